@@ -1,0 +1,61 @@
+"""Deletes what the answers do not need, then prints the next three commands to type.
+
+cookiecutter renders this file and runs it in the folder of the rendered repository. No `git init` here: cruft renders
+through this hook into temporary folders and compares those, so a repository in one of them would end up in its diff.
+"""
+
+import json
+import os
+import shlex
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+# question -> answer -> paths that a repository with this answer does not need
+UNNEEDED: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+    "training_device": {
+        "cpu": ("requirements/training-gpu.in", "requirements/training-gpu.txt"),
+    },
+}
+# What tools leave behind in a checkout of the template whose code was run in place.
+LEFT_BY_TOOLS = ("__pycache__", ".mypy_cache", ".pytest_cache", ".ruff_cache")
+
+
+def delete_unneeded(repository: Path, answers: Mapping[str, str]) -> None:
+    """Deletes the files that `UNNEEDED` names for the answers given, and the caches of tools."""
+    for question, paths in UNNEEDED.items():
+        for path in paths.get(answers[question], ()):
+            (repository / path).unlink()
+    for name in LEFT_BY_TOOLS:
+        for cache in list(repository.rglob(name)):
+            shutil.rmtree(cache)
+
+
+def next_steps(repository: Path, shell_directory: Path) -> str:
+    """Three commands that lead from the shell's directory to a running service."""
+    short = shell_directory == repository.parent
+    folder = repository.name if short else str(repository)
+    return f"""
+{repository.name} is ready. Next:
+
+    cd {shlex.quote(folder)}
+    python3 -m venv .venv && .venv/bin/pip install -r requirements/dev.txt
+    .venv/bin/nox -s train && .venv/bin/nox -s serve
+"""
+
+
+def main() -> None:
+    """Cleans up in the current directory and says how to go on."""
+    answers = json.loads(r"""<< cookiecutter | tojson >>""")
+    repository = Path.cwd()
+    delete_unneeded(repository, answers)
+    # `cruft update` renders twice into temporary folders, where there is nothing to go on with.
+    by_cruft = "_output_dir" not in answers
+    if by_cruft and repository.is_relative_to(Path(tempfile.gettempdir()).resolve()):
+        return
+    print(next_steps(repository, Path(os.environ.get("PWD", "/")).resolve()))
+
+
+if __name__ == "__main__":
+    main()
