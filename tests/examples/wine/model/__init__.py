@@ -1,0 +1,6 @@
+"""The team's room of a second model: a tabular one, of thirteen scalar inputs and three classes."""
+
+from model.dataset import DATA, LABELS, RECORD
+from model.network import Hyperparameters, build
+
+__all__ = ["DATA", "LABELS", "RECORD", "Hyperparameters", "build"]

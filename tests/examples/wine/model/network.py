@@ -1,0 +1,38 @@
+"""The network: one hidden layer over thirteen measurements, each an input of its own."""
+
+from dataclasses import dataclass, field
+
+import keras
+from keras import layers
+
+from model.dataset import LABELS, MEASUREMENTS
+
+
+@dataclass(frozen=True)
+class Hyperparameters:
+    """What `python -m training` takes besides its own parameters."""
+
+    learning_rate: float = field(default=2e-2, metadata={"gt": 0, "lt": 1, "description": "step size of Adam"})
+    units: int = field(default=32, metadata={"ge": 1, "le": 1024, "description": "width of the hidden layer"})
+
+
+def build(hyperparameters: Hyperparameters) -> keras.Model:
+    """The compiled network.
+
+    Inputs: one float32 (batch,) per measurement, as measured; they are joined and normalised in here. Output: float32
+    (batch, 3), probabilities in the order of LABELS.
+    """
+    inputs = {name: keras.Input((), name=name) for name in MEASUREMENTS}
+    x = layers.Concatenate()([layers.Reshape((1,))(column) for column in inputs.values()])
+    means, deviations = zip(*MEASUREMENTS.values(), strict=True)
+    x = layers.Normalization(mean=means, variance=[deviation**2 for deviation in deviations])(x)
+    x = layers.Dense(hyperparameters.units, activation="relu")(x)
+    probabilities = layers.Dense(len(LABELS), activation="softmax", name="probabilities")(x)
+
+    network = keras.Model(inputs=inputs, outputs=probabilities)
+    network.compile(
+        optimizer=keras.optimizers.Adam(hyperparameters.learning_rate),
+        loss="sparse_categorical_crossentropy",
+        metrics=["accuracy"],
+    )
+    return network
