@@ -50,10 +50,20 @@ class Rule:
 
 @dataclass(frozen=True)
 class Field:
-    """All demands on one answer. `suggest` turns any text into a value that meets them."""
+    """All demands on one answer; `nearest` makes of any text what was probably meant, `example` meets every demand."""
 
     rules: tuple[Rule, ...]
-    suggest: Callable[[str], str]
+    nearest: Callable[[str], str]
+    example: str
+
+    def reasons(self, value: str) -> tuple[str, ...]:
+        """The sentence of every rule that a value breaks."""
+        return tuple(rule.sentence for rule in self.rules if rule.broken(value))
+
+    def suggest(self, value: str) -> str:
+        """A value that meets every demand, near `value` if there is one."""
+        nearest = self.nearest(value)
+        return self.example if self.reasons(nearest) else nearest
 
 
 @dataclass(frozen=True)
@@ -66,13 +76,16 @@ class Fault:
     suggestion: str
 
 
-def slug(text: str, *, longest: int, fallback: str) -> str:
-    """The nearest name of lower-case letters, digits and single hyphens, from a letter on, of at most `longest`."""
+def slug(text: str, *, longest: int, prefix: str) -> str:
+    """The nearest name of lower-case letters, digits and single hyphens, of at most `longest` characters.
+
+    One that starts with a digit, or that YAML would misread, gets the prefix.
+    """
     plain = unicodedata.normalize("NFKD", text.lower().translate(TRANSLITERATION)).encode("ascii", "ignore").decode()
     name = re.sub(r"[^a-z0-9]+", "-", plain).strip("-")
     if name[:1].isdigit() or name in YAML_WORDS:
-        name = f"{fallback}-{name}"
-    return name[:longest].rstrip("-") or fallback
+        name = f"{prefix}-{name}"
+    return name[:longest].rstrip("-")
 
 
 def is_unprintable(character: str) -> bool:
@@ -105,57 +118,48 @@ def is_docker_hub_user(value: str) -> bool:
     return not breaks_registry(value) and "." not in host and ":" not in host and host != "localhost"
 
 
-def suggest_model_name(value: str) -> str:
+def nearest_model_name(value: str) -> str:
     """A model name near `value`."""
-    name = slug(value, longest=LONGEST_MODEL_NAME, fallback="model")
-    while name.endswith("-ghost"):
-        name = name.removesuffix("-ghost")
-    return name if len(name) > 1 and name != "ghost" else slug(f"model-{name}", longest=40, fallback="model")
+    name = slug(value, longest=LONGEST_MODEL_NAME, prefix="model").removesuffix("-ghost")
+    return name if len(name) > 1 else f"model-{name}"
 
 
-def suggest_description(value: str) -> str:
+def nearest_description(value: str) -> str:
     """The printable part of `value` on one line."""
     line = "".join(" " if is_unprintable(character) else character for character in value)
-    return " ".join(line.split())[:LONGEST_DESCRIPTION].rstrip() or "Classifies handwritten digits."
+    return " ".join(line.split())[:LONGEST_DESCRIPTION].rstrip()
 
 
-def suggest_region(value: str) -> str:
-    """The region inside `value`, such as the one of an availability zone, or an example."""
+def nearest_region(value: str) -> str:
+    """The region inside `value`, such as the one of an availability zone."""
     found = REGION.search(re.sub(r"[\s_]+", "-", value.strip().lower()))
-    return found.group() if found else "eu-central-1"
+    return found.group() if found else ""
 
 
-def suggest_bucket(value: str) -> str:
+def nearest_bucket(value: str) -> str:
     """The bucket of an `s3://` URL, or the nearest bucket name."""
-    name = slug(value.removeprefix("s3://").split("/")[0].replace(".", "-"), longest=LONGEST_LABEL, fallback="ml")
-    for prefix in BUCKET_PREFIXES:
-        name = name.removeprefix(prefix)
+    name = slug(value.removeprefix("s3://").split("/")[0], longest=LONGEST_LABEL, prefix="ml")
     for suffix in BUCKET_SUFFIXES:
         name = name.removesuffix(suffix)
-    return name if len(name) >= 3 else f"{name}-artifacts"
+    return name if len(name) > 2 else f"{name}-artifacts"
 
 
-def suggest_registry(value: str) -> str:
-    """The registry inside an image name or a URL, or an example."""
+def nearest_registry(value: str) -> str:
+    """The registry inside an image name or a URL."""
     name = re.sub(r"^[a-z]+://", "", value.strip().lower()).split("@")[0].rstrip("/")
     head, slash, last = name.rpartition("/")
     name = head + slash + last.split(":")[0] if slash else name
-    if is_docker_hub_user(name):
-        name = f"docker.io/{name}"
-    if breaks_registry(name) or len(name) > LONGEST_IMAGE - 1 - LONGEST_MODEL_NAME:
-        return "registry.example.com/ml"
-    return name
+    return f"docker.io/{name}" if is_docker_hub_user(name) else name
 
 
-def suggest_queue(value: str) -> str:
+def nearest_queue(value: str) -> str:
     """The name at the end of a job queue's ARN, or the nearest name."""
-    name = re.sub(r"[^A-Za-z0-9_-]+", "-", value.rpartition("/")[2]).strip("-_")
-    return name[:LONGEST_QUEUE] or "ml-training"
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", value.rpartition("/")[2]).strip("-_")[:LONGEST_QUEUE]
 
 
-def suggest_namespace(value: str) -> str:
+def nearest_namespace(value: str) -> str:
     """A Kubernetes namespace near `value`."""
-    return slug(value, longest=LONGEST_LABEL, fallback="models").removeprefix("kube-")
+    return slug(value, longest=LONGEST_LABEL, prefix="ml").removeprefix("kube-")
 
 
 FIELDS: Mapping[str, Field] = {
@@ -181,7 +185,8 @@ FIELDS: Mapping[str, Field] = {
                 "It may not be a word that YAML reads as true, false or nothing.",
             ),
         ),
-        suggest=suggest_model_name,
+        nearest=nearest_model_name,
+        example="digits-classifier",
     ),
     "description": Field(
         rules=(
@@ -200,7 +205,8 @@ FIELDS: Mapping[str, Field] = {
                 "It may not start or end with a space.",
             ),
         ),
-        suggest=suggest_description,
+        nearest=nearest_description,
+        example="Reads a handwritten digit from an 8x8 grey-scale image.",
     ),
     "owning_team": Field(
         rules=(
@@ -218,7 +224,8 @@ FIELDS: Mapping[str, Field] = {
                 "It may not be a word that YAML reads as true, false or nothing.",
             ),
         ),
-        suggest=lambda value: slug(value, longest=LONGEST_LABEL, fallback="team"),
+        nearest=lambda value: slug(value, longest=LONGEST_LABEL, prefix="team"),
+        example="machine-learning",
     ),
     "aws_region": Field(
         rules=(
@@ -228,7 +235,8 @@ FIELDS: Mapping[str, Field] = {
                 ' or "us-gov-west-1".',
             ),
         ),
-        suggest=suggest_region,
+        nearest=nearest_region,
+        example="eu-central-1",
     ),
     "artifact_bucket": Field(
         rules=(
@@ -252,7 +260,8 @@ FIELDS: Mapping[str, Field] = {
                 + ": S3 keeps these for itself.",
             ),
         ),
-        suggest=suggest_bucket,
+        nearest=nearest_bucket,
+        example="example-ml-artifacts",
     ),
     "container_registry": Field(
         rules=(
@@ -272,7 +281,8 @@ FIELDS: Mapping[str, Field] = {
                 f" stays within Docker's {LONGEST_IMAGE}.",
             ),
         ),
-        suggest=suggest_registry,
+        nearest=nearest_registry,
+        example="registry.example.com/ml",
     ),
     "batch_job_queue": Field(
         rules=(
@@ -286,7 +296,8 @@ FIELDS: Mapping[str, Field] = {
                 f"It must have at most {LONGEST_QUEUE} characters, as AWS Batch demands.",
             ),
         ),
-        suggest=suggest_queue,
+        nearest=nearest_queue,
+        example="ml-training",
     ),
     "kubernetes_namespace": Field(
         rules=(
@@ -308,7 +319,8 @@ FIELDS: Mapping[str, Field] = {
                 "It may not be a word that YAML reads as true, false or nothing.",
             ),
         ),
-        suggest=suggest_namespace,
+        nearest=nearest_namespace,
+        example="ml-services",
     ),
 }
 
@@ -318,20 +330,16 @@ def find_faults(answers: Mapping[str, object]) -> list[Fault]:
     faults = []
     for name, field in FIELDS.items():
         value = answers[name]
-        if isinstance(value, str):
-            reasons = tuple(rule.sentence for rule in field.rules if rule.broken(value))
-        else:
-            reasons = ("It must be text.",)
+        reasons = field.reasons(value) if isinstance(value, str) else ("It must be text.",)
         if reasons:
             faults.append(Fault(name, value, reasons, field.suggest(str(value))))
     return faults
 
 
 def visible(value: object) -> str:
-    """A value as the user can recognise it, shortened, in double quotes, with whatever does not print spelled out."""
-    text = str(value)
-    shown = text if len(text) <= 60 else f"{text[:57]}..."
-    return '"' + "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in shown) + '"'
+    """A value as the user can recognise it, in double quotes, whatever does not print spelled out, shortened."""
+    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(value)[:60])
+    return f'"{text}"' if len(text) <= 50 and len(str(value)) <= 60 else f'"{text[:47]}..."'
 
 
 def block(faults: list[Fault]) -> str:

@@ -1,0 +1,27 @@
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+import rendered
+
+Render = Callable[[Mapping[str, str]], Path]
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The template as it stands in the working tree."""
+    return rendered.copy_template(rendered.ROOT, tmp_path_factory.mktemp("template") / "template")
+
+
+@pytest.fixture(scope="session")
+def render(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Render:
+    """Renders with the answers given; the same answers are rendered once, so nobody may change what comes out."""
+    repositories: dict[tuple[tuple[str, str], ...], Path] = {}
+
+    def render_once(answers: Mapping[str, str]) -> Path:
+        key = tuple(sorted(answers.items()))
+        if key not in repositories:
+            repositories[key] = rendered.render(template, tmp_path_factory.mktemp("rendered"), answers)
+        return repositories[key]
+
+    return render_once

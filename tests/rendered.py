@@ -1,0 +1,183 @@
+"""Renders the template and works in what comes out, as a user would: through command lines only."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+DIRECTORY = "<<cookiecutter.model_name>>"
+# What cookiecutter and cruft read of a template.
+PARTS = ("cookiecutter.json", "hooks", DIRECTORY, "{{cookiecutter.cruft}}")
+# What tools leave behind when the template's code is run in place.
+LEFT_BY_TOOLS = shutil.ignore_patterns("__pycache__", ".*_cache", ".venv", ".nox", "store", ".work")
+
+QUESTIONS: dict[str, Any] = {
+    name: default
+    for name, default in json.loads((ROOT / "cookiecutter.json").read_text(encoding="utf-8")).items()
+    if not name.startswith("_")
+}
+CHOICES: dict[str, list[str]] = {name: options for name, options in QUESTIONS.items() if isinstance(options, list)}
+DEFAULTS: dict[str, str] = {
+    name: default[0] if isinstance(default, list) else default for name, default in QUESTIONS.items()
+}
+# Every option of every choice at least once; the first of them are the defaults.
+VARIANTS: list[dict[str, str]] = [{}] + [{name: option} for name, options in CHOICES.items() for option in options[1:]]
+
+
+def copy_template(source: Path, destination: Path) -> Path:
+    """A copy of the template alone, without what tools left behind in the working tree."""
+    for part in PARTS:
+        if (source / part).is_dir():
+            shutil.copytree(source / part, destination / part, ignore=LEFT_BY_TOOLS)
+        else:
+            destination.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(source / part, destination / part)
+    return destination
+
+
+def cookiecutter(
+    template: Path, output: Path, answers: Mapping[str, str], typed: str | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Runs `cookiecutter` in `output` with answers on its command line, or with what a user types at its prompts.
+
+    Output and error are one text, as in a terminal. The user's own defaults and replays are neither read nor written.
+    """
+    with tempfile.TemporaryDirectory() as home:
+        arguments = ["--default-config"] if typed is not None else ["--default-config", "--no-input"]
+        return subprocess.run(
+            [sys.executable, "-m", "cookiecutter", str(template), *arguments, *map("=".join, answers.items())],
+            cwd=output,
+            env={**os.environ, "HOME": home, "PWD": str(output)},
+            input=typed or "",
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            errors="surrogateescape",
+        )
+
+
+def render(template: Path, output: Path, answers: Mapping[str, str]) -> Path:
+    """The directory of a repository rendered into `output`, which is made; RuntimeError with the output if refused."""
+    output.mkdir(parents=True, exist_ok=True)
+    result = cookiecutter(template, output, answers)
+    if result.returncode:
+        raise RuntimeError(result.stdout)
+    return output / answers.get("model_name", DEFAULTS["model_name"])
+
+
+def files(directory: Path) -> dict[str, bytes]:
+    """Content of every file below a directory, by path relative to it."""
+    return {
+        path.relative_to(directory).as_posix(): path.read_bytes()
+        for path in sorted(directory.rglob("*"))
+        if path.is_file()
+    }
+
+
+def nox(repository: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    """Runs the repository's own nox, with settings as environment variables; output and error are one text."""
+    return subprocess.run(
+        [sys.executable, "-m", "nox", *arguments],
+        cwd=repository,
+        env={**os.environ, **settings},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def get(url: str) -> tuple[int, Any]:
+    """Status and JSON body of a GET."""
+    return _send(urllib.request.Request(url))
+
+
+def post(url: str, body: Any) -> tuple[int, Any]:
+    """Status and JSON body of a POST of JSON."""
+    data = json.dumps(body).encode()
+    return _send(urllib.request.Request(url, data, {"Content-Type": "application/json"}))
+
+
+def _send(request: urllib.request.Request) -> tuple[int, Any]:
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return answer.status, json.loads(answer.read() or b"null")
+    except urllib.error.HTTPError as error:
+        return error.code, json.loads(error.read() or b"null")
+
+
+@contextmanager
+def serving(repository: Path, log: Path, patience: float = 180.0) -> Iterator[str]:
+    """Starts `nox -s serve` in a repository and yields the base URL once it is ready; stops it in any case.
+
+    RuntimeError with the server's log if it ends, or is not ready within `patience` seconds.
+    """
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    with log.open("w", encoding="utf-8") as output:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "nox", "-s", "serve"],
+            cwd=repository,
+            env={**os.environ, "SERVING_PORT": str(port)},
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        deadline = time.monotonic() + patience
+        while not _is_ready(url):
+            if server.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"the server did not become ready:\n{log.read_text(encoding='utf-8')}")
+            time.sleep(0.2)
+        yield url
+    finally:
+        _stop(server)
+
+
+def _is_ready(url: str) -> bool:
+    try:
+        return get(f"{url}/v2/health/ready")[0] == 200
+    except (OSError, ValueError):
+        return False
+
+
+def _stop(server: subprocess.Popen[bytes]) -> None:
+    """Asks nox and everything it started to end, and ends what is left after 20 seconds."""
+    for sign in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(server.pid, sign)
+            server.wait(20)
+        except ProcessLookupError:
+            return
+        except subprocess.TimeoutExpired:
+            continue
+
+
+def published_model(repository: Path) -> dict[str, Any]:
+    """The newest manifest of a model in a repository's local store, as JSON.
+
+    Raises FileNotFoundError if there is none.
+    """
+    manifests = sorted(repository.glob("store/models/*/manifest.json"), key=lambda path: path.stat().st_mtime_ns)
+    if not manifests:
+        raise FileNotFoundError(f"no model in {repository / 'store' / 'models'}")
+    found: dict[str, Any] = json.loads(manifests[-1].read_text(encoding="utf-8"))
+    return found
