@@ -181,3 +181,38 @@ def published_model(repository: Path) -> dict[str, Any]:
         raise FileNotFoundError(f"no model in {repository / 'store' / 'models'}")
     found: dict[str, Any] = json.loads(manifests[-1].read_text(encoding="utf-8"))
     return found
+
+
+def git(directory: Path, *arguments: str) -> str:
+    """Output of a git command in a directory, as an author of its own; RuntimeError with git's words if it fails."""
+    identity = ["-c", "user.name=Template Tests", "-c", "user.email=tests@example.com"]
+    result = subprocess.run(
+        ["git", *identity, "-c", "commit.gpgsign=false", *arguments],
+        cwd=directory,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    if result.returncode:
+        raise RuntimeError(f"git {' '.join(arguments)}: {result.stdout}")
+    return result.stdout
+
+
+def commit_all(directory: Path, message: str) -> str:
+    """Commits everything in a directory, made a git repository if it is none; the commit's id."""
+    if not (directory / ".git").exists():
+        git(directory, "init", "-q", "-b", "main")
+    git(directory, "add", "--all", "--force")
+    git(directory, "commit", "-q", "-m", message)
+    return git(directory, "rev-parse", "HEAD").strip()
+
+
+def cruft(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Runs cruft in a directory; output and error are one text."""
+    return subprocess.run(
+        [sys.executable, "-m", "cruft", *arguments],
+        cwd=directory,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
