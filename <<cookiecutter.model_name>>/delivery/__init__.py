@@ -1,0 +1,1 @@
+"""What is done with models: from a laptop or from Jenkins, the same commands."""

@@ -1,0 +1,47 @@
+"""The network: a small convolutional one, from raw pixels to the probability of each digit."""
+
+from dataclasses import dataclass, field
+
+import keras
+from keras import layers
+
+from model.dataset import LABELS
+
+
+@dataclass(frozen=True)
+class Hyperparameters:
+    """What `python -m training` takes besides its own parameters: `learning_rate` is --learning-rate.
+
+    `metadata` holds the help text as `description` and bounds: gt, ge, lt, le.
+    """
+
+    learning_rate: float = field(default=2e-3, metadata={"gt": 0, "lt": 1, "description": "step size of Adam"})
+    filters: int = field(default=32, metadata={"ge": 1, "le": 512, "description": "filters of the first convolution"})
+    dropout: float = field(default=0.3, metadata={"ge": 0, "lt": 1, "description": "share of units left out"})
+
+
+def build(hyperparameters: Hyperparameters) -> keras.Model:
+    """The compiled network.
+
+    Input `image`: float32 (batch, 8, 8), values 0 to 16 as in the data; the scaling is part of the network, so callers
+    of the service send what the data holds. Output: float32 (batch, 10), probabilities in the order of LABELS.
+    """
+    image = keras.Input((8, 8), name="image")
+    x = layers.Rescaling(1 / 16)(image)
+    x = layers.Reshape((8, 8, 1))(x)
+    x = layers.Conv2D(hyperparameters.filters, 3, padding="same", activation="relu")(x)
+    x = layers.Conv2D(hyperparameters.filters, 3, padding="same", activation="relu")(x)
+    x = layers.MaxPooling2D()(x)
+    x = layers.Conv2D(2 * hyperparameters.filters, 3, padding="same", activation="relu")(x)
+    x = layers.Flatten()(x)
+    x = layers.Dropout(hyperparameters.dropout)(x)
+    # Softmax stays in float32 also under mixed precision: float16 probabilities lose small classes.
+    probabilities = layers.Dense(len(LABELS), activation="softmax", dtype="float32", name="probabilities")(x)
+
+    network = keras.Model(inputs={"image": image}, outputs=probabilities)
+    network.compile(
+        optimizer=keras.optimizers.Adam(hyperparameters.learning_rate),
+        loss="sparse_categorical_crossentropy",
+        metrics=["accuracy"],
+    )
+    return network

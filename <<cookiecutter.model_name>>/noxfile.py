@@ -1,0 +1,85 @@
+"""What is done in this repository, by name: `nox -l` lists it, `nox -s train` does it."""
+
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2025.5"
+nox.options.default_venv_backend = "uv"
+nox.options.reuse_existing_virtualenvs = True
+nox.options.sessions = ["lint", "tests"]
+
+REQUIREMENTS = Path("requirements")
+
+
+def _install(session: nox.Session, *purposes: str) -> None:
+    files = [argument for purpose in purposes for argument in ("-r", str(REQUIREMENTS / f"{purpose}.txt"))]
+    session.install("--require-hashes", *files)
+
+
+@nox.session
+def train(session: nox.Session) -> None:
+    """Train a model and publish it: `nox -s train -- --epochs 5`."""
+    _install(session, "training")
+    session.run("python", "-m", "training", *session.posargs)
+
+
+@nox.session
+def serve(session: nox.Session) -> None:
+    """Serve the newest published model: `nox -s serve -- --port 9000`."""
+    _install(session, "serving")
+    session.run("python", "-m", "serving", *session.posargs)
+
+
+@nox.session
+def delivery(session: nox.Session) -> None:
+    """Run a delivery command: `nox -s delivery -- models`."""
+    _install(session, "delivery")
+    session.run("python", "-m", "delivery", *session.posargs)
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Run this repository's tests."""
+    _install(session, "dev", "training", "serving", "delivery")
+    session.run("pytest", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style and types."""
+    _install(session, "dev", "training", "serving", "delivery")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+    session.run("mypy")
+
+
+@nox.session(venv_backend="none")
+def lock(session: nox.Session) -> None:
+    """Lock requirements/*.in with hashes: `nox -s lock -- --upgrade` takes the newest versions."""
+    names = sorted(path.stem for path in REQUIREMENTS.glob("*.in"))
+    # The GPU build of TensorFlow is never installed beside the other one: it follows their lock instead of shaping it.
+    together = [name for name in names if not name.endswith("-gpu")]
+    common = Path(session.create_tmp()) / "together.txt"
+    sources = [str(REQUIREMENTS / f"{name}.in") for name in together]
+    _compile(session, sources, common, *session.posargs)
+    for name in names:
+        _compile(session, [str(REQUIREMENTS / f"{name}.in")], REQUIREMENTS / f"{name}.txt", "--constraint", str(common))
+
+
+def _compile(session: nox.Session, sources: list[str], target: Path, *arguments: str) -> None:
+    session.run(
+        "uv",
+        "pip",
+        "compile",
+        "--quiet",
+        "--universal",
+        "--python-version=3.11",
+        "--generate-hashes",
+        "--custom-compile-command=nox -s lock",
+        "--no-annotate",
+        *arguments,
+        *sources,
+        f"--output-file={target}",
+        external=True,
+    )

@@ -1,0 +1,70 @@
+"""One run of the pipeline, from parameters to an exit code."""
+
+import logging
+from pathlib import Path
+
+import luigi
+from luigi.execution_summary import LuigiStatusCode
+
+import model
+from artifacts import manifest
+from artifacts.settings import ServiceSettings
+from artifacts.storage import Storage
+from training import export
+from training.dataset import Schema
+from training.errors import ExitCode, PipelineError
+from training.parameters import TrainingParameters, hyperparameters
+from training.pipeline import Context, Task, prepare_task, publish_task
+from training.provenance import code_version
+
+log = logging.getLogger(__name__)
+
+
+def run(service: ServiceSettings, storage: Storage, parameters: TrainingParameters, work: Path) -> ExitCode:
+    """Run what is left to do of the pipeline and say what came out.
+
+    Raises PipelineError or StorageError with what stopped it.
+    """
+    work.mkdir(exist_ok=True)
+    inputs = export.input_specs(model.build(hyperparameters(parameters)))
+    context = Context(
+        service=service,
+        storage=storage,
+        work=work,
+        parameters=parameters,
+        schema=Schema(model.RECORD, inputs, tuple(model.LABELS)),
+        code=code_version(),
+    )
+    version = parameters.dataset or _gather(context)
+    publish = publish_task(context, version)
+    done_before = publish.complete()
+    _build(publish, context)
+    published = manifest.read(storage, f"models/{publish.run_id}")
+    if done_before:
+        log.info("nothing to do: this run is done already")
+    print(f"\nmodel version {published.id}, accuracy {published.properties['metrics']['accuracy']:.4f}")
+    print(f"  model   {storage.url}/models/{published.id}")
+    print(f"  metrics {storage.url}/runs/{published.id}/evaluation")
+    return ExitCode.DONE
+
+
+def _gather(context: Context) -> str:
+    """The version of the dataset that the source holds now."""
+    task = prepare_task(context, context.parameters.source or str(model.DATA))
+    _build(task, context)
+    return str(task.output().read()["version"])
+
+
+def _build(task: Task, context: Context) -> None:
+    """Run a task and what it requires, as far as it is not done. Raises what stopped it."""
+    settings = luigi.configuration.get_config()
+    # A task that ends without its output has failed, whatever it thinks.
+    settings.set("worker", "check_complete_on_run", "true")
+    # The tasks say themselves what they do; Luigi would say it again, with tracebacks for what a person can mend.
+    settings.set("core", "no_configure_logging", "true")
+    # One worker and no forks: TensorFlow does not survive a fork.
+    result = luigi.build([task], local_scheduler=True, workers=1, detailed_summary=True, no_lock=True)
+    for failure in context.failures:
+        raise failure
+    if result.status != LuigiStatusCode.SUCCESS:
+        raise PipelineError(f"the pipeline did not finish:\n{result.summary_text}")
