@@ -1,0 +1,1 @@
+"""The server: a published SavedModel behind HTTP. It knows a model by its manifest alone."""

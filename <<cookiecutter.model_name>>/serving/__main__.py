@@ -1,0 +1,46 @@
+"""Serve a model: `python -m serving`. Stop with Ctrl-C; SIGTERM drains first."""
+
+import argparse
+import socket
+import sys
+from collections.abc import Sequence
+
+from artifacts.settings import ServiceSettings, SettingsError, load
+from serving.settings import ServingSettings
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the server until it is stopped. Returns 2 for wrong settings, 1 if the port is taken."""
+    parser = argparse.ArgumentParser(prog="python -m serving", description="Serve a published model over HTTP.")
+    parser.add_argument("--model", help="latest, a version, or the path of a directory with manifest.json")
+    parser.add_argument("--host", help="address to listen on, such as 0.0.0.0")
+    parser.add_argument("--port", help="port to listen on")
+    given = {name: value for name, value in vars(parser.parse_args(arguments)).items() if value is not None}
+    try:
+        settings = load(ServingSettings, given)
+        name = load(ServiceSettings).name
+    except SettingsError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    fault = _cannot_listen(settings.host, settings.port)
+    if fault:
+        print(f"error: {fault}", file=sys.stderr)
+        return 1
+    # Imported late: a wrong setting is told at once.
+    from serving.server import Server
+
+    Server(settings, name).run()
+    return 0
+
+
+def _cannot_listen(host: str, port: int) -> str:
+    """Why the address is no good; gunicorn would try for five seconds and then say less."""
+    try:
+        with socket.create_server((host, port)):
+            return ""
+    except OSError as error:
+        return f"cannot listen on {host}:{port}: {error.strerror or error}; set [serving] host and port, or --port"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,163 @@
+"""The Flask application: what is served, and health. Predictions are answered in front of it, see inference.py."""
+
+import time
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+from flask import Flask, Response, request
+from werkzeug.exceptions import HTTPException
+
+from serving.errors import RequestError
+from serving.inference import Answer, Inference, failure
+from serving.protocol_v1 import SIGNATURE_NAME
+from serving.service import ServedModel, Service
+from serving.signature import Tensor
+
+_TF_TYPES = {"bool": "DT_BOOL", "float16": "DT_HALF", "float32": "DT_FLOAT", "float64": "DT_DOUBLE"}
+
+
+def create_app(service: Service) -> Flask:
+    """The application around one service; its `wsgi_app` answers the predict routes by itself."""
+    app = Flask(__name__, static_folder=None)
+    inference = Inference(service, app.wsgi_app)
+    app.wsgi_app = inference  # type: ignore[method-assign]
+    _add_pages(app, service)
+    _add_v1(app, service, inference)
+    _add_health(app, service)
+    app.register_error_handler(HTTPException, _http_error)
+    app.register_error_handler(RequestError, lambda error: _response(failure(error)))
+    return app
+
+
+def _add_pages(app: Flask, service: Service) -> None:
+    @app.get("/")
+    def index() -> Response:
+        model = service.model
+        return _json(
+            {
+                "status": "alive",
+                "name": service.name,
+                "ready": not service.not_ready(),
+                "reason": service.not_ready() or None,
+                "uptime_seconds": round(time.monotonic() - service.started),
+                "model": _summary(model) if model else None,
+            }
+        )
+
+
+def _add_v1(app: Flask, service: Service, inference: Inference) -> None:
+    base = f"/v1/models/{service.name}"
+
+    @app.get("/v1/models")
+    def models() -> Response:
+        return _json({"models": [service.name]})
+
+    @app.get(base)
+    @app.get(f"{base}/versions/<version>")
+    def status(version: str | None = None) -> Response:
+        """One answer for both dialects: name and ready for KServe, model_version_status for TensorFlow Serving."""
+        model = service.model
+        if model is None or version not in (None, model.manifest.id):
+            if version is not None:
+                raise RequestError(HTTPStatus.NOT_FOUND, f"no version {version!r} here")
+            return _json({"name": service.name, "ready": False, "model_version_status": []})
+        state = {
+            "version": model.manifest.id,
+            "state": "AVAILABLE",
+            "status": {"error_code": "OK", "error_message": ""},
+        }
+        return _json({"name": service.name, "ready": not service.not_ready(), "model_version_status": [state]})
+
+    @app.get(f"{base}/metadata")
+    def metadata() -> Response:
+        model = _require(service)
+        tensors = model.signature
+        definition = {
+            "inputs": {tensor.name: _tensor_info(tensor) for tensor in tensors.inputs},
+            "outputs": {tensor.name: _tensor_info(tensor) for tensor in tensors.outputs},
+            "method_name": "tensorflow/serving/predict",
+        }
+        return _json(
+            {
+                "model_spec": {"name": service.name, "signature_name": "", "version": model.manifest.id},
+                "metadata": {"signature_def": {"signature_def": {SIGNATURE_NAME: definition}}},
+            }
+        )
+
+    @app.post(f"{base}:predict")
+    def predict() -> Response:
+        return _response(inference.predict_v1(request.environ))
+
+    @app.post(f"{base}/versions/<version>:predict")
+    def predict_version(version: str) -> Response:
+        return _response(inference.predict_v1(request.environ, version))
+
+
+def _add_health(app: Flask, service: Service) -> None:
+    @app.get("/v2/health/live")
+    def live() -> Response:
+        reason = service.not_live()
+        return _health({"live": not reason}, reason)
+
+    @app.get("/v2/health/ready")
+    def ready() -> Response:
+        reason = service.not_ready()
+        return _health({"live": not service.not_live(), "ready": not reason, "name": service.name}, reason)
+
+
+def _health(state: dict[str, Any], reason: str) -> Response:
+    if reason:
+        state["error"] = reason
+    return _json(state, HTTPStatus.SERVICE_UNAVAILABLE if reason else HTTPStatus.OK)
+
+
+def _require(service: Service) -> ServedModel:
+    if service.model is None:
+        raise RequestError(HTTPStatus.SERVICE_UNAVAILABLE, service.not_ready(), retry_after=1)
+    return service.model
+
+
+def _summary(model: ServedModel) -> dict[str, Any]:
+    """What the front page says of a model: JSON values."""
+    properties = model.manifest.properties
+    return {
+        "version": model.manifest.id,
+        "created_at": model.manifest.created_at,
+        "runtime": model.runtime,
+        "signature": properties["signature"],
+        "labels": properties.get("labels"),
+        "metrics": properties.get("metrics"),
+    }
+
+
+def _tensor_info(tensor: Tensor) -> dict[str, Any]:
+    """TensorFlow Serving's TensorInfo: sizes are strings, -1 is any."""
+    sizes = (None, *tensor.shape)
+    return {
+        "dtype": _TF_TYPES.get(tensor.dtype, f"DT_{tensor.dtype.upper()}"),
+        "tensor_shape": {
+            "dim": [{"size": "-1" if size is None else str(size), "name": ""} for size in sizes],
+            "unknown_rank": False,
+        },
+        "name": tensor.name,
+    }
+
+
+def _json(content: object, status: HTTPStatus = HTTPStatus.OK) -> Response:
+    return Response(orjson.dumps(content), status, mimetype="application/json")
+
+
+def _response(answer: Answer) -> Response:
+    status, headers, body = answer
+    return Response(body, status, headers)
+
+
+def _http_error(error: HTTPException) -> Response:
+    """Flask's own errors (no such page, wrong method) in the form of all others."""
+    reason = error.description or error.name
+    if error.code == HTTPStatus.NOT_FOUND:
+        reason = f"there is no {request.path} here; GET / says what is"
+    response = _json({"error": reason}, HTTPStatus(error.code or 500))
+    response.headers.extend(header for header in error.get_headers() if header[0] != "Content-Type")
+    return response

@@ -1,0 +1,29 @@
+"""What is answered when a request cannot be."""
+
+from http import HTTPStatus
+
+
+class RequestError(Exception):
+    """A request gets an error for an answer; `reason` is one sentence for the person who sent it."""
+
+    def __init__(self, status: HTTPStatus, reason: str, retry_after: int | None = None, close: bool = False) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.reason = reason
+        self.retry_after = retry_after
+        self.close = close
+
+    @property
+    def headers(self) -> list[tuple[str, str]]:
+        """Headers that belong to the error: Retry-After in whole seconds, Connection when the body was left unread."""
+        headers = [("Retry-After", str(self.retry_after))] if self.retry_after is not None else []
+        return [*headers, ("Connection", "close")] if self.close else headers
+
+
+class ModelRejectsError(Exception):
+    """The model cannot compute these values, such as an index beyond an embedding; the message is the model's own."""
+
+
+def bad_request(reason: str) -> RequestError:
+    """A 400."""
+    return RequestError(HTTPStatus.BAD_REQUEST, reason)

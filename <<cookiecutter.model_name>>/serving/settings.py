@@ -1,0 +1,46 @@
+"""What an operator may set for the server: `[serving]` in service.toml, or SERVING_... in the environment."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from artifacts.settings import Section
+
+
+class ServingSettings(Section, section="serving", closed=True):
+    """Settings of the server. Durations are seconds unless the name says otherwise; 0 means "decide by yourself"."""
+
+    model: str = Field(
+        default="latest",
+        min_length=1,
+        description="latest, a version in the store, or the path of a directory that holds manifest.json",
+    )
+    host: str = Field(default="127.0.0.1", min_length=1, description="address to listen on; 0.0.0.0 in a container")
+    port: int = Field(default=8080, ge=1, le=65535)
+    runtime: Literal["tensorflow", "litert"] = Field(default="tensorflow", description="what computes the model")
+
+    workers: int = Field(default=1, ge=1, le=64, description="processes; each holds its own copy of the model")
+    threads: int = Field(default=0, ge=0, le=256, description="threads of one model call; 0: the CPU quota / workers")
+
+    max_batch_rows: int = Field(default=0, ge=0, le=4096, description="rows in one model call; 0: measured at start")
+    queue_ms: int = Field(default=50, ge=1, le=60_000, description="longest wait for the model before a 503, in ms")
+    deadline_ms: int = Field(default=10_000, ge=1, le=600_000, description="longest time for one answer, in ms")
+
+    max_body_bytes: int = Field(default=8 << 20, ge=1024, le=1 << 30, description="body of a request, decompressed")
+    max_instances: int = Field(default=1024, ge=1, le=1_000_000, description="instances in one request")
+
+    keepalive_seconds: float = Field(
+        default=75, gt=0, le=3600, description="idle time of a connection; must exceed the load balancer's own"
+    )
+    read_seconds: float = Field(default=10, gt=0, le=600, description="time a client has to send its request")
+    write_seconds: float = Field(default=10, gt=0, le=600, description="time a client has to take its answer")
+    max_connections: int = Field(default=1000, ge=1, le=100_000, description="open connections per worker")
+
+    drain_seconds: float = Field(
+        default=10, ge=0, le=600, description="after SIGTERM: time of serving on while load balancers look away"
+    )
+    finish_seconds: float = Field(
+        default=20, gt=0, le=600, description="after that: time for requests in flight before they are cut"
+    )
+    load_seconds: float = Field(default=600, gt=0, le=86_400, description="time for loading before liveness fails")
+    stuck_seconds: float = Field(default=60, gt=0, le=3600, description="one model call; longer and liveness fails")

@@ -1,0 +1,86 @@
+"""What a model takes and gives, as its manifest says."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+DTYPES: dict[str, np.dtype[Any]] = {
+    name: np.dtype(name)
+    for name in [
+        "bool",
+        "uint8",
+        "uint16",
+        "uint32",
+        "uint64",
+        "int8",
+        "int16",
+        "int32",
+        "int64",
+        "float16",
+        "float32",
+        "float64",
+    ]
+} | {"string": np.dtype(object)}
+
+
+class SignatureError(ValueError):
+    """The manifest's signature is not one that can be served; the message says which tensor and why."""
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One input or output. `shape` is that of one row (None: any length); `dtype` a TensorFlow name such as float32."""
+
+    name: str
+    shape: tuple[int | None, ...]
+    dtype: str
+
+    @property
+    def numpy_dtype(self) -> np.dtype[Any]:
+        """The NumPy type; object (of bytes) for strings."""
+        return DTYPES[self.dtype]
+
+    def describe(self) -> str:
+        """Dtype and shape of one row in words: `float32 of shape [8, 8]`."""
+        if not self.shape:
+            return f"one {self.dtype}"
+        return f"{self.dtype} of shape [{', '.join('any' if size is None else str(size) for size in self.shape)}]"
+
+
+@dataclass(frozen=True)
+class Signature:
+    """Inputs and outputs of a model, in the order in which arrays are handed around. Rows are the first dimension."""
+
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+
+    @property
+    def one_shape(self) -> bool:
+        """Whether all rows have the same shape, so that any requests can share a model call."""
+        return all(None not in tensor.shape for tensor in self.inputs)
+
+
+def read_signature(properties: Mapping[str, Any]) -> Signature:
+    """The signature in a model manifest's properties. Raises SignatureError."""
+    try:
+        raw = properties["signature"]
+        return Signature(
+            inputs=tuple(_tensor(entry, "input") for entry in raw["inputs"]),
+            outputs=tuple(_tensor(entry, "output") for entry in raw["outputs"]),
+        )
+    except (KeyError, TypeError) as error:
+        raise SignatureError(f"the manifest has no usable signature ({type(error).__name__}: {error})") from None
+
+
+def _tensor(entry: Mapping[str, Any], kind: str) -> Tensor:
+    name, shape, dtype = str(entry["name"]), list(entry["shape"]), str(entry["dtype"])
+    if dtype not in DTYPES:
+        raise SignatureError(f"{kind} {name!r} is {dtype}, which cannot be sent; use one of: {', '.join(DTYPES)}")
+    if not shape or shape[0] is not None:
+        raise SignatureError(f"{kind} {name!r} has shape {shape}; its first dimension must be free (null): the rows")
+    return Tensor(name, tuple(None if size is None else int(size) for size in shape[1:]), dtype)

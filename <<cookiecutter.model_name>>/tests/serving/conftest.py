@@ -1,0 +1,47 @@
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.serving.running import Running, service_toml, serving
+
+
+@pytest.fixture(scope="session")
+def published(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
+    """A directory with a service.toml and a store that holds `pictures`; and the Keras model itself."""
+    from tests.serving.models import publish_pictures
+
+    directory = tmp_path_factory.mktemp("published")
+    _, model = publish_pictures(directory)
+    return service_toml(directory), model
+
+
+@pytest.fixture(scope="session")
+def toml(published: tuple[Path, Any]) -> Path:
+    return published[0]
+
+
+@pytest.fixture(scope="session")
+def reference(published: tuple[Path, Any]) -> Any:
+    return published[1]
+
+
+@pytest.fixture(scope="session")
+def server(toml: Path) -> Iterator[Running]:
+    """A server of `pictures` that all tests share which leave it as it was."""
+    with serving(toml, max_body_bytes=1 << 20) as running:
+        running.wait_for(200)
+        yield running
+
+
+@pytest.fixture(scope="session")
+def server_of_everything(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """A server of the model with inputs of every kind."""
+    from tests.serving.models import publish_everything
+
+    directory = tmp_path_factory.mktemp("everything")
+    publish_everything(directory)
+    with serving(service_toml(directory)) as running:
+        running.wait_for(200)
+        yield running
