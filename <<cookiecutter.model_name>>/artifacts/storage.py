@@ -158,7 +158,7 @@ def open_storage(url: str) -> Storage:
 
     Raises StorageError for any other form.
     """
-    if "://" not in url:
+    if "://" not in url and not url.startswith(("file:", "s3:")):
         return LocalStorage(Path(url).expanduser().absolute())
     parts = urlsplit(url)
     if parts.scheme == "file" and parts.netloc in ("", "localhost") and parts.path.startswith("/"):

@@ -44,7 +44,7 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> Any:
         names = ", ".join(f"--{name.replace('_', '-')}" for name in parameters_type().model_fields)
-        self.exit(ExitCode.BAD_PARAMETERS, f"python -m training: {message}; there are: {names}\n")
+        raise SettingsError(f"{self.prog}: {message}; there are: {names}")
 
 
 def _parse(arguments: Sequence[str]) -> dict[str, Any]:

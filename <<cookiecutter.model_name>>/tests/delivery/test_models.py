@@ -1,0 +1,30 @@
+"""`python -m delivery models`: what is published."""
+
+from pathlib import Path
+
+from artifacts import manifest
+from artifacts.storage import LocalStorage
+from tests.conftest import Command
+
+
+def test_before_the_first_model_it_says_what_to_type(command: Command) -> None:
+    done = command("delivery", "models")
+    assert done.returncode == 0
+    assert "yet; train the first one: nox -s train" in done.stdout
+
+
+def test_models_are_listed_with_what_they_were_made_from(command: Command, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    properties = {"metrics": {"accuracy": 0.98765}, "dataset": "d1", "code": "c1", "git_commit": "0123456789abcdef"}
+    manifest.publish(LocalStorage(tmp_path / "store"), "models/v1", source, "model", "v1", properties)
+    header, row = command("delivery", "models").stdout.splitlines()
+    assert header.split() == ["version", "created", "accuracy", "dataset", "code", "commit"]
+    assert row.split()[0] == "v1"
+    assert row.split()[2:] == ["0.9877", "d1", "c1", "0123456789"]
+
+
+def test_a_store_that_cannot_be_is_said(command: Command) -> None:
+    done = command("delivery", "models", "--store", "gs://bucket")
+    assert done.returncode == 1
+    assert "storage URL 'gs://bucket': must be a directory, file:///directory or s3://bucket/prefix" in done.stderr
