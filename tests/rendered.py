@@ -136,7 +136,8 @@ def serving(repository: Path, log: Path, patience: float = 180.0) -> Iterator[st
         server = subprocess.Popen(
             [sys.executable, "-m", "nox", "-s", "serve"],
             cwd=repository,
-            env={**os.environ, "SERVING_PORT": str(port)},
+            # Without draining: nobody else asks this server.
+            env={**os.environ, "SERVING_PORT": str(port), "SERVING_DRAIN_SECONDS": "0"},
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,

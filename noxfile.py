@@ -1,0 +1,52 @@
+"""Sessions of the template's own side. They run in the environment of requirements/dev.txt, which holds nox as well."""
+
+import sys
+
+import nox
+
+# A second environment per session would be a copy of the one that nox is in.
+nox.options.default_venv_backend = "none"
+nox.options.sessions = ["lint", "tests"]
+
+TEMPLATE = "<<cookiecutter.model_name>>"
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """Render into demo/ with the default answers, train, serve, and ask for a prediction."""
+    session.run(sys.executable, "tests/demo.py", external=True)
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Run every test of the template; arguments go to pytest: `nox -s tests -- -m unit`."""
+    session.run(sys.executable, "-m", "pytest", *session.posargs, external=True)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style and types on both sides: the template's own, and in place the one that is rendered."""
+    run = (sys.executable, "-m")
+    session.run(*run, "ruff", "check", "--no-cache", ".", external=True)
+    session.run(*run, "ruff", "format", "--no-cache", "--check", ".", external=True)
+    session.run(*run, "mypy", external=True)
+    with session.chdir(TEMPLATE):
+        session.run(*run, "ruff", "check", "--no-cache", ".", external=True)
+        session.run(*run, "ruff", "format", "--no-cache", "--check", ".", external=True)
+
+
+@nox.session
+def render_diff(session: nox.Session) -> None:
+    """Show what a change does to rendered repositories: HEAD against the working tree, or `-- OLD [NEW]`."""
+    session.run(sys.executable, "tests/render_diff.py", *session.posargs, external=True)
+
+
+@nox.session
+def lock(session: nox.Session) -> None:
+    """Lock requirements/dev.in with hashes; `-- --upgrade` takes the newest versions."""
+    session.run(
+        *(sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--universal", "--python-version", "3.11"),
+        *("--generate-hashes", "--no-emit-index-url", "--custom-compile-command", "nox -s lock"),
+        *("--output-file", "requirements/dev.txt", *session.posargs, "requirements/dev.in"),
+        external=True,
+    )

@@ -1,0 +1,145 @@
+"""Finds what a README names although it does not exist: commands, sessions, modules, paths, links and headings."""
+
+import ast
+import os
+import re
+import shlex
+import tomllib
+from itertools import pairwise
+from pathlib import Path
+
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+
+# Made by a command of the README itself, so they are not there in the beginning.
+MADE_LATER = (".venv", ".nox", "store", ".work", "demo")
+# Commands that a user has, or gets by the set-up line.
+PROGRAMS = {
+    "cd",
+    "cookiecutter",
+    "cruft",
+    "curl",
+    "git",
+    "nox",
+    "pip",
+    "pipx",
+    "pytest",
+    "python",
+    "python3",
+    "uv",
+    "uvx",
+}
+SUFFIXES = r"\.(py|toml|md|json|jsonl|csv|txt|in|gz|yaml|yml|sh|Dockerfile)"
+
+
+def missing_references(readme: Path) -> list[str]:
+    """One line for each thing that a README names and that is not beside it."""
+    directory = readme.parent
+    tokens = MarkdownIt("commonmark").parse(readme.read_text(encoding="utf-8"))
+    inline = [child for token in tokens for child in token.children or []]
+    missing = []
+    for token in tokens:
+        if token.type == "fence" and token.info in {"bash", "sh", "shell"}:
+            for line in token.content.replace("\\\n", " ").splitlines():
+                missing += _missing_in_command(line, directory)
+    for child in inline:
+        if child.type == "code_inline":
+            missing += _missing_in_code(child.content, directory)
+        if child.type == "link_open":
+            missing += _missing_link(str(child.attrGet("href")), directory, tokens)
+    return missing
+
+
+def sessions(directory: Path) -> set[str]:
+    """Names of the nox sessions of a directory."""
+    tree = ast.parse((directory / "noxfile.py").read_text(encoding="utf-8"))
+    found = set()
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef):
+            for decorator in node.decorator_list:
+                called = decorator.func if isinstance(decorator, ast.Call) else decorator
+                if ast.unparse(called) in {"nox.session", "session"}:
+                    found.add(node.name)
+    return found
+
+
+def _missing_in_command(line: str, directory: Path) -> list[str]:
+    missing = []
+    for command in re.split(r"&&|\|\||[|;]", line.split(" #")[0]):
+        words = [word for word in shlex.split(command) if not re.fullmatch(r"[A-Z_]+=.*", word)]
+        if not words:
+            continue
+        program = Path(words[0]).name
+        if program not in PROGRAMS and not (directory / words[0]).is_file():
+            missing.append(f"command {words[0]}")
+        if program == "nox":
+            missing += _missing_sessions(words, directory)
+        if "-m" in words[:-1] and program.startswith("python"):
+            missing += _missing_module(words[words.index("-m") + 1], directory)
+        if "-r" in words[:-1]:
+            missing += _missing_path(words[words.index("-r") + 1], directory)
+    return missing
+
+
+def _missing_sessions(words: list[str], directory: Path) -> list[str]:
+    """Sessions that follow -s, up to the next option."""
+    named: list[str] = []
+    if "-s" in words:
+        for word in words[words.index("-s") + 1 :]:
+            if word.startswith("-"):
+                break
+            named.append(word)
+    return [f"nox session {name}" for name in named if name not in sessions(directory)]
+
+
+def _missing_module(name: str, directory: Path) -> list[str]:
+    if name in {"venv", "pip", "pytest", "json.tool", "nox"}:
+        return []
+    path = directory.joinpath(*name.split("."))
+    found = (path / "__main__.py").is_file() or path.with_suffix(".py").is_file()
+    return [] if found else [f"module {name}"]
+
+
+def _missing_in_code(code: str, directory: Path) -> list[str]:
+    if re.match(r"(\S*/)?(nox|python3?|pip) -", code):
+        return _missing_in_command(code, directory)
+    if re.match(r"\[[a-z_.]+\]$", code) and (directory / "service.toml").is_file():
+        return _missing_section(code.strip("[]"), directory)
+    is_path = re.fullmatch(rf"[\w.*/-]+({SUFFIXES}|/)", code) and not code.startswith(("/", "http", "s3:"))
+    return _missing_path(code, directory) if is_path else []
+
+
+def _missing_section(name: str, directory: Path) -> list[str]:
+    settings = tomllib.loads((directory / "service.toml").read_text(encoding="utf-8"))
+    return [] if name in settings else [f"section [{name}] of service.toml"]
+
+
+def _missing_path(path: str, directory: Path) -> list[str]:
+    wanted = path.rstrip("/")
+    if wanted.split("/")[0] in MADE_LATER or any(directory.glob(wanted)):
+        return []
+    # A bare name may stand for a file or a directory in any room: manifest.json, model/.
+    return [] if "/" not in wanted and wanted in _names(directory) else [f"path {path}"]
+
+
+def _names(directory: Path) -> set[str]:
+    """Names of all files and directories below a directory."""
+    names: set[str] = set()
+    for _, directories, files in os.walk(directory):
+        directories[:] = [name for name in directories if name not in {*MADE_LATER, ".git"}]
+        names |= {*directories, *files}
+    return names
+
+
+def _missing_link(target: str, directory: Path, tokens: list[Token]) -> list[str]:
+    if re.match(r"[a-z]+:", target):
+        return []
+    path, _, anchor = target.partition("#")
+    if path:
+        return _missing_path(path, directory)
+    headings = {
+        re.sub(r"[^\w -]", "", following.content.lower()).replace(" ", "-")
+        for token, following in pairwise(tokens)
+        if token.type == "heading_open"
+    }
+    return [] if anchor in headings else [f"heading #{anchor}"]

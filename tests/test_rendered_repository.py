@@ -1,0 +1,137 @@
+"""A rendered repository works on its first day: its own checks, training, serving; and with another team's model."""
+
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Render
+from rendered import ROOT, commit_all, files, get, git, nox, post, published_model, serving
+
+pytestmark = pytest.mark.rendered
+
+NAME = "leaf-reader"
+
+
+@pytest.fixture(scope="module")
+def repository(render: Render, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A rendered repository, under git as a team would have it."""
+    repository = tmp_path_factory.mktemp("day-one") / NAME
+    shutil.copytree(render({"model_name": NAME}), repository)
+    commit_all(repository, "As rendered")
+    return repository
+
+
+@pytest.fixture(scope="module")
+def manifest(repository: Path) -> dict[str, Any]:
+    """The manifest of the model that a first training published."""
+    result = nox(repository, "-s", "train")
+    assert result.returncode == 0, result.stdout
+    return published_model(repository)
+
+
+@pytest.fixture(scope="module")
+def service(repository: Path, manifest: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Base URL of the service, serving the model published."""
+    with serving(repository, tmp_path_factory.mktemp("service") / "server.log") as url:
+        yield url
+
+
+def test_its_own_lint_and_tests_pass(repository: Path) -> None:
+    result = nox(repository, "-s", "lint", "tests")
+    assert result.returncode == 0, result.stdout
+
+
+def test_training_publishes_an_accurate_model(manifest: dict[str, Any]) -> None:
+    assert manifest["kind"] == "model"
+    assert manifest["properties"]["name"] == NAME
+    assert manifest["properties"]["metrics"]["accuracy"] >= 0.97
+
+
+def test_training_again_does_nothing_because_it_is_done(repository: Path, manifest: dict[str, Any]) -> None:
+    before = files(repository / "store")
+    result = nox(repository, "-s", "train")
+    assert result.returncode == 0, result.stdout
+    assert files(repository / "store") == before
+
+
+def test_the_published_version_is_listed(repository: Path, manifest: dict[str, Any]) -> None:
+    result = nox(repository, "-s", "delivery", "--", "models")
+    assert result.returncode == 0, result.stdout
+    assert manifest["id"] in result.stdout
+
+
+def test_the_service_predicts_images_it_never_saw(service: str, manifest: dict[str, Any]) -> None:
+    properties = manifest["properties"]
+    instances = [sample["instance"] for sample in properties["samples"]]
+    status, body = post(f"{service}/v1/models/{NAME}:predict", {"instances": instances})
+    assert status == 200, body
+    assert all(sum(probabilities) == pytest.approx(1, abs=1e-4) for probabilities in body["predictions"])
+    assert_accurate(body["predictions"], properties, 0.9)
+
+
+def assert_accurate(predictions: list[list[float]], properties: dict[str, Any], share: float) -> None:
+    """At least this share of the predictions has the label of its sample."""
+    predicted = [properties["labels"][scores.index(max(scores))] for scores in predictions]
+    labels = [sample["label"] for sample in properties["samples"]]
+    right = sum(found == label for found, label in zip(predicted, labels, strict=True))
+    assert right >= share * len(labels), (predicted, labels)
+
+
+def test_the_service_tells_what_is_wrong_with_a_request(service: str, manifest: dict[str, Any]) -> None:
+    status, body = post(f"{service}/v1/models/{NAME}:predict", {"instances": [{"image": [[1, 2], [3, 4]]}]})
+    assert status == 400
+    assert "image" in body["error"]
+
+
+def test_the_service_is_healthy(service: str) -> None:
+    assert get(f"{service}/v2/health/live")[0] == 200
+    assert get(f"{service}/v2/health/ready")[0] == 200
+
+
+def test_nothing_that_training_and_serving_leave_behind_shows_up_in_git(repository: Path, service: str) -> None:
+    assert git(repository, "status", "--porcelain") == ""
+
+
+class TestAnotherModel:
+    """A team's own model: tabular, thirteen scalar inputs, three classes. Only `model/` is replaced."""
+
+    @pytest.fixture(scope="class")
+    def wine(self, render: Render, tmp_path_factory: pytest.TempPathFactory) -> Path:
+        repository = tmp_path_factory.mktemp("wine") / NAME
+        shutil.copytree(render({"model_name": NAME}), repository)
+        shutil.rmtree(repository / "model")
+        shutil.copytree(ROOT / "tests" / "examples" / "wine" / "model", repository / "model")
+        return repository
+
+    @pytest.fixture(scope="class")
+    def wine_manifest(self, wine: Path) -> dict[str, Any]:
+        started = time.monotonic()
+        result = nox(wine, "-s", "train")
+        assert result.returncode == 0, f"after {time.monotonic() - started:.0f} s: {result.stdout}"
+        return published_model(wine)
+
+    def test_is_trained_and_published_by_the_same_pipeline(self, wine_manifest: dict[str, Any]) -> None:
+        properties = wine_manifest["properties"]
+        assert properties["labels"] == ["cultivar-1", "cultivar-2", "cultivar-3"]
+        assert properties["metrics"]["accuracy"] >= 0.9
+        inputs = {signature["name"]: signature for signature in properties["signature"]["inputs"]}
+        assert len(inputs) == 13
+        assert inputs["proline"] == {"name": "proline", "shape": [None], "dtype": "float32"}
+
+    def test_is_served_by_the_same_server(self, wine: Path, wine_manifest: dict[str, Any], tmp_path: Path) -> None:
+        properties = wine_manifest["properties"]
+        instances = [sample["instance"] for sample in properties["samples"]]
+        with serving(wine, tmp_path / "server.log") as url:
+            status, body = post(f"{url}/v1/models/{NAME}:predict", {"instances": instances})
+            assert status == 200, body
+            assert_accurate(body["predictions"], properties, 0.9)
+            status, body = post(f"{url}/v1/models/{NAME}:predict", {"instances": [{"proline": 1065}]})
+            assert status == 400
+            assert "alcohol" in body["error"]
+
+    def test_passes_the_repositorys_own_lint_and_tests(self, wine: Path) -> None:
+        result = nox(wine, "-s", "lint", "tests")
+        assert result.returncode == 0, result.stdout

@@ -1,0 +1,261 @@
+"""What comes out of the template: which files, that each is valid, whose names are in it, and how it looks."""
+
+import ast
+import csv
+import gzip
+import io
+import json
+import re
+import tomllib
+from collections.abc import Callable
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from conftest import Render
+from markdown_it import MarkdownIt
+from post_gen_project import UNNEEDED
+from references import missing_references
+from rendered import CHOICES, DEFAULTS, DIRECTORY, QUESTIONS, ROOT, VARIANTS, files
+from rendered import render as render_into
+
+pytestmark = pytest.mark.render
+
+TREE = Path(__file__).with_name("rendered-tree.txt")
+
+# One name per question that occurs nowhere else.
+SENTINELS = {
+    "model_name": "sentinel-model",
+    "description": "Sentinel of a description.",
+    "owning_team": "sentinel-team",
+    "aws_region": "us-gov-west-9",
+    "artifact_bucket": "sentinel-bucket",
+    "container_registry": "registry.sentinel.example:5000/images",
+    "batch_job_queue": "sentinel-queue",
+    "kubernetes_namespace": "sentinel-namespace",
+    "datadog_site": "us5.datadoghq.com",
+    "training_device": "cpu",
+}
+
+NASTY_DESCRIPTIONS = [
+    "Says \"hi\" and 'bye'",
+    r"C:\new\table and \\server, \u0041, a backslash at the end \\",
+    "Gemüse, 中文, עברית, \N{GRINNING FACE} and \N{WOMAN}\N{ZERO WIDTH JOINER}\N{PERSONAL COMPUTER}",
+    "<< cookiecutter.model_name >> << x",
+    "<% if x %> and <# y",
+    "{{ x }} {% y %} {# z #} {{value}}",
+    "${HOME} $(id) `id` $HOME $x$",
+    "# no heading",
+    "- no list",
+    "1. no list 2) either",
+    "> no quote | no table",
+    "*no* _stress_ ~~at~~ all, [no](link) ![no](image) <b>no</b> &amp; &copy; <https://example.com>",
+    "no: comment # here, no, [list], {map: x}, &anchor *alias !tag %directive @at",
+    "=== --- +++ ''' \"\"\"",
+    "null",
+    "12",
+]
+
+
+def read_rows(text: str) -> list[list[str]]:
+    return list(csv.reader(io.StringIO(text), strict=True))
+
+
+def read_requirements(text: str) -> list[str]:
+    """Names in a file for pip: each line is a requirement, an option, a hash or a comment."""
+    lines = [line.strip() for line in text.replace("\\\n", " ").splitlines()]
+    kept = [line for line in lines if line and not line.startswith("#")]
+    assert all(
+        re.match(r"([A-Za-z0-9][A-Za-z0-9._-]*(\[[a-z,-]+\])?|-[rc] [a-z-]+\.(in|txt))( |$|[=<>~!;])", line)
+        for line in kept
+    ), kept
+    return kept
+
+
+# How a file of each kind is read; a kind that is not here fails the test below, so that each one has its reader.
+READERS: dict[str, Callable[[str], Any]] = {
+    ".csv": read_rows,
+    ".in": read_requirements,
+    ".json": json.loads,
+    ".jsonl": lambda text: [json.loads(line) for line in text.splitlines()],
+    ".md": MarkdownIt().parse,
+    ".py": ast.parse,
+    ".toml": tomllib.loads,
+    ".txt": read_requirements,
+    ".yaml": lambda text: list(yaml.safe_load_all(text)),
+    ".gitignore": str.splitlines,
+}
+
+
+def text_of(path: str, content: bytes) -> str:
+    """Content of a file as text, unpacked if it is compressed."""
+    return (gzip.decompress(content) if path.endswith(".gz") else content).decode("utf-8")
+
+
+def read(path: str, content: bytes) -> Any:
+    """Content of a file by its kind."""
+    name = Path(path.removesuffix(".gz")).name
+    return READERS[Path(name).suffix or name](text_of(path, content))
+
+
+def hand_written(repository: Path) -> dict[str, str]:
+    """Text of every file that a person wrote, by path: not the data, not the locks."""
+    return {
+        path: content.decode("utf-8")
+        for path, content in files(repository).items()
+        if not path.endswith(".gz") and not (path.startswith("requirements/") and path.endswith(".txt"))
+    }
+
+
+@pytest.mark.parametrize("answers", VARIANTS, ids=lambda answers: "-".join(answers.values()) or "defaults")
+class TestEveryOption:
+    def test_renders_exactly_the_files_that_are_written_down(self, answers: dict[str, str], render: Render) -> None:
+        unneeded = {path for question, paths in UNNEEDED.items() for path in paths.get(answers.get(question, ""), ())}
+        written_down = set(TREE.read_text(encoding="utf-8").split()) - unneeded
+        found = set(files(render(answers)))
+        new, gone = sorted(found - written_down), sorted(written_down - found)
+        assert not new and not gone, f"write down in {TREE.name} what is meant: new {new}, gone {gone}"
+
+    def test_renders_files_that_can_be_read(self, answers: dict[str, str], render: Render) -> None:
+        for path, content in files(render(answers)).items():
+            try:
+                read(path, content)
+            except Exception as error:
+                pytest.fail(f"{path}: {error!r}")
+
+    def test_leaves_no_delimiter_of_the_template(self, answers: dict[str, str], render: Render) -> None:
+        # In Python << is a shift and in YAML a merge key, which the colon tells.
+        for path, text in hand_written(render(answers)).items():
+            left = re.findall(
+                r"cookiecutter\.|<%|%>|<#|#>|derive:"
+                if path.endswith(".py")
+                else r"<<(?!:)|<%|%>|<#|#>|cookiecutter\.",
+                text,
+            )
+            assert left == [], path
+
+    def test_looks_written_by_hand(self, answers: dict[str, str], render: Render) -> None:
+        for path, text in hand_written(render(answers)).items():
+            if not text and path.endswith("__init__.py"):
+                continue
+            assert "\r" not in text, path
+            assert "\t" not in text, path
+            assert not re.search(r"[ ]+$", text, re.MULTILINE), f"{path}: space at the end of a line"
+            assert not text.startswith("\n"), f"{path}: starts with an empty line"
+            assert text.endswith("\n"), f"{path}: no line end at the end"
+            assert not text.endswith("\n\n"), f"{path}: ends with an empty line"
+            if not path.endswith(".py"):
+                assert "\n\n\n" not in text, f"{path}: two empty lines"
+
+    def test_has_no_empty_section(self, answers: dict[str, str], render: Render) -> None:
+        for path, text in hand_written(render(answers)).items():
+            if path.endswith(".toml"):
+                lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
+                for line, following in zip(lines, [*lines[1:], "["], strict=True):
+                    assert not (line.startswith("[") and following.startswith("[")), f"{path}: {line} is empty"
+            if path.endswith(".md"):
+                blocks = [token for token in MarkdownIt().parse(text) if token.level == 0 and token.nesting >= 0]
+                for heading, content in zip_longest(blocks, blocks[1:]):
+                    if heading.type == "heading_open":
+                        filled = content and (content.type != "heading_open" or content.tag > heading.tag)
+                        assert filled, f"{path}: an empty section below line {heading.map}"
+
+    def test_names_nothing_in_its_readme_that_is_not_there(self, answers: dict[str, str], render: Render) -> None:
+        repository = render(answers)
+        assert missing_references(repository / "README.md") == []
+
+
+def test_every_option_of_every_question_is_rendered() -> None:
+    rendered = {(question, DEFAULTS[question]) for question in CHOICES}
+    rendered |= {pair for answers in VARIANTS for pair in answers.items()}
+    assert rendered == {(question, option) for question, options in CHOICES.items() for option in options}
+
+
+def test_every_question_has_a_prompt_for_people() -> None:
+    prompts = json.loads((ROOT / "cookiecutter.json").read_text(encoding="utf-8"))["__prompts__"]
+    assert list(prompts) == list(QUESTIONS)
+    for question, options in CHOICES.items():
+        assert list(prompts[question]) == ["__prompt__", *options]
+
+
+def test_every_answer_arrives_and_no_default_does(render: Render) -> None:
+    text = "\n".join(hand_written(render(SENTINELS)).values())
+    assert [answer for answer in SENTINELS.values() if answer not in text] == []
+    # Options are not in question: a site or a device may be named as an alternative.
+    assert [default for name, default in DEFAULTS.items() if name not in CHOICES and default in text] == []
+
+
+def test_nothing_of_the_people_or_the_machine_behind_the_template_is_in_it(render: Render) -> None:
+    for path, content in files(render(SENTINELS)).items():
+        text = text_of(path, content)
+        assert not re.search(r"(/home/|/Users/|/root/|/work/|/tmp/)", text), path
+        assert not re.search(r"[\w.+-]+@[\w-]+\.(com|org|net|io|de)\b", text), path
+        assert not re.search(r"--(index-url|extra-index-url|find-links)|://[^/\s]*pypi|pythonhosted", text), path
+
+
+@pytest.mark.parametrize("description", NASTY_DESCRIPTIONS)
+def test_any_printable_description_arrives_unharmed_in_files_of_every_kind(
+    description: str, template: Path, tmp_path: Path
+) -> None:
+    repository = render_into(template, tmp_path, {"description": description})
+    rendered = files(repository)
+    for path, content in rendered.items():
+        read(path, content)
+    assert read("service.toml", rendered["service.toml"])["service"]["description"] == description
+    assert read("pyproject.toml", rendered["pyproject.toml"])["project"]["description"] == description
+    # Markdown shows the very same characters, in a paragraph, with no markup made of them.
+    shown = [
+        "".join(child.content for child in token.children or [])
+        for token in MarkdownIt().parse(rendered["README.md"].decode())
+        if token.type == "inline" and {child.type for child in token.children or []} <= {"text", "text_special"}
+    ]
+    assert description in shown
+
+
+@pytest.mark.parametrize("name", ["ab", "m" * 40, "x1-2-3", "python", "model", "tests", "e1"])
+def test_any_name_that_is_allowed_renders_valid_files(name: str, template: Path, tmp_path: Path) -> None:
+    repository = render_into(template, tmp_path, {"model_name": name})
+    assert repository.name == name
+    for path, content in files(repository).items():
+        read(path, content)
+    assert read("service.toml", (repository / "service.toml").read_bytes())["service"]["name"] == name
+
+
+def test_python_and_locks_come_out_byte_for_byte(render: Render) -> None:
+    source, rendered = files(ROOT / DIRECTORY), files(render({}))
+    copied = [path for path in rendered if path.endswith((".py", ".gz")) or path.startswith("requirements/")]
+    assert copied
+    assert [path for path in copied if rendered[path] != source[path]] == []
+
+
+def test_python_holds_no_jinja(render: Render) -> None:
+    for path, text in hand_written(render({})).items():
+        if path.endswith(".py"):
+            assert not re.search(r"<<\s*cookiecutter|<%|<#|\{\{\s*cookiecutter|\{%", text), path
+
+
+def test_jinja_lives_only_where_the_design_says(render: Render) -> None:
+    with_jinja = {
+        path for path, content in files(render({})).items() if content != (ROOT / DIRECTORY / path).read_bytes()
+    }
+    assert all(
+        path in {"service.toml", "pyproject.toml", "README.md", "Jenkinsfile"} or path.startswith("deploy/")
+        for path in with_jinja
+    ), with_jinja
+
+
+def test_rendering_twice_gives_the_same_bytes_and_modes(template: Path, render: Render, tmp_path: Path) -> None:
+    once, again = render({}), render_into(template, tmp_path, {})
+    assert files(once) == files(again)
+    assert {path: (once / path).stat().st_mode for path in files(once)} == {
+        path: (again / path).stat().st_mode for path in files(again)
+    }
+
+
+def test_what_the_hook_deletes_is_in_the_template() -> None:
+    for question, paths in UNNEEDED.items():
+        for option, unneeded in paths.items():
+            assert option in CHOICES[question]
+            assert [path for path in unneeded if not (ROOT / DIRECTORY / path).is_file()] == []

@@ -1,0 +1,134 @@
+"""The template's own side: its README, its CI line, its locked requirements, what its hooks print, render_diff."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import Render
+from references import missing_references
+from render_diff import compare, difference
+from rendered import DEFAULTS, ROOT, VARIANTS, commit_all, cookiecutter, files
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def commands(text: str) -> list[str]:
+    """The lines of every shell block of a Markdown text."""
+    return [line for block in re.findall(r"```bash\n(.*?)```", text, re.DOTALL) for line in block.splitlines()]
+
+
+@pytest.mark.unit
+class TestReadme:
+    def test_names_nothing_that_is_not_there(self) -> None:
+        assert missing_references(ROOT / "README.md") == []
+
+    def test_starts_with_the_two_commands(self) -> None:
+        demo, tests = [line for line in commands(README) if ".venv/bin/nox" in line][:2]
+        set_up = "python3 -m venv .venv && .venv/bin/pip install -r requirements/dev.txt && .venv/bin/nox -s "
+        assert demo == f"{set_up}demo"
+        assert tests == f"{set_up}lint tests"
+
+    def test_ci_runs_the_second_of_them_and_nothing_else(self) -> None:
+        script = ROOT / ".ci" / "run"
+        assert os.access(script, os.X_OK)
+        lines = script.read_text(encoding="utf-8").splitlines()
+        run = [line for line in lines if line and not line.startswith(("#", "set ", "cd "))]
+        assert run == [[line for line in commands(README) if ".venv/bin/nox" in line][1]]
+
+    def test_lists_every_question_with_its_default(self) -> None:
+        rows = dict(re.findall(r"^\| `(\w+)` \| `([^`]+)` \|", README, re.MULTILINE))
+        assert rows == DEFAULTS
+
+
+@pytest.mark.unit
+class TestRequirements:
+    def test_are_locked_with_hashes_and_name_no_registry(self) -> None:
+        lock = (ROOT / "requirements" / "dev.txt").read_text(encoding="utf-8")
+        pins = re.findall(r"^([a-z0-9-]+)==\S+.*\\\n    --hash=sha256:", lock, re.MULTILINE)
+        named = re.findall(
+            r"^([a-z0-9-]+)", (ROOT / "requirements" / "dev.in").read_text(encoding="utf-8"), re.MULTILINE
+        )
+        assert set(named) <= set(pins)
+        assert len(pins) == len(re.findall(r"^[a-z0-9-]+==", lock, re.MULTILINE))
+        assert "://" not in lock
+
+
+@pytest.mark.unit
+class TestDifference:
+    def test_of_a_text_is_a_unified_diff(self) -> None:
+        assert difference("a.txt", b"one\n", b"two\n") == "--- a/a.txt\n+++ b/a.txt\n@@ -1 +1 @@\n-one\n+two\n"
+
+    def test_of_a_new_and_of_a_deleted_file_names_dev_null(self) -> None:
+        assert difference("a.txt", None, b"x\n").startswith("--- /dev/null\n+++ b/a.txt\n")
+        assert difference("a.txt", b"x\n", None).startswith("--- a/a.txt\n+++ /dev/null\n")
+
+    def test_of_binary_and_of_empty_files_is_a_sentence(self) -> None:
+        assert difference("a.gz", b"\xff", b"\xfe") == "Binary files a/a.gz and b/a.gz differ\n"
+        assert difference("a.py", None, b"") == "Empty files /dev/null and b/a.py differ\n"
+
+    def test_is_told_once_with_the_answers_that_show_it_unless_all_do(self) -> None:
+        old = [{"a.txt": b"one\n"} for _ in VARIANTS]
+        new = [{"a.txt": b"two\n"} for _ in VARIANTS]
+        new[-1]["cpu.txt"] = b"x\n"
+        report = compare(old, new)
+        assert report.startswith("--- a/a.txt\n")
+        assert report.count("a/a.txt") == 1
+        assert compare(old, old) == ""
+        assert "# only with training_device=cpu\n--- /dev/null\n+++ b/cpu.txt\n" in report
+
+
+@pytest.mark.render
+def test_render_diff_shows_what_a_change_does_to_a_rendered_repository(template: Path, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    shutil.copytree(template, source)
+    shutil.copytree(ROOT / "tests", source / "tests", ignore=shutil.ignore_patterns("__pycache__"))
+    commit_all(source, "The template")
+    settings = source / "<<cookiecutter.model_name>>" / "service.toml"
+    settings.write_text(settings.read_text(encoding="utf-8") + '\n[new]\nregion = "<< cookiecutter.aws_region >>"\n')
+
+    def render_diff(*revisions: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, str(source / "tests" / "render_diff.py"), *revisions]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+
+    changed = render_diff()
+    assert changed.returncode == 0, changed.stderr
+    assert "--- a/service.toml\n+++ b/service.toml\n" in changed.stdout
+    assert f'+[new]\n+region = "{DEFAULTS["aws_region"]}"\n' in changed.stdout
+    unknown = render_diff("no-such-revision")
+    assert unknown.returncode == 2
+    assert unknown.stderr.startswith("no-such-revision: ")
+
+
+@pytest.mark.render
+class TestNextSteps:
+    def test_are_three_commands_that_the_rendered_readme_knows(
+        self, template: Path, render: Render, tmp_path: Path
+    ) -> None:
+        printed = cookiecutter(template, tmp_path, {"model_name": "leaf-reader"}).stdout
+        steps = re.findall(r"^    (.*)$", printed, re.MULTILINE)
+        assert steps[0] == "cd leaf-reader"
+        assert len(steps) == 3
+        known = commands((render({}) / "README.md").read_text(encoding="utf-8"))
+        for step in steps[1:]:
+            assert all(part in " ".join(known) for part in step.split(" && "))
+
+    def test_name_the_whole_path_if_the_repository_is_elsewhere(self, template: Path, tmp_path: Path) -> None:
+        (tmp_path / "out of sight").mkdir()
+        command = [sys.executable, "-m", "cookiecutter", str(template), "--no-input", "--default-config"]
+        result = subprocess.run(
+            [*command, "-o", "out of sight"],
+            cwd=tmp_path,
+            env={**os.environ, "PWD": str(tmp_path), "HOME": str(tmp_path)},
+            capture_output=True,
+            text=True,
+        )
+        assert f"cd '{tmp_path}/out of sight/digits-classifier'\n" in result.stdout
+
+
+@pytest.mark.render
+def test_no_git_repository_is_made(render: Render) -> None:
+    assert not [path for path in files(render({})) if path.startswith(".git/")]
