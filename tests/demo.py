@@ -1,12 +1,13 @@
 """The way from the template to a prediction: render, train, serve, ask for the class of an image never trained on."""
 
 import shutil
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from rendered import DEFAULTS, ROOT, copy_template, nox, post, published_model, render, serving
+from rendered import DEFAULTS, ROOT, copy_template, post, published_model, render, serving
 
 DEMO = ROOT / "demo"
 SHADES = " .:-=+*#%@"
@@ -41,9 +42,7 @@ def main() -> int:
         print("Rendering with the default answers ...", flush=True)
         repository = render(copy_template(ROOT, work / "template"), DEMO, {})
         print(f"Training in {repository} ...", flush=True)
-        training = nox(repository, "-s", "train")
-        print(training.stdout, flush=True)
-        if training.returncode:
+        if subprocess.run([sys.executable, "-m", "nox", "-s", "train"], cwd=repository).returncode:
             return 1
         print("Serving ...", flush=True)
         with serving(repository, work / "server.log") as url:
