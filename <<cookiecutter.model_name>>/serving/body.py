@@ -12,6 +12,9 @@ _WINDOW = {"gzip": 16 + zlib.MAX_WBITS, "x-gzip": 16 + zlib.MAX_WBITS, "deflate"
 class Connection(Protocol):
     """What the server tells about the connection a request came on, as `environ["serving.connection"]`."""
 
+    too_slow: bool
+    """Whether the client has been cut off because it took too long to send its request."""
+
     def body_read(self) -> None:
         """The client has sent everything; its time for sending no longer runs."""
 
@@ -25,6 +28,7 @@ def read_body(environ: dict[str, Any], most: int) -> bytes:
     Raises RequestError: 400 broken or cut short, 408 too slow, 413 too large (also once decompressed), 415 unknown
     Content-Encoding.
     """
+    connection: Connection = environ["serving.connection"]
     declared = environ.get("CONTENT_LENGTH")
     if declared and int(declared) > most:
         raise _too_large(most)
@@ -38,12 +42,12 @@ def read_body(environ: dict[str, Any], most: int) -> bytes:
     try:
         body: bytes = environ["wsgi.input"].read(int(declared) if declared else most + 1)
     except OSError as error:
+        if connection.too_slow:
+            raise RequestError(HTTPStatus.REQUEST_TIMEOUT, "the request did not arrive in time", close=True) from None
         raise RequestError(HTTPStatus.BAD_REQUEST, f"the body ended early: {error}", close=True) from None
     if len(body) > most:
         raise _too_large(most)
-    connection: Connection | None = environ.get("serving.connection")
-    if connection is not None:
-        connection.body_read()
+    connection.body_read()
     return body if encoding == "identity" else _decompress(body, encoding, most)
 
 
@@ -65,6 +69,6 @@ def _decompress(body: bytes, encoding: str, most: int) -> bytes:
 def _too_large(most: int, when: str = "") -> RequestError:
     return RequestError(
         HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-        f"the body has more than {most} bytes{when}; send less at a time",
+        f"the body is larger than {most} bytes{when}; send less at a time",
         close=True,
     )
