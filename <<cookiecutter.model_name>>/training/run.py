@@ -11,11 +11,13 @@ from artifacts import manifest
 from artifacts.settings import ServiceSettings
 from artifacts.storage import Storage
 from training import export
+from training.data_tasks import prepare_task
 from training.dataset import Schema
 from training.errors import ExitCode, PipelineError
 from training.parameters import TrainingParameters, hyperparameters
-from training.pipeline import Context, Task, prepare_task, publish_task
 from training.provenance import code_version
+from training.release_tasks import publish_task
+from training.task import Context, Task
 
 log = logging.getLogger(__name__)
 

@@ -1,0 +1,73 @@
+"""What the pipeline's Luigi tasks share.
+
+Every task's output is a file or artifact of the store, so a run goes on with the first task whose output is missing: on
+this machine or another. Names of outputs follow from what they are made of; the same request finds them again.
+"""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import luigi
+
+from artifacts.settings import ServiceSettings
+from artifacts.storage import MissingKeyError, Storage
+from training.dataset import Schema
+from training.parameters import TrainingParameters
+
+
+@dataclass(frozen=True, eq=False)
+class Context:
+    """What every task of a run shares; `failures` collects what went wrong, for the exit code."""
+
+    service: ServiceSettings
+    storage: Storage
+    work: Path
+    parameters: TrainingParameters
+    schema: Schema
+    code: str
+    failures: list[BaseException] = field(default_factory=list)
+
+
+class StoredTarget(luigi.Target):  # type: ignore[misc]
+    """A key of the store."""
+
+    def __init__(self, storage: Storage, key: str) -> None:
+        self.storage = storage
+        self.key = key
+
+    def exists(self) -> bool:
+        """Whether the key is there."""
+        try:
+            self.storage.read(self.key)
+        except MissingKeyError:
+            return False
+        return True
+
+    def read(self) -> Any:
+        """The key's content as JSON."""
+        return json.loads(self.storage.read(self.key))
+
+    def write(self, value: Any) -> None:
+        """Replace the key's content by JSON."""
+        self.storage.write(self.key, json.dumps(value, indent=1, ensure_ascii=False).encode())
+
+
+class ContextParameter(luigi.Parameter):  # type: ignore[misc]
+    """Luigi warns of a plain Parameter whose value is not text."""
+
+
+class Task(luigi.Task):  # type: ignore[misc]
+    """A step of the pipeline."""
+
+    context: Context = ContextParameter(significant=False, visibility=luigi.parameter.ParameterVisibility.PRIVATE)
+
+    def target(self, key: str) -> StoredTarget:
+        """A key of the run's store."""
+        return StoredTarget(self.context.storage, key)
+
+    def on_failure(self, exception: BaseException) -> str:
+        """Keep the exception for the exit code; Luigi itself forgets it."""
+        self.context.failures.append(exception)
+        return str(exception)
