@@ -9,18 +9,24 @@ first manifest wins and the other's files are removed.
 
 import hashlib
 import json
-import re
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 
-from artifacts.storage import MissingKeyError, Storage
+from artifacts.storage import PARTIAL, MissingKeyError, Storage, StorageError, local_error
 
 MANIFEST = "manifest.json"
+# Files moved at once. Most of a small file's time on S3 is waiting for the answer.
+THREADS = 8
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 class ArtifactError(ValueError):
@@ -99,14 +105,14 @@ def publish(
     if existing is not None:
         return existing
     keys = {path: f"{prefix}/{manifest.content}/{path}" for path in files}
-    for path, key in keys.items():
-        storage.upload(directory / path, key)
+    _for_each(lambda path: storage.upload(directory / path, keys[path]), files)
     if storage.create(f"{prefix}/{MANIFEST}", manifest.to_json()):
         return manifest
     winner = read(storage, prefix)
     if winner.content != manifest.content:
-        for key in keys.values():
-            storage.delete(key)
+        # What can't be removed, say for want of permission, is never seen: no manifest names it.
+        with suppress(StorageError):
+            _for_each(storage.delete, keys.values())
     return winner
 
 
@@ -126,37 +132,31 @@ def read(storage: Storage, prefix: str) -> Manifest:
 
 def list_artifacts(storage: Storage, prefix: str) -> list[Manifest]:
     """The manifests directly below a prefix such as `models`, oldest first."""
-    pattern = re.compile(re.escape(prefix) + r"/[^/]+/" + re.escape(MANIFEST))
-    keys = [key for key in storage.keys(f"{prefix}/") if pattern.fullmatch(key)]
-    manifests = [Manifest.from_json(storage.read(key), f"{storage.url}/{key}") for key in keys]
-    return sorted(manifests, key=lambda manifest: (manifest.created_at, manifest.id))
+    names = storage.directories(f"{prefix}/")
+    manifests = _for_each(lambda name: find(storage, f"{prefix}/{name}"), names)
+    return sorted(filter(None, manifests), key=lambda manifest: (manifest.created_at, manifest.id))
 
 
 def fetch(storage: Storage, prefix: str, cache: Path) -> tuple[Manifest, Path]:
     """Make an artifact's files available locally, verified, and return its manifest and their directory.
 
-    A store on this machine is used where it lies; from another the files are downloaded below `cache`, once.
-    Raises MissingKeyError, ArtifactError or StorageError.
+    A store on this machine is used where it lies; from another the files are downloaded below `cache`, once, and again
+    if they were damaged there. Raises MissingKeyError, ArtifactError or StorageError.
     """
     local = storage.local_path(prefix)
     if local is not None:
         return read_directory(local)
     manifest = read(storage, prefix)
     target = cache / prefix
-    if not (target / MANIFEST).exists():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=target.parent))
-        try:
-            for path in manifest.files:
-                (partial / manifest.content / path).parent.mkdir(parents=True, exist_ok=True)
-                storage.download(f"{prefix}/{manifest.content}/{path}", partial / manifest.content / path)
-            (partial / MANIFEST).write_bytes(manifest.to_json())
-            _verify(manifest, partial / manifest.content)
-            shutil.rmtree(target, ignore_errors=True)
-            partial.rename(target)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
-    return read_directory(target)
+    with suppress(ArtifactError):
+        found, content = read_directory(target)
+        if found == manifest:
+            return found, content
+    try:
+        _download(storage, prefix, manifest, target)
+    except OSError as error:
+        raise local_error(target, error) from error
+    return manifest, target / manifest.content
 
 
 def read_directory(directory: Path) -> tuple[Manifest, Path]:
@@ -177,6 +177,34 @@ def file_sha256(path: Path) -> str:
     """SHA-256 of a file as 64 hex digits, in constant memory."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _download(storage: Storage, prefix: str, manifest: Manifest, target: Path) -> None:
+    """Put an artifact where `target` is, whole and verified. Raises ArtifactError, StorageError or OSError."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=PARTIAL, dir=target.parent))
+    try:
+        _for_each(
+            lambda path: storage.download(f"{prefix}/{manifest.content}/{path}", partial / manifest.content / path),
+            manifest.files,
+        )
+        (partial / MANIFEST).write_bytes(manifest.to_json())
+        _verify(manifest, partial / manifest.content)
+        shutil.rmtree(target, ignore_errors=True)
+        try:
+            partial.rename(target)
+        except OSError:
+            # Another process was faster.
+            if read_directory(target)[0] != manifest:
+                raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _for_each(function: Callable[[T], R], items: Iterable[T]) -> list[R]:
+    """The results of a function, called by several threads at once; the first error ends it and is raised."""
+    with ThreadPoolExecutor(THREADS, thread_name_prefix="artifacts") as pool:
+        return list(pool.map(function, items))
 
 
 def _entries(directory: Path) -> dict[str, FileEntry]:

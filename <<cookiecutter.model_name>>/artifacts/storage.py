@@ -4,7 +4,9 @@ Keys are relative POSIX paths below the root. A key is always either absent or w
 """
 
 import errno
+import hashlib
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -14,6 +16,11 @@ from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
 FORMS = "a directory, file:///directory or s3://bucket/prefix"
+# Parts of a prefix are taken as they stand; only what a directory would read otherwise is refused.
+S3_URL = re.compile(
+    r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?P<prefix>(/(?!\.{0,2}(/|$))[^/\x00-\x1f]+)*)/?"
+)
+PARTIAL = ".partial-"
 
 
 class StorageError(Exception):
@@ -44,10 +51,22 @@ class Storage(Protocol):
         """Create or replace a key with the content of a local file, atomically."""
 
     def download(self, key: str, path: Path) -> None:
-        """Write the content of a key to a local file. Raises MissingKeyError."""
+        """Create or replace a local file with the content of a key, atomically. Raises MissingKeyError."""
+
+    def exists(self, key: str) -> bool:
+        """Whether the key is there; its content is not read."""
+
+    def identity(self, key: str) -> str:
+        """Text that changes when the content of the key changes. Raises MissingKeyError.
+
+        The same content elsewhere may have another one, except in directories: there it is the SHA-256.
+        """
 
     def keys(self, prefix: str) -> Iterator[str]:
-        """All keys that start with `prefix`, which ends in a slash, in order."""
+        """All keys that start with `prefix`, in order; it ends in a slash or is empty."""
+
+    def directories(self, prefix: str) -> Iterator[str]:
+        """The names directly below `prefix` that have keys below them, in order; it ends in a slash or is empty."""
 
     def delete(self, key: str) -> None:
         """Remove a key; no error if it is not there."""
@@ -74,18 +93,18 @@ class LocalStorage:
 
     def write(self, key: str, content: bytes) -> None:
         """See Storage."""
-        with self._told(key), self._temporary(key) as temporary:
-            temporary.write_bytes(content)
-            self._commit(temporary, key)
+        with self._told(key), partial_file(self.root / key) as partial:
+            partial.write_bytes(content)
+            self._commit(partial, key)
 
     def create(self, key: str, content: bytes) -> bool:
         """See Storage."""
-        with self._told(key), self._temporary(key) as temporary:
-            temporary.write_bytes(content)
-            _sync(temporary)
+        with self._told(key), partial_file(self.root / key) as partial:
+            partial.write_bytes(content)
+            _sync(partial)
             try:
                 # A hard link, unlike a rename, fails when the name is taken: that decides between two writers.
-                os.link(temporary, self.root / key)
+                os.link(partial, self.root / key)
             except FileExistsError:
                 return False
             _sync((self.root / key).parent)
@@ -93,21 +112,36 @@ class LocalStorage:
 
     def upload(self, path: Path, key: str) -> None:
         """See Storage."""
-        with self._told(key), self._temporary(key) as temporary:
-            shutil.copyfile(path, temporary)
-            self._commit(temporary, key)
+        with self._told(key), partial_file(self.root / key) as partial:
+            shutil.copyfile(path, partial)
+            self._commit(partial, key)
 
     def download(self, key: str, path: Path) -> None:
         """See Storage."""
+        with self._told(key), partial_file(path) as partial:
+            shutil.copyfile(self.root / key, partial)
+            partial.replace(path)
+
+    def exists(self, key: str) -> bool:
+        """See Storage."""
         with self._told(key):
-            shutil.copyfile(self.root / key, path)
+            return (self.root / key).is_file()
+
+    def identity(self, key: str) -> str:
+        """See Storage."""
+        with self._told(key), (self.root / key).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
 
     def keys(self, prefix: str) -> Iterator[str]:
         """See Storage."""
         with self._told(prefix):
-            found = (path for path in (self.root / prefix).rglob("*") if path.is_file())
-            names = (path.relative_to(self.root).as_posix() for path in found if not path.name.startswith(".partial-"))
-            yield from sorted(names)
+            yield from sorted(path.relative_to(self.root).as_posix() for path in _files(self.root / prefix))
+
+    def directories(self, prefix: str) -> Iterator[str]:
+        """See Storage."""
+        with self._told(prefix):
+            below = (self.root / prefix).iterdir() if (self.root / prefix).is_dir() else ()
+            yield from sorted(path.name for path in below if path.is_dir() and any(True for _ in _files(path)))
 
     def delete(self, key: str) -> None:
         """See Storage."""
@@ -118,25 +152,10 @@ class LocalStorage:
         """See Storage."""
         return self.root / key
 
-    def _commit(self, temporary: Path, key: str) -> None:
-        _sync(temporary)
-        temporary.replace(self.root / key)
+    def _commit(self, partial: Path, key: str) -> None:
+        _sync(partial)
+        partial.replace(self.root / key)
         _sync((self.root / key).parent)
-
-    @contextmanager
-    def _temporary(self, key: str) -> Iterator[Path]:
-        """A file beside the key, so that renaming it stays within one file system."""
-        directory = (self.root / key).parent
-        directory.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(prefix=".partial-", dir=directory)
-        os.close(descriptor)
-        # mkstemp makes it private; what is published is read by others: the serving image's user, a colleague.
-        temporary = Path(name)
-        temporary.chmod(0o644)
-        try:
-            yield temporary
-        finally:
-            temporary.unlink(missing_ok=True)
 
     @contextmanager
     def _told(self, key: str) -> Iterator[None]:
@@ -145,25 +164,68 @@ class LocalStorage:
         except FileNotFoundError as error:
             raise MissingKeyError(f"{self.root / key}: not there") from error
         except OSError as error:
-            reason = os.strerror(error.errno) if error.errno else str(error)
-            hint = {
-                errno.ENOSPC: "; free some space or set STORAGE_URL to another place",
-                errno.EACCES: "; check who owns it or set STORAGE_URL to another place",
-            }.get(error.errno or 0, "")
-            raise StorageError(f"{self.root / key}: {reason.lower()}{hint}") from error
+            raise local_error(self.root / key, error, " or set STORAGE_URL to another place") from error
+
+
+def local_error(path: Path, error: OSError, otherwise: str = "") -> StorageError:
+    """What the operating system says of a file, as a sentence; `otherwise`: what else would help."""
+    reason = os.strerror(error.errno) if error.errno else str(error)
+    mend = {
+        errno.ENOSPC: "free some space",
+        errno.EDQUOT: "free some space",
+        errno.EACCES: "check who owns it",
+        errno.EPERM: "check who owns it",
+    }.get(error.errno or 0)
+    return StorageError(f"{path}: {reason.lower()}" + (f"; {mend}{otherwise}" if mend else ""))
+
+
+@contextmanager
+def partial_file(path: Path) -> Iterator[Path]:
+    """An empty file beside `path`, so that renaming it to there stays within one file system; it is gone afterwards."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(prefix=PARTIAL, dir=path.parent)
+    os.close(descriptor)
+    partial = Path(name)
+    try:
+        # mkstemp makes it private; what is published is read by others: the serving image's user, a colleague.
+        partial.chmod(0o644)
+        yield partial
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def open_storage(url: str) -> Storage:
     """The storage behind a URL: a directory, file:///directory or s3://bucket/prefix.
 
-    Raises StorageError for any other form.
+    Raises StorageError for any other form, and for S3 where boto3 is not installed or not configured.
     """
     if "://" not in url and not url.startswith(("file:", "s3:")):
         return LocalStorage(Path(url).expanduser().absolute())
     parts = urlsplit(url)
     if parts.scheme == "file" and parts.netloc in ("", "localhost") and parts.path.startswith("/"):
         return LocalStorage(Path(unquote(parts.path)))
+    if s3 := S3_URL.fullmatch(url):
+        return _open_s3(url, s3["bucket"], s3["prefix"].strip("/"))
     raise StorageError(f"storage URL {url!r}: must be {FORMS}")
+
+
+def _open_s3(url: str, bucket: str, prefix: str) -> Storage:
+    try:
+        # Here and not above: the serving image holds no boto3.
+        from artifacts.s3 import S3Storage
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("artifacts"):
+            raise
+        raise StorageError(
+            f"storage URL {url!r}: S3 needs the package {error.name}, which is not installed here; "
+            "requirements/training.txt and requirements/delivery.txt hold it"
+        ) from None
+    return S3Storage(bucket, prefix)
+
+
+def _files(directory: Path) -> Iterator[Path]:
+    """Every file below a directory but those that are still being written."""
+    return (path for path in directory.rglob("*") if not path.name.startswith(PARTIAL) and path.is_file())
 
 
 def _sync(path: Path) -> None:
