@@ -42,6 +42,12 @@ def render_diff(session: nox.Session) -> None:
 
 
 @nox.session
+def render_tree(session: nox.Session) -> None:
+    """Write down in tests/rendered-tree.txt which files are rendered, after files were added or deleted."""
+    session.run(sys.executable, "tests/render_tree.py", external=True)
+
+
+@nox.session
 def lock(session: nox.Session) -> None:
     """Lock requirements/dev.in with hashes; `-- --upgrade` takes the newest versions."""
     session.run(

@@ -5,7 +5,7 @@ import os
 import re
 import shlex
 import tomllib
-from itertools import pairwise
+from itertools import dropwhile, groupby, pairwise
 from pathlib import Path
 
 from markdown_it import MarkdownIt
@@ -40,8 +40,7 @@ def missing_references(readme: Path) -> list[str]:
     missing = []
     for token in tokens:
         if token.type == "fence" and token.info in {"bash", "sh", "shell"}:
-            for line in token.content.replace("\\\n", " ").splitlines():
-                missing += _missing_in_command(line, directory)
+            missing += _missing_in_commands(token.content, directory)
     for child in inline:
         if child.type == "code_inline":
             missing += _missing_in_code(child.content, directory)
@@ -63,21 +62,38 @@ def sessions(directory: Path) -> set[str]:
     return found
 
 
-def _missing_in_command(line: str, directory: Path) -> list[str]:
-    missing = []
-    for command in re.split(r"&&|\|\||[|;]", line.split(" #")[0]):
-        words = [word for word in shlex.split(command) if not re.fullmatch(r"[A-Z_]+=.*", word)]
-        if not words:
+def _missing_in_commands(script: str, directory: Path) -> list[str]:
+    """A script's commands one by one: quotes may go over several lines, and so may what stands in them."""
+    missing, pending = [], ""
+    for line in script.replace("\\\n", " ").splitlines():
+        pending += f"{line}\n"
+        try:
+            lexer = shlex.shlex(pending, posix=True, punctuation_chars="|&;")
+            lexer.whitespace_split = True
+            words = list(lexer)
+        except ValueError:
             continue
-        program = Path(words[0]).name
-        if program not in PROGRAMS and not (directory / words[0]).is_file():
-            missing.append(f"command {words[0]}")
-        if program == "nox":
-            missing += _missing_sessions(words, directory)
-        if "-m" in words[:-1] and program.startswith("python"):
-            missing += _missing_module(words[words.index("-m") + 1], directory)
-        if "-r" in words[:-1]:
-            missing += _missing_path(words[words.index("-r") + 1], directory)
+        pending = ""
+        for is_separator, command in groupby(words, key=lambda word: set(word) <= set("|&;")):
+            if not is_separator:
+                missing += _missing_in_command(list(command), directory)
+    return missing + ([f"end of {pending}"] if pending else [])
+
+
+def _missing_in_command(command: list[str], directory: Path) -> list[str]:
+    words = list(dropwhile(lambda word: re.match("[A-Z_]+=", word), command))
+    if not words:
+        return []
+    missing = []
+    program = Path(words[0]).name
+    if program not in PROGRAMS and not (directory / words[0]).is_file():
+        missing.append(f"command {words[0]}")
+    if program == "nox":
+        missing += _missing_sessions(words, directory)
+    if "-m" in words[:-1] and program.startswith("python"):
+        missing += _missing_module(words[words.index("-m") + 1], directory)
+    if "-r" in words[:-1]:
+        missing += _missing_path(words[words.index("-r") + 1], directory)
     return missing
 
 
@@ -102,10 +118,11 @@ def _missing_module(name: str, directory: Path) -> list[str]:
 
 def _missing_in_code(code: str, directory: Path) -> list[str]:
     if re.match(r"(\S*/)?(nox|python3?|pip) -", code):
-        return _missing_in_command(code, directory)
+        return _missing_in_commands(code, directory)
     if re.match(r"\[[a-z_.]+\]$", code) and (directory / "service.toml").is_file():
         return _missing_section(code.strip("[]"), directory)
-    is_path = re.fullmatch(rf"[\w.*/-]+({SUFFIXES}|/)", code) and not code.startswith(("/", "http", "s3:"))
+    # `*.csv` is a kind of file, `/v1/models` an address.
+    is_path = re.fullmatch(rf"[\w.*/-]+({SUFFIXES}|/)", code) and not code.startswith(("/", "*"))
     return _missing_path(code, directory) if is_path else []
 
 

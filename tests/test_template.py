@@ -18,7 +18,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 def commands(text: str) -> list[str]:
     """The lines of every shell block of a Markdown text."""
-    return [line for block in re.findall(r"```bash\n(.*?)```", text, re.DOTALL) for line in block.splitlines()]
+    return [line for block in re.findall(r"```(?:ba)?sh\n(.*?)```", text, re.DOTALL) for line in block.splitlines()]
 
 
 @pytest.mark.unit
@@ -132,3 +132,32 @@ class TestNextSteps:
 @pytest.mark.render
 def test_no_git_repository_is_made(render: Render) -> None:
     assert not [path for path in files(render({})) if path.startswith(".git/")]
+
+
+@pytest.mark.unit
+def test_what_a_readme_names_and_is_not_there_is_found(tmp_path: Path) -> None:
+    (tmp_path / "noxfile.py").write_text(
+        "import nox\n\n\n@nox.session\ndef train(session):\n    pass\n", encoding="utf-8"
+    )
+    (tmp_path / "README.md").write_text(
+        """# Title
+
+Edit `model/network.py`, [this](gone.md), [that](#title) and [there](#nowhere), then `nox -s train -- --epochs 5`.
+
+```bash
+A=1 .venv/bin/nox -s train serve && python -m training
+curl -d '{"a":
+  1}' localhost | unheard-of; pip install -r requirements/dev.txt  # not; a command
+```
+""",
+        encoding="utf-8",
+    )
+    assert missing_references(tmp_path / "README.md") == [
+        "nox session serve",
+        "module training",
+        "command unheard-of",
+        "path requirements/dev.txt",
+        "path model/network.py",
+        "path gone.md",
+        "heading #nowhere",
+    ]
