@@ -41,7 +41,7 @@ def _add_pages(app: Flask, service: Service) -> None:
                 "ready": not service.not_ready(),
                 "reason": service.not_ready() or None,
                 "uptime_seconds": round(time.monotonic() - service.started),
-                "model": _summary(model) if model else None,
+                "model": _summary(service, model) if model else None,
             }
         )
 
@@ -118,13 +118,13 @@ def _require(service: Service) -> ServedModel:
     return service.model
 
 
-def _summary(model: ServedModel) -> dict[str, Any]:
+def _summary(service: Service, model: ServedModel) -> dict[str, Any]:
     """What the front page says of a model: JSON values."""
     properties = model.manifest.properties
     return {
         "version": model.manifest.id,
         "created_at": model.manifest.created_at,
-        "runtime": model.runtime,
+        "runtime": service.settings.runtime,
         "signature": properties["signature"],
         "labels": properties.get("labels"),
         "metrics": properties.get("metrics"),

@@ -65,9 +65,10 @@ class Batcher:
 
     def __init__(self, run: Run, costs: Mapping[int, float], queue_seconds: float, one_shape: bool = True) -> None:
         self._run = run
-        self._sizes = sorted(costs)
-        self._costs = [costs[size] for size in self._sizes]
-        self.max_rows = self._sizes[-1]
+        self.max_rows = max(costs)
+        # Seconds by number of rows, the ones not measured in between; looked up at every call.
+        sizes = sorted(costs)
+        self._costs = np.interp(range(self.max_rows + 1), sizes, [costs[size] for size in sizes]).tolist()
         self._queue_seconds = queue_seconds
         self._one_shape = one_shape
         self._queue: deque[Entry] = deque()
@@ -134,7 +135,7 @@ class Batcher:
 
     def cost(self, rows: int) -> float:
         """Expected seconds of one call with this many rows, as slow as the machine is now."""
-        return float(np.interp(rows, self._sizes, self._costs)) * self._slowness
+        return float(self._costs[rows]) * self._slowness
 
     def _wait(self, rows: int) -> float:
         """Expected seconds until this many queued rows are computed."""
@@ -236,7 +237,7 @@ class Batcher:
                     entry.error = own
             return
         took = time.monotonic() - started
-        expected = float(np.interp(sum(entry.rows for entry in batch), self._sizes, self._costs))
+        expected = self._costs[sum(entry.rows for entry in batch)]
         # Ten batches to believe that the machine has become slower or faster, within reason.
         self._slowness += 0.1 * (min(max(took / expected, 0.5), 20.0) - self._slowness)
 

@@ -54,6 +54,11 @@ def _load(name: str, content: Path, properties: Mapping[str, Any], signature: Si
         raise RuntimeUnavailableError(
             f"[serving] runtime = {name!r} cannot serve this model: {reason}; use runtime = 'tensorflow'"
         )
+    # Imported late, for each image holds but one of them.
+    if name == "litert":
+        from serving import runtime_litert
+
+        return runtime_litert.load(content / entry["path"], signature, threads)
     from serving import runtime_tensorflow
 
     return runtime_tensorflow.load(content / entry["path"], signature, threads)

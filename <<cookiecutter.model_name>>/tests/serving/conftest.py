@@ -36,12 +36,26 @@ def server(toml: Path) -> Iterator[Running]:
 
 
 @pytest.fixture(scope="session")
-def server_of_everything(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """A server of the model with inputs of every kind."""
+def everything_toml(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A service.toml with a store that holds the model with inputs of every kind."""
     from tests.serving.models import publish_everything
 
     directory = tmp_path_factory.mktemp("everything")
     publish_everything(directory)
-    with serving(service_toml(directory)) as running:
+    return service_toml(directory)
+
+
+@pytest.fixture(scope="session")
+def server_of_everything(everything_toml: Path) -> Iterator[Running]:
+    """A server of the model with inputs of every kind."""
+    with serving(everything_toml) as running:
         running.wait_for(200)
         yield running
+
+
+@pytest.fixture(scope="session")
+def light(toml: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The service.toml of `pictures` on LiteRT, for servers of a test's own: they start in half a second."""
+    directory = tmp_path_factory.mktemp("light")
+    (directory / "store").symlink_to(toml.parent / "store")
+    return service_toml(directory, runtime="litert")

@@ -12,6 +12,7 @@ from artifacts.storage import LocalStorage
 from tests.serving.running import NAME
 
 IMAGE = [{"name": "image", "shape": [None, 8, 8], "dtype": "float32"}]
+RUNTIMES = {"tensorflow": {"path": "saved_model", "valid": True}, "litert": {"path": "model.tflite", "valid": True}}
 PROBABILITIES = [{"name": "probabilities", "shape": [None, 10], "dtype": "float32"}]
 
 
@@ -53,6 +54,38 @@ def everything() -> Any:
     return module
 
 
+def slow() -> Any:
+    """Gives back x, after as many multiplications of matrices as the largest `work` in the call says."""
+
+    def compute(x: Any, work: Any) -> dict[str, Any]:
+        def step(i: Any, matrix: Any) -> Any:
+            return i + 1, tf.matmul(matrix, matrix) / 300.0
+
+        times = tf.reduce_max(work)
+        _, matrix = tf.while_loop(lambda i, _: i < times, step, (0, tf.ones((300, 300))))
+        return {"y": x + 0.0 * matrix[0, 0]}
+
+    module = tf.Module()
+    module.serve = tf.function(
+        compute,
+        input_signature=[tf.TensorSpec((None,), tf.float32, name="x"), tf.TensorSpec((None,), tf.int32, name="work")],
+    )
+    return module
+
+
+def publish_slow(root: Path, version: str = "dddddddddddd") -> Manifest:
+    """Publish `slow` into the store at `root`; its sample has work for about 20 ms."""
+    files = root / "export" / version
+    module = slow()
+    tf.saved_model.save(module, str(files / "saved_model"), signatures={"serving_default": module.serve})
+    inputs = [{"name": "x", "shape": [None], "dtype": "float32"}, {"name": "work", "shape": [None], "dtype": "int32"}]
+    signature = {"inputs": inputs, "outputs": [{"name": "y", "shape": [None], "dtype": "float32"}]}
+    samples = [{"instance": {"x": 1.0, "work": 20}, "label": "1"}]
+    _convert(files)
+    properties = {"name": NAME, "signature": signature, "samples": samples, "runtimes": RUNTIMES}
+    return _publish(root, version, files, properties)
+
+
 def publish_pictures(root: Path, version: str = "aaaaaaaaaaaa") -> tuple[Manifest, keras.Model]:
     """Publish `pictures` into the store at `root`; also gives the model, to compare with."""
     model = pictures()
@@ -66,11 +99,13 @@ def publish_pictures(root: Path, version: str = "aaaaaaaaaaaa") -> tuple[Manifes
     tf.saved_model.save(model, str(files / "saved_model"), signatures={"serving_default": serve})
     properties = {
         "name": NAME,
+        "runtimes": RUNTIMES,
         "signature": {"inputs": IMAGE, "outputs": PROBABILITIES},
         "labels": [str(digit) for digit in range(10)],
         "metrics": {"accuracy": 0.98},
         "samples": [{"instance": {"image": [[1.0] * 8] * 8}, "label": "3"}],
     }
+    _convert(files)
     return _publish(root, version, files, properties), model
 
 
@@ -92,7 +127,17 @@ def publish_everything(root: Path, version: str = "bbbbbbbbbbbb") -> Manifest:
             {"name": "name", "shape": [None], "dtype": "string"},
         ],
     }
-    return _publish(root, version, files, {"name": NAME, "signature": signature})
+    reason = "StringLookup does not convert"
+    runtimes = RUNTIMES | {"litert": {"path": "model.tflite", "valid": False, "reason": reason}}
+    return _publish(root, version, files, {"name": NAME, "signature": signature, "runtimes": runtimes})
+
+
+def _convert(files: Path) -> None:
+    """Write model.tflite beside the SavedModel."""
+    loaded = tf.saved_model.load(str(files / "saved_model"))
+    # Not from_saved_model: with TensorFlow 2.21 that loses the variables, and all predictions are NaN.
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([loaded.signatures["serving_default"]], loaded)
+    (files / "model.tflite").write_bytes(converter.convert())
 
 
 def _publish(root: Path, version: str, files: Path, properties: dict[str, Any]) -> Manifest:

@@ -122,9 +122,9 @@ def test_a_client_that_hangs_up_in_the_middle(server: Running) -> None:
             client.sendall(part)
 
 
-def test_slow_clients_are_cut_off(toml: Path) -> None:
+def test_slow_clients_are_cut_off(light: Path) -> None:
     limits = {"read_seconds": 0.5, "write_seconds": 0.5, "keepalive_seconds": 1}
-    with serving(toml, **limits) as server:
+    with serving(light, **limits) as server:
         server.wait_for(200)
         assert _exchange(server, b"GET / HTTP/1.1\r\nX-Slow: ").startswith(b"HTTP/1.1 408 ")
         answer = _exchange(server, _head("Content-Length: 1000") + b"{")

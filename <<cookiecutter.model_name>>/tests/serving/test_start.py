@@ -9,7 +9,7 @@ from tests.serving.running import NAME, PREDICT, Running, service_toml, serving
 
 
 def test_without_a_model_it_is_alive_not_ready_and_says_what_to_do(tmp_path: Path, toml: Path) -> None:
-    with serving(service_toml(tmp_path)) as server:
+    with serving(service_toml(tmp_path, runtime="litert")) as server:
         server.wait_for(200, "/v2/health/live")
         reply = server.get("/v2/health/ready")
         assert reply.status == 503

@@ -1,0 +1,105 @@
+"""A model that is slow: what happens to those who wait, and that health does not."""
+
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.serving.running import PREDICT, Running, service_toml, serving
+
+ENDLESS = 3000
+
+
+@pytest.fixture(scope="module")
+def slow_toml(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from tests.serving.models import publish_slow
+
+    directory = tmp_path_factory.mktemp("slow")
+    publish_slow(directory)
+    return service_toml(directory, runtime="litert", queue_ms=100, stuck_seconds=1)
+
+
+@pytest.fixture(scope="module")
+def slow_server(slow_toml: Path) -> Iterator[Running]:
+    with serving(slow_toml) as running:
+        running.wait_for(200)
+        yield running
+
+
+def instances(x: float, work: int = 20) -> dict[str, object]:
+    return {"instances": [{"x": x, "work": work}]}
+
+
+def test_a_slow_model_gets_a_thread_of_its_own(slow_server: Running) -> None:
+    assert "on a thread of its own" in slow_server.log
+
+
+def test_everyone_gets_the_right_answer_or_is_told_when_to_come_back(slow_server: Running) -> None:
+    def ask(x: int) -> tuple[int, object]:
+        reply = slow_server.predict(instances(float(x)))
+        if reply.status == 503:
+            assert reply.error.startswith("overloaded: the wait would be ")
+            assert int(reply.headers["Retry-After"]) >= 1
+        return reply.status, reply.body.get("predictions")
+
+    with ThreadPoolExecutor(40) as pool:
+        answers = list(pool.map(ask, range(400)))
+    assert {status for status, _ in answers} <= {200, 503}
+    accepted = [(x, value) for x, (status, value) in enumerate(answers) if status == 200]
+    assert accepted
+    assert all(value == [float(x)] for x, value in accepted)
+
+
+def test_health_is_answered_while_the_model_computes(slow_server: Running) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        asking = pool.submit(slow_server.predict, instances(1.0, ENDLESS // 3))
+        time.sleep(0.1)
+        answers = [slow_server.get("/v2/health/live").status for _ in range(5)]
+        assert (answers, asking.done()) == ([200] * 5, False)
+
+
+def test_a_deadline_is_kept_though_the_model_is_not_ready(slow_server: Running) -> None:
+    reply = slow_server.ask("POST", PREDICT, _json(instances(1.0, ENDLESS // 3)), {"X-Request-Timeout-Ms": "100"})
+    assert (reply.status, reply.error) == (504, "the deadline has passed before the model came to this request")
+    slow_server.wait_for(200)
+
+
+def test_a_model_that_is_stuck_makes_the_server_not_live(slow_server: Running) -> None:
+    asking = threading.Thread(target=lambda: slow_server.predict(instances(1.0, ENDLESS)))
+    asking.start()
+    slow_server.wait_for(503, "/v2/health/live")
+    assert slow_server.get("/v2/health/live").error.startswith("a model call has been running for ")
+    asking.join(60)
+
+
+def test_a_second_sigterm_ends_the_draining_and_finishes_what_is_in_flight(slow_toml: Path) -> None:
+    with serving(slow_toml, drain_seconds=60) as server, ThreadPoolExecutor(1) as pool:
+        server.wait_for(200)
+        asking = pool.submit(server.predict, instances(7.0, 500))
+        time.sleep(0.2)
+        os.kill(server.process.pid, signal.SIGTERM)
+        server.wait_for(503)
+        os.kill(server.process.pid, signal.SIGTERM)
+        assert asking.result(30).body == {"predictions": [7.0]}
+        assert server.process.wait(15) == 0
+
+
+def test_what_is_not_finished_in_time_is_cut(slow_toml: Path) -> None:
+    with serving(slow_toml, finish_seconds=1) as server, ThreadPoolExecutor(1) as pool:
+        server.wait_for(200)
+        asking = pool.submit(server.predict, instances(7.0, 20 * ENDLESS))
+        time.sleep(0.2)
+        os.kill(server.process.pid, signal.SIGTERM)
+        assert isinstance(asking.exception(15), ConnectionError)
+        assert server.process.wait(15) == 0
+        assert "1 requests were not finished in 1 s" in server.log
+
+
+def _json(content: object) -> bytes:
+    return json.dumps(content).encode()

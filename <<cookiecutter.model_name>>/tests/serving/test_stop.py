@@ -1,0 +1,111 @@
+"""Stopping and failing: every way has a defined outcome."""
+
+import http.client
+import json
+import os
+import shutil
+import signal
+import threading
+import time
+from pathlib import Path
+
+from tests.serving.running import PREDICT, Running, service_toml, serving
+
+BODY = json.dumps({"instances": [[[1.0] * 8] * 8]}).encode()
+
+
+class Client(threading.Thread):
+    """Asks one after the other on kept-alive connections, and opens a new one when the server closes."""
+
+    def __init__(self, server: Running) -> None:
+        super().__init__()
+        self.server = server
+        self.statuses: list[int] = []
+        self.lost: list[str] = []
+        self.stop = threading.Event()
+        self.start()
+
+    def run(self) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=20)
+        while not self.stop.is_set():
+            try:
+                connection.connect()
+            except ConnectionRefusedError:
+                return
+            try:
+                connection.request("POST", PREDICT, BODY)
+                response = connection.getresponse()
+                while True:
+                    response.read()
+                    self.statuses.append(response.status)
+                    if response.will_close or self.stop.is_set():
+                        break
+                    connection.request("POST", PREDICT, BODY)
+                    response = connection.getresponse()
+            except (OSError, http.client.HTTPException) as error:
+                self.lost.append(f"{type(error).__name__}: {error}")
+            connection.close()
+
+
+def test_sigterm_loses_no_request(light: Path) -> None:
+    with serving(light, drain_seconds=1) as server:
+        server.wait_for(200)
+        clients = [Client(server) for _ in range(8)]
+        time.sleep(0.5)
+        os.kill(server.process.pid, signal.SIGTERM)
+        # Not ready at once, but it serves on: load balancers take a while to look away.
+        server.wait_for(503)
+        reply = server.get("/v2/health/ready")
+        assert (reply.error, reply.headers["Connection"]) == ("the server is stopping", "close")
+        assert server.get("/v2/health/live").status == 200
+        assert server.ask("POST", PREDICT, BODY).status == 200
+        assert server.process.wait(20) == 0
+        for client in clients:
+            client.stop.set()
+            client.join(20)
+        assert [client.lost for client in clients] == [[]] * 8
+        assert {status for client in clients for status in client.statuses} == {200}
+        assert "Traceback" not in server.log
+
+
+def test_an_idle_connection_does_not_hold_up_the_stop(light: Path) -> None:
+    with serving(light) as server:
+        server.wait_for(200)
+        idle = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
+        idle.request("GET", "/v2/health/live")
+        idle.getresponse().read()
+        os.kill(server.process.pid, signal.SIGTERM)
+        assert server.process.wait(10) == 0
+        idle.close()
+
+
+def test_ctrl_c_stops_at_once(light: Path) -> None:
+    with serving(light, drain_seconds=60) as server:
+        server.wait_for(200)
+        os.kill(server.process.pid, signal.SIGINT)
+        assert server.process.wait(10) == 0
+        assert "Traceback" not in server.log
+
+
+def test_a_worker_that_dies_is_replaced(light: Path) -> None:
+    with serving(light) as server:
+        server.wait_for(200)
+        (worker,) = server.workers()
+        os.kill(worker, signal.SIGKILL)
+        # Its successor takes over the listening socket: connections wait in the kernel meanwhile.
+        server.wait_for(503)
+        server.wait_for(200)
+        assert server.workers() != [worker]
+
+
+def test_a_model_that_hangs_while_loading_fails_liveness(tmp_path: Path, toml: Path) -> None:
+    shutil.copytree(toml.parent / "store", tmp_path / "store")
+    manifest = tmp_path / "store/models/aaaaaaaaaaaa/manifest.json"
+    manifest.unlink()
+    # Reading a pipe that nobody writes into never ends.
+    os.mkfifo(manifest)
+    with serving(service_toml(tmp_path), "--model", "aaaaaaaaaaaa", load_seconds=1) as server:
+        server.wait_for(200, "/v2/health/live")
+        server.wait_for(503, "/v2/health/live")
+        assert server.get("/v2/health/live").error == "the model did not load within 1 s"
+        assert server.get("/v2/health/ready").error == "the model is being loaded"
