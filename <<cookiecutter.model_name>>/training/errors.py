@@ -11,8 +11,8 @@ class ExitCode(IntEnum):
     BAD_PARAMETERS = 2
     BAD_DATA = 3
     GATE_FAILED = 4
-    # EX_TEMPFAIL of sysexits.h: the run was told to stop and will go on where it was when started again.
-    PREEMPTED = 75
+    # EX_TEMPFAIL of sysexits.h: told to stop; started again, the run goes on where it was.
+    STOPPED = 75
 
 
 class PipelineError(Exception):

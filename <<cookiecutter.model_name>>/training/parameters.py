@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, create_model, model_validator
 from pydantic.config import JsonDict
@@ -37,6 +37,39 @@ class TrainingParameters(Section, section="training", closed=True):
         default=0.15, gt=0, lt=0.5, description="share of the examples that watches the training"
     )
     test_fraction: float = Field(default=0.15, gt=0, lt=0.5, description="share of the examples kept for evaluation")
+    patience: int = Field(
+        default=0,
+        ge=0,
+        description="epochs without a better val_loss after which training ends with the best weights; 0: never",
+    )
+    plateau_patience: int = Field(
+        default=0,
+        ge=0,
+        description="epochs without a better val_loss after which the learning rate is lowered; 0: never",
+    )
+    plateau_factor: float = Field(default=0.5, gt=0, lt=1, description="what the learning rate is multiplied by then")
+    precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = Field(
+        default="float32", description="what layers compute in; mixed_float16 is for GPUs"
+    )
+    deterministic: bool = Field(
+        default=True, description="only operations that give the same bits each time; false is faster on a GPU"
+    )
+    maximum_bad_records: float = Field(
+        default=0,
+        ge=0,
+        lt=1,
+        description="share of the records that may fail the schema and are left out; above, nothing is trained",
+        json_schema_extra=NOT_IDENTITY,
+    )
+    checkpoint_seconds: float = Field(
+        default=60,
+        ge=0,
+        description="time between checkpoints, which a stopped run goes on from; 0: none but when told to stop",
+        json_schema_extra=NOT_IDENTITY,
+    )
+    progress_seconds: float = Field(
+        default=10, gt=0, description="time between lines of progress", json_schema_extra=NOT_IDENTITY
+    )
     minimum_accuracy: float = Field(
         default=0.9,
         ge=0,

@@ -10,34 +10,44 @@ import model
 from artifacts import manifest
 from artifacts.settings import ServiceSettings
 from artifacts.storage import Storage
-from training import export
+from training import devices, export
 from training.data_tasks import prepare_task
 from training.dataset import Schema
-from training.errors import ExitCode, PipelineError
+from training.errors import PipelineError
 from training.parameters import TrainingParameters, hyperparameters
 from training.provenance import code_version
 from training.release_tasks import publish_task
+from training.stopping import Stop
 from training.task import Context, Task
 
 log = logging.getLogger(__name__)
 
 
-def run(service: ServiceSettings, storage: Storage, parameters: TrainingParameters, work: Path) -> ExitCode:
-    """Run what is left to do of the pipeline and say what came out.
-
-    Raises PipelineError or StorageError with what stopped it.
-    """
-    work.mkdir(exist_ok=True)
+def prepare_context(
+    service: ServiceSettings, storage: Storage, parameters: TrainingParameters, work: Path, stop: Stop
+) -> Context:
+    """Set up TensorFlow for this process, and what the tasks share."""
+    work.mkdir(parents=True, exist_ok=True)
+    devices.configure(parameters)
     inputs = export.input_specs(model.build(hyperparameters(parameters)))
-    context = Context(
+    return Context(
         service=service,
         storage=storage,
         work=work,
         parameters=parameters,
         schema=Schema(model.RECORD, inputs, tuple(model.LABELS)),
         code=code_version(),
+        stop=stop,
     )
-    version = parameters.dataset or _gather(context)
+
+
+def run(context: Context) -> None:
+    """Run what is left to do of the pipeline and say what came out.
+
+    Raises PipelineError or StorageError with what stopped it, Stopped if the process was told to stop.
+    """
+    storage = context.storage
+    version = context.parameters.dataset or gather(context)
     publish = publish_task(context, version)
     done_before = publish.complete()
     _build(publish, context)
@@ -47,11 +57,10 @@ def run(service: ServiceSettings, storage: Storage, parameters: TrainingParamete
     print(f"\nmodel version {published.id}, accuracy {published.properties['metrics']['accuracy']:.4f}")
     print(f"  model   {storage.url}/models/{published.id}")
     print(f"  metrics {storage.url}/runs/{published.id}/evaluation")
-    return ExitCode.DONE
 
 
-def _gather(context: Context) -> str:
-    """The version of the dataset that the source holds now."""
+def gather(context: Context) -> str:
+    """The version of the dataset that the source holds now; prepares it if it is new."""
     task = prepare_task(context, context.parameters.source or str(model.DATA))
     _build(task, context)
     return str(task.output().read()["version"])

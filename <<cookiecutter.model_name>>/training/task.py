@@ -15,6 +15,7 @@ from artifacts.settings import ServiceSettings
 from artifacts.storage import MissingKeyError, Storage
 from training.dataset import Schema
 from training.parameters import TrainingParameters
+from training.stopping import Stop
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +28,7 @@ class Context:
     parameters: TrainingParameters
     schema: Schema
     code: str
+    stop: Stop
     failures: list[BaseException] = field(default_factory=list)
 
 

@@ -10,8 +10,9 @@ import numpy as np
 
 import model
 from artifacts import manifest
-from training import dataset, export, fitting, provenance
-from training.devices import prepare_tensorflow
+from training import dataset, devices, export, fitting, provenance
+from training.checkpoints import Checkpoints
+from training.fitting import Fitting
 from training.parameters import hyperparameters, identity
 from training.task import StoredTarget, Task
 
@@ -35,16 +36,19 @@ class Train(Task):
         inputs = [spec.name for spec in context.schema.inputs]
         train, validation, test = (dataset.Split(content, split, inputs) for split in dataset.SPLITS)
         log.info("train: run %s on dataset %s, %d examples", self.run_id, prepared.id, len(train))
-        prepare_tensorflow(parameters.seed)
-        network = model.build(hyperparameters(parameters))
-        history = fitting.fit(network, train, validation, parameters.epochs, parameters.batch_size, parameters.seed)
+        checkpoints = Checkpoints(context.storage, self.run_id, context.work)
+        with devices.strategy().scope():
+            devices.seed(parameters)
+            network = model.build(hyperparameters(parameters))
+            reached = Fitting(network, train, validation, parameters).run(checkpoints, context.stop)
         with TemporaryDirectory(dir=context.work) as temporary:
             directory = Path(temporary)
             signature = export.export(network, directory / "saved_model")
             np.save(directory / "predictions.npy", fitting.predict(network, test, parameters.batch_size))
-            (directory / "history.json").write_text(json.dumps(history, indent=1))
+            (directory / "history.json").write_text(json.dumps(reached.history, indent=1))
             properties = {
                 "dataset": self.dataset,
+                "trained": {"epochs": reached.epoch, "seconds": round(reached.seconds, 1), "resumed": reached.resumed},
                 "parameters": identity(parameters),
                 "code": context.code,
                 "git_commit": provenance.git_commit(),
@@ -55,3 +59,4 @@ class Train(Task):
             manifest.publish(
                 context.storage, f"runs/{self.run_id}/training", directory, "training", self.run_id, properties
             )
+        checkpoints.clear()

@@ -1,0 +1,86 @@
+"""The command line of the pipeline, once a signal can stop it."""
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from artifacts.manifest import ArtifactError
+from artifacts.settings import ServiceSettings, SettingsError, StorageSettings, load
+from artifacts.storage import StorageError, open_storage
+from training.errors import ExitCode, PipelineError
+from training.parameters import load_parameters, parameters_type
+from training.run import gather, prepare_context, run
+from training.stopping import Stop
+
+COMMANDS = {
+    "run": "gather data, train a model on it and publish it, as far as that is not done; the default",
+    "gather": "only make a dataset version of the source data, and print it",
+}
+
+
+def run_command(arguments: Sequence[str], stop: Stop) -> ExitCode:
+    """Carry out a command and say what came of it. Raises Stopped if the process was told to stop."""
+    name = arguments[0] if arguments and arguments[0] in COMMANDS else "run"
+    rest = arguments[1:] if arguments and arguments[0] in COMMANDS else arguments
+    try:
+        parameters = load_parameters(_parse(name, rest))
+        service, storage = load(ServiceSettings), open_storage(load(StorageSettings).url)
+    except (SettingsError, StorageError) as error:
+        print(error, file=sys.stderr)
+        return ExitCode.BAD_PARAMETERS
+    _log_to_stdout()
+    # Where files are kept while they are worked on, and what was fetched from a store elsewhere.
+    work = Path(os.environ.get("WORK_DIRECTORY", ".work"))
+    try:
+        context = prepare_context(service, storage, parameters, work, stop)
+        if name == "gather":
+            print(gather(context))
+        else:
+            run(context)
+    except (PipelineError, StorageError, ArtifactError) as error:
+        print(f"training: {error}", file=sys.stderr)
+        return error.exit_code if isinstance(error, PipelineError) else ExitCode.FAILED
+    return ExitCode.DONE
+
+
+def _log_to_stdout() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stdout)
+    # What the tasks do they say themselves; these would say it again, with tracebacks for what a person can mend.
+    for name in ("luigi", "luigi-interface", "tensorflow", "absl"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors list what exists."""
+
+    def error(self, message: str) -> NoReturn:
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in parameters_type().model_fields)
+        raise SettingsError(f"{self.prog}: {message}; there are: {names}")
+
+
+def _parse(command: str, arguments: Sequence[str]) -> dict[str, Any]:
+    commands = "\n".join(f"  {name:8}{text}" for name, text in COMMANDS.items())
+    parser = _Parser(
+        prog=f"python -m training {command}",
+        description=COMMANDS[command],
+        epilog=f"commands:\n{commands}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    for name, field in parameters_type().model_fields.items():
+        parser.add_argument(
+            f"--{name.replace('_', '-')}",
+            dest=name,
+            default=argparse.SUPPRESS,
+            metavar=_metavar(field.annotation),
+            help=f"{field.description or name} (default: {field.default!r})".replace("%", "%%"),
+        )
+    return vars(parser.parse_args(arguments))
+
+
+def _metavar(annotation: Any) -> str:
+    return {int: "N", float: "X", str: "TEXT", bool: "true|false"}.get(annotation, "VALUE")
