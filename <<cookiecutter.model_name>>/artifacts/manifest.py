@@ -184,10 +184,13 @@ def _download(storage: Storage, prefix: str, manifest: Manifest, target: Path) -
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=PARTIAL, dir=target.parent))
     try:
-        _for_each(
-            lambda path: storage.download(f"{prefix}/{manifest.content}/{path}", partial / manifest.content / path),
-            manifest.files,
-        )
+        try:
+            _for_each(
+                lambda path: storage.download(f"{prefix}/{manifest.content}/{path}", partial / manifest.content / path),
+                manifest.files,
+            )
+        except MissingKeyError as error:
+            raise ArtifactError(f"{error}, though the manifest names it") from None
         (partial / MANIFEST).write_bytes(manifest.to_json())
         _verify(manifest, partial / manifest.content)
         shutil.rmtree(target, ignore_errors=True)

@@ -5,9 +5,9 @@ import sys
 from collections.abc import Sequence
 
 from artifacts.manifest import ArtifactError
+from artifacts.models import overview
 from artifacts.settings import SettingsError, StorageSettings, load
 from artifacts.storage import StorageError, open_storage
-from delivery.models import list_models, table
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -18,7 +18,8 @@ def main(arguments: Sequence[str]) -> int:
     models.add_argument("--store", metavar="URL", help="root of the store; default: [storage] url of service.toml")
     options = parser.parse_args(arguments)
     try:
-        print_models(options.store)
+        url = load(StorageSettings, {"url": options.store} if options.store else {}).url
+        print(overview(open_storage(url)))
     except SettingsError as error:
         print(error, file=sys.stderr)
         return 2
@@ -26,17 +27,6 @@ def main(arguments: Sequence[str]) -> int:
         print(f"delivery: {error}", file=sys.stderr)
         return 1
     return 0
-
-
-def print_models(store: str | None) -> None:
-    """Print the models of a store."""
-    url = load(StorageSettings, {"url": store} if store else {}).url
-    storage = open_storage(url)
-    models = list_models(storage)
-    if not models:
-        print(f"no model in {storage.url} yet; train the first one: nox -s train")
-        return
-    print(table(models))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The rooms and the arrows between them: who may import whom, and what each may bring into an image."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -42,3 +43,9 @@ def test_a_room_imports_only_along_its_arrows(room: str) -> None:
 @pytest.mark.parametrize("room", sorted(ROOMS))
 def test_a_room_does_not_bring_in_what_its_image_must_not_hold(room: str) -> None:
     assert not imported(room) & FOREIGN[room]
+
+
+def test_the_store_on_s3_is_the_one_file_that_needs_boto3() -> None:
+    importing = re.compile(r"^\s*(import|from) (boto3|botocore)\b", re.MULTILINE)
+    paths = [path for room in ("artifacts", "model", "serving", "training") for path in (ROOT / room).rglob("*.py")]
+    assert [path.name for path in paths if importing.search(path.read_text(encoding="utf-8"))] == ["s3.py"]

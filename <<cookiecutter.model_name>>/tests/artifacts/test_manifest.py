@@ -9,12 +9,8 @@ import pytest
 
 from artifacts import manifest
 from artifacts.manifest import ArtifactError
-from artifacts.storage import LocalStorage
-
-
-@pytest.fixture
-def storage(tmp_path: Path) -> LocalStorage:
-    return LocalStorage(tmp_path / "store")
+from artifacts.storage import LocalStorage, Storage, open_storage
+from tests.conftest import Bucket
 
 
 def directory(path: Path, content: str = "hello") -> Path:
@@ -23,28 +19,24 @@ def directory(path: Path, content: str = "hello") -> Path:
     return path
 
 
-def publish(storage: LocalStorage, source: Path, version: str = "v1", **properties: Any) -> manifest.Manifest:
+def publish(storage: Storage, source: Path, version: str = "v1", **properties: Any) -> manifest.Manifest:
     return manifest.publish(storage, f"models/{version}", source, "model", version, properties)
 
 
-def test_what_is_published_is_read_with_its_properties(storage: LocalStorage, tmp_path: Path) -> None:
+def test_what_is_published_is_read_with_its_properties(storage: Storage, tmp_path: Path) -> None:
     publish(storage, directory(tmp_path / "source"), accuracy=0.5)
     found, content = manifest.fetch(storage, "models/v1", tmp_path / "cache")
     assert (found.kind, found.id, found.properties) == ("model", "v1", {"accuracy": 0.5})
     assert (content / "sub" / "file.txt").read_text() == "hello"
 
 
-def test_a_second_publisher_of_a_version_gets_the_first_and_changes_nothing(
-    storage: LocalStorage, tmp_path: Path
-) -> None:
+def test_a_second_publisher_of_a_version_gets_the_first_and_changes_nothing(storage: Storage, tmp_path: Path) -> None:
     first = publish(storage, directory(tmp_path / "one", "one"))
     assert publish(storage, directory(tmp_path / "two", "two")) == first
     assert [key.split("/")[-1] for key in storage.keys("models/")] == ["file.txt", "manifest.json"]
 
 
-def test_of_publishers_at_once_one_wins_whole_and_the_others_leave_nothing(
-    storage: LocalStorage, tmp_path: Path
-) -> None:
+def test_of_publishers_at_once_one_wins_whole_and_the_others_leave_nothing(storage: Storage, tmp_path: Path) -> None:
     sources = [directory(tmp_path / str(i), str(i)) for i in range(8)]
     with ThreadPoolExecutor(8) as pool:
         manifests = list(pool.map(lambda source: publish(storage, source), sources))
@@ -54,7 +46,7 @@ def test_of_publishers_at_once_one_wins_whole_and_the_others_leave_nothing(
 
 
 def test_nothing_is_visible_before_the_manifest(
-    storage: LocalStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def killed(*arguments: Any) -> bool:
         raise KeyboardInterrupt
@@ -67,18 +59,63 @@ def test_nothing_is_visible_before_the_manifest(
 
 
 @pytest.mark.parametrize(
-    ("damage", "message"),
+    ("content", "message"),
     [
-        (lambda file: file.write_text("HELLO"), r"sub/file\.txt: its SHA-256 is not the one in the manifest"),
-        (lambda file: file.write_text("hell"), r"sub/file\.txt: has 4 bytes, the manifest says 5"),
-        (lambda file: file.unlink(), r"sub/file\.txt: missing, though the manifest names it"),
+        (b"HELLO", r"sub/file\.txt: its SHA-256 is not the one in the manifest"),
+        (b"hell", r"sub/file\.txt: has 4 bytes, the manifest says 5"),
+        (None, r"sub/file\.txt: (missing|not there), though the manifest names it"),
     ],
 )
-def test_a_damaged_file_is_named(storage: LocalStorage, tmp_path: Path, damage: Any, message: str) -> None:
-    published = publish(storage, directory(tmp_path / "source"))
-    damage(storage.root / "models" / "v1" / published.content / "sub" / "file.txt")
+def test_a_damaged_file_is_named(storage: Storage, tmp_path: Path, content: bytes | None, message: str) -> None:
+    key = f"models/v1/{publish(storage, directory(tmp_path / 'source')).content}/sub/file.txt"
+    if content is None:
+        storage.delete(key)
+    else:
+        storage.write(key, content)
     with pytest.raises(ArtifactError, match=message):
         manifest.fetch(storage, "models/v1", tmp_path / "cache")
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and "cache" in path.parts]
+
+
+def test_an_artifact_of_many_files_comes_back_whole(storage: Storage, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    files = {f"{i % 3}/{i % 5}/{i}.txt": str(i) for i in range(40)}
+    for name, content in files.items():
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).write_text(content)
+    publish(storage, source)
+    _, content_directory = manifest.fetch(storage, "models/v1", tmp_path / "cache")
+    assert {name: (content_directory / name).read_text() for name in files} == files
+
+
+def test_artifacts_are_listed_oldest_first_without_those_that_are_not_complete(
+    storage: Storage, tmp_path: Path
+) -> None:
+    source = directory(tmp_path / "source")
+    for version in ("v3", "v1", "v2"):
+        publish(storage, source, version)
+    storage.write("models/v4/0123456789ab/sub/file.txt", b"hello")
+    assert [found.id for found in manifest.list_artifacts(storage, "models")] == ["v1", "v2", "v3"]
+
+
+def test_a_second_fetch_takes_the_copy_that_is_there_unless_it_was_damaged(bucket: Bucket, tmp_path: Path) -> None:
+    storage = open_storage(bucket.url)
+    publish(storage, directory(tmp_path / "source"))
+    _, content = manifest.fetch(storage, "models/v1", tmp_path / "cache")
+    manifest.fetch(storage, "models/v1", tmp_path / "cache")
+    assert sum("file.txt" in request for request in bucket.faults.requests if request.startswith("GET")) == 1
+    (content / "sub" / "file.txt").write_bytes(b"")
+    _, content = manifest.fetch(storage, "models/v1", tmp_path / "cache")
+    assert (content / "sub" / "file.txt").read_text() == "hello"
+
+
+def test_several_may_fetch_an_artifact_to_one_place_at_once(bucket: Bucket, tmp_path: Path) -> None:
+    storage = open_storage(bucket.url)
+    publish(storage, directory(tmp_path / "source"))
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: manifest.fetch(storage, "models/v1", tmp_path / "cache"), range(4)))
+    assert all((content / "sub" / "file.txt").read_text() == "hello" for _, content in found)
+    assert [path.name for path in (tmp_path / "cache" / "models").iterdir()] == ["v1"]
 
 
 def test_a_directory_without_manifest_is_no_artifact(tmp_path: Path) -> None:
@@ -95,9 +132,8 @@ def test_a_directory_without_manifest_is_no_artifact(tmp_path: Path) -> None:
         (lambda raw: raw["files"].update({"x": {"sha256": "0", "bytes": 0}}), "was changed after it was written"),
     ],
 )
-def test_a_manifest_that_was_tampered_with_is_refused(
-    storage: LocalStorage, tmp_path: Path, change: Any, message: str
-) -> None:
+def test_a_manifest_that_was_tampered_with_is_refused(tmp_path: Path, change: Any, message: str) -> None:
+    storage = LocalStorage(tmp_path / "store")
     publish(storage, directory(tmp_path / "source"))
     path = storage.root / "models" / "v1" / "manifest.json"
     raw = json.loads(path.read_text())

@@ -18,10 +18,9 @@ def test_models_are_listed_with_what_they_were_made_from(command: Command, tmp_p
     source.mkdir()
     properties = {"metrics": {"accuracy": 0.98765}, "dataset": "d1", "code": "c1", "git_commit": "0123456789abcdef"}
     manifest.publish(LocalStorage(tmp_path / "store"), "models/v1", source, "model", "v1", properties)
-    header, row = command("delivery", "models").stdout.splitlines()
-    assert header.split() == ["version", "created", "accuracy", "dataset", "code", "commit"]
+    _, row = command("delivery", "models").stdout.splitlines()
     assert row.split()[0] == "v1"
-    assert row.split()[2:] == ["0.9877", "d1", "c1", "0123456789"]
+    assert row.split()[2:] == ["0.9877", "d1", "c1", "0123456789", "-", "-"]
 
 
 def test_a_store_that_cannot_be_is_said(command: Command) -> None:
