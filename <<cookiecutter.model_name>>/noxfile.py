@@ -1,5 +1,6 @@
 """What is done in this repository, by name: `nox -l` lists it, `nox -s train` does it."""
 
+import sys
 from pathlib import Path
 
 import nox
@@ -69,6 +70,9 @@ def lock(session: nox.Session) -> None:
 
 def _compile(session: nox.Session, sources: list[str], target: Path, *arguments: str) -> None:
     session.run(
+        # The one beside nox: a shell has not to have `.venv/bin` on its PATH.
+        sys.executable,
+        "-m",
         "uv",
         "pip",
         "compile",
