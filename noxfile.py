@@ -25,7 +25,10 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Check style and types on both sides: the template's own, and in place the one that is rendered."""
+    """Check style on both sides, the rendered one in place, and the types of the template's own.
+
+    The rendered side's types need its packages, so its own lint checks them, which is one of the tests.
+    """
     run = (sys.executable, "-m")
     session.run(*run, "ruff", "check", "--no-cache", ".", external=True)
     session.run(*run, "ruff", "format", "--no-cache", "--check", ".", external=True)
