@@ -8,6 +8,7 @@ import orjson
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
+from serving import protocol_v2
 from serving.errors import RequestError
 from serving.inference import Answer, Inference, failure
 from serving.protocol_v1 import SIGNATURE_NAME
@@ -24,6 +25,7 @@ def create_app(service: Service) -> Flask:
     app.wsgi_app = inference  # type: ignore[method-assign]
     _add_pages(app, service)
     _add_v1(app, service, inference)
+    _add_v2(app, service, inference)
     _add_health(app, service)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(RequestError, lambda error: _response(failure(error)))
@@ -94,6 +96,36 @@ def _add_v1(app: Flask, service: Service, inference: Inference) -> None:
         return _response(inference.predict_v1(request.environ, version))
 
 
+def _add_v2(app: Flask, service: Service, inference: Inference) -> None:
+    base = f"/v2/models/{service.name}"
+
+    @app.get("/v2")
+    def server_metadata() -> Response:
+        return _json({"name": "ml-service", "version": "2", "extensions": ["binary_tensor_data"]})
+
+    @app.get(base, endpoint="v2_metadata")
+    @app.get(f"{base}/versions/<version>", endpoint="v2_metadata_version")
+    def model_metadata(version: str | None = None) -> Response:
+        model = _require(service, version)
+        return _json(protocol_v2.metadata(model.signature, service.name, model.manifest.id))
+
+    @app.get(f"{base}/ready", endpoint="v2_ready")
+    @app.get(f"{base}/versions/<version>/ready", endpoint="v2_ready_version")
+    def model_ready(version: str | None = None) -> Response:
+        reason = service.not_ready()
+        if not reason:
+            _require(service, version)
+        return _health({"name": service.name, "ready": not reason}, reason)
+
+    @app.post(f"{base}/infer")
+    def infer() -> Response:
+        return _response(inference.infer_v2(request.environ))
+
+    @app.post(f"{base}/versions/<version>/infer")
+    def infer_version(version: str) -> Response:
+        return _response(inference.infer_v2(request.environ, version))
+
+
 def _add_health(app: Flask, service: Service) -> None:
     @app.get("/v2/health/live")
     def live() -> Response:
@@ -112,10 +144,14 @@ def _health(state: dict[str, Any], reason: str) -> Response:
     return _json(state, HTTPStatus.SERVICE_UNAVAILABLE if reason else HTTPStatus.OK)
 
 
-def _require(service: Service) -> ServedModel:
-    if service.model is None:
+def _require(service: Service, version: str | None = None) -> ServedModel:
+    """The model, of a certain version if one is given. Raises RequestError (503, 404)."""
+    model = service.model
+    if model is None:
         raise RequestError(HTTPStatus.SERVICE_UNAVAILABLE, service.not_ready(), retry_after=1)
-    return service.model
+    if version not in (None, model.manifest.id):
+        raise RequestError(HTTPStatus.NOT_FOUND, f"no version {version!r} here; this server has {model.manifest.id!r}")
+    return model
 
 
 def _summary(service: Service, model: ServedModel) -> dict[str, Any]:

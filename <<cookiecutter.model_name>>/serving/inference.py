@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from serving import protocol_v1
+from serving import protocol_v1, protocol_v2
 from serving.body import read_body
 from serving.errors import RequestError
 from serving.service import ServedModel, Service
@@ -36,7 +36,10 @@ class Inference:
     def __init__(self, service: Service, rest: Callable[..., Iterable[bytes]]) -> None:
         self._service = service
         self._rest = rest
-        self._routes: dict[str, Callable[[Environ], Answer]] = {f"/v1/models/{service.name}:predict": self.predict_v1}
+        self._routes: dict[str, Callable[[Environ], Answer]] = {
+            f"/v1/models/{service.name}:predict": self.predict_v1,
+            f"/v2/models/{service.name}/infer": self.infer_v2,
+        }
 
     def __call__(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
         """WSGI."""
@@ -58,6 +61,25 @@ class Inference:
             gone = environ["serving.connection"].gone
             outputs = model.batcher.compute(request.arrays, request.rows, deadline, gone)
             return HTTPStatus.OK, [JSON], protocol_v1.encode(outputs, model.signature, request.by_row)
+
+        return self._guarded(answer, version)
+
+    def infer_v2(self, environ: Environ, version: str | None = None) -> Answer:
+        """POST /v2/models/<name>/infer. version: the one asked for, None for any."""
+
+        def answer(model: ServedModel) -> Answer:
+            json_length = environ.get("HTTP_INFERENCE_HEADER_CONTENT_LENGTH")
+            if json_length is None:
+                _require_json(environ)
+            deadline = _deadline(environ, self._service.settings.deadline_ms)
+            body = read_body(environ, self._service.settings.max_body_bytes)
+            most = self._service.settings.max_instances
+            request = protocol_v2.decode(body, json_length, model.signature, most)
+            gone = environ["serving.connection"].gone
+            outputs = model.batcher.compute(request.arrays, request.rows, deadline, gone)
+            name, version = self._service.name, model.manifest.id
+            headers, content = protocol_v2.encode(outputs, model.signature, request, name, version)
+            return HTTPStatus.OK, headers, content
 
         return self._guarded(answer, version)
 

@@ -62,6 +62,8 @@ def _cast(found: Array, tensor: Tensor) -> Array | None:
     """The array in the tensor's type if that loses nothing, else None."""
     wanted = tensor.numpy_dtype
     kind = found.dtype.kind
+    if found.size == 0 and kind == "f":
+        return found.astype(wanted)
     if wanted.kind == "f" and kind in "iuf":
         with np.errstate(over="ignore"):
             array = found.astype(wanted)

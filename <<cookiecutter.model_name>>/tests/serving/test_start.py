@@ -1,6 +1,7 @@
 """Starting: what the server says when there is nothing to serve, or something that must not be."""
 
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -19,8 +20,9 @@ def test_without_a_model_it_is_alive_not_ready_and_says_what_to_do(tmp_path: Pat
         assert (predicted.status, predicted.headers["Retry-After"]) == (503, "1")
         assert server.get(f"/v1/models/{NAME}").body["ready"] is False
 
-        # Once one is published it is served, without a restart.
-        shutil.copytree(toml.parent / "store", tmp_path / "store")
+        # Once one is published it is served, without a restart. A rename, for a manifest is always written last.
+        shutil.copytree(toml.parent / "store", tmp_path / "copy")
+        (tmp_path / "copy").rename(tmp_path / "store")
         server.wait_for(200)
         assert server.predict({"instances": [[[0] * 8] * 8]}).status == 200
 
@@ -39,7 +41,10 @@ def test_a_damaged_model_is_refused_by_the_name_of_the_file(tmp_path: Path, toml
 def test_a_model_that_is_not_there_is_waited_for(tmp_path: Path, missing: str) -> None:
     with serving(service_toml(tmp_path), "--model", missing) as server:
         server.wait_for(503)
-        assert missing in server.get("/v2/health/ready").error
+        end = time.monotonic() + 20
+        while missing not in (error := server.get("/v2/health/ready").error) and time.monotonic() < end:
+            time.sleep(0.05)
+        assert missing in error
 
 
 def test_a_wrong_setting_is_told_in_one_line(tmp_path: Path) -> None:
