@@ -1,18 +1,22 @@
 """From source data to a dataset version: gather -> validate -> prepare."""
 
 import hashlib
+import json
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import luigi
 
-from artifacts import manifest
+from artifacts.storage import Storage, open_storage
 from training import dataset
 from training.errors import BadDataError
 from training.records import SUFFIXES
-from training.task import Context, StoredTarget, Task
+from training.task import Context, ObjectParameter, StoredTarget, Task
 
 log = logging.getLogger(__name__)
 # How many wrong records are shown; all of them are in the store.
@@ -21,123 +25,174 @@ SHOWN_PROBLEMS = 10
 
 @dataclass(frozen=True)
 class SourceFile:
-    """A file of records: its name below the source, and what identifies its content."""
+    """A file of records: its key in the source, and text that changes with its content."""
 
-    name: str
+    key: str
     identity: str
+
+
+@dataclass(frozen=True)
+class Source:
+    """A directory or S3 prefix with files of records, as it was when it was listed."""
+
+    url: str
+    files: tuple[SourceFile, ...]
+
+    def snapshot(self) -> str:
+        """16 hex digits that follow from the content of the files, whatever their names and order."""
+        return hashlib.sha256("\n".join(sorted(file.identity for file in self.files)).encode()).hexdigest()[:16]
 
 
 class Gather(Task):
     """Write down which files the source holds."""
 
-    source: str = luigi.Parameter(significant=False)
+    source: Source = ObjectParameter()
     snapshot: str = luigi.Parameter()
 
     def output(self) -> StoredTarget:
-        """The list of files, by name and identity."""
+        """The list of files, by key and identity."""
         return self.target(f"gathered/{self.snapshot}/files.json")
 
     def run(self) -> None:
         """See the class."""
-        files = list_source(self.source)
-        self.output().write([{"name": file.name, "identity": file.identity} for file in files])
-        log.info("gather: %d files in %s", len(files), self.source)
+        self.output().write([{"key": file.key, "identity": file.identity} for file in self.source.files])
+        log.info("gather: %d files in %s", len(self.source.files), self.source.url)
 
 
 class Validate(Task):
     """Check every record; files checked before are not read again."""
 
-    source: str = luigi.Parameter(significant=False)
+    source: Source = ObjectParameter()
     snapshot: str = luigi.Parameter()
     schema: str = luigi.Parameter()
+    maximum_bad_records: float = luigi.FloatParameter()
 
     def requires(self) -> Gather:
         """The list of files."""
         return Gather(context=self.context, source=self.source, snapshot=self.snapshot)
 
     def output(self) -> StoredTarget:
-        """The checked parts, one a file."""
-        return self.target(f"gathered/{self.snapshot}/parts-{self.schema}.json")
+        """The checked parts, one a file, and how many more records may turn out to be wrong."""
+        return self.target(f"gathered/{self.snapshot}/parts-{self.schema}-{self.maximum_bad_records:g}.json")
 
     def run(self) -> None:
-        """See the class. Raises BadDataError."""
-        context = self.context
+        """See the class. Raises BadDataError if more records fail than may."""
+        context, storage = self.context, open_storage(self.source.url)
         parts = []
-        for file in self.input().read():
-            prefix = dataset.part_prefix(file["identity"], context.schema)
-            checked = dataset.check_file(context.storage, Path(self.source) / file["name"], prefix, context.schema)
-            parts.append({"name": file["name"], "prefix": prefix, **checked.properties})
-        bad, good = (sum(part[key] for part in parts) for key in ("problems", "rows"))
-        log.info("validate: %d records fit, %d do not", good, bad)
+        for number, file in enumerate(self.source.files, start=1):
+            prefix = dataset.part_prefix(file.identity, context.schema)
+            checked = context.storage.exists(f"{prefix}/manifest.json")
+            with _local(storage, file.key, context.work) as path:
+                part = dataset.check_file(context.storage, path, prefix, context.schema)
+            parts.append({"key": file.key, "prefix": prefix, **part.properties})
+            done = f"validate: file {number}/{len(self.source.files)} {file.key}: {part.properties['rows']} records fit"
+            log.info("%s%s", done, ", checked before" if checked else "")
+        bad, good = (sum(part[name] for part in parts) for name in ("problems", "rows"))
+        allowed = int(self.maximum_bad_records * (bad + good))
         if bad:
-            raise BadDataError(self._explain(parts, bad))
-        self.output().write(parts)
+            shown = self._report(parts, bad)
+            if bad > allowed:
+                bound = f"maximum_bad_records = {self.maximum_bad_records:g} allows {allowed} of {bad + good}"
+                raise BadDataError(f"{shown}\n{bound}")
+            log.warning("validate: left out: %s", shown)
+        self.output().write({"parts": parts, "left_out": bad, "allowed": allowed - bad})
 
-    def _explain(self, parts: list[dict[str, Any]], bad: int) -> str:
+    def _report(self, parts: list[dict[str, Any]], bad: int) -> str:
+        """Store a list of all wrong records; the first of them for the log, and where the list is."""
         lines = [f"{bad} records do not fit model.RECORD:"]
-        for part in parts:
-            for row, reason in dataset.read_problems(self.context.storage, part["prefix"], self.context.work):
-                lines.append(f"  {part['name']} row {row}: {reason}")
-                if len(lines) > SHOWN_PROBLEMS:
-                    return "\n".join([*lines, "  ..."])
-        return "\n".join(lines)
+        key = f"gathered/{self.snapshot}/problems-{self.schema}.jsonl"
+        with TemporaryDirectory(dir=self.context.work) as temporary:
+            path = Path(temporary) / "problems.jsonl"
+            with path.open("w", encoding="utf-8") as file:
+                for part in parts:
+                    for row, reason in dataset.read_problems(self.context.storage, part["prefix"], self.context.work):
+                        problem = {"file": part["key"], "row": row, "reason": reason}
+                        file.write(json.dumps(problem, ensure_ascii=False) + "\n")
+                        if len(lines) <= SHOWN_PROBLEMS:
+                            lines.append(f"  {part['key']} row {row}: {reason}")
+            self.context.storage.upload(path, key)
+        return "\n".join([*lines, f"all of them: {self.context.storage.url}/{key}"])
 
 
 class Prepare(Task):
     """Merge, deduplicate and divide the records into a dataset version."""
 
-    source: str = luigi.Parameter(significant=False)
+    source: Source = ObjectParameter()
     snapshot: str = luigi.Parameter()
     schema: str = luigi.Parameter()
+    maximum_bad_records: float = luigi.FloatParameter()
     validation_fraction: float = luigi.FloatParameter()
     test_fraction: float = luigi.FloatParameter()
 
     def requires(self) -> Validate:
         """The checked parts."""
-        return Validate(context=self.context, source=self.source, snapshot=self.snapshot, schema=self.schema)
+        return Validate(
+            context=self.context,
+            source=self.source,
+            snapshot=self.snapshot,
+            schema=self.schema,
+            maximum_bad_records=self.maximum_bad_records,
+        )
 
     def output(self) -> StoredTarget:
         """The dataset's version."""
-        options = f"{self.schema}-{self.validation_fraction:g}-{self.test_fraction:g}"
-        return self.target(f"gathered/{self.snapshot}/dataset-{options}.json")
+        options = f"{self.validation_fraction:g}-{self.test_fraction:g}-{self.maximum_bad_records:g}"
+        return self.target(f"gathered/{self.snapshot}/dataset-{self.schema}-{options}.json")
 
     def run(self) -> None:
         """See the class. Raises BadDataError."""
+        validated = self.input().read()
         prepared = dataset.prepare(
             self.context.storage,
-            [part["prefix"] for part in self.input().read()],
+            [part["prefix"] for part in validated["parts"]],
             self.context.schema,
             dataset.Options(self.validation_fraction, self.test_fraction),
             self.context.work,
+            conflicts_allowed=validated["allowed"],
         )
-        splits = ", ".join(f"{split['examples']} {name}" for name, split in prepared.properties["splits"].items())
+        found = prepared.properties
+        splits = ", ".join(f"{split['examples']} {name}" for name, split in found["splits"].items())
         log.info("prepare: dataset %s with %s examples", prepared.id, splits)
-        self.output().write({"version": prepared.id})
+        duplicates = {name: count for name, count in found["duplicates"].items() if count}
+        if duplicates:
+            log.warning("prepare: duplicates: %s", ", ".join(f"{n} {name}" for name, n in duplicates.items()))
+        self.output().write({"version": prepared.id, "left_out": validated["left_out"]})
 
 
-def prepare_task(context: Context, source: str) -> Prepare:
+def prepare_task(context: Context, url: str) -> Prepare:
     """The task that turns a source into a dataset version. Raises BadDataError if the source holds no records."""
+    source = list_source(url)
     return Prepare(
         context=context,
         source=source,
-        snapshot=snapshot_id(list_source(source)),
+        snapshot=source.snapshot(),
         schema=context.schema.fingerprint(),
+        maximum_bad_records=context.parameters.maximum_bad_records,
         validation_fraction=context.parameters.validation_fraction,
         test_fraction=context.parameters.test_fraction,
     )
 
 
-def list_source(source: str) -> list[SourceFile]:
-    """Every file of records below a directory, by name. Raises BadDataError if there is none."""
-    directory = Path(source)
-    if not directory.is_dir():
-        raise BadDataError(f"source {source!r}: must be a directory that exists")
-    paths = sorted(path for path in directory.rglob("*") if path.is_file() and path.name.endswith(SUFFIXES))
-    if not paths:
-        raise BadDataError(f"source {source!r}: holds no file of records; they end in {', '.join(SUFFIXES)}")
-    return [SourceFile(path.relative_to(directory).as_posix(), manifest.file_sha256(path)) for path in paths]
+def list_source(url: str) -> Source:
+    """Every file of records below a directory or S3 prefix. Raises BadDataError if there is none, StorageError."""
+    storage = open_storage(url)
+    directory = storage.local_path("")
+    if directory is not None and not directory.is_dir():
+        raise BadDataError(f"source {url!r}: must be a directory that exists, or s3://bucket/prefix")
+    keys = [key for key in storage.keys("") if key.endswith(SUFFIXES)]
+    if not keys:
+        raise BadDataError(f"source {url!r}: holds no file of records; they end in {', '.join(SUFFIXES)}")
+    return Source(url, tuple(SourceFile(key, storage.identity(key)) for key in keys))
 
 
-def snapshot_id(files: list[SourceFile]) -> str:
-    """16 hex digits that follow from the content of the files, whatever their names and order."""
-    return hashlib.sha256("\n".join(sorted(file.identity for file in files)).encode()).hexdigest()[:16]
+@contextmanager
+def _local(storage: Storage, key: str, work: Path) -> Iterator[Path]:
+    """The file on this machine; one from elsewhere is downloaded and removed afterwards, so one at a time is kept."""
+    path = storage.local_path(key)
+    if path is not None:
+        yield path
+        return
+    with TemporaryDirectory(dir=work) as temporary:
+        path = Path(temporary) / Path(key).name
+        storage.download(key, path)
+        yield path

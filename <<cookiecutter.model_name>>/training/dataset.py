@@ -116,11 +116,21 @@ class Options:
     test_fraction: float
 
 
-def prepare(storage: Storage, parts: Sequence[str], schema: Schema, options: Options, work: Path) -> Manifest:
+def prepare(
+    storage: Storage,
+    parts: Sequence[str],
+    schema: Schema,
+    options: Options,
+    work: Path,
+    conflicts_allowed: int = 0,
+) -> Manifest:
     """Merge parts into a dataset version and publish it as `datasets/<version>`.
 
     Files: `<split>/<shard>.<name>.npy`, one array per input, `label` (int32, index into the labels) and `id` (bytes).
-    Raises BadDataError if a split would be empty.
+    The manifest's `duplicates`: examples `repeated` and so left out; `conflicting` ones, left out because another with
+    their id was kept; and of those kept, how many have the same inputs as another (`same_inputs`), and how many outside
+    the train split have the inputs of one inside (`across_splits`), which flatters the metrics.
+    Raises BadDataError if a split would be empty, or if more examples conflict than are allowed.
     """
     work.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=work) as temporary:
@@ -129,13 +139,21 @@ def prepare(storage: Storage, parts: Sequence[str], schema: Schema, options: Opt
         directory.mkdir()
         row_type = _scatter(storage, parts, buckets, work)
         writer = _SplitWriter(directory, schema, options)
-        repeated = conflicting = 0
+        repeated = 0
+        conflicts: list[bytes] = []
         for bucket in sorted(buckets.iterdir()):
             examples = np.fromfile(bucket, row_type)
-            kept, again, conflicts = _distinct(examples)
-            repeated, conflicting = repeated + again, conflicting + conflicts
+            kept, again, conflicting = _distinct(examples)
+            repeated += again
+            conflicts += conflicting
             writer.add(kept)
         writer.close()
+        if len(conflicts) > conflicts_allowed:
+            shown = ", ".join(example_id.decode() for example_id in conflicts[:10])
+            raise BadDataError(
+                f"{len(conflicts)} records have the id of another record and other content; "
+                f"{conflicts_allowed} more may be left out by maximum_bad_records. Ids: {shown}"
+            )
         splits = writer.statistics()
         properties = {
             "schema": schema.fingerprint(),
@@ -143,7 +161,7 @@ def prepare(storage: Storage, parts: Sequence[str], schema: Schema, options: Opt
             "labels": list(schema.labels),
             "options": asdict(options),
             "splits": splits,
-            "duplicates": {"repeated": repeated, "conflicting": conflicting},
+            "duplicates": {"repeated": repeated, "conflicting": len(conflicts), **writer.same_inputs()},
             "parts": len(parts),
         }
         empty = [name for name, split in splits.items() if not split["examples"]]
@@ -290,12 +308,13 @@ def _widest(types: Sequence[np.dtype[Any]], name: str) -> tuple[Any, ...]:
     return (name, widest.base, widest.shape)
 
 
-def _distinct(examples: Array) -> tuple[Array, int, int]:
-    """Examples sorted by id, each id once; how many were repeated, and how many contradict one that was kept."""
+def _distinct(examples: Array) -> tuple[Array, int, list[bytes]]:
+    """Examples sorted by id, each id once; how many were repeated, and the ids of those that contradict one kept."""
     examples = examples[np.lexsort((examples["low"], examples["high"]))]
     same_id = (examples["high"][1:] == examples["high"][:-1]) & (examples["low"][1:] == examples["low"][:-1])
     kept = np.ones(len(examples), dtype=bool)
-    repeated = conflicting = 0
+    repeated = 0
+    conflicting: list[bytes] = []
     groups = np.flatnonzero(np.diff(np.concatenate([[0], same_id.view(np.int8), [0]]))).reshape(-1, 2)
     for first, last in groups:
         content = [examples[i].tobytes() for i in range(first, last + 1)]
@@ -304,7 +323,7 @@ def _distinct(examples: Array) -> tuple[Array, int, int]:
         kept[first : last + 1] = False
         kept[first + chosen] = True
         repeated += content.count(content[chosen]) - 1
-        conflicting += len(content) - content.count(content[chosen])
+        conflicting += [bytes(examples["id"][first])] * (len(content) - content.count(content[chosen]))
     return examples[kept], repeated, conflicting
 
 
@@ -319,6 +338,7 @@ class _SplitWriter:
         self._shards = dict.fromkeys(SPLITS, 0)
         self._counts = {split: np.zeros(len(schema.labels), np.int64) for split in SPLITS}
         self._digests = {split: hashlib.sha256() for split in SPLITS}
+        self._hashes: dict[str, list[NDArray[np.uint64]]] = {split: [] for split in SPLITS}
         self._moments = {spec.name: _Moments() for spec in schema.inputs if spec.dtype != "string"}
 
     def add(self, examples: Array) -> None:
@@ -331,6 +351,7 @@ class _SplitWriter:
             if len(taken):
                 self._pending[split].append(taken)
                 self._digests[split].update(taken.tobytes())
+                self._hashes[split].append(_hash_inputs(taken, self.schema))
                 self._counts[split] += np.bincount(taken["label"], minlength=len(self.schema.labels))
                 if split == "train":
                     for name, moments in self._moments.items():
@@ -353,6 +374,14 @@ class _SplitWriter:
         found["train"]["inputs"] = {name: moments.summary() for name, moments in self._moments.items()}
         return found
 
+    def same_inputs(self) -> dict[str, int]:
+        """How many examples have the same inputs as another, and how many have those of one in the train split."""
+        hashes = {split: np.concatenate([np.empty(0, np.uint64), *found]) for split, found in self._hashes.items()}
+        everything = np.concatenate(list(hashes.values()))
+        outside = np.concatenate([hashes["validation"], hashes["test"]])
+        across = int(np.isin(outside, hashes["train"]).sum())
+        return {"same_inputs": len(everything) - len(np.unique(everything)), "across_splits": across}
+
     def version(self) -> str:
         """12 hex digits that follow from the examples, their division and their meaning, not from their shards."""
         meaning = json.dumps([self.schema.fingerprint(), asdict(self.options)], sort_keys=True)
@@ -370,6 +399,15 @@ class _SplitWriter:
         columns |= {spec.name: examples[f"input_{spec.name}"] for spec in self.schema.inputs}
         for name, column in columns.items():
             np.save(directory / f"{shard}.{name}.npy", np.ascontiguousarray(column))
+
+
+def _hash_inputs(examples: Array, schema: Schema) -> NDArray[np.uint64]:
+    """64 bits (n,) that follow from the inputs: their bytes by eight times odd factors, summed modulo 2**64."""
+    rows = [np.ascontiguousarray(examples[f"input_{spec.name}"]).reshape(len(examples), -1) for spec in schema.inputs]
+    content = np.concatenate([row.view(np.uint8) for row in rows], axis=1)
+    words = np.pad(content, ((0, 0), (0, -content.shape[1] % 8))).view(np.uint64)
+    factors = np.random.default_rng(0).integers(0, 2**63, words.shape[1], np.uint64) * np.uint64(2) + np.uint64(1)
+    return np.asarray(words @ factors, np.uint64)
 
 
 @dataclass

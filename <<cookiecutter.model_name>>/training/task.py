@@ -12,7 +12,7 @@ from typing import Any
 import luigi
 
 from artifacts.settings import ServiceSettings
-from artifacts.storage import MissingKeyError, Storage
+from artifacts.storage import Storage
 from training.dataset import Schema
 from training.parameters import TrainingParameters
 from training.stopping import Stop
@@ -41,11 +41,7 @@ class StoredTarget(luigi.Target):  # type: ignore[misc]
 
     def exists(self) -> bool:
         """Whether the key is there."""
-        try:
-            self.storage.read(self.key)
-        except MissingKeyError:
-            return False
-        return True
+        return self.storage.exists(self.key)
 
     def read(self) -> Any:
         """The key's content as JSON."""
@@ -56,14 +52,17 @@ class StoredTarget(luigi.Target):  # type: ignore[misc]
         self.storage.write(self.key, json.dumps(value, indent=1, ensure_ascii=False).encode())
 
 
-class ContextParameter(luigi.Parameter):  # type: ignore[misc]
-    """Luigi warns of a plain Parameter whose value is not text."""
+class ObjectParameter(luigi.Parameter):  # type: ignore[misc]
+    """A parameter that is no text and does not name the task; Luigi warns of a plain Parameter with such a value."""
+
+    def __init__(self) -> None:
+        super().__init__(significant=False, visibility=luigi.parameter.ParameterVisibility.PRIVATE)
 
 
 class Task(luigi.Task):  # type: ignore[misc]
     """A step of the pipeline."""
 
-    context: Context = ContextParameter(significant=False, visibility=luigi.parameter.ParameterVisibility.PRIVATE)
+    context: Context = ObjectParameter()
 
     def target(self, key: str) -> StoredTarget:
         """A key of the run's store."""

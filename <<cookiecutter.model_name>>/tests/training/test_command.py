@@ -89,6 +89,10 @@ def test_wrong_records_are_shown_by_file_and_row(command: Command, tmp_path: Pat
     done = command("training", "--source", str(source))
     assert done.returncode == 3
     assert "1 records do not fit model.RECORD:\n  records.jsonl row 2: " in done.stderr
+    assert "maximum_bad_records = 0 allows 0 of " in done.stderr
+    (problems,) = (tmp_path / "store").rglob("problems-*.jsonl")
+    assert json.loads(problems.read_text())["row"] == 2
+    assert f"all of them: {problems}" in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -110,4 +114,4 @@ def test_wrong_parameters_are_named(
 
 def test_a_source_that_is_not_there_is_said(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--source", "nowhere"]) == 3
-    assert "source 'nowhere': must be a directory that exists" in capsys.readouterr().err
+    assert "source 'nowhere': must be a directory that exists, or s3://bucket/prefix" in capsys.readouterr().err

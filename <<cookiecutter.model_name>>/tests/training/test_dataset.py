@@ -2,6 +2,7 @@
 
 import json
 import random
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ def record(i: int, **changes: Any) -> dict[str, Any]:
     return example | changes
 
 
-def prepare(tmp_path: Path, *files: list[dict[str, Any]]) -> tuple[Manifest, LocalStorage]:
+def prepare(tmp_path: Path, *files: list[dict[str, Any]], conflicts_allowed: int = 0) -> tuple[Manifest, LocalStorage]:
     storage = LocalStorage(tmp_path / "store")
     tmp_path.mkdir(exist_ok=True)
     parts = []
@@ -37,7 +38,8 @@ def prepare(tmp_path: Path, *files: list[dict[str, Any]]) -> tuple[Manifest, Loc
         prefix = dataset.part_prefix(file_sha256(path), SCHEMA)
         dataset.check_file(storage, path, prefix, SCHEMA)
         parts.append(prefix)
-    return dataset.prepare(storage, parts, SCHEMA, OPTIONS, tmp_path / "work"), storage
+    work = tmp_path / "work"
+    return dataset.prepare(storage, parts, SCHEMA, OPTIONS, work, conflicts_allowed=conflicts_allowed), storage
 
 
 def split_ids(prepared: Manifest, storage: LocalStorage) -> dict[str, set[bytes]]:
@@ -77,9 +79,56 @@ def test_values_come_back_as_they_went_in(tmp_path: Path) -> None:
 
 def test_repeated_examples_count_once_and_contradictions_are_counted(tmp_path: Path) -> None:
     records = [record(i) for i in range(50)]
-    prepared, _ = prepare(tmp_path, records, records[10:20], [record(0, label="yes"), record(1, label="no")])
-    assert prepared.properties["duplicates"] == {"repeated": 10, "conflicting": 2}
+    conflicting = [record(0, label="yes"), record(1, label="no")]
+    prepared, _ = prepare(tmp_path, records, records[10:20], conflicting, conflicts_allowed=2)
+    duplicates = prepared.properties["duplicates"]
+    assert (duplicates["repeated"], duplicates["conflicting"]) == (10, 2)
     assert sum(split["examples"] for split in prepared.properties["splits"].values()) == 50
+
+
+def test_more_contradictions_than_allowed_are_named(tmp_path: Path) -> None:
+    with pytest.raises(BadDataError, match=r"^1 records have the id of another record and other content; .* Ids: e3$"):
+        prepare(tmp_path, [*(record(i) for i in range(50)), record(3, count=9)])
+
+
+def test_the_same_inputs_under_other_ids_are_counted(tmp_path: Path) -> None:
+    records = [record(i) for i in range(100)]
+    copies = [record(i, id=f"copy {i}") for i in range(20)]
+    prepared, storage = prepare(tmp_path, records, copies)
+    ids = split_ids(prepared, storage)
+    outside = {example_id for name in ("validation", "test") for example_id in ids[name]}
+    pairs = [(f"e{i}".encode(), f"copy {i}".encode()) for i in range(20)]
+    assert prepared.properties["duplicates"]["same_inputs"] == 20
+    assert prepared.properties["duplicates"]["across_splits"] == sum(
+        (one in outside) != (other in outside) for one, other in pairs
+    )
+
+
+def test_files_checked_before_are_not_read_again(tmp_path: Path) -> None:
+    storage = LocalStorage(tmp_path / "store")
+    path = tmp_path / "x.jsonl"
+    path.write_text(json.dumps(record(1)) + "\n")
+    first = dataset.check_file(storage, path, "parts/x", SCHEMA)
+    path.unlink()
+    assert dataset.check_file(storage, path, "parts/x", SCHEMA) == first
+
+
+def test_memory_holds_a_share_of_the_data_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dataset, "SHARD_BYTES", 1 << 20)
+    monkeypatch.setattr(dataset, "CHUNK_BYTES", 1 << 20)
+    schema = Schema(record={}, inputs=(InputSpec("x", (1024,), "float64"),), labels=("a",))
+    storage, path = LocalStorage(tmp_path / "store"), tmp_path / "big.jsonl"
+    values = [0.5] * 1023
+    with path.open("w") as file:
+        file.writelines(json.dumps({"x": [i, *values], "label": "a"}) + "\n" for i in range(4000))
+    tracemalloc.start()
+    dataset.check_file(storage, path, "parts/x", schema)
+    prepared = dataset.prepare(storage, ["parts/x"], schema, OPTIONS, tmp_path / "work")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    size = sum(file.bytes for file in prepared.files.values())
+    assert size > 32_000_000
+    assert peak < size / 3
 
 
 def test_the_manifest_has_class_balance_and_statistics(tmp_path: Path) -> None:
