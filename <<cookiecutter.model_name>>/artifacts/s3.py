@@ -71,8 +71,8 @@ class S3Storage:
     ) -> None:
         self.bucket = bucket
         self.prefix = prefix
+        self._attempts = attempts or _attempts_wanted()
         try:
-            self._attempts = attempts or int(os.environ.get("AWS_MAX_ATTEMPTS") or ATTEMPTS)
             config = Config(
                 retries={"mode": "standard", "total_max_attempts": self._attempts},
                 connect_timeout=CONNECT_SECONDS,
@@ -83,7 +83,9 @@ class S3Storage:
             # Clients may be shared between threads; sessions, so also boto3's default one, may not.
             self._client = boto3.session.Session().client("s3", config=config)
         except (BotoCoreError, ValueError) as error:
-            raise StorageError(f"{self.url}: boto3 cannot be set up: {error}; check the variables AWS_*") from error
+            raise StorageError(
+                f"{self.url}: boto3 cannot be set up: {_sentence(error)}; check the variables AWS_*"
+            ) from error
         # One for all files, so that its ten threads are all there are. Files over 8 MB go in parts.
         self._transfers = create_transfer_manager(self._client, TransferConfig(preferred_transfer_client="classic"))
 
@@ -299,6 +301,14 @@ def _chunks(answer: "GetObjectOutputTypeDef") -> Iterator[bytes]:
         yield from answer["Body"].iter_chunks(CHUNK_BYTES)
     except _BROKEN_BODY as error:
         raise _BrokenOffError(_sentence(error)) from error
+
+
+def _attempts_wanted() -> int:
+    """AWS_MAX_ATTEMPTS or the default. Raises StorageError."""
+    wanted = os.environ.get("AWS_MAX_ATTEMPTS") or str(ATTEMPTS)
+    if not wanted.isdecimal() or int(wanted) < 1:
+        raise StorageError(f"environment variable AWS_MAX_ATTEMPTS = {wanted!r}: must be a whole number from 1 on")
+    return int(wanted)
 
 
 def _wait(attempt: int) -> None:

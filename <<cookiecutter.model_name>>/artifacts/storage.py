@@ -170,6 +170,8 @@ class LocalStorage:
 def local_error(path: Path, error: OSError, otherwise: str = "") -> StorageError:
     """What the operating system says of a file, as a sentence; `otherwise`: what else would help."""
     reason = os.strerror(error.errno) if error.errno else str(error)
+    if error.errno in (errno.EEXIST, errno.ENOTDIR):
+        reason = "a file stands where a directory must be"
     mend = {
         errno.ENOSPC: "free some space",
         errno.EDQUOT: "free some space",
