@@ -23,7 +23,8 @@ DATATYPES = {
     for kind, short in (("uint", "UINT"), ("int", "INT"), ("float", "FP"))
     for width in (8, 16, 32, 64)
 } | {"bool": "BOOL", "string": "BYTES"}
-_REQUEST_FIELDS = ("id", "parameters", "inputs", "outputs")
+# The last two are not in the specification, and KServe's client sends them. The path is what counts.
+_REQUEST_FIELDS = ("id", "parameters", "inputs", "outputs", "model_name", "model_version")
 _INPUT_FIELDS = ("name", "shape", "datatype", "parameters", "data")
 _OUTPUT_FIELDS = ("name", "parameters")
 

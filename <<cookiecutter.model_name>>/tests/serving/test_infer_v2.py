@@ -131,7 +131,7 @@ def test_inputs_of_every_kind_as_binary(server_of_everything: Running) -> None:
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        ([], "the body is []; expected an object with: id, parameters, inputs, outputs"),
+        ([], "the body is []; expected an object with: id, parameters, inputs, outputs, model_name, model_version"),
         ({}, "inputs is null; expected a list of tensors"),
         ({"inputs": []}, "inputs: 'image' (float32 of shape [8, 8]) is missing"),
         ({"inputs": [3]}, "inputs[0] is 3; expected an object with: " + FIELDS),
