@@ -1,5 +1,6 @@
 """The exported model: a SavedModel with one signature, which is all that serving knows."""
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,9 @@ from numpy.typing import NDArray
 from training.dataset import InputSpec, Split
 
 OUTPUT = "probabilities"
+
+# From inputs by name, each (n, *shape), to probabilities, float32 (n, classes).
+Predict = Callable[[Mapping[str, NDArray[Any]]], NDArray[np.float32]]
 
 
 def input_specs(network: keras.Model) -> tuple[InputSpec, ...]:
@@ -48,12 +52,21 @@ def export(network: keras.Model, directory: Path) -> dict[str, Any]:
     }
 
 
-def predict(directory: Path, split: Split, batch_size: int) -> NDArray[np.float32]:
-    """Probabilities (examples, classes) that the SavedModel in a directory gives for a split, in its order."""
-    loaded = tf.saved_model.load(str(directory))
-    serve = loaded.signatures["serving_default"]
-    found = []
-    for at in range(0, len(split), batch_size):
-        inputs, _ = split.take(np.arange(at, min(at + batch_size, len(split))))
-        found.append(serve(**{name: tf.constant(array) for name, array in inputs.items()})[OUTPUT].numpy())
-    return np.concatenate(found)
+class Exported:
+    """The SavedModel in a directory: called with inputs by name, each (n, *shape), it gives probabilities."""
+
+    def __init__(self, directory: Path) -> None:
+        # Kept: the signature alone does not keep the model's variables alive.
+        self._loaded = tf.saved_model.load(str(directory))
+        self._serve = self._loaded.signatures["serving_default"]
+
+    def __call__(self, inputs: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
+        """See the class."""
+        outputs = self._serve(**{name: tf.constant(array) for name, array in inputs.items()})
+        return np.asarray(outputs[OUTPUT])
+
+
+def predict_split(predict: Predict, split: Split, batch_size: int) -> NDArray[np.float32]:
+    """Probabilities (examples, classes) for a split, in its order."""
+    starts = range(0, len(split), batch_size)
+    return np.concatenate([predict(split.take(np.arange(at, min(at + batch_size, len(split))))[0]) for at in starts])

@@ -77,6 +77,13 @@ class TrainingParameters(Section, section="training", closed=True):
         description="gate: accuracy on the test split below which nothing is published",
         json_schema_extra=NOT_IDENTITY,
     )
+    maximum_regression: float = Field(
+        default=0.01,
+        ge=0,
+        le=1,
+        description="gate: accuracy by which the model may be worse than production on the same test split",
+        json_schema_extra=NOT_IDENTITY,
+    )
 
     @model_validator(mode="after")
     def _leave_something_to_train(self) -> "TrainingParameters":

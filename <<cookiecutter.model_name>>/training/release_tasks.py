@@ -1,6 +1,5 @@
-"""From a trained network to a published model: evaluate -> publish."""
+"""From a trained network to a published model: evaluate -> publish, with the gate between them."""
 
-import json
 import logging
 import shutil
 from pathlib import Path
@@ -11,18 +10,24 @@ import luigi
 import numpy as np
 
 from artifacts import manifest
-from training import dataset, evaluation, export
+from training import evaluation, judging
+from training.baseline import baseline
 from training.errors import GateError
+from training.export import Exported, predict_split
+from training.judging import Judged
 from training.parameters import run_id
+from training.results import Results, write_json
 from training.task import Context, StoredTarget, Task
 from training.train_task import Train
 
 log = logging.getLogger(__name__)
 SAMPLES = 5
+# With more classes the confusion matrix is too large for a manifest, which every list of models reads.
+LISTED_CLASSES = 100
 
 
 class Evaluate(Task):
-    """Measure the exported model on the test split."""
+    """Measure the exported model on the test split, for itself: `metrics.json` and `predictions.npy`."""
 
     dataset: str = luigi.Parameter()
     run_id: str = luigi.Parameter()
@@ -36,27 +41,37 @@ class Evaluate(Task):
         return self.target(f"runs/{self.run_id}/evaluation/{manifest.MANIFEST}")
 
     def run(self) -> None:
-        """See the class. Raises GateError if the exported model does not predict what the trained one does."""
+        """See the class."""
         context = self.context
-        _, content = manifest.fetch(context.storage, f"datasets/{self.dataset}", context.work)
-        _, trained = manifest.fetch(context.storage, f"runs/{self.run_id}/training", context.work)
-        test = dataset.Split(content, "test", [spec.name for spec in context.schema.inputs])
-        exported = export.predict(trained / "saved_model", test, context.parameters.batch_size)
-        # Float32 through another graph: sums in another order. 1e-4 is a hundred times what that changes here.
-        difference = float(np.abs(exported - np.load(trained / "predictions.npy")).max())
-        if difference > 1e-4:
-            raise GateError(f"the exported model's probabilities differ from the trained model's by {difference:.2g}")
-        labels = test.column("label", np.arange(len(test)))
-        found = evaluation.metrics(exported, labels, context.schema.labels)
+        results = Results(context, self.dataset, self.run_id)
+        test = results.split("test")
+        _, trained = results.trained()
+        exported = Exported(trained / "saved_model")
+        predictions = predict_split(exported, test, context.parameters.batch_size)
+        difference = float(np.abs(predictions - np.load(trained / "predictions.npy")).max())
+        found = {
+            **evaluation.metrics(predictions, results.test_labels(), context.schema.labels),
+            "export_difference": difference if np.isfinite(difference) else None,
+            "inference_ms": evaluation.inference_ms(exported, test),
+            "bytes": evaluation.directory_bytes(trained / "saved_model"),
+        }
         with TemporaryDirectory(dir=context.work) as temporary:
-            (Path(temporary) / "metrics.json").write_text(json.dumps(found, indent=1))
-            manifest.publish(
-                context.storage, f"runs/{self.run_id}/evaluation", Path(temporary), "evaluation", self.run_id, found
-            )
+            directory = Path(temporary)
+            write_json(directory / "metrics.json", found)
+            np.save(directory / "predictions.npy", predictions)
+            prefix = f"{results.prefix}/evaluation"
+            manifest.publish(context.storage, prefix, directory, "evaluation", self.run_id, _listed(found))
+        log.info(
+            "evaluate: accuracy %.4f, between %.4f and %.4f with 95 %% confidence, on %d test examples",
+            found["accuracy"],
+            found["accuracy_interval"]["low"],
+            found["accuracy_interval"]["high"],
+            found["examples"],
+        )
 
 
 class Publish(Task):
-    """Publish the model if it is good enough."""
+    """Publish the model, its report and its metrics if the gate is open."""
 
     dataset: str = luigi.Parameter()
     run_id: str = luigi.Parameter()
@@ -70,50 +85,75 @@ class Publish(Task):
         """The model version, named like its run."""
         return self.target(f"models/{self.run_id}/{manifest.MANIFEST}")
 
+    def complete(self) -> bool:
+        """Whether the model is published and the gate is open for it now: by this request, against this production."""
+        return super().complete() and judging.is_open(Results(self.context, self.dataset, self.run_id))
+
     def run(self) -> None:
         """See the class. Raises GateError."""
-        context = self.context
-        evaluated = manifest.read(context.storage, f"runs/{self.run_id}/evaluation").properties
-        accuracy, minimum = evaluated["accuracy"], context.parameters.minimum_accuracy
-        if accuracy < minimum:
-            raise GateError(
-                f"accuracy {accuracy:.4f} on the test split is below minimum_accuracy {minimum:g}; nothing is "
-                f"published, metrics are in {context.storage.url}/runs/{self.run_id}/evaluation"
+        results = Results(self.context, self.dataset, self.run_id)
+        judged = judging.judge(results)
+        verdict = judged.manifest.properties
+        if verdict["skipped"]:
+            log.info("gate: not compared with production: %s", verdict["skipped"])
+        before = manifest.find(self.context.storage, f"models/{self.run_id}")
+        if not judged.passed:
+            outcome = (
+                f"model version {before.id}, published before, stays as it is" if before else "nothing is published"
             )
-        trained, content = manifest.fetch(context.storage, f"runs/{self.run_id}/training", context.work)
+            raise GateError(f"{'; '.join(verdict['reasons'])}; {outcome}\n  report {judged.report_url}")
+        log.info("gate: open")
+        if before is None:
+            self._publish(results, judged)
+
+    def _publish(self, results: Results, judged: Judged) -> None:
+        context = self.context
+        trained, content = results.trained()
         with TemporaryDirectory(dir=context.work) as temporary:
-            shutil.copytree(content / "saved_model", Path(temporary) / "saved_model")
+            directory = Path(temporary)
+            shutil.copytree(content / "saved_model", directory / "saved_model")
+            for name in ("report.html", "metrics.json"):
+                shutil.copyfile(judged.content / name, directory / name)
+            labels, inputs = context.schema.labels, context.schema.inputs
             properties = {
                 "name": context.service.name,
                 **trained.properties,
                 "run": self.run_id,
-                "metrics": evaluated,
-                "samples": self._samples(),
+                "metrics": _listed(results.metrics()),
+                "gate": dict(judged.manifest.properties),
+                "report": "report.html",
+                "baseline": baseline(results.split("train"), inputs, results.predictions(), labels),
+                "samples": _samples(results),
                 "runtimes": {"tensorflow": {"path": "saved_model", "valid": True}},
             }
             published = manifest.publish(
-                context.storage, f"models/{self.run_id}", Path(temporary), "model", self.run_id, properties
+                context.storage, f"models/{self.run_id}", directory, "model", self.run_id, properties
             )
-        log.info("publish: model version %s, accuracy %.4f on the test split", published.id, accuracy)
-
-    def _samples(self) -> list[dict[str, Any]]:
-        """A few examples of the test split, to try the service with."""
-        context = self.context
-        _, content = manifest.fetch(context.storage, f"datasets/{self.dataset}", context.work)
-        test = dataset.Split(content, "test", [spec.name for spec in context.schema.inputs])
-        inputs, labels = test.take(np.arange(min(SAMPLES, len(test))))
-        return [
-            {
-                "instance": {name: _json_value(array[i]) for name, array in inputs.items()},
-                "label": context.schema.labels[label],
-            }
-            for i, label in enumerate(labels)
-        ]
+        log.info("publish: model version %s", published.id)
 
 
 def publish_task(context: Context, version: str) -> Publish:
     """The task that leads from a dataset version to a published model."""
     return Publish(context=context, dataset=version, run_id=run_id(version, context.parameters, context.code))
+
+
+def _samples(results: Results) -> list[dict[str, Any]]:
+    """A few examples of the test split, to try the service with."""
+    test = results.split("test")
+    inputs, labels = test.take(np.arange(min(SAMPLES, len(test))))
+    return [
+        {
+            "instance": {name: _json_value(array[i]) for name, array in inputs.items()},
+            "label": results.context.schema.labels[label],
+        }
+        for i, label in enumerate(labels)
+    ]
+
+
+def _listed(metrics: dict[str, Any]) -> dict[str, Any]:
+    """The metrics as they stand in a manifest."""
+    too_many = len(metrics["classes"]) > LISTED_CLASSES
+    return {name: value for name, value in metrics.items() if not (too_many and name == "confusion")}
 
 
 def _json_value(array: Any) -> Any:
