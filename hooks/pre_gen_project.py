@@ -201,7 +201,7 @@ FIELDS: Mapping[str, Field] = {
                 " UTF-8, for it is written into TOML, YAML, JSON and Markdown.",
             ),
             Rule(
-                lambda value: bool(value.strip()) and value != value.strip(" "),
+                lambda value: bool(value.strip()) and value != value.strip(),
                 "It may not start or end with a space.",
             ),
         ),

@@ -67,7 +67,7 @@ def read_requirements(text: str) -> list[str]:
     lines = [line.strip() for line in text.replace("\\\n", " ").splitlines()]
     kept = [line for line in lines if line and not line.startswith("#")]
     assert all(
-        re.match(r"([A-Za-z0-9][A-Za-z0-9._-]*(\[[a-z,-]+\])?|-[rc] [a-z-]+\.(in|txt))( |$|[=<>~!;])", line)
+        re.match(r"([A-Za-z0-9][A-Za-z0-9._-]*(\[[A-Za-z0-9,._-]+\])?|-[rc] [a-z-]+\.(in|txt))( |$|[=<>~!;])", line)
         for line in kept
     ), kept
     return kept
