@@ -2,13 +2,12 @@
 
 import argparse
 import logging
-import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NoReturn
 
 from artifacts.manifest import ArtifactError
+from artifacts.models import overview
 from artifacts.settings import ServiceSettings, SettingsError, StorageSettings, load
 from artifacts.storage import StorageError, open_storage
 from training.errors import ExitCode, PipelineError
@@ -19,13 +18,14 @@ from training.stopping import Stop
 COMMANDS = {
     "run": "gather data, train a model on it and publish it, as far as that is not done; the default",
     "gather": "only make a dataset version of the source data, and print it",
+    "models": "list the published models and what they were made from",
 }
 
 
 def run_command(arguments: Sequence[str], stop: Stop) -> ExitCode:
     """Carry out a command and say what came of it. Raises Stopped if the process was told to stop."""
-    name = arguments[0] if arguments and arguments[0] in COMMANDS else "run"
-    rest = arguments[1:] if arguments and arguments[0] in COMMANDS else arguments
+    named = bool(arguments) and arguments[0] in COMMANDS
+    name, rest = (arguments[0], arguments[1:]) if named else ("run", arguments)
     try:
         parameters = load_parameters(_parse(name, rest))
         service, storage = load(ServiceSettings), open_storage(load(StorageSettings).url)
@@ -33,14 +33,12 @@ def run_command(arguments: Sequence[str], stop: Stop) -> ExitCode:
         print(error, file=sys.stderr)
         return ExitCode.BAD_PARAMETERS
     _log_to_stdout()
-    # Where files are kept while they are worked on, and what was fetched from a store elsewhere.
-    work = Path(os.environ.get("WORK_DIRECTORY", ".work"))
     try:
-        context = prepare_context(service, storage, parameters, work, stop)
-        if name == "gather":
-            print(gather(context))
+        if name == "models":
+            print(overview(storage))
         else:
-            run(context)
+            context = prepare_context(service, storage, parameters, stop)
+            print(gather(context)) if name == "gather" else run(context)
     except (PipelineError, StorageError, ArtifactError) as error:
         print(f"training: {error}", file=sys.stderr)
         return error.exit_code if isinstance(error, PipelineError) else ExitCode.FAILED

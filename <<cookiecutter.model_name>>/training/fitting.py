@@ -61,7 +61,7 @@ class Fitting:
         distribute = tf.distribute.get_strategy().experimental_distribute_dataset
         batches = iter(distribute(_shuffled(self.train, parameters, position)))
         saved = ticked = time.monotonic()
-        metrics_of_epoch = [np.array(variable) for variable in self.network.metrics_variables] if position.step else []
+        metrics_of_epoch = _arrays(self.network.metrics_variables) if position.step else []
         while not self._finished():
             self.network.reset_metrics()
             if metrics_of_epoch:
@@ -99,7 +99,7 @@ class Fitting:
         if metrics["val_loss"] < position.best_loss:
             position.best_loss, position.best_epoch = metrics["val_loss"], position.epoch
             if parameters.patience:
-                self._best = [np.array(variable) for variable in self.network.variables]
+                self._best = _arrays(self.network.variables)
         self._lower_learning_rate()
         position.epoch, position.step = position.epoch + 1, 0
 
@@ -109,7 +109,7 @@ class Fitting:
         waited = position.epoch - max(position.best_epoch, position.reduced_epoch)
         if parameters.plateau_patience and waited >= parameters.plateau_patience:
             position.reduced_epoch = position.epoch
-            rate = float(np.array(self.network.optimizer.learning_rate)) * parameters.plateau_factor
+            rate = float(keras.ops.convert_to_numpy(self.network.optimizer.learning_rate)) * parameters.plateau_factor
             self.network.optimizer.learning_rate = rate
             log.info("train: no better val_loss for %d epochs, learning rate is now %.3g", waited, rate)
 
@@ -126,7 +126,7 @@ class Fitting:
         return [*self.network.variables, *self.network.optimizer.variables, *self.network.metrics_variables]
 
     def _checkpoint(self) -> Checkpoint:
-        variables = [np.array(variable) for variable in self._variables()]
+        variables = _arrays(self._variables())
         position = Position(**{**vars(self.position), "history": list(self.position.history)})
         return Checkpoint(position, variables, self._best)
 
@@ -194,6 +194,11 @@ def _from_generator(batches: Any, split: Split, count: int) -> tf.data.Dataset:
 
 def _tensor_dtype(array: NDArray[Any]) -> Any:
     return tf.string if array.dtype.kind == "S" else array.dtype
+
+
+def _arrays(variables: Any) -> Arrays:
+    """Copies: what TensorFlow hands out may be its own memory, which the next step changes."""
+    return [np.array(keras.ops.convert_to_numpy(variable)) for variable in variables]
 
 
 def _assign(variables: Any, arrays: Arrays) -> None:

@@ -67,6 +67,12 @@ class TrainingParameters(Section, section="training", closed=True):
         description="time between checkpoints, which a stopped run goes on from; 0: none but when told to stop",
         json_schema_extra=NOT_IDENTITY,
     )
+    work: str = Field(
+        default=".work",
+        min_length=1,
+        description="directory for files being worked on, and for what was fetched from a store elsewhere",
+        json_schema_extra=NOT_IDENTITY,
+    )
     progress_seconds: float = Field(
         default=10, gt=0, description="time between lines of progress", json_schema_extra=NOT_IDENTITY
     )

@@ -23,11 +23,13 @@ from training.task import Context, Task
 log = logging.getLogger(__name__)
 
 
-def prepare_context(
-    service: ServiceSettings, storage: Storage, parameters: TrainingParameters, work: Path, stop: Stop
-) -> Context:
-    """Set up TensorFlow for this process, and what the tasks share."""
-    work.mkdir(parents=True, exist_ok=True)
+def prepare_context(service: ServiceSettings, storage: Storage, parameters: TrainingParameters, stop: Stop) -> Context:
+    """Set up TensorFlow for this process, and what the tasks share. Raises PipelineError."""
+    work = Path(parameters.work)
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise PipelineError(f"training.work = {str(work)!r}: no such directory can be made: {error.strerror}") from None
     devices.configure(parameters)
     inputs = export.input_specs(model.build(hyperparameters(parameters)))
     return Context(
@@ -49,14 +51,15 @@ def run(context: Context) -> None:
     storage = context.storage
     version = context.parameters.dataset or gather(context)
     publish = publish_task(context, version)
-    done_before = publish.complete()
     _build(publish, context)
     published = manifest.read(storage, f"models/{publish.run_id}")
-    if done_before:
+    if not context.steps:
         log.info("nothing to do: this run is done already")
     print(f"\nmodel version {published.id}, accuracy {published.properties['metrics']['accuracy']:.4f}")
     print(f"  model   {storage.url}/models/{published.id}")
     print(f"  metrics {storage.url}/runs/{published.id}/evaluation")
+    if context.steps:
+        print(f"  steps   {', '.join(f'{name} {seconds:.1f} s' for name, seconds in context.steps)}")
 
 
 def gather(context: Context) -> str:

@@ -20,7 +20,10 @@ from training.stopping import Stop
 
 @dataclass(frozen=True, eq=False)
 class Context:
-    """What every task of a run shares; `failures` collects what went wrong, for the exit code."""
+    """What every task of a run shares.
+
+    `failures` collects what went wrong, for the exit code; `steps` which tasks ran and for how many seconds.
+    """
 
     service: ServiceSettings
     storage: Storage
@@ -30,6 +33,7 @@ class Context:
     code: str
     stop: Stop
     failures: list[BaseException] = field(default_factory=list)
+    steps: list[tuple[str, float]] = field(default_factory=list)
 
 
 class StoredTarget(luigi.Target):  # type: ignore[misc]
@@ -72,3 +76,8 @@ class Task(luigi.Task):  # type: ignore[misc]
         """Keep the exception for the exit code; Luigi itself forgets it."""
         self.context.failures.append(exception)
         return str(exception)
+
+
+@Task.event_handler(luigi.Event.PROCESSING_TIME)  # type: ignore[untyped-decorator]
+def _note_time(task: Task, seconds: float) -> None:
+    task.context.steps.append((task.get_task_family().lower(), seconds))
