@@ -50,6 +50,14 @@ def render_tree(session: nox.Session) -> None:
     session.run(sys.executable, "tests/render_tree.py", external=True)
 
 
+@nox.session(venv_backend="uv", reuse_venv=True)
+def bench_training(session: nox.Session) -> None:
+    """Measure the pipeline's training loop against plain Keras, interleaved: `-- --rounds 3`."""
+    for purpose in ("training", "dev"):
+        session.install("--require-hashes", "-r", f"{TEMPLATE}/requirements/{purpose}.txt")
+    session.run("python", "benchmarks/training/compare.py", *session.posargs)
+
+
 @nox.session
 def lock(session: nox.Session) -> None:
     """Lock requirements/dev.in with hashes; `-- --upgrade` takes the newest versions."""
