@@ -1,12 +1,13 @@
 """Storage on S3, or on what speaks its protocol: AWS_ENDPOINT_URL and everything else of AWS_* is read by boto3."""
 
+import io
 import os
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 import boto3
 from boto3.s3.transfer import TransferConfig, create_transfer_manager
@@ -100,8 +101,7 @@ class S3Storage:
 
     def write(self, key: str, content: bytes) -> None:
         """See Storage."""
-        with self._told(key):
-            self._client.put_object(Bucket=self.bucket, Key=self._name(key), Body=content)
+        self._send(key, lambda: io.BytesIO(content))
 
     def create(self, key: str, content: bytes) -> bool:
         """See Storage."""
@@ -131,14 +131,7 @@ class S3Storage:
     def upload(self, path: Path, key: str) -> None:
         """See Storage."""
         try:
-            with self._told(key):
-                try:
-                    self._upload(path, key)
-                except ClientError as error:
-                    if _code(error) != "NoSuchUpload":
-                        raise
-                    # The parts were put together, the answer was lost, and the next attempt found no parts any more.
-                    self._upload(path, key)
+            self._send(key, lambda: str(path))
         except OSError as error:
             raise local_error(path, error) from error
 
@@ -206,8 +199,16 @@ class S3Storage:
         """The object's name in the bucket."""
         return f"{self.prefix}/{key}" if self.prefix else key
 
-    def _upload(self, path: Path, key: str) -> None:
-        self._transfers.upload(str(path), self.bucket, self._name(key)).result()
+    def _send(self, key: str, source: Callable[[], str | BinaryIO]) -> None:
+        """Create or replace a key with the content of a file, in parts if it is large."""
+        with self._told(key):
+            try:
+                self._transfers.upload(source(), self.bucket, self._name(key)).result()
+            except ClientError as error:
+                if _code(error) != "NoSuchUpload":
+                    raise
+                # The parts were put together, the answer was lost, and the next attempt found no parts any more.
+                self._transfers.upload(source(), self.bucket, self._name(key)).result()
 
     def _creator(self, key: str) -> str | None:
         return self._client.head_object(Bucket=self.bucket, Key=self._name(key))["Metadata"].get(CREATOR)

@@ -87,6 +87,14 @@ class FaultyProxy:
         it, `times` in all."""
         self._rules.append(_Rule(fault, method, re.compile(target), nth, nth + times - 1))
 
+    def clear(self) -> None:
+        """Make no more faults."""
+        self._rules.clear()
+
+    def not_made(self) -> list[str]:
+        """The faults that no request came for."""
+        return [f"{r.fault} of {r.method} {r.target.pattern}, no. {r.first}" for r in self._rules if r.seen < r.first]
+
     @contextmanager
     def running(self) -> Iterator[str]:
         """Run the proxy; its URL."""

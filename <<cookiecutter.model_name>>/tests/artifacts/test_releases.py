@@ -26,20 +26,22 @@ def test_the_version_said_last_is_in_production(storage: Storage, tmp_path: Path
     assert releases.production(storage) == "v2"
 
 
-@pytest.mark.parametrize("version", ["v9", "../v1", "v1/manifest.json", ""])
-def test_what_is_no_model_cannot_be_in_production(storage: Storage, tmp_path: Path, version: str) -> None:
+def test_what_is_no_model_cannot_be_in_production(storage: Storage, tmp_path: Path) -> None:
     publish(storage, tmp_path / "source", "v1")
     releases.set_production(storage, "v1")
-    with pytest.raises(ArtifactError, match=r"model version '.*': not in .*store/models; python -m delivery models"):
-        releases.set_production(storage, version)
+    for version in ("v9", "../v1", "v1/manifest.json", ""):
+        with pytest.raises(
+            ArtifactError, match=rf"model version '{version}': not in .*store/models; python -m delivery"
+        ):
+            releases.set_production(storage, version)
     assert releases.production(storage) == "v1"
 
 
-@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b"\xff"])
-def test_a_pointer_that_was_edited_wrongly_is_said(storage: Storage, content: bytes) -> None:
-    storage.write("releases/production.json", content)
-    with pytest.raises(ArtifactError, match=r'store/releases/production\.json: must be \{"version": '):
-        releases.production(storage)
+def test_a_pointer_that_was_edited_wrongly_is_said(storage: Storage) -> None:
+    for content in (b"", b"[]", b"{}", b"\xff"):
+        storage.write("releases/production.json", content)
+        with pytest.raises(ArtifactError, match=r'store/releases/production\.json: must be \{"version": '):
+            releases.production(storage)
 
 
 def test_before_the_first_model_the_table_says_what_to_do(storage: Storage) -> None:

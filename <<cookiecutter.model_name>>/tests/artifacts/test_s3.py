@@ -16,7 +16,7 @@ from tests.faults import FOREVER, Answer, Damaged, Fault, Reset, Slow, Truncated
 
 PASSING = [
     pytest.param(Answer(500, "InternalError"), id="500"),
-    pytest.param(Answer(503, "SlowDown"), id="SlowDown"),
+    pytest.param(Answer(503, "ServiceUnavailable"), id="503"),
     pytest.param(Reset(handled=False), id="reset before"),
     pytest.param(Reset(handled=True), id="reset after"),
 ]
@@ -56,6 +56,13 @@ def test_a_passing_fault_changes_nothing(storage: S3Storage, bucket: Bucket, tmp
     assert storage.exists("a/new")
     storage.delete("a/new")
     assert bucket.objects() == {"a/file": b"content"}
+    assert bucket.faults.not_made() == []
+
+
+def test_when_s3_asks_to_slow_down_a_moment_is_waited(storage: S3Storage, bucket: Bucket) -> None:
+    bucket.faults.fault(Answer(503, "SlowDown"), "PUT", "key")
+    storage.write("key", b"x")
+    assert bucket.objects() == {"key": b"x"}
 
 
 @pytest.mark.parametrize(
@@ -128,11 +135,11 @@ def test_a_place_that_a_file_cannot_be_put_is_said(storage: S3Storage, tmp_path:
 
 
 def test_a_slow_answer_is_not_waited_for_forever(bucket: Bucket) -> None:
-    storage = S3Storage(bucket.name, "store", attempts=2, read_seconds=0.3)
+    storage = S3Storage(bucket.name, "store", attempts=2, read_seconds=0.2)
     storage.write("key", b"x")
-    bucket.faults.fault(Slow(1), "GET", "key")
+    bucket.faults.fault(Slow(0.5), "GET", "key")
     assert storage.read("key") == b"x"
-    bucket.faults.fault(Slow(1), "GET", "key", times=2)
+    bucket.faults.fault(Slow(0.5), "GET", "key", times=2)
     assert "store/key: no answer from http://127.0.0.1:" in said(lambda: storage.read("key"))
 
 
@@ -173,7 +180,10 @@ def test_each_part_of_a_large_file_is_tried_again_by_itself(
     bucket.faults.fault(fault, "PUT", "partNumber=2")
     bucket.faults.fault(fault, "POST", "uploadId")
     storage.upload(file(tmp_path / "file", content), "large")
-    assert bucket.objects() == {"large": content}
+    bucket.faults.fault(fault, "POST", "uploadId")
+    storage.write("written", content)
+    assert bucket.objects() == {"large": content, "written": content}
+    assert bucket.faults.not_made() == []
 
 
 def test_a_large_file_of_which_a_part_cannot_be_sent_is_not_there_and_leaves_no_parts(
@@ -189,40 +199,39 @@ def test_a_large_file_of_which_a_part_cannot_be_sent_is_not_there_and_leaves_no_
 # What S3 refuses.
 
 
-@pytest.mark.parametrize(
-    ("status", "code", "sentence"),
-    [
-        (403, "AccessDenied", "access denied (AccessDenied); it takes s3:GetObject, s3:PutObject and s3:DeleteObject"),
-        (403, "AccessDenied", "s3:ListBucket on the bucket, without which S3 says this of a missing key, too"),
-        (400, "ExpiredToken", "the AWS credentials have expired; log in again or renew them"),
-        (403, "InvalidAccessKeyId", "S3 does not accept the AWS credentials (InvalidAccessKeyId); set AWS_PROFILE"),
-        (403, "RequestTimeTooSkewed", "this machine's clock is wrong (RequestTimeTooSkewed); set it"),
-        (400, "AuthorizationHeaderMalformed", "the bucket is not in the region us-east-1"),
-        (400, "InvalidArgument", "S3 refuses with 400 InvalidArgument: as the test wants it"),
-    ],
-)
-def test_a_refusal_is_said_with_what_to_do(
-    storage: S3Storage, bucket: Bucket, tmp_path: Path, status: int, code: str, sentence: str
-) -> None:
-    for method in ("GET", "PUT", "HEAD", "POST", "DELETE"):
-        bucket.faults.fault(Answer(status, code), method, "", times=FOREVER)
+REFUSALS = [
+    (403, "AccessDenied", "access denied (AccessDenied); it takes s3:GetObject, s3:PutObject and s3:DeleteObject"),
+    (403, "AccessDenied", "s3:ListBucket on the bucket, without which S3 says this of a missing key, too"),
+    (400, "ExpiredToken", "the AWS credentials have expired; log in again or renew them"),
+    (403, "InvalidAccessKeyId", "S3 does not accept the AWS credentials (InvalidAccessKeyId); set AWS_PROFILE"),
+    (403, "RequestTimeTooSkewed", "this machine's clock is wrong (RequestTimeTooSkewed); set it"),
+    (400, "AuthorizationHeaderMalformed", "the bucket is not in the region us-east-1"),
+    (400, "InvalidArgument", "S3 refuses with 400 InvalidArgument: as the test wants it"),
+]
+
+
+def test_a_refusal_is_said_with_what_to_do(storage: S3Storage, bucket: Bucket, tmp_path: Path) -> None:
     path = file(tmp_path / "file", b"x")
-    for action in (
-        lambda: storage.read("key"),
-        lambda: storage.exists("key"),
-        lambda: storage.identity("key"),
-        lambda: storage.write("key", b""),
-        lambda: storage.create("key", b""),
-        lambda: storage.upload(path, "key"),
-        lambda: storage.download("key", path),
-        lambda: storage.delete("key"),
-        lambda: list(storage.keys("key")),
-        lambda: list(storage.directories("key")),
-    ):
-        told = said(action)
-        assert told.startswith(f"s3://{bucket.name}/store/key: ")
-        assert sentence in told
-        assert "\n" not in told
+    for status, code, sentence in REFUSALS:
+        bucket.faults.clear()
+        for method in ("GET", "PUT", "HEAD", "POST", "DELETE"):
+            bucket.faults.fault(Answer(status, code), method, "", times=FOREVER)
+        for action in (
+            lambda: storage.read("key"),
+            lambda: storage.exists("key"),
+            lambda: storage.identity("key"),
+            lambda: storage.write("key", b""),
+            lambda: storage.create("key", b""),
+            lambda: storage.upload(path, "key"),
+            lambda: storage.download("key", path),
+            lambda: storage.delete("key"),
+            lambda: list(storage.keys("key")),
+            lambda: list(storage.directories("key")),
+        ):
+            told = said(action)
+            assert told.startswith(f"s3://{bucket.name}/store/key: ")
+            assert sentence in told
+            assert "\n" not in told
 
 
 def test_a_redirection_that_leads_nowhere_is_said(storage: S3Storage, bucket: Bucket) -> None:
@@ -334,14 +343,17 @@ def test_an_artifact_is_fetched_whole_through_faults(storage: S3Storage, bucket:
     bucket.faults.fault(Damaged(), "GET", r"\.txt", nth=9)
     _, content = manifest.fetch(storage, "models/v1", tmp_path / "cache")
     assert sorted(path.name for path in content.iterdir()) == sorted(f"{i}.txt" for i in range(12))
+    assert bucket.faults.not_made() == []
 
 
 def test_of_eight_publishers_at_once_through_faults_one_wins_whole_and_the_others_leave_nothing(
     storage: S3Storage, bucket: Bucket, tmp_path: Path
 ) -> None:
+    # All of them find that nothing is there yet.
+    bucket.faults.fault(Answer(404, "NoSuchKey"), "GET", "manifest.json", times=8)
     for nth in (1, 3, 5):
         bucket.faults.fault(Reset(handled=True), "PUT", "manifest.json", nth=nth)
-        bucket.faults.fault(Answer(500, "InternalError"), "PUT", r"\.txt", nth=7 * nth)
+        bucket.faults.fault(Answer(500, "InternalError"), "PUT", r"\.txt", nth=6 * nth)
     sources = [source(tmp_path / str(i), str(i), files=4) for i in range(8)]
     with ThreadPoolExecutor(8) as pool:
         manifests = list(
@@ -349,6 +361,7 @@ def test_of_eight_publishers_at_once_through_faults_one_wins_whole_and_the_other
                 lambda path: manifest.publish(storage, "models/v1", path, "model", "v1", {"of": path.name}), sources
             )
         )
+    assert bucket.faults.not_made() == []
     winner, content = manifest.fetch(storage, "models/v1", tmp_path / "cache")
     assert all(found == winner for found in manifests)
     assert (content / "0.txt").read_text() == f"{winner.properties['of']} 0"
