@@ -206,8 +206,16 @@ def _download(storage: Storage, prefix: str, manifest: Manifest, target: Path) -
 
 def _for_each(function: Callable[[T], R], items: Iterable[T]) -> list[R]:
     """The results of a function, called by several threads at once; the first error ends it and is raised."""
-    with ThreadPoolExecutor(THREADS, thread_name_prefix="artifacts") as pool:
+    pool = ThreadPoolExecutor(THREADS, thread_name_prefix="artifacts")
+    wait = True
+    try:
         return list(pool.map(function, items))
+    except BaseException as error:
+        # Who was told to stop does not wait for what is on its way: that may be minutes.
+        wait = isinstance(error, Exception)
+        raise
+    finally:
+        pool.shutdown(wait, cancel_futures=True)
 
 
 def _entries(directory: Path) -> dict[str, FileEntry]:

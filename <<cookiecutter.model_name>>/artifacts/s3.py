@@ -162,22 +162,26 @@ class S3Storage:
         with self._told(key):
             try:
                 found = self._client.head_object(Bucket=self.bucket, Key=self._name(key))
-                etag, size = found["ETag"], found["ContentLength"]
+                return _identity(found["ETag"], found["ContentLength"])
             except ClientError as error:
                 if _status(error) == 404 or _status(error) >= 500:
                     raise
                 # An answer to HEAD has no body that could say what is wrong; the one to GET has.
                 answer = self._client.get_object(Bucket=self.bucket, Key=self._name(key))
                 answer["Body"].close()
-                etag, size = answer["ETag"], answer["ContentLength"]
-        return f"{etag.strip(chr(34))}-{size}"
+                return _identity(answer["ETag"], answer["ContentLength"])
 
     def keys(self, prefix: str) -> Iterator[str]:
+        """See Storage."""
+        return (key for key, _ in self.identities(prefix))
+
+    def identities(self, prefix: str) -> Iterator[tuple[str, str]]:
         """See Storage."""
         pages = self._client.get_paginator("list_objects_v2")
         with self._told(prefix):
             for page in pages.paginate(Bucket=self.bucket, Prefix=self._name(prefix)):
-                yield from (found["Key"][len(self._name("")) :] for found in page.get("Contents", ()))
+                for found in page.get("Contents", ()):
+                    yield found["Key"][len(self._name("")) :], _identity(found["ETag"], found["Size"])
 
     def directories(self, prefix: str) -> Iterator[str]:
         """See Storage."""
@@ -290,6 +294,10 @@ class S3Storage:
                 )
             case _:
                 return StorageError(f"{place}: S3 refuses with {answer}: {error.response['Error']['Message']}")
+
+
+def _identity(etag: str, size: int) -> str:
+    return f"{etag.strip(chr(34))}-{size}"
 
 
 class _BrokenOffError(Exception):

@@ -65,6 +65,9 @@ class Storage(Protocol):
     def keys(self, prefix: str) -> Iterator[str]:
         """All keys that start with `prefix`, in order; it ends in a slash or is empty."""
 
+    def identities(self, prefix: str) -> Iterator[tuple[str, str]]:
+        """Like `keys`, each with its identity; on S3 a thousand of them are one request."""
+
     def directories(self, prefix: str) -> Iterator[str]:
         """The names directly below `prefix` that have keys below them, in order; it ends in a slash or is empty."""
 
@@ -136,6 +139,10 @@ class LocalStorage:
         """See Storage."""
         with self._told(prefix):
             yield from sorted(path.relative_to(self.root).as_posix() for path in _files(self.root / prefix))
+
+    def identities(self, prefix: str) -> Iterator[tuple[str, str]]:
+        """See Storage."""
+        return ((key, self.identity(key)) for key in self.keys(prefix))
 
     def directories(self, prefix: str) -> Iterator[str]:
         """See Storage."""

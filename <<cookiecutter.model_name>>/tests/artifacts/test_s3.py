@@ -1,10 +1,13 @@
 """Storage on S3 when something goes wrong between here and there: tried again where that helps, else said plainly."""
 
 import os
+import signal
 import socket
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import FrameType
 
 import pytest
 
@@ -377,3 +380,27 @@ def test_a_publisher_that_lost_and_may_not_delete_is_content_with_the_winner(
     first = manifest.publish(storage, "models/v1", source(tmp_path / "one", "one"), "model", "v1", {})
     bucket.faults.fault(Answer(404, "NoSuchKey"), "GET", "manifest.json")
     assert manifest.publish(storage, "models/v1", source(tmp_path / "two", "two"), "model", "v1", {}) == first
+
+
+class ToldToStop(BaseException):
+    pass
+
+
+def test_who_is_told_to_stop_does_not_wait_for_what_is_on_its_way(
+    storage: S3Storage, bucket: Bucket, tmp_path: Path
+) -> None:
+    def handle(number: int, frame: FrameType | None) -> None:
+        raise ToldToStop
+
+    manifest.publish(storage, "models/v1", source(tmp_path / "source", "x"), "model", "v1", {})
+    bucket.faults.fault(Slow(3), "GET", r"\.txt", times=FOREVER)
+    before = signal.signal(signal.SIGALRM, handle)
+    start = time.monotonic()
+    signal.setitimer(signal.ITIMER_REAL, 0.3)
+    try:
+        with pytest.raises(ToldToStop):
+            manifest.fetch(storage, "models/v1", tmp_path / "cache")
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert time.monotonic() - start < 2
+    assert not (tmp_path / "cache" / "models" / "v1").exists()
