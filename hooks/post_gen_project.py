@@ -19,7 +19,7 @@ UNNEEDED: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     },
 }
 # What tools leave behind in a checkout of the template whose code was run in place.
-LEFT_BY_TOOLS = ("__pycache__", ".mypy_cache", ".pytest_cache", ".ruff_cache", ".schemathesis")
+LEFT_BY_TOOLS = ("__pycache__", ".hypothesis", ".mypy_cache", ".pytest_cache", ".ruff_cache", ".schemathesis")
 
 
 def delete_unneeded(repository: Path, answers: Mapping[str, str]) -> None:

@@ -21,7 +21,9 @@ DIRECTORY = "<<cookiecutter.model_name>>"
 # What cookiecutter and cruft read of a template.
 PARTS = ("cookiecutter.json", "hooks", DIRECTORY, "{{cookiecutter.cruft}}")
 # What tools leave behind when the template's code is run in place.
-LEFT_BY_TOOLS = shutil.ignore_patterns("__pycache__", ".*_cache", ".schemathesis", ".venv", ".nox", "store", ".work")
+LEFT_BY_TOOLS = shutil.ignore_patterns(
+    "__pycache__", ".*_cache", ".hypothesis", ".schemathesis", ".venv", ".nox", ".work", "store"
+)
 
 QUESTIONS: dict[str, Any] = {
     name: default

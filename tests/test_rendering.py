@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import re
+import shutil
 import tomllib
 from collections.abc import Callable
 from fnmatch import fnmatch
@@ -18,7 +19,7 @@ import pytest
 import yaml
 from conftest import Render
 from markdown_it import MarkdownIt
-from post_gen_project import UNNEEDED
+from post_gen_project import LEFT_BY_TOOLS, UNNEEDED
 from references import missing_references
 from render_tree import TREE
 from rendered import CHOICES, DEFAULTS, DIRECTORY, QUESTIONS, ROOT, VARIANTS, files
@@ -257,3 +258,14 @@ def test_what_the_hook_deletes_is_in_the_template() -> None:
         for option, unneeded in paths.items():
             assert option in CHOICES[question]
             assert [path for path in unneeded if not (ROOT / DIRECTORY / path).is_file()] == []
+
+
+def test_a_checkout_whose_code_was_run_in_place_renders_the_same(
+    template: Path, render: Render, tmp_path: Path
+) -> None:
+    worked_in = tmp_path / "template"
+    shutil.copytree(template, worked_in)
+    for name in (*LEFT_BY_TOOLS, "training/__pycache__", "tests/.hypothesis/unicode_data"):
+        (worked_in / DIRECTORY / name).mkdir(parents=True, exist_ok=True)
+        (worked_in / DIRECTORY / name / "left").write_bytes(b"\x94<< binary <%")
+    assert files(render_into(worked_in, tmp_path / "output", {})) == files(render({}))
