@@ -56,8 +56,9 @@ def run(context: Context) -> None:
     if not context.steps:
         log.info("nothing to do: this run is done already")
     print(f"\nmodel version {published.id}, accuracy {published.properties['metrics']['accuracy']:.4f}")
-    print(f"  model   {storage.url}/models/{published.id}")
-    print(f"  metrics {storage.url}/runs/{published.id}/evaluation")
+    place = f"{storage.url}/models/{published.id}"
+    print(f"  model   {place}")
+    print(f"  report  {place}/{published.content}/{published.properties['report']}")
     if context.steps:
         print(f"  steps   {', '.join(f'{name} {seconds:.1f} s' for name, seconds in context.steps)}")
 
