@@ -110,14 +110,15 @@ def intervals(rows: Sequence[tuple[str, float, float, float]]) -> Markup:
     body = [_below(x, along, height, percent=True), _grid(x, along, height), _caption("accuracy", height)]
     for i, (name, *figures) in enumerate(rows):
         kind = "" if i == 0 else " other"
-        body += [_text("name", 16, TOP + 44 * i + 14, "start", name), _whisker(kind, x, TOP + 44 * i + 28, figures)]
+        body += [_text("name", 20, TOP + 44 * i + 14, "start", name), _whisker(kind, x, TOP + 44 * i + 28, figures)]
     return _svg("accuracy of both models", height, body)
 
 
 def difference(low: float, value: float, high: float, margin: float) -> Markup:
     """A difference with its interval, beside 0 and the margin that is allowed below it."""
     height = TOP + 88 + BOTTOM
-    along = ticks(min(low, -margin, 0), max(high, 0))
+    # A little of what is refused is always seen.
+    along = ticks(min(low, -1.2 * min(margin, 0.8), 0), max(high, 0))
     x = Axis(along[0], along[-1], 16, WIDTH - 16)
     body = [_below(x, along, height, percent=True, signed=True), _grid(x, along, height)]
     shaded = x.at(max(-margin, along[0])) - 16

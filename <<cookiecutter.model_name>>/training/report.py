@@ -108,6 +108,9 @@ def render(findings: Findings) -> str:
     environment.filters |= {
         "percent": _percent,
         "points": _points,
+        "margin": _margin,
+        "hundredths": _hundredths,
+        "probability": _probability,
         "number": _number,
         "count": _count,
         "bytes": _bytes,
@@ -170,7 +173,8 @@ def _confusion(metrics: Mapping[str, Any]) -> dict[str, Any]:
             for j in range(len(names))
         ]
         rows.append({"label": names[i], "cells": cells})
-    upright = len(names) > 4 and max(map(len, names)) > 3
+    # Names of columns stand side by side as long as they fit into a line of some 36 letters.
+    upright = len(names) * (max(map(len, names)) + 1) > 36
     return {"names": names, "rows": rows, "pairs": pairs[:SHOWN_CLASSES], "all_pairs": len(pairs), "upright": upright}
 
 
@@ -304,17 +308,20 @@ def picture(array: NDArray[Any], statistics: Mapping[str, float] | None) -> Mark
 
 
 def _values(array: NDArray[Any], statistics: Mapping[str, float] | None) -> dict[str, Any]:
-    """Numbers as text; of a single one also its place between the train split's minimum and maximum, in per cent."""
+    """Numbers as text; of a single one also its place between the train split's minimum and maximum, in per cent, and
+    whether it lies beyond them.
+    """
     if array.ndim:
         flat = array.ravel()
         text = ", ".join(_number(float(value)) for value in flat[:SHOWN_VALUES])
-        return {"text": f"{text}, … ({flat.size} values)" if flat.size > SHOWN_VALUES else text, "place": None}
+        text = f"{text}, … ({flat.size} values)" if flat.size > SHOWN_VALUES else text
+        return {"text": text, "single": False, "place": None, "beyond": False}
     value = float(array)
-    place = None
+    place, beyond = None, False
     if statistics and statistics["maximum"] > statistics["minimum"]:
         share = (value - statistics["minimum"]) / (statistics["maximum"] - statistics["minimum"])
-        place = round(100 * min(1.0, max(0.0, share)), 1)
-    return {"text": _number(value), "place": place}
+        place, beyond = round(100 * min(1.0, max(0.0, share)), 1), not 0 <= share <= 1
+    return {"text": _number(value), "single": True, "place": place, "beyond": beyond}
 
 
 def _text(value: Any) -> str:
@@ -334,6 +341,20 @@ def _percent(share: float | None, digits: int = 1) -> str:
 def _points(difference: float) -> str:
     """A difference of shares in percentage points, with its sign."""
     return f"{100 * difference:+.2f}".replace("-", "\N{MINUS SIGN}")
+
+
+def _margin(share: float) -> str:
+    """A share as percentage points."""
+    return "1 percentage point" if share == 0.01 else f"{_number(100 * share)} percentage points"
+
+
+def _hundredths(share: float | None) -> str:
+    """A share in per cent without the sign, three figures."""
+    return "\N{EN DASH}" if share is None else f"{100 * share:.3g}"
+
+
+def _probability(value: float) -> str:
+    return "less than 0.0001" if value < 0.0001 else f"{value:.2g}"
 
 
 def _number(value: float) -> str:
