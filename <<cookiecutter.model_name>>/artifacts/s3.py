@@ -175,13 +175,14 @@ class S3Storage:
         """See Storage."""
         return (key for key, _ in self.identities(prefix))
 
-    def identities(self, prefix: str) -> Iterator[tuple[str, str]]:
+    def identities(self, prefix: str, endings: tuple[str, ...] = ("",)) -> Iterator[tuple[str, str]]:
         """See Storage."""
         pages = self._client.get_paginator("list_objects_v2")
         with self._told(prefix):
             for page in pages.paginate(Bucket=self.bucket, Prefix=self._name(prefix)):
                 for found in page.get("Contents", ()):
-                    yield found["Key"][len(self._name("")) :], _identity(found["ETag"], found["Size"])
+                    if found["Key"].endswith(endings):
+                        yield found["Key"][len(self._name("")) :], _identity(found["ETag"], found["Size"])
 
     def directories(self, prefix: str) -> Iterator[str]:
         """See Storage."""

@@ -65,8 +65,8 @@ class Storage(Protocol):
     def keys(self, prefix: str) -> Iterator[str]:
         """All keys that start with `prefix`, in order; it ends in a slash or is empty."""
 
-    def identities(self, prefix: str) -> Iterator[tuple[str, str]]:
-        """Like `keys`, each with its identity; on S3 a thousand of them are one request."""
+    def identities(self, prefix: str, endings: tuple[str, ...] = ("",)) -> Iterator[tuple[str, str]]:
+        """Those keys that end in one of `endings`, with their identities; on S3 a thousand keys are one request."""
 
     def directories(self, prefix: str) -> Iterator[str]:
         """The names directly below `prefix` that have keys below them, in order; it ends in a slash or is empty."""
@@ -140,9 +140,9 @@ class LocalStorage:
         with self._told(prefix):
             yield from sorted(path.relative_to(self.root).as_posix() for path in _files(self.root / prefix))
 
-    def identities(self, prefix: str) -> Iterator[tuple[str, str]]:
+    def identities(self, prefix: str, endings: tuple[str, ...] = ("",)) -> Iterator[tuple[str, str]]:
         """See Storage."""
-        return ((key, self.identity(key)) for key in self.keys(prefix))
+        return ((key, self.identity(key)) for key in self.keys(prefix) if key.endswith(endings))
 
     def directories(self, prefix: str) -> Iterator[str]:
         """See Storage."""

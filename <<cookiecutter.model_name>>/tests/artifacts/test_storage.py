@@ -54,7 +54,9 @@ def test_a_key_exists_and_its_identity_changes_with_the_content(storage: Storage
     first = storage.identity("key")
     assert storage.exists("key")
     assert storage.identity("key") == first
-    assert list(storage.identities("")) == [("key", first)]
+    storage.write("key.txt", b"one")
+    assert list(storage.identities("", (".txt", ".csv"))) == [("key.txt", storage.identity("key.txt"))]
+    assert next(storage.identities("")) == ("key", first)
     storage.write("key", b"two")
     assert storage.identity("key") != first
 
