@@ -2,25 +2,42 @@
 
 import time
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 
 import orjson
 from flask import Flask, Response, request
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, NotFound
+from werkzeug.routing import BaseConverter
 
-from serving import protocol_v2
+from serving import openapi, protocol_v2
 from serving.errors import RequestError
 from serving.inference import Answer, Inference, failure
 from serving.protocol_v1 import SIGNATURE_NAME
 from serving.service import ServedModel, Service
 from serving.signature import Tensor
 
+_PAGES_DIRECTORY = Path(__file__).with_name("pages")
+_PAGES = {
+    "index.html": "text/html",
+    "docs.html": "text/html",
+    "style.css": "text/css",
+    "index.js": "text/javascript",
+    "docs.js": "text/javascript",
+}
 _TF_TYPES = {"bool": "DT_BOOL", "float16": "DT_HALF", "float32": "DT_FLOAT", "float64": "DT_DOUBLE"}
+
+
+class _Version(BaseConverter):
+    """A version in a path; what follows a colon is the verb."""
+
+    regex = "[^/:]+"
 
 
 def create_app(service: Service) -> Flask:
     """The application around one service; its `wsgi_app` answers the predict routes by itself."""
     app = Flask(__name__, static_folder=None)
+    app.url_map.converters["version"] = _Version
     inference = Inference(service, app.wsgi_app)
     app.wsgi_app = inference  # type: ignore[method-assign]
     _add_pages(app, service)
@@ -35,6 +52,9 @@ def create_app(service: Service) -> Flask:
 def _add_pages(app: Flask, service: Service) -> None:
     @app.get("/")
     def index() -> Response:
+        """A page for browsers; for everybody else the same as JSON, which KServe's client takes for a sign of life."""
+        if request.accept_mimetypes.best_match(["application/json", "text/html"]) == "text/html":
+            return _page("index.html")
         model = service.model
         return _json(
             {
@@ -44,8 +64,23 @@ def _add_pages(app: Flask, service: Service) -> None:
                 "reason": service.not_ready() or None,
                 "uptime_seconds": round(time.monotonic() - service.started),
                 "model": _summary(service, model) if model else None,
+                "paths": {"predict": f"/v1/models/{service.name}:predict", "infer": f"/v2/models/{service.name}/infer"},
             }
         )
+
+    @app.get("/docs")
+    def docs() -> Response:
+        return _page("docs.html")
+
+    @app.get("/openapi.json")
+    def api() -> Response:
+        return _json(openapi.document(service))
+
+    @app.get("/pages/<name>")
+    def page(name: str) -> Response:
+        if name not in _PAGES:
+            raise NotFound
+        return _page(name)
 
 
 def _add_v1(app: Flask, service: Service, inference: Inference) -> None:
@@ -56,7 +91,7 @@ def _add_v1(app: Flask, service: Service, inference: Inference) -> None:
         return _json({"models": [service.name]})
 
     @app.get(base)
-    @app.get(f"{base}/versions/<version>")
+    @app.get(f"{base}/versions/<version:version>")
     def status(version: str | None = None) -> Response:
         """One answer for both dialects: name and ready for KServe, model_version_status for TensorFlow Serving."""
         model = service.model
@@ -91,7 +126,7 @@ def _add_v1(app: Flask, service: Service, inference: Inference) -> None:
     def predict() -> Response:
         return _response(inference.predict_v1(request.environ))
 
-    @app.post(f"{base}/versions/<version>:predict")
+    @app.post(f"{base}/versions/<version:version>:predict")
     def predict_version(version: str) -> Response:
         return _response(inference.predict_v1(request.environ, version))
 
@@ -104,13 +139,13 @@ def _add_v2(app: Flask, service: Service, inference: Inference) -> None:
         return _json({"name": "ml-service", "version": "2", "extensions": ["binary_tensor_data"]})
 
     @app.get(base, endpoint="v2_metadata")
-    @app.get(f"{base}/versions/<version>", endpoint="v2_metadata_version")
+    @app.get(f"{base}/versions/<version:version>", endpoint="v2_metadata_version")
     def model_metadata(version: str | None = None) -> Response:
         model = _require(service, version)
         return _json(protocol_v2.metadata(model.signature, service.name, model.manifest.id))
 
     @app.get(f"{base}/ready", endpoint="v2_ready")
-    @app.get(f"{base}/versions/<version>/ready", endpoint="v2_ready_version")
+    @app.get(f"{base}/versions/<version:version>/ready", endpoint="v2_ready_version")
     def model_ready(version: str | None = None) -> Response:
         reason = service.not_ready()
         if not reason:
@@ -121,7 +156,7 @@ def _add_v2(app: Flask, service: Service, inference: Inference) -> None:
     def infer() -> Response:
         return _response(inference.infer_v2(request.environ))
 
-    @app.post(f"{base}/versions/<version>/infer")
+    @app.post(f"{base}/versions/<version:version>/infer")
     def infer_version(version: str) -> Response:
         return _response(inference.infer_v2(request.environ, version))
 
@@ -164,6 +199,7 @@ def _summary(service: Service, model: ServedModel) -> dict[str, Any]:
         "signature": properties["signature"],
         "labels": properties.get("labels"),
         "metrics": properties.get("metrics"),
+        "samples": properties.get("samples"),
     }
 
 
@@ -178,6 +214,15 @@ def _tensor_info(tensor: Tensor) -> dict[str, Any]:
         },
         "name": tensor.name,
     }
+
+
+def _page(name: str) -> Response:
+    """A file of pages/. It loads nothing from elsewhere, and the browser is told to hold it to that."""
+    return Response(
+        (_PAGES_DIRECTORY / name).read_bytes(),
+        mimetype=_PAGES[name],
+        headers={"Content-Security-Policy": "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src data:"},
+    )
 
 
 def _json(content: object, status: HTTPStatus = HTTPStatus.OK) -> Response:

@@ -155,8 +155,14 @@ def _check_object(content: object, place: str, fields: Sequence[str]) -> None:
     unknown = [field for field in content if field not in fields]
     if unknown:
         raise bad_request(f"{place}: unknown field {show(unknown[0])}; expected: {', '.join(fields)}")
-    if not isinstance(content.get("parameters", {}), dict):
+    if not isinstance(_parameters(content), dict):
         raise bad_request(f"{place}: parameters is {show(content['parameters'])}; expected an object")
+
+
+def _parameters(content: Mapping[str, Any]) -> Any:
+    """Parameters; null, as some clients write, is none."""
+    found = content.get("parameters")
+    return {} if found is None else found
 
 
 def _inputs_by_name(
@@ -189,7 +195,7 @@ def _array(
     datatype = entry.get("datatype")
     if datatype != DATATYPES[tensor.dtype]:
         raise bad_request(f"{place}.datatype is {show(datatype)}; expected {DATATYPES[tensor.dtype]!r}")
-    size = entry.get("parameters", {}).get("binary_data_size")
+    size = _parameters(entry).get("binary_data_size")
     if size is None:
         if "data" not in entry:
             raise bad_request(f"{place} has neither data nor parameters.binary_data_size")
@@ -268,7 +274,7 @@ def _byte_strings(section: memoryview, place: str) -> Iterator[bytes]:
 
 def _outputs(content: Mapping[str, Any], signature: Signature) -> tuple[tuple[int, bool], ...]:
     """Which outputs are asked for, and which of them as raw bytes."""
-    by_default = content.get("parameters", {}).get("binary_data_output", False) is True
+    by_default = _parameters(content).get("binary_data_output", False) is True
     asked = content.get("outputs")
     if asked is None or asked == []:
         return tuple((position, by_default) for position in range(len(signature.outputs)))
@@ -283,7 +289,7 @@ def _outputs(content: Mapping[str, Any], signature: Signature) -> tuple[tuple[in
         if name not in names or names.index(name) in found:
             left = ", ".join(repr(n) for i, n in enumerate(names) if i not in found) or "no more outputs"
             raise bad_request(f"{place}.name is {show(name)}; expected {left}")
-        found[names.index(name)] = entry.get("parameters", {}).get("binary_data", by_default) is True
+        found[names.index(name)] = _parameters(entry).get("binary_data", by_default) is True
     return tuple(found.items())
 
 

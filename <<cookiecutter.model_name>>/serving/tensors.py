@@ -132,8 +132,8 @@ def _scalar_fault(value: object, tensor: Tensor) -> str | None:
         limits = np.iinfo(dtype)
         right = isinstance(value, int) and limits.min <= value <= limits.max
         return None if right else f"an integer from {limits.min} to {limits.max} ({tensor.dtype})"
-    largest = float(np.finfo(dtype).max)
-    return None if math.isfinite(value) and abs(value) <= largest else f"a finite {tensor.dtype}"
+    with np.errstate(over="ignore"):
+        return None if np.isfinite(np.asarray(value, np.float64).astype(dtype)) else f"a finite {tensor.dtype}"
 
 
 def _is_b64(value: object) -> bool:

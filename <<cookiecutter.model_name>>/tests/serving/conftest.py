@@ -30,7 +30,7 @@ def reference(published: tuple[Path, Any]) -> Any:
 @pytest.fixture(scope="session")
 def server(toml: Path) -> Iterator[Running]:
     """A server of `pictures` that all tests share which leave it as it was."""
-    with serving(toml, max_body_bytes=1 << 20) as running:
+    with serving(toml, max_body_bytes=4 << 20) as running:
         running.wait_for(200)
         yield running
 

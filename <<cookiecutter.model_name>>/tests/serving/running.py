@@ -74,15 +74,16 @@ class Running:
         """POST JSON to the V1 predict route."""
         return self.post(PREDICT, content)
 
-    def wait_for(self, status: int, path: str = "/v2/health/ready", seconds: float = 60) -> None:
-        """Wait until a path answers with a status."""
+    def wait_for(self, status: int, path: str = "/v2/health/ready", seconds: float = 60) -> Reply:
+        """Wait until a path answers with a status, and give that answer."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             if self.process.poll() is not None:
                 raise AssertionError(f"the server ended with {self.process.returncode}:\n{self.log}")
             try:
-                if self.get(path).status == status:
-                    return
+                reply = self.get(path)
+                if reply.status == status:
+                    return reply
             except ConnectionError:
                 pass
             time.sleep(0.05)

@@ -73,8 +73,8 @@ def test_a_deadline_is_kept_though_the_model_is_not_ready(slow_server: Running) 
 def test_a_model_that_is_stuck_makes_the_server_not_live(slow_server: Running) -> None:
     asking = threading.Thread(target=lambda: slow_server.predict(instances(1.0, ENDLESS)))
     asking.start()
-    slow_server.wait_for(503, "/v2/health/live")
-    assert slow_server.get("/v2/health/live").error.startswith("a model call has been running for ")
+    reply = slow_server.wait_for(503, "/v2/health/live")
+    assert reply.error.startswith("a model call has been running for ")
     asking.join(60)
 
 
