@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 # Units of the drawing; a chart is shown 320 to 480 pixels wide, so text of 11 units stays about that many pixels.
 WIDTH = 360
-LEFT, RIGHT, TOP, BOTTOM = 42, 12, 10, 34
+LEFT, RIGHT, TOP, BOTTOM = 50, 12, 10, 34
 TICKS = 5
 # More points than a chart has pixels show nothing more.
 POINTS = 400
@@ -140,7 +140,7 @@ def _svg(label: str, height: float, body: Sequence[Markup]) -> Markup:
 
 def _horizontal(y: Axis, values: Sequence[float]) -> Markup:
     drawn = [_line("grid", LEFT, y.at(v), WIDTH - RIGHT, y.at(v)) for v in values]
-    named = [_text("tick", LEFT - 6, y.at(v) + 3.5, "end", f"{v:g}") for v in values]
+    named = [_text("tick", LEFT - 6, y.at(v) + 3.5, "end", _short(v)) for v in values]
     return Markup("").join([*drawn, *named])
 
 
@@ -158,6 +158,15 @@ def _below(x: Axis, values: Sequence[float], height: float, percent: bool = Fals
         _text("tick", x.at(v), height - BOTTOM + 14, "middle", name.replace("-", "\N{MINUS SIGN}") + suffix)
         for v, name in placed
     )
+
+
+def _short(value: float) -> str:
+    """A number in at most six letters or so: what stands left of a chart."""
+    plain = f"{value:g}"
+    if len(plain) > 6 or "e" in plain:
+        mantissa, exponent = f"{value:e}".split("e")
+        plain = f"{float(mantissa):g}e{int(exponent)}"
+    return plain.replace("-", "\N{MINUS SIGN}")
 
 
 def _caption(text: str, height: float) -> Markup:

@@ -308,6 +308,15 @@ def test_ticks_are_round_and_hold_all_values(low: float, high: float, expected: 
     assert found[0] <= low <= high <= found[-1]
 
 
+@pytest.mark.parametrize(
+    ("rate", "shown"),
+    [(0.001, ("0.001", "0.0008")), (2.5e-5, ("2.5e\N{MINUS SIGN}5", "2e\N{MINUS SIGN}5")), (3e6, ("2e6", "1e6"))],
+)
+def test_numbers_beside_a_chart_are_short(rate: float, shown: tuple[str, ...]) -> None:
+    drawn = charts.lines("learning_rate", [rate, rate / 5], [])
+    assert all(f">{number}<" in drawn for number in shown)
+
+
 def test_a_long_history_makes_no_long_page() -> None:
     drawn = charts.lines("loss", list(np.geomspace(1, 1e-3, 50_000)), [])
     assert len(drawn) < 15_000
