@@ -7,13 +7,14 @@ Files lie below a name that follows from their content, so two publishers of one
 first manifest wins and the other's files are removed.
 """
 
+import fcntl
 import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
@@ -148,12 +149,10 @@ def fetch(storage: Storage, prefix: str, cache: Path) -> tuple[Manifest, Path]:
         return read_directory(local)
     manifest = read(storage, prefix)
     target = cache / prefix
-    with suppress(ArtifactError):
-        found, content = read_directory(target)
-        if found == manifest:
-            return found, content
     try:
-        _download(storage, prefix, manifest, target)
+        with _alone_with(target):
+            if not _holds(target, manifest):
+                _download(storage, prefix, manifest, target)
     except OSError as error:
         raise local_error(target, error) from error
     return manifest, target / manifest.content
@@ -179,9 +178,25 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+@contextmanager
+def _alone_with(target: Path) -> Iterator[None]:
+    """Let one process or thread at a time work on a directory; the others wait. Killing it lets the next one in."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with (target.parent / f".lock-{target.name}").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _holds(directory: Path, manifest: Manifest) -> bool:
+    """Whether this very artifact lies there undamaged."""
+    try:
+        return read_directory(directory)[0] == manifest
+    except ArtifactError:
+        return False
+
+
 def _download(storage: Storage, prefix: str, manifest: Manifest, target: Path) -> None:
     """Put an artifact where `target` is, whole and verified. Raises ArtifactError, StorageError or OSError."""
-    target.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=PARTIAL, dir=target.parent))
     try:
         try:
@@ -194,12 +209,7 @@ def _download(storage: Storage, prefix: str, manifest: Manifest, target: Path) -
         (partial / MANIFEST).write_bytes(manifest.to_json())
         _verify(manifest, partial / manifest.content)
         shutil.rmtree(target, ignore_errors=True)
-        try:
-            partial.rename(target)
-        except OSError:
-            # Another process was faster.
-            if read_directory(target)[0] != manifest:
-                raise
+        partial.rename(target)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 

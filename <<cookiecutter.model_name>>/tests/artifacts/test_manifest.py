@@ -74,7 +74,7 @@ def test_a_damaged_file_is_named(storage: Storage, tmp_path: Path, content: byte
         storage.write(key, content)
     with pytest.raises(ArtifactError, match=message):
         manifest.fetch(storage, "models/v1", tmp_path / "cache")
-    assert not [path for path in tmp_path.rglob("*") if path.is_file() and "cache" in path.parts]
+    assert not list((tmp_path / "cache").rglob("file.txt"))
 
 
 def test_an_artifact_of_many_files_comes_back_whole(storage: Storage, tmp_path: Path) -> None:
@@ -115,7 +115,10 @@ def test_several_may_fetch_an_artifact_to_one_place_at_once(bucket: Bucket, tmp_
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(lambda _: manifest.fetch(storage, "models/v1", tmp_path / "cache"), range(4)))
     assert all((content / "sub" / "file.txt").read_text() == "hello" for _, content in found)
-    assert [path.name for path in (tmp_path / "cache" / "models").iterdir()] == ["v1"]
+    assert [path.name for path in (tmp_path / "cache" / "models").glob("[!.]*")] == ["v1"]
+    assert not list((tmp_path / "cache").rglob(".partial-*"))
+    # The others wait for the first one instead of fetching the same once more.
+    assert sum("file.txt" in request for request in bucket.faults.requests if request.startswith("GET")) == 1
 
 
 def test_a_directory_without_manifest_is_no_artifact(tmp_path: Path) -> None:

@@ -34,8 +34,10 @@ def published(bucket: Bucket) -> list[str]:
 
 
 def test_a_run_comes_through_faults_of_every_kind(
-    bucket: Bucket, train: Callable[[], tuple[int, str, str]], tmp_path: Path
+    bucket: Bucket, train: Callable[[], tuple[int, str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # As many as there are: several faults may come together at one request.
+    monkeypatch.delenv("AWS_MAX_ATTEMPTS")
     faults = bucket.faults
     faults.fault(Answer(503, "SlowDown"), "PUT", "gathered/")
     faults.fault(Answer(500, "InternalError"), "GET", "list-type")
