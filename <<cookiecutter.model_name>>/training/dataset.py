@@ -23,7 +23,10 @@ from training.records import read_rows
 
 SPLITS = ("train", "validation", "test")
 CHUNK_BYTES = 16 << 20
-SHARD_BYTES = 64 << 20
+SHARD_BYTES = 32 << 20
+# Buckets are held in memory one at a time, in a few copies. More than 256 files open at once is more than some systems
+# allow; data of over 4 GB has larger buckets instead.
+BUCKET_BYTES = 16 << 20
 BUCKETS = 256
 # Part of every name that depends on how examples are stored: raise it when that changes.
 FORMAT = 1
@@ -287,7 +290,7 @@ def _scatter(storage: Storage, parts: Sequence[str], buckets: Path, work: Path) 
     # Text is stored in fields as wide as the longest value; the widest of all parts holds every one of them.
     row_type = types[0] if len(set(types)) == 1 else np.dtype([_widest(types, name) for name in types[0].names or ()])
     size = sum(path.stat().st_size for path in chunks)
-    count = min(BUCKETS, max(1, -(-size // SHARD_BYTES)))
+    count = min(BUCKETS, max(1, -(-size // BUCKET_BYTES)))
     files = [(buckets / f"{i:04}").open("wb") for i in range(count)]
     try:
         for path in chunks:

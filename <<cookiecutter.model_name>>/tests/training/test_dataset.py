@@ -114,8 +114,8 @@ def test_files_checked_before_are_not_read_again(tmp_path: Path) -> None:
 
 
 def test_memory_holds_a_share_of_the_data_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dataset, "SHARD_BYTES", 1 << 20)
-    monkeypatch.setattr(dataset, "CHUNK_BYTES", 1 << 20)
+    for name in ("SHARD_BYTES", "CHUNK_BYTES", "BUCKET_BYTES"):
+        monkeypatch.setattr(dataset, name, 1 << 20)
     schema = Schema(record={}, inputs=(InputSpec("x", (1024,), "float64"),), labels=("a",))
     storage, path = LocalStorage(tmp_path / "store"), tmp_path / "big.jsonl"
     values = [0.5] * 1023
@@ -169,8 +169,8 @@ def test_too_few_examples_are_said(tmp_path: Path) -> None:
 def test_shards_and_buckets_do_not_change_the_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     records = [record(i) for i in range(300)]
     one, _ = prepare(tmp_path / "a", records)
-    monkeypatch.setattr(dataset, "SHARD_BYTES", 2000)
-    monkeypatch.setattr(dataset, "CHUNK_BYTES", 1000)
+    for name, size in (("SHARD_BYTES", 2000), ("CHUNK_BYTES", 1000), ("BUCKET_BYTES", 1000)):
+        monkeypatch.setattr(dataset, name, size)
     other, storage = prepare(tmp_path / "b", records)
     assert one.id == other.id
     split = Split(storage.root / "datasets" / other.id / other.content, "train", ["count"])
