@@ -10,6 +10,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from training.dataset import InputSpec, Split
+from training.errors import PipelineError
 
 OUTPUT = "probabilities"
 
@@ -17,14 +18,24 @@ OUTPUT = "probabilities"
 Predict = Callable[[Mapping[str, NDArray[Any]]], NDArray[np.float32]]
 
 
-def input_specs(network: keras.Model) -> tuple[InputSpec, ...]:
-    """Name, shape of one example and dtype of each input. Raises TypeError if inputs are not a dict by name."""
+def input_specs(network: keras.Model, classes: int) -> tuple[InputSpec, ...]:
+    """Name, shape of one example and dtype of each input.
+
+    Raises PipelineError if the pipeline cannot work with the network: inputs that are no dict by name or vary in shape,
+    an output that is not one tensor (batch, classes).
+    """
     if not isinstance(network.input, dict):
-        raise TypeError("model.build: give keras.Model its inputs as a dict by name, inputs={'name': ...}")
+        raise PipelineError("model.build: give keras.Model its inputs as a dict by name, inputs={'name': ...}")
+    output = getattr(network.output, "shape", None)
+    if output != (None, classes):
+        raise PipelineError(
+            f"model.build: the output has shape {output}; it must be one probability for each of the {classes} labels "
+            f"of model.LABELS, (None, {classes})"
+        )
     specs = []
     for name, tensor in network.input.items():
         if None in tensor.shape[1:]:
-            raise TypeError(f"model.build: input {name!r} has shape {tensor.shape}; only the batch may vary")
+            raise PipelineError(f"model.build: input {name!r} has shape {tensor.shape}; only the batch may vary")
         dtype = keras.backend.standardize_dtype(tensor.dtype)
         specs.append(InputSpec(name, tuple(tensor.shape[1:]), dtype))
     return tuple(specs)
@@ -35,7 +46,7 @@ def export(network: keras.Model, directory: Path) -> dict[str, Any]:
 
     Inputs go by their names with the batch first; the output is `probabilities`, float32 (batch, classes).
     """
-    specs = input_specs(network)
+    specs = input_specs(network, network.output.shape[-1])
     tensors = {spec.name: tf.TensorSpec((None, *spec.shape), spec.dtype, spec.name) for spec in specs}
 
     @tf.function(autograph=False)  # type: ignore[untyped-decorator]

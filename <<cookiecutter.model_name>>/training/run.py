@@ -31,7 +31,7 @@ def prepare_context(service: ServiceSettings, storage: Storage, parameters: Trai
     except OSError as error:
         raise PipelineError(f"training.work = {str(work)!r}: no such directory can be made: {error.strerror}") from None
     devices.configure(parameters)
-    inputs = export.input_specs(model.build(hyperparameters(parameters)))
+    inputs = export.input_specs(model.build(hyperparameters(parameters)), len(model.LABELS))
     return Context(
         service=service,
         storage=storage,

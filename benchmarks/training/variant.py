@@ -47,7 +47,7 @@ class FirstStep:
 
 def splits(storage: Storage, hyperparameters: model.Hyperparameters) -> tuple[Split, Split]:
     """The train and validation split of the bundled data."""
-    schema = Schema(model.RECORD, input_specs(model.build(hyperparameters)), tuple(model.LABELS))
+    schema = Schema(model.RECORD, input_specs(model.build(hyperparameters), len(model.LABELS)), tuple(model.LABELS))
     source = list_source(str(model.DATA))
     parts = []
     for file in source.files:
