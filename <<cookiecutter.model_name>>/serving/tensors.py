@@ -50,8 +50,11 @@ def to_array(value: object, tensor: Tensor, path: Path, trusted: bool) -> Array:
 
 def check_range(array: Array, tensor: Tensor, path: Path) -> None:
     """Raises RequestError if a float array holds NaN or Infinity, naming the first."""
-    if array.dtype.kind != "f" or math.isfinite(float(np.add.reduce(array, axis=None, dtype=np.float64))):
+    if array.dtype.kind != "f":
         return
+    with np.errstate(invalid="ignore"):
+        if math.isfinite(float(np.add.reduce(array, axis=None, dtype=np.float64))):
+            return
     faults = np.argwhere(~np.isfinite(array))
     if len(faults):
         index = tuple(int(i) for i in faults[0])
@@ -65,10 +68,11 @@ def _cast(found: Array, tensor: Tensor) -> Array | None:
     if found.size == 0 and kind == "f":
         return found.astype(wanted)
     if wanted.kind == "f" and kind in "iuf":
-        with np.errstate(over="ignore"):
+        with np.errstate(over="ignore", invalid="ignore"):
             array = found.astype(wanted)
-        # A sum is 5 times faster than isfinite().all() on a small array, and only ever errs towards looking closer.
-        return array if math.isfinite(float(np.add.reduce(array, axis=None))) or np.isfinite(array).all() else None
+            # A sum is 5 times faster than isfinite().all() on a small array, and only ever errs towards looking closer.
+            total = float(np.add.reduce(array, axis=None))
+        return array if math.isfinite(total) or np.isfinite(array).all() else None
     if wanted.kind in "iu" and kind in "iu":
         limits = np.iinfo(wanted)
         if found.size == 0 or (int(found.min()) >= limits.min and int(found.max()) <= limits.max):

@@ -11,7 +11,7 @@ import select
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -22,6 +22,8 @@ from gevent import socket as gevent_socket
 from gevent.pool import Pool
 from gunicorn.http.wsgi import base_environ
 from gunicorn.workers.ggevent import VERSION, GeventPyWSGIWorker, PyWSGIHandler, PyWSGIServer
+
+from serving.headers import Headers
 
 LOG = logging.getLogger("gunicorn.error")
 BOOT_ERROR = 3
@@ -58,6 +60,14 @@ class Handler(PyWSGIHandler):  # type: ignore[misc]
         self.idle_since = math.inf
         self.deadline = time.monotonic() + self.server.settings.read_seconds
         return line
+
+    def MessageClass(self, file: Any, *_: object) -> Headers:  # noqa: N802
+        """The headers of a request; pywsgi's name for what parses them."""
+        return Headers(file)
+
+    def _headers(self) -> Iterator[tuple[str, str]]:
+        variables: Iterator[tuple[str, str]] = self.headers.variables()
+        return variables
 
     def get_environ(self) -> dict[str, Any]:
         """The WSGI environment, with this connection in it."""

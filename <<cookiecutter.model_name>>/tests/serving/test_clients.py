@@ -24,13 +24,13 @@ def test_client(server: Running, script: Path) -> None:
     assert ran.stdout.endswith("ok\n"), ran.stdout + ran.stderr
 
 
-def test_the_openapi_document_is_true(server: Running) -> None:
+def test_the_openapi_document_is_true(server: Running, tmp_path: Path) -> None:
     # Left out is the check that all that fits the schema is accepted: JSON Schema cannot say that as many values are
     # sent as the shape has, nor that the model overflows on values near the largest float.
     command = [shutil.which("uv") or os.environ.get("UV", "uv"), "tool", "run", "--from", "schemathesis>=4.15,<5"]
     command += ["schemathesis", "run", "-n", "50", "--exclude-checks", "positive_data_acceptance"]
     command += [server.url + "/openapi.json"]
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=600, cwd=tmp_path)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert "Traceback" not in server.log
 
