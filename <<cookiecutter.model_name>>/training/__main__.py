@@ -1,5 +1,6 @@
 """`python -m training`: from source data to a published model. `--help` lists commands and parameters."""
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -22,4 +23,10 @@ def main(arguments: Sequence[str]) -> ExitCode:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    code = main(sys.argv[1:])
+    if code is ExitCode.STOPPED:
+        # Not sys.exit: it waits for threads, and what one of them sends to S3 may take minutes.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)

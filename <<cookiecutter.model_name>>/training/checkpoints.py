@@ -9,6 +9,7 @@ import io
 import json
 import logging
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from artifacts.storage import Storage, StorageError
+from artifacts.storage import MissingKeyError, Storage, StorageError
 
 log = logging.getLogger(__name__)
 
@@ -66,27 +67,39 @@ class Checkpoints:
     def newest(self) -> Checkpoint | None:
         """The newest checkpoint that is whole, or None."""
         for key in sorted(self.storage.keys(self.prefix), reverse=True):
-            content = self.storage.read(key)
+            try:
+                content = self.storage.read(key)
+            except MissingKeyError:
+                # Removed since the keys were listed, by the writer of a newer one: another process of the same run.
+                continue
             if _digest(content) == key.removesuffix(".npz").rpartition("-")[2]:
                 return _unpack(content)
             log.warning("train: checkpoint %s is damaged; trying the one before it", key)
         return None
 
-    def save(self, serial: int, checkpoint: Checkpoint, wait: bool = False) -> bool:
+    def save(self, serial: int, checkpoint: Checkpoint) -> bool:
         """Write a checkpoint in the background; the arrays must not change afterwards.
 
-        Serials grow as the run goes on. Returns False, without waiting, if the previous one is still being written;
-        with `wait`, returns when this one is written.
+        Serials grow as the run goes on. Returns False if the previous one is still being written.
         """
         if self._writer is not None and self._writer.is_alive():
-            if not wait:
-                return False
-            self._writer.join()
-        self._writer = threading.Thread(target=self._write, args=(serial, checkpoint), name="checkpoint")
+            return False
+        self._writer = threading.Thread(target=self._write, args=(serial, checkpoint), name="checkpoint", daemon=True)
         self._writer.start()
-        if wait:
-            self._writer.join()
         return True
+
+    def save_within(self, seconds: float, serial: int, checkpoint: Checkpoint) -> bool:
+        """Write a checkpoint, waiting for the one before it; return whether that was done in time."""
+        deadline = time.monotonic() + seconds
+        self._join(deadline)
+        if not self.save(serial, checkpoint):
+            return False
+        self._join(deadline)
+        return self._writer is not None and not self._writer.is_alive()
+
+    def _join(self, deadline: float) -> None:
+        if self._writer is not None:
+            self._writer.join(max(0.0, deadline - time.monotonic()))
 
     def clear(self) -> None:
         """Remove all checkpoints of the run."""

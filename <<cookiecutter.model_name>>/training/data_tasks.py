@@ -179,10 +179,10 @@ def list_source(url: str) -> Source:
     directory = storage.local_path("")
     if directory is not None and not directory.is_dir():
         raise BadDataError(f"source {url!r}: must be a directory that exists, or s3://bucket/prefix")
-    keys = [key for key in storage.keys("") if key.endswith(SUFFIXES)]
-    if not keys:
+    files = tuple(SourceFile(key, identity) for key, identity in storage.identities("", SUFFIXES))
+    if not files:
         raise BadDataError(f"source {url!r}: holds no file of records; they end in {', '.join(SUFFIXES)}")
-    return Source(url, tuple(SourceFile(key, storage.identity(key)) for key in keys))
+    return Source(url, files)
 
 
 @contextmanager

@@ -21,6 +21,8 @@ from training.progress import Progress
 from training.stopping import Stop
 
 log = logging.getLogger(__name__)
+# AWS Batch kills 30 s after SIGTERM, other schedulers after 20 s or so; a step and the exit need their share of it.
+SAVING_SECONDS = 15.0
 
 
 class Fitting:
@@ -85,8 +87,10 @@ class Fitting:
             self._save_and_stop(checkpoints, stop)
 
     def _save_and_stop(self, checkpoints: Checkpoints, stop: Stop) -> None:
-        checkpoints.save(self._serial(), self._checkpoint(), wait=True)
-        log.info("train: told to stop; a checkpoint is saved and the same command goes on from it")
+        if checkpoints.save_within(SAVING_SECONDS, self._serial(), self._checkpoint()):
+            log.info("train: told to stop; a checkpoint is saved and the same command goes on from it")
+        else:
+            log.warning("train: told to stop; saving takes too long, the same command goes on from the one before")
         stop.obey()
 
     def _end_epoch(self, progress: Progress) -> None:

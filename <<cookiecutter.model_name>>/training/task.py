@@ -72,6 +72,14 @@ class Task(luigi.Task):  # type: ignore[misc]
         """A key of the run's store."""
         return StoredTarget(self.context.storage, key)
 
+    def complete(self) -> bool:
+        """Whether the output is there. Keeps what stops the question: Luigi only says that scheduling failed."""
+        try:
+            return bool(super().complete())
+        except Exception as error:
+            self.context.failures.append(error)
+            raise
+
     def on_failure(self, exception: BaseException) -> str:
         """Keep the exception for the exit code; Luigi itself forgets it."""
         self.context.failures.append(exception)

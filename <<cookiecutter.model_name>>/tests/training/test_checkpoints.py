@@ -3,6 +3,7 @@
 import errno
 import logging
 import os
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,7 @@ def test_before_the_first_there_is_none(checkpoints: Checkpoints) -> None:
 
 def test_what_was_saved_comes_back(checkpoints: Checkpoints) -> None:
     saved = checkpoint(5)
-    checkpoints.save(5, saved, wait=True)
+    checkpoints.save_within(5, 5, saved)
     found = checkpoints.newest()
     assert found is not None
     assert found.position == saved.position
@@ -43,7 +44,7 @@ def test_what_was_saved_comes_back(checkpoints: Checkpoints) -> None:
 
 def test_the_newest_two_are_kept(checkpoints: Checkpoints, tmp_path: Path) -> None:
     for step in (9, 10, 11):
-        checkpoints.save(step, checkpoint(step), wait=True)
+        checkpoints.save_within(5, step, checkpoint(step))
     assert [int(path.name.split("-")[0]) for path in files(tmp_path)] == [10, 11]
 
 
@@ -51,8 +52,8 @@ def test_the_newest_two_are_kept(checkpoints: Checkpoints, tmp_path: Path) -> No
 def test_a_damaged_one_is_recognised_and_the_one_before_it_used(
     checkpoints: Checkpoints, tmp_path: Path, damage: object, caplog: pytest.LogCaptureFixture
 ) -> None:
-    checkpoints.save(1, checkpoint(1), wait=True)
-    checkpoints.save(2, checkpoint(2), wait=True)
+    checkpoints.save_within(5, 1, checkpoint(1))
+    checkpoints.save_within(5, 2, checkpoint(2))
     newest = files(tmp_path)[-1]
     assert callable(damage)
     newest.write_bytes(damage(newest.read_bytes()))
@@ -63,7 +64,7 @@ def test_a_damaged_one_is_recognised_and_the_one_before_it_used(
 
 
 def test_a_checkpoint_of_another_run_is_not_seen(checkpoints: Checkpoints, tmp_path: Path) -> None:
-    checkpoints.save(1, checkpoint(1), wait=True)
+    checkpoints.save_within(5, 1, checkpoint(1))
     assert Checkpoints(LocalStorage(tmp_path / "store"), "r2", tmp_path).newest() is None
 
 
@@ -73,10 +74,10 @@ def test_a_full_disk_costs_the_checkpoint_and_not_the_run(
     def full(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    checkpoints.save(1, checkpoint(1), wait=True)
+    checkpoints.save_within(5, 1, checkpoint(1))
     with monkeypatch.context() as patched:
         patched.setattr(os, "fsync", full)
-        checkpoints.save(2, checkpoint(2), wait=True)
+        checkpoints.save_within(5, 2, checkpoint(2))
     assert "no space left on device" in caplog.text
     assert caplog.records[-1].levelno == logging.WARNING
     found = checkpoints.newest()
@@ -84,7 +85,18 @@ def test_a_full_disk_costs_the_checkpoint_and_not_the_run(
     assert found.position.step == 1
 
 
+def test_a_store_that_hangs_does_not_hold_up_who_is_told_to_stop(
+    checkpoints: Checkpoints, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    released = threading.Event()
+    monkeypatch.setattr(checkpoints.storage, "write", lambda key, content: released.wait(10))
+    assert not checkpoints.save_within(0.05, 1, checkpoint(1))
+    assert not checkpoints.save_within(0.05, 2, checkpoint(2))
+    assert not checkpoints.save(3, checkpoint(3))
+    released.set()
+
+
 def test_cleared_checkpoints_are_gone(checkpoints: Checkpoints, tmp_path: Path) -> None:
-    checkpoints.save(1, checkpoint(1), wait=True)
+    checkpoints.save_within(5, 1, checkpoint(1))
     checkpoints.clear()
     assert files(tmp_path) == []

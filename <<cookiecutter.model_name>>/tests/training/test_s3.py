@@ -73,7 +73,6 @@ def test_a_store_that_fails_half_way_ends_the_run_without_a_model_and_the_next_r
     assert not [request for request in bucket.faults.requests[before:] if "PUT" in request and "/training/" in request]
 
 
-@pytest.mark.xfail(strict=True, reason="Luigi swallows what Task.complete raises: training/task.py must keep it")
 @pytest.mark.parametrize(
     ("status", "code", "sentence"),
     [
@@ -96,7 +95,6 @@ def test_a_store_that_answers_nothing_else_is_said(
     assert bucket.objects() == {}
 
 
-@pytest.mark.xfail(strict=True, reason="Luigi swallows what Task.complete raises: training/task.py must keep it")
 def test_missing_credentials_are_said(
     bucket: Bucket, train: Callable[[], tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
