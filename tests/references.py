@@ -12,7 +12,7 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 # Made by a command of the README itself, so they are not there in the beginning.
-MADE_LATER = (".venv", ".nox", "store", ".work", "demo")
+MADE_LATER = (".venv", ".nox", "store", ".work", "demo", "datasets", "runs", "models", "releases")
 # Commands that a user has, or gets by the set-up line.
 PROGRAMS = {
     "cd",
