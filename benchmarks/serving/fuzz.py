@@ -15,6 +15,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+PIECES = [b"[", b"]", b"{", b'"', b"\xff", b"NaN", b"-Infinity", b"[" * 2000, b"1e999"]
 SCALARS = [0, 1, -1, 1.5, 1e38, 1e39, 1e308, 2**53, 2**64, 2**100, True, None, "", "a", "\u0000", "1", [], {}, [[]]]
 
 
@@ -79,7 +80,7 @@ def mutate_bytes(random_: random.Random, body: bytes) -> bytes:
         elif action == 1:
             del content[at : at + random_.randrange(1, 20)]
         else:
-            content[at:at] = random_.choice([b"[", b"]", b"{", b'"', b"\xff", b"NaN", b"-Infinity", b"[" * 2000, b"1e999"])
+            content[at:at] = random_.choice(PIECES)
     return bytes(content)
 
 

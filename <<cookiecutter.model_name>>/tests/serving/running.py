@@ -74,15 +74,15 @@ class Running:
         """POST JSON to the V1 predict route."""
         return self.post(PREDICT, content)
 
-    def wait_for(self, status: int, path: str = "/v2/health/ready", seconds: float = 60) -> Reply:
-        """Wait until a path answers with a status, and give that answer."""
+    def wait_for(self, status: int, path: str = "/v2/health/ready", seconds: float = 60, saying: str = "") -> Reply:
+        """Wait until a path answers with a status, and with a text in its error; give that answer."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             if self.process.poll() is not None:
                 raise AssertionError(f"the server ended with {self.process.returncode}:\n{self.log}")
             try:
                 reply = self.get(path)
-                if reply.status == status:
+                if reply.status == status and (not saying or saying in reply.error):
                     return reply
             except ConnectionError:
                 pass

@@ -1,7 +1,6 @@
 """Starting: what the server says when there is nothing to serve, or something that must not be."""
 
 import shutil
-import time
 from pathlib import Path
 
 import pytest
@@ -12,8 +11,7 @@ from tests.serving.running import NAME, PREDICT, Running, service_toml, serving
 def test_without_a_model_it_is_alive_not_ready_and_says_what_to_do(tmp_path: Path, toml: Path) -> None:
     with serving(service_toml(tmp_path, runtime="litert")) as server:
         server.wait_for(200, "/v2/health/live")
-        reply = server.get("/v2/health/ready")
-        assert reply.status == 503
+        reply = server.wait_for(503, saying="no model")
         assert reply.error == f"no model in {tmp_path}/store/models yet; train one with: python -m training"
         assert server.get("/").body["ready"] is False
         predicted = server.predict({"instances": [1]})
@@ -40,11 +38,7 @@ def test_a_damaged_model_is_refused_by_the_name_of_the_file(tmp_path: Path, toml
 @pytest.mark.parametrize("missing", ["somewhere/else", "cccccccccccc"])
 def test_a_model_that_is_not_there_is_waited_for(tmp_path: Path, missing: str) -> None:
     with serving(service_toml(tmp_path), "--model", missing) as server:
-        server.wait_for(503)
-        end = time.monotonic() + 20
-        while missing not in (error := server.get("/v2/health/ready").error) and time.monotonic() < end:
-            time.sleep(0.05)
-        assert missing in error
+        server.wait_for(503, saying=missing)
 
 
 def test_a_wrong_setting_is_told_in_one_line(tmp_path: Path) -> None:
