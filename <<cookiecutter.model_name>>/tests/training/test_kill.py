@@ -1,5 +1,6 @@
 """A run that is killed again and again ends with the very weights of one that was left alone."""
 
+import json
 import multiprocessing
 import os
 import random
@@ -16,11 +17,11 @@ from training.__main__ import main
 
 KILLS = 20
 # A checkpoint every 50 ms: nearly all the time one is being written, so that kills meet the writing as well.
-PARAMETERS = ("--epochs", "40", "--checkpoint-seconds", "0.05", "--minimum-accuracy", "0")
+PARAMETERS = ("--epochs", "150", "--batch-size", "16", "--checkpoint-seconds", "0.05", "--minimum-accuracy", "0")
 
 # Real processes, forked from one that has imported TensorFlow and done nothing with it: that saves 20 times 5 s.
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["training.command"])
+PROCESSES.set_forkserver_preload(["tests.training.toy_process"])
 
 
 def train(directory: Path) -> None:
@@ -53,16 +54,20 @@ def printed(directory: Path) -> str:
 
 def weights(directory: Path) -> dict[str, bytes]:
     """The exported weights, by file."""
-    (run,) = (directory / "store" / "models").iterdir()
-    _, content = read_directory(run)
+    (version,) = (directory / "store" / "models").iterdir()
+    _, content = read_directory(version)
     return {path.name: path.read_bytes() for path in (content / "saved_model" / "variables").iterdir()}
 
 
 @pytest.fixture
 def directories(tmp_path: Path) -> tuple[Path, Path]:
+    chance = random.Random(0)
+    rows = [[chance.gauss(0, 1) for _ in range(4)] for _ in range(400)]
+    lines = [json.dumps({"x": row, "label": "yes" if sum(row) > 0 else "no"}) for row in rows]
     for name in ("alone", "killed"):
-        (tmp_path / name).mkdir()
+        (tmp_path / name / "data").mkdir(parents=True)
         (tmp_path / name / "service.toml").write_text('[service]\nname = "under-test"\n')
+        (tmp_path / name / "data" / "toy.jsonl").write_text("\n".join(lines))
     return tmp_path / "alone", tmp_path / "killed"
 
 
@@ -81,8 +86,8 @@ def test_killed_at_random_moments_it_ends_with_the_same_weights(directories: tup
         process = start(killed)
         try:
             wait_for(process, killed, "train: on ")
-            # From before the first step to some epochs later.
-            time.sleep(chance.uniform(0, 3))
+            # From before the first step, which takes a second to get ready, to some epochs later.
+            time.sleep(chance.uniform(0, 2))
             resumed += "going on from a checkpoint" in printed(killed)
             assert process.pid
             os.kill(process.pid, number)
