@@ -47,6 +47,13 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session
+def clients(session: nox.Session) -> None:
+    """Try the server with clients that others wrote: NVIDIA's, KServe's, MLServer's, curl, an API tester."""
+    _install(session, "dev", "training", "serving")
+    session.run("pytest", "-m", "clients", *session.posargs)
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Check style and types."""
     _install(session, "dev", "training", "serving", "delivery")

@@ -43,6 +43,11 @@ def test_its_own_lint_and_tests_pass(repository: Path) -> None:
     assert result.returncode == 0, result.stdout
 
 
+def test_clients_that_others_wrote_work_unchanged(repository: Path) -> None:
+    result = nox(repository, "-s", "clients")
+    assert result.returncode == 0, result.stdout
+
+
 def test_training_publishes_an_accurate_model(manifest: dict[str, Any]) -> None:
     assert manifest["kind"] == "model"
     assert manifest["properties"]["name"] == NAME

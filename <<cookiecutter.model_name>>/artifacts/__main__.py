@@ -1,4 +1,4 @@
-"""Verify an artifact on this machine: `python -m artifacts DIRECTORY` ends with 0 if every file is there and as it was."""
+"""`python -m artifacts DIRECTORY`: verify an artifact on this machine; 0 if every file is there and as it was."""
 
 import sys
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from artifacts.manifest import ArtifactError, read_directory
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Say what a directory with manifest.json holds. Returns 1 if it is incomplete or damaged, 2 for other arguments."""
+    """Say what a directory with manifest.json holds; 1 if it is incomplete or damaged, 2 for other arguments."""
     if len(arguments) != 1:
         print("usage: python -m artifacts DIRECTORY, one that holds manifest.json", file=sys.stderr)
         return 2

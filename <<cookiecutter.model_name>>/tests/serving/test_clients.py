@@ -1,6 +1,7 @@
 """Clients that others wrote work unchanged. Each has an environment of its own, made from the script's header.
 
-They are large (KServe's brings thirty packages) and come from the network, so they run when asked for: TEST_CLIENTS=1.
+They are large (KServe's brings thirty packages) and come from the network, so a session of their own runs them:
+`nox -s clients`.
 """
 
 import os
@@ -13,7 +14,7 @@ import pytest
 from tests.serving.running import NAME, PREDICT, Running
 
 CLIENTS = sorted((Path(__file__).parent / "clients").glob("*.py"))
-pytestmark = pytest.mark.skipif(not os.environ.get("TEST_CLIENTS"), reason="set TEST_CLIENTS=1 to run them")
+pytestmark = pytest.mark.clients
 
 
 @pytest.mark.parametrize("script", CLIENTS, ids=[script.stem for script in CLIENTS])
