@@ -1,15 +1,21 @@
 """`python -m training` with its store on S3, and a network in between that is not always there."""
 
+import os
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+import model
 from artifacts import manifest
 from artifacts.storage import open_storage
-from tests.conftest import Bucket
+from tests.conftest import ROOT, Bucket, run
 from tests.faults import FOREVER, Answer, Reset, Truncated
 from training.__main__ import main
+from training.records import SUFFIXES
 
 QUICK = ("--epochs", "1", "--minimum-accuracy", "0")
 
@@ -27,6 +33,11 @@ def train(
         return int(code), *capfd.readouterr()
 
     return trained
+
+
+def keys(bucket: Bucket) -> list[str]:
+    """Names only: what is listed may be replaced before it is read."""
+    return [found["Key"] for found in bucket.client.list_objects_v2(Bucket=bucket.name).get("Contents", [])]
 
 
 def published(bucket: Bucket) -> list[str]:
@@ -104,3 +115,35 @@ def test_missing_credentials_are_said(
     assert code == 1
     assert "no AWS credentials" in err
     assert "Traceback" not in err
+
+
+def test_a_run_goes_on_where_a_lost_machine_was_with_source_and_store_on_s3(bucket: Bucket, tmp_path: Path) -> None:
+    for path in (path for path in model.DATA.iterdir() if path.name.endswith(SUFFIXES)):
+        bucket.client.upload_file(str(path), bucket.name, f"source/{path.name}")
+    source = f"s3://{bucket.name}/source"
+    parameters = ("--epochs", "6", "--checkpoint-seconds", "0.05", "--minimum-accuracy", "0", "--source", source)
+    for machine in ("lost", "other"):
+        (tmp_path / machine).mkdir()
+        (tmp_path / machine / "service.toml").write_text(
+            f'[service]\nname = "under-test"\n[storage]\nurl = "{bucket.url}"\n'
+        )
+    lost = subprocess.Popen(
+        [sys.executable, "-m", "training", *parameters],
+        cwd=tmp_path / "lost",
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        while not any("/checkpoints/" in key for key in keys(bucket)):
+            assert lost.poll() is None
+            time.sleep(0.02)
+    finally:
+        lost.kill()
+        lost.wait()
+    done = run(tmp_path / "other", "training", *parameters)
+    assert done.returncode == 0, done.stderr
+    assert "checked before" not in done.stdout, "what was gathered is not gathered again"
+    assert "going on from a checkpoint" in done.stdout
+    assert len(published(bucket)) > 1
+    assert not [key for key in keys(bucket) if "/checkpoints/" in key]
