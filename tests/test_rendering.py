@@ -80,6 +80,7 @@ def read_requirements(text: str) -> list[str]:
 
 # How a file of each kind is read; a kind that is not here fails the test below, so that each one has its reader.
 READERS: dict[str, Callable[[str], Any]] = {
+    ".Dockerfile": str.splitlines,
     ".css": str.splitlines,
     ".csv": read_rows,
     ".html": HTMLParser().feed,
@@ -92,6 +93,7 @@ READERS: dict[str, Callable[[str], Any]] = {
     ".toml": tomllib.loads,
     ".txt": read_requirements,
     ".yaml": lambda text: list(yaml.safe_load_all(text)),
+    ".dockerignore": str.splitlines,
     ".gitignore": str.splitlines,
 }
 
