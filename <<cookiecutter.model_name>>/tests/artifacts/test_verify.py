@@ -1,0 +1,39 @@
+"""`python -m artifacts DIRECTORY`, by which an image is built of a whole model only."""
+
+from pathlib import Path
+
+import pytest
+
+from artifacts.__main__ import main
+from artifacts.manifest import publish
+from artifacts.storage import open_storage
+
+
+@pytest.fixture
+def published(tmp_path: Path) -> Path:
+    """A published artifact of one file."""
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files" / "weights.bin").write_bytes(b"0123")
+    publish(open_storage(str(tmp_path / "store")), "models/abc", tmp_path / "files", "model", "abc", {})
+    return tmp_path / "store" / "models" / "abc"
+
+
+def test_an_artifact_that_is_whole_is_described(published: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(published)]) == 0
+    assert capsys.readouterr().out == "model abc: 1 files, 4 bytes, as its manifest says\n"
+
+
+def test_a_file_that_was_changed_is_named(published: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    next(published.rglob("weights.bin")).write_bytes(b"0124")
+    assert main([str(published)]) == 1
+    assert "weights.bin: its SHA-256 is not the one in the manifest" in capsys.readouterr().err
+
+
+def test_a_directory_without_a_manifest_is_no_artifact(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(tmp_path)]) == 1
+    assert "manifest.json: not there" in capsys.readouterr().err
+
+
+def test_without_a_directory_it_says_how_it_is_used(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    assert "usage: python -m artifacts DIRECTORY" in capsys.readouterr().err
