@@ -34,14 +34,14 @@ JOB = ["--epochs", "40", "--checkpoint-seconds", "2"]
 LARGEST_GIGABYTES = {"training": 1.8, "serving": 1.6}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def engine() -> Iterator[Engine]:
     """An engine; that there is none is an error and no reason to skip."""
     with open_engine(BASE_IMAGE) as found:
         yield found
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def repository(render: Render, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A rendered repository to work in."""
     answers = {"model_name": NAME, "artifact_bucket": BUCKET, "batch_job_queue": QUEUE, "aws_region": REGION}
@@ -50,12 +50,12 @@ def repository(render: Render, tmp_path_factory: pytest.TempPathFactory) -> Path
     return repository
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def training_image(engine: Engine, repository: Path) -> str:
     return engine.build(repository, "docker/training.Dockerfile", "training", REVISION="0123abc", VERSION="1")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def aws(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Aws]:
     log = tmp_path_factory.mktemp("aws") / "moto.log"
     with account(REGION, log, {"DOCKER_HOST": engine.host}) as found:
@@ -125,12 +125,12 @@ class Batch:
         return "\n".join(event["message"] for event in logs.get_log_events(**stream, startFromHead=True)["events"])
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def batch(aws: Aws, engine: Engine, repository: Path, training_image: str) -> Batch:
     return Batch(aws, engine, repository, training_image)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def jobs(batch: Batch) -> list[Job]:
     """The same job submitted three times: stopped in the middle, then killed in the middle, then left alone."""
     engine = batch.engine
@@ -152,7 +152,7 @@ def jobs(batch: Batch) -> list[Job]:
     ]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def manifest(jobs: list[Job], aws: Aws, repository: Path) -> dict[str, Any]:
     """The manifest of the model that the job published in S3, which is copied into the repository's own store."""
     assert jobs[-1].status == "SUCCEEDED", jobs[-1].log
@@ -165,7 +165,7 @@ def manifest(jobs: list[Job], aws: Aws, repository: Path) -> dict[str, Any]:
     return published_model(repository)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def serving_image(engine: Engine, repository: Path, manifest: dict[str, Any]) -> str:
     given = {"MODEL": f"store/models/{manifest['id']}", "REVISION": "0123abc", "VERSION": manifest["id"]}
     return engine.build(repository, "docker/serving.Dockerfile", "serving", **given)
@@ -194,7 +194,7 @@ def _ready(url: str) -> bool:
         return False
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def service(engine: Engine, serving_image: str) -> Iterator[tuple[str, str]]:
     with running(engine, serving_image) as found:
         yield found
