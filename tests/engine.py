@@ -73,9 +73,17 @@ class Engine:
         self.run("build", "--tag", tag, "--file", str(context / dockerfile), *options, str(context))
         return tag
 
+    def containers(self, image: str, *options: str) -> list[str]:
+        """Ids of the containers that were started by this tag.
+
+        Not by `--filter ancestor`: another run's image of the same content is the same image by another tag.
+        """
+        listed = self.output("ps", *options, "--format", "{{.ID}} {{.Image}}").splitlines()
+        return [line.split()[0] for line in listed if line.split()[1] == image]
+
     def remove(self, image: str) -> None:
         """Remove an image and every container of it, running or not."""
-        for container in self.output("ps", "--all", "--quiet", "--filter", f"ancestor={image}").split():
+        for container in self.containers(image, "--all"):
             self.run("rm", "--force", "--volumes", container, check=False)
         self.run("rmi", "--force", image, check=False)
 

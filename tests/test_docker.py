@@ -113,9 +113,9 @@ class Batch:
     def _container(self) -> str:
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
-            found = self.engine.output("ps", "--quiet", "--filter", f"ancestor={self.image}")
+            found = self.engine.containers(self.image)
             if found:
-                return found
+                return found[0]
             time.sleep(0.2)
         raise AssertionError("Batch started no container within 60 seconds")
 

@@ -12,7 +12,6 @@ from conftest import Render
 from references import missing_references
 from render_diff import compare, difference
 from rendered import DEFAULTS, ROOT, VARIANTS, commit_all, cookiecutter, files
-from rendered import render as render_into
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -162,12 +161,3 @@ curl -d '{"a":
         "path gone.md",
         "heading #nowhere",
     ]
-
-
-@pytest.mark.render
-def test_rendering_takes_less_than_a_second_of_processor_time(template: Path, tmp_path: Path) -> None:
-    before = os.times()
-    render_into(template, tmp_path, {})
-    after = os.times()
-    # 0.4 s measured: most of it is the start of three Python processes.
-    assert sum(after[2:4]) - sum(before[2:4]) < 1
