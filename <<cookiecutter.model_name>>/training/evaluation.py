@@ -2,17 +2,17 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from artifacts.reporting.comparison import proportion_interval
 from training.dataset import Split
 from training.export import Predict
 
-CONFIDENCE = 0.95
 BINS = 10
 # Batches that inference is timed with: a single request, and what the serving batcher collects under load.
 TIMED_BATCHES = (1, 32)
@@ -21,23 +21,6 @@ SUM_TOLERANCE = 1e-2
 
 Labels = NDArray[np.int32]
 Probabilities = NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Interval:
-    """The bounds between which a figure lies with 95 % confidence."""
-
-    low: float
-    high: float
-
-
-def proportion_interval(hits: int, total: int) -> Interval:
-    """Wilson's interval of a proportion: Wilson (1927), J. Am. Stat. Assoc. 22, 209. It holds also near 0 and 1."""
-    # Imported where it is used: it takes a second, and training has not started when this module is read.
-    from scipy.stats import binomtest
-
-    found = binomtest(hits, total).proportion_ci(CONFIDENCE, method="wilson")
-    return Interval(float(found.low), float(found.high))
 
 
 def metrics(probabilities: Probabilities, labels: Labels, names: Sequence[str]) -> dict[str, Any]:

@@ -7,11 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from training.evaluation import CONFIDENCE, Interval
+from artifacts.reporting.comparison import SIGNIFICANCE, Comparison
 
 # Float32 through another graph: sums in another order. 1e-4 is a hundred times what that changes in the sample model.
 EXPORT_TOLERANCE = 1e-4
-SIGNIFICANCE = 0.05
 
 
 @dataclass(frozen=True)
@@ -20,71 +19,6 @@ class Thresholds:
 
     minimum_accuracy: float
     maximum_regression: float
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """A model and the one in production on the same examples, counted example by example.
-
-    `both`, `only_model`, `only_production`, `neither`: how many examples are predicted right by whom.
-    """
-
-    production: str
-    both: int
-    only_model: int
-    only_production: int
-    neither: int
-
-    @property
-    def examples(self) -> int:
-        """All examples."""
-        return self.both + self.only_model + self.only_production + self.neither
-
-    @property
-    def difference(self) -> float:
-        """Accuracy of the model minus that of production; divided once, so that 1 of 100 is exactly 0.01."""
-        return (self.only_model - self.only_production) / self.examples
-
-    @property
-    def discordant(self) -> int:
-        """Examples that one of the two gets right and the other wrong: only they tell the models apart."""
-        return self.only_model + self.only_production
-
-    def p_value(self) -> float:
-        """McNemar's exact test, two-sided: how probable so uneven a division of the discordant examples, or a more
-        uneven one, is if both models are equally good. McNemar (1947), Psychometrika 12, 153.
-        """
-        if not self.discordant:
-            return 1.0
-        # Imported where it is used: it takes a second, and training has not started when this module is read.
-        from scipy.stats import binomtest
-
-        return float(binomtest(self.only_model, self.discordant).pvalue)
-
-    def interval(self) -> Interval:
-        """The difference with 95 % confidence, given how many examples are discordant.
-
-        The model's share of the discordant examples has Clopper and Pearson's exact interval (1934, Biometrika 26,
-        404); a share s of d discordant of n examples is a difference of d (2 s - 1) / n. It excludes 0 exactly when
-        McNemar's exact test is significant at 5 %.
-        """
-        if not self.discordant:
-            return Interval(0.0, 0.0)
-        from scipy.stats import binomtest
-
-        share = binomtest(self.only_model, self.discordant).proportion_ci(CONFIDENCE, method="exact")
-        low, high = (self.discordant * (2 * float(bound) - 1) / self.examples for bound in (share.low, share.high))
-        return Interval(low, high)
-
-    def to_json(self) -> dict[str, Any]:
-        """All figures as JSON values."""
-        return {
-            **asdict(self),
-            "examples": self.examples,
-            "difference": self.difference,
-            "interval": asdict(self.interval()),
-            "p_value": self.p_value(),
-        }
 
 
 @dataclass(frozen=True)

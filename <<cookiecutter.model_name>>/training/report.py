@@ -1,7 +1,4 @@
-"""The report on a run: one HTML file that needs nothing but a browser, and is the model's card once it is published.
-
-The page is report_template.html, filled by Jinja with autoescape: whatever comes from data is text, never markup.
-"""
+"""The report on a run: one HTML file that needs nothing but a browser, and is the model's card once it is published."""
 
 import base64
 from collections.abc import Mapping, Sequence
@@ -9,15 +6,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 import tensorflow as tf
 from markupsafe import Markup
 from numpy.typing import NDArray
 
 from artifacts.manifest import Manifest
+from artifacts.reporting import charts, page
+from artifacts.reporting.page import as_number
 from artifacts.settings import ServiceSettings
-from training import charts
 from training.dataset import SPLITS, InputSpec, Schema, Split
 from training.evaluation import Labels, Probabilities, predicted_classes, worst_mistakes
 from training.gate import Verdict
@@ -98,25 +95,8 @@ def collect_mistakes(test: Split, probabilities: Probabilities, labels: Labels, 
 
 def render(findings: Findings) -> str:
     """The page."""
-    environment = jinja2.Environment(
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        loader=jinja2.FileSystemLoader(TEMPLATE.parent),
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "percent": _percent,
-        "points": _points,
-        "margin": _margin,
-        "hundredths": _hundredths,
-        "probability": _probability,
-        "number": _number,
-        "count": _count,
-        "bytes": _bytes,
-        "time": _time,
-    }
-    return environment.get_template(TEMPLATE.name).render(
+    return page.render(
+        TEMPLATE,
         findings=findings,
         service=findings.service,
         metrics=findings.metrics,
@@ -313,7 +293,7 @@ def _values(array: NDArray[Any], statistics: Mapping[str, float] | None) -> dict
     """
     if array.ndim:
         flat = array.ravel()
-        text = ", ".join(_number(float(value)) for value in flat[:SHOWN_VALUES])
+        text = ", ".join(as_number(float(value)) for value in flat[:SHOWN_VALUES])
         text = f"{text}, … ({flat.size} values)" if flat.size > SHOWN_VALUES else text
         return {"text": text, "single": False, "place": None, "beyond": False}
     value = float(array)
@@ -321,58 +301,8 @@ def _values(array: NDArray[Any], statistics: Mapping[str, float] | None) -> dict
     if statistics and statistics["maximum"] > statistics["minimum"]:
         share = (value - statistics["minimum"]) / (statistics["maximum"] - statistics["minimum"])
         place, beyond = round(100 * min(1.0, max(0.0, share)), 1), not 0 <= share <= 1
-    return {"text": _number(value), "single": True, "place": place, "beyond": beyond}
+    return {"text": as_number(value), "single": True, "place": place, "beyond": beyond}
 
 
 def _text(value: Any) -> str:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
-
-
-def _percent(share: float | None, digits: int = 1) -> str:
-    """A share in per cent; what is not all or nothing is never rounded to it."""
-    if share is None:
-        return "\N{EN DASH}"
-    text = f"{100 * share:.{digits}f}"
-    if share < 1 and float(text) == 100:
-        text = f"{100 - 10.0**-digits:.{digits}f}"
-    return f"{text}\N{NARROW NO-BREAK SPACE}%"
-
-
-def _points(difference: float) -> str:
-    """A difference of shares in percentage points, with its sign."""
-    return f"{100 * difference:+.2f}".replace("-", "\N{MINUS SIGN}")
-
-
-def _margin(share: float) -> str:
-    """A share as percentage points."""
-    return "1 percentage point" if share == 0.01 else f"{_number(100 * share)} percentage points"
-
-
-def _hundredths(share: float | None) -> str:
-    """A share in per cent without the sign, three figures."""
-    return "\N{EN DASH}" if share is None else f"{100 * share:.3g}"
-
-
-def _probability(value: float) -> str:
-    return "less than 0.0001" if value < 0.0001 else f"{value:.2g}"
-
-
-def _number(value: float) -> str:
-    return f"{value:.4g}".replace("-", "\N{MINUS SIGN}") if abs(value) < 1e4 or abs(value) >= 1e9 else f"{value:,.0f}"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
-
-
-def _bytes(size: float) -> str:
-    for unit in ("bytes", "kB", "MB"):
-        if size < 1000:
-            return f"{size:.3g} {unit}"
-        size /= 1000
-    return f"{size:.3g} GB"
-
-
-def _time(moment: str) -> str:
-    """ISO 8601 in UTC as people write it."""
-    return f"{moment[:10]} {moment[11:16]} UTC"

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from artifacts.reporting.comparison import proportion_interval
 from tests.training.splits import split
 from training.baseline import baseline, histogram
 from training.dataset import InputSpec
-from training.evaluation import calibration, inference_ms, metrics, proportion_interval, worst_mistakes
+from training.evaluation import calibration, inference_ms, metrics, worst_mistakes
 
 CAT, DOG, OWL = range(3)
 NAMES = ("cat", "dog", "owl")

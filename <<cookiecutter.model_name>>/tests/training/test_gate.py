@@ -12,11 +12,12 @@ from scipy.stats import binomtest
 import model
 from artifacts import releases
 from artifacts.manifest import Manifest, fetch, list_artifacts, read
+from artifacts.reporting.comparison import Comparison
 from artifacts.storage import LocalStorage
 from training import production
 from training.__main__ import main
 from training.dataset import Split
-from training.gate import Comparison, Opponent, Thresholds, Verdict, compare, judge
+from training.gate import Opponent, Thresholds, Verdict, compare, judge
 
 THRESHOLDS = Thresholds(minimum_accuracy=0.9, maximum_regression=0.01)
 

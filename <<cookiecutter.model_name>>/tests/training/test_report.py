@@ -13,9 +13,11 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from artifacts.manifest import Manifest
+from artifacts.reporting import charts
+from artifacts.reporting.page import as_percent
 from artifacts.settings import ServiceSettings
 from tests.training.splits import split
-from training import charts, evaluation, gate, report
+from training import evaluation, gate, report
 from training.dataset import InputSpec, Schema
 
 HOSTILE = "<script>alert('&\"')</script>"
@@ -323,5 +325,5 @@ def test_a_long_history_makes_no_long_page() -> None:
 
 
 def test_what_is_not_all_is_never_called_all() -> None:
-    assert report._percent(0.99999) == "99.9\N{NARROW NO-BREAK SPACE}%"
-    assert report._percent(1.0) == "100.0\N{NARROW NO-BREAK SPACE}%"
+    assert as_percent(0.99999) == "99.9\N{NARROW NO-BREAK SPACE}%"
+    assert as_percent(1.0) == "100.0\N{NARROW NO-BREAK SPACE}%"

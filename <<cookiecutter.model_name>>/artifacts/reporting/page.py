@@ -1,0 +1,88 @@
+"""Reports as HTML: one file that needs nothing but a browser, and how figures are written in it.
+
+Jinja fills a template with autoescape: whatever comes from data is text, never markup.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+STYLE = Path(__file__).with_name("page.css")
+
+
+def render(template: Path, **values: Any) -> str:
+    """The page that a template makes of the values; it may include page.css, and has a filter for each `as_`."""
+    environment = jinja2.Environment(
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        loader=jinja2.FileSystemLoader([template.parent, STYLE.parent]),
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "percent": as_percent,
+        "points": as_points,
+        "margin": as_margin,
+        "hundredths": as_hundredths,
+        "probability": as_probability,
+        "number": as_number,
+        "count": as_count,
+        "bytes": as_bytes,
+        "time": as_time,
+    }
+    return environment.get_template(template.name).render(**values)
+
+
+def as_percent(share: float | None, digits: int = 1) -> str:
+    """A share in per cent; what is not all or nothing is never rounded to it."""
+    if share is None:
+        return "\N{EN DASH}"
+    text = f"{100 * share:.{digits}f}"
+    if share < 1 and float(text) == 100:
+        text = f"{100 - 10.0**-digits:.{digits}f}"
+    return f"{text}\N{NARROW NO-BREAK SPACE}%"
+
+
+def as_points(difference: float) -> str:
+    """A difference of shares in percentage points, with its sign."""
+    return f"{100 * difference:+.2f}".replace("-", "\N{MINUS SIGN}")
+
+
+def as_margin(share: float) -> str:
+    """A share as percentage points."""
+    return "1 percentage point" if share == 0.01 else f"{as_number(100 * share)} percentage points"
+
+
+def as_hundredths(share: float | None) -> str:
+    """A share in per cent without the sign, three figures."""
+    return "\N{EN DASH}" if share is None else f"{100 * share:.3g}"
+
+
+def as_probability(value: float) -> str:
+    """A p-value."""
+    return "less than 0.0001" if value < 0.0001 else f"{value:.2g}"
+
+
+def as_number(value: float) -> str:
+    """Four figures, or thousands."""
+    return f"{value:.4g}".replace("-", "\N{MINUS SIGN}") if abs(value) < 1e4 or abs(value) >= 1e9 else f"{value:,.0f}"
+
+
+def as_count(number: int, noun: str) -> str:
+    """So many things."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def as_bytes(size: float) -> str:
+    """A size in bytes, kB, MB or GB."""
+    for unit in ("bytes", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:.3g} GB"
+
+
+def as_time(moment: str) -> str:
+    """ISO 8601 in UTC as people write it."""
+    return f"{moment[:10]} {moment[11:16]} UTC"
