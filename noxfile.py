@@ -50,6 +50,12 @@ def render_tree(session: nox.Session) -> None:
     session.run(sys.executable, "tests/render_tree.py", external=True)
 
 
+@nox.session
+def fleet(session: nox.Session) -> None:
+    """Bring the template's newest state to many repositories, a branch in each: `-- LIST [--push]`."""
+    session.run(sys.executable, "fleet.py", *session.posargs, external=True)
+
+
 @nox.session(venv_backend="uv", reuse_venv=True)
 def bench_training(session: nox.Session) -> None:
     """Measure the pipeline's training loop against plain Keras, interleaved: `-- --rounds 3`."""

@@ -1,0 +1,117 @@
+"""One release of the template for many repositories: what `nox -s fleet` leaves behind in each."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from rendered import DIRECTORY, ROOT, commit_all, cruft, git
+
+pytestmark = pytest.mark.render
+
+IDENTITY = {
+    f"GIT_{who}_{what}": value
+    for who in ("AUTHOR", "COMMITTER")
+    for what, value in (("NAME", "Platform"), ("EMAIL", "platform@example.com"))
+}
+
+
+def fleet(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(ROOT / "fleet.py"), *arguments],
+        cwd=directory,
+        env={**os.environ, **IDENTITY},
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.fixture
+def source(template: Path, tmp_path: Path) -> Path:
+    """A git repository of the template."""
+    source = tmp_path / "template"
+    shutil.copytree(template, source)
+    commit_all(source, "The template")
+    return source
+
+
+def create(source: Path, directory: Path, name: str) -> Path:
+    result = cruft(directory, "create", str(source), "--no-input", "--extra-context", f'{{"model_name": "{name}"}}')
+    assert result.returncode == 0, result.stdout
+    commit_all(directory / name, "As rendered")
+    return directory / name
+
+
+def change(source: Path) -> None:
+    readme = source / DIRECTORY / "README.md"
+    text = readme.read_text(encoding="utf-8")
+    readme.write_text(text.replace("## Where things are", "## Where everything is"), encoding="utf-8")
+    commit_all(source, "Another heading")
+
+
+def test_each_repository_gets_a_branch_and_is_itself_untouched(source: Path, tmp_path: Path) -> None:
+    plain = create(source, tmp_path, "leaf-reader")
+    contested = create(source, tmp_path, "bark-reader")
+    readme = contested / "README.md"
+    text = readme.read_text(encoding="utf-8")
+    readme.write_text(text.replace("## Where things are", "## What is where"), encoding="utf-8")
+    commit_all(contested, "The team's own heading")
+    change(source)
+    current = create(source, tmp_path, "root-reader")
+    listed = tmp_path / "fleet.txt"
+    listed.write_text(f"# All of ours\n{plain}\n{contested}  # since spring\n\n{current}\n", encoding="utf-8")
+
+    result = fleet(tmp_path, str(listed), "--branch", "release-2")
+
+    assert result.returncode == 1, result.stderr
+    rows = [line.split()[2:4] for line in result.stdout.splitlines()[:3]]
+    assert rows == [["updated", "2"], ["by", "hand"], ["current", git(source, "rev-parse", "HEAD")[:12]]]
+    clone = tmp_path / "fleet-clones" / "leaf-reader"
+    assert git(clone, "branch", "--show-current").strip() == "release-2"
+    assert git(clone, "status", "--porcelain") == ""
+    assert "## Where everything is" in (clone / "README.md").read_text(encoding="utf-8")
+    # The team's words and the template's stand side by side, marked by git, for a person to choose from.
+    merge = (tmp_path / "fleet-clones" / "bark-reader" / "README.md").read_text(encoding="utf-8")
+    assert "<<<<<<< ours\n## What is where\n" in merge
+    for repository in (plain, contested, current):
+        assert git(repository, "branch", "--list", "release-2") == ""
+
+    shutil.rmtree(tmp_path / "fleet-clones")
+    fleet(tmp_path, str(listed), "--branch", "release-2", "--push")
+    pushed = {path.name for path in (plain, contested, current) if git(path, "branch", "--list", "release-2")}
+    assert pushed == {"leaf-reader"}
+
+
+def test_one_that_cannot_be_updated_does_not_stop_the_others(source: Path, tmp_path: Path) -> None:
+    by_hand = tmp_path / "no-cruft"
+    by_hand.mkdir()
+    (by_hand / "README.md").write_text("Made by hand.\n", encoding="utf-8")
+    commit_all(by_hand, "First")
+    current = create(source, tmp_path, "leaf-reader")
+    listed = tmp_path / "fleet.txt"
+    listed.write_text(f"{tmp_path / 'nowhere'}\n{by_hand}\n{current}\n", encoding="utf-8")
+    result = fleet(tmp_path, str(listed))
+    assert result.returncode == 1
+    nowhere, no_cruft, last, _ = result.stdout.splitlines()
+    assert "failed    git clone: " in nowhere
+    assert no_cruft.endswith("failed    no .cruft.json; `cruft link` ties a repository to its template")
+    assert "current" in last
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("# nothing\n", "names no repository; expected one URL or directory a line"),
+        ("git@a.example:x/leaf.git\nhttps://b.example/leaf\n", "more than one repository is called leaf"),
+        (None, "No such file or directory"),
+    ],
+)
+def test_a_list_that_cannot_be_used_is_refused(text: str | None, reason: str, tmp_path: Path) -> None:
+    listed = tmp_path / "fleet.txt"
+    if text is not None:
+        listed.write_text(text, encoding="utf-8")
+    result = fleet(tmp_path, str(listed))
+    assert (result.returncode, result.stderr) == (2, f"{listed}: {reason}\n")
+    assert not (tmp_path / "fleet-clones").exists()
