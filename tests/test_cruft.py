@@ -5,7 +5,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from rendered import DIRECTORY, commit_all, cruft, files, git
+from render_diff import check_out
+from rendered import DIRECTORY, PARTS, ROOT, commit_all, cruft, files, git, render
 
 pytestmark = pytest.mark.render
 
@@ -35,30 +36,80 @@ def repository(source: Path, tmp_path: Path) -> Path:
     return tmp_path / "leaf-reader"
 
 
-def test_an_update_brings_the_change_and_keeps_what_the_team_wrote(source: Path, repository: Path) -> None:
-    network = repository / "model" / "network.py"
-    network.write_text(network.read_text(encoding="utf-8") + "\n# The team's own line.\n", encoding="utf-8")
-    (repository / "model" / "features.py").write_text('"""The team\'s own file."""\n', encoding="utf-8")
-    commit_all(repository, "The team's model")
+def rewrite(path: Path, old: str, new: str) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert old in text, path
+    path.write_text(text.replace(old, new, 1), encoding="utf-8")
 
-    readme = source / DIRECTORY / "README.md"
-    readme.write_text(readme.read_text(encoding="utf-8") + "\nA line new in the template.\n", encoding="utf-8")
+
+def test_an_update_brings_the_change_and_keeps_what_the_team_wrote(source: Path, repository: Path) -> None:
+    rewrite(repository / "model" / "network.py", '"""', '"""The team\'s own words. ')
+    (repository / "model" / "features.py").write_text('"""The team\'s own file."""\n', encoding="utf-8")
+    rewrite(repository / "README.md", "## Where things are", "## About leaves\n\nGreen.\n\n## Where things are")
+    rewrite(repository / "service.toml", "epochs = 20", "epochs = 50")
+    rewrite(repository / "requirements" / "training.in", "boto3", "a-package-of-the-team\nboto3")
+    team = commit_all(repository, "The team's model")
+
+    rewrite(source / DIRECTORY / "model" / "network.py", '"""', '"""The template\'s other words. ')
+    rewrite(source / DIRECTORY / "README.md", "## Training", "A line new in the template.\n\n## Training")
+    rewrite(source / DIRECTORY / "service.toml", "maximum_regression = 0.01", "maximum_regression = 0.02")
+    rewrite(source / DIRECTORY / "requirements" / "serving.in", "flask", "flask!=99")
+    rewrite(source / "cookiecutter.json", '"__template_version": "', '"__template_version": "99.')
     (source / DIRECTORY / "training" / "novelty.py").write_text('"""New in the template."""\n', encoding="utf-8")
-    commit_all(source, "Two changes")
+    commit_all(source, "Changes")
 
     result = cruft(repository, "update", "--skip-apply-ask")
     assert result.returncode == 0, result.stdout
     assert "Good work! Project's cruft has been updated" in result.stdout
     changed = {line[3:] for line in git(repository, "status", "--porcelain").splitlines()}
-    assert changed == {".cruft.json", "README.md", "training/novelty.py"}
-    assert "A line new in the template." in (repository / "README.md").read_text(encoding="utf-8")
-    assert network.read_text(encoding="utf-8").endswith("\n# The team's own line.\n")
-    assert (repository / "model" / "features.py").exists()
+    ours = {"README.md", "service.toml", "requirements/serving.in", "training/novelty.py"}
+    assert changed == {".cruft.json", *ours}
+    assert git(repository, "diff", "--name-only", "--diff-filter=U") == ""
+    assert git(repository, "diff", team, "--", "model", "requirements/training.in") == ""
+    readme = (repository / "README.md").read_text(encoding="utf-8")
+    assert "## About leaves" in readme and "A line new in the template." in readme
+    settings = (repository / "service.toml").read_text(encoding="utf-8")
+    assert "epochs = 50" in settings and "maximum_regression = 0.02" in settings and 'version = "99.' in settings
     # What the answers made unneeded does not come back, and nobody is told to set up a repository again.
     assert not (repository / "requirements" / "training-gpu.txt").exists()
     assert "Next:" not in result.stdout
     commit_all(repository, "The template's changes")
     assert cruft(repository, "check").returncode == 0
+
+
+def releases() -> list[str]:
+    """The commits of this template that changed its version, the oldest first; none in a checkout without history."""
+    log = git(ROOT, "log", "--reverse", "--format=%H", "-G", '"__template_version"', "--", "cookiecutter.json")
+    return log.split()
+
+
+@pytest.mark.parametrize("release", releases(), ids=lambda commit: str(commit)[:7])
+def test_a_repository_of_any_release_can_be_updated_to_what_is_here(release: str, source: Path, tmp_path: Path) -> None:
+    old = check_out(release, tmp_path / "old")
+    history = tmp_path / "history"
+    shutil.copytree(old, history)
+    commit_all(history, "A release")
+    result = cruft(tmp_path, "create", str(history), "--no-input", "--extra-context", json.dumps(ANSWERS))
+    assert result.returncode == 0, result.stdout
+    repository = tmp_path / "leaf-reader"
+    rewrite(repository / "model" / "network.py", '"""', '"""The team\'s own words. ')
+    team = commit_all(repository, "The team's model")
+
+    for path in [history / part for part in PARTS]:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    shutil.copytree(source, history, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".git"))
+    # Something has to have changed for cruft to do anything.
+    (history / "released").touch()
+    commit_all(history, "What is here")
+    result = cruft(repository, "update", "--skip-apply-ask")
+
+    assert result.returncode == 0, result.stdout
+    assert git(repository, "diff", "--name-only", "--diff-filter=U") == ""
+    assert git(repository, "diff", team, "--", "model") == ""
+    expected = files(render(source, tmp_path / "as-new", ANSWERS))
+    updated = {path: content for path, content in files(repository).items() if not path.startswith((".git/", ".cruft"))}
+    assert {path for path in expected if updated.get(path) != expected[path]} == {"model/network.py"}
+    assert set(updated) == set(expected)
 
 
 def test_check_and_diff_see_nothing_on_the_first_day(repository: Path) -> None:
@@ -74,8 +125,6 @@ def test_answers_come_back_as_they_were_given(repository: Path) -> None:
 
 
 def test_cruft_renders_the_same_files_as_cookiecutter(repository: Path, template: Path, tmp_path: Path) -> None:
-    from rendered import render
-
     by_cookiecutter = render(template, tmp_path / "by-cookiecutter", ANSWERS)
     by_cruft = {
         path: content for path, content in files(repository).items() if not path.startswith((".git/", ".cruft"))

@@ -1,5 +1,6 @@
 """The template's own side: its README, its CI line, its locked requirements, what its hooks print, render_diff."""
 
+import json
 import os
 import re
 import shutil
@@ -42,6 +43,13 @@ class TestReadme:
     def test_lists_every_question_with_its_default(self) -> None:
         rows = dict(re.findall(r"^\| `(\w+)` \| `([^`]+)` \|", README, re.MULTILINE))
         assert rows == DEFAULTS
+
+
+@pytest.mark.unit
+def test_the_changelog_starts_with_the_version_that_is_rendered() -> None:
+    version = json.loads((ROOT / "cookiecutter.json").read_text(encoding="utf-8"))["__template_version"]
+    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert re.findall(r"^## (.*)$", changelog, re.MULTILINE)[0] == version
 
 
 @pytest.mark.unit

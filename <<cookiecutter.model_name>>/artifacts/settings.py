@@ -61,6 +61,12 @@ class ServiceSettings(Section, section="service"):
     team: str = Field(default="", description="the team that owns it")
 
 
+class TemplateSettings(Section, section="template"):
+    """What this repository was rendered from."""
+
+    version: str = Field(default="", description="version of the template, as its changelog has it")
+
+
 class StorageSettings(Section, section="storage"):
     """Where datasets, runs and models are kept."""
 

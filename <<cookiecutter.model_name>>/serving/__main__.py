@@ -5,7 +5,7 @@ import socket
 import sys
 from collections.abc import Sequence
 
-from artifacts.settings import ServiceSettings, SettingsError, load
+from artifacts.settings import ServiceSettings, SettingsError, TemplateSettings, load
 from serving.settings import ServingSettings
 
 
@@ -19,6 +19,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         settings = load(ServingSettings, given)
         name = load(ServiceSettings).name
+        template_version = load(TemplateSettings).version
     except SettingsError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -29,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Imported late: a wrong setting is told at once.
     from serving.server import Server
 
-    Server(settings, name).run()
+    Server(settings, name, template_version).run()
     return 0
 
 

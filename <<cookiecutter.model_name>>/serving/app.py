@@ -62,6 +62,7 @@ def _add_pages(app: Flask, service: Service) -> None:
                 "name": service.name,
                 "ready": not service.not_ready(),
                 "reason": service.not_ready() or None,
+                "template": service.template_version or None,
                 "uptime_seconds": round(time.monotonic() - service.started),
                 "model": _summary(service, model) if model else None,
                 "paths": {"predict": f"/v1/models/{service.name}:predict", "infer": f"/v2/models/{service.name}/infer"},

@@ -15,9 +15,10 @@ class Server(BaseApplication):  # type: ignore[misc]
 
     service: Any = None
 
-    def __init__(self, settings: ServingSettings, name: str) -> None:
+    def __init__(self, settings: ServingSettings, name: str, template_version: str) -> None:
         self.settings = settings
         self.name = name
+        self.template_version = template_version
         super().__init__()
 
     def load_config(self) -> None:
@@ -30,7 +31,7 @@ class Server(BaseApplication):  # type: ignore[misc]
         from serving.app import create_app
         from serving.service import Service
 
-        self.service = Service(self.settings, self.name)
+        self.service = Service(self.settings, self.name, self.template_version)
         return create_app(self.service)
 
 

@@ -33,9 +33,10 @@ class Service:
     fatal: why there is no hope of serving the model, empty otherwise. draining: set by whoever stops the process.
     """
 
-    def __init__(self, settings: ServingSettings, name: str) -> None:
+    def __init__(self, settings: ServingSettings, name: str, template_version: str) -> None:
         self.settings = settings
         self.name = name
+        self.template_version = template_version
         self.model: ServedModel | None = None
         self.fatal = ""
         self.started = time.monotonic()

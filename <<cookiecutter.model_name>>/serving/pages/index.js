@@ -78,6 +78,7 @@ async function show() {
   at("reason").hidden = served.ready;
   at("reason").textContent = served.reason ?? "";
   fact("up for", `${served.uptime_seconds} s`);
+  if (served.template) fact("made from", `ml-service-template ${served.template}`);
   const model = served.model;
   if (!model) { setTimeout(() => location.reload(), 2000); return; }
   fact("version", `${model.version}, trained ${model.created_at}`);

@@ -98,7 +98,12 @@ class Running:
 def service_toml(directory: Path, **serving: object) -> Path:
     """A service.toml for the tests, with a store beside it."""
     path = directory / "service.toml"
-    lines = [f'[service]\nname = "{NAME}"', f'[storage]\nurl = "{directory / "store"}"', "[serving]"]
+    lines = [
+        "[template]\nversion = '1.2.3'",
+        f'[service]\nname = "{NAME}"',
+        f'[storage]\nurl = "{directory / "store"}"',
+        "[serving]",
+    ]
     path.write_text("\n".join([*lines, *(f"{name} = {json.dumps(value)}" for name, value in serving.items())]) + "\n")
     return path
 

@@ -73,6 +73,7 @@ def test_what_is_served(server: Running) -> None:
     assert [dimension["size"] for dimension in image["tensor_shape"]["dim"]] == ["-1", "8", "8"]
     index = server.get("/").body
     assert (index["status"], index["name"], index["model"]["labels"][3]) == ("alive", NAME, "3")
+    assert index["template"] == "1.2.3"
     assert server.get("/v2/health/live").body == {"live": True}
     assert server.get("/v2/health/ready").body == {"live": True, "ready": True, "name": NAME}
 
