@@ -62,7 +62,7 @@ def test_training_again_does_nothing_because_it_is_done(repository: Path, manife
 
 
 def test_the_published_version_is_listed(repository: Path, manifest: dict[str, Any]) -> None:
-    result = nox(repository, "-s", "delivery", "--", "models")
+    result = nox(repository, "-s", "delivery", "--", "models", "--store", "store")
     assert result.returncode == 0, result.stdout
     assert manifest["id"] in result.stdout
 

@@ -38,7 +38,12 @@ def table(models: Sequence[Manifest], production: str | None = None) -> str:
     before: list[Manifest | None] = [None, *models]
     rows = [HEADER]
     rows += [_row(model, previous, model.id == production) for previous, model in zip(before, models, strict=False)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADER))]
+    return columns(rows)
+
+
+def columns(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of equally many cells as lines, each column as wide as its widest cell; the first row is the heading."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
     return "\n".join(line.rstrip() for line in lines)
 

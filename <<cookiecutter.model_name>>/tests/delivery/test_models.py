@@ -1,16 +1,19 @@
 """`python -m delivery models`: what is published."""
 
+import json
 from pathlib import Path
 
 from artifacts import manifest
 from artifacts.storage import LocalStorage
 from tests.conftest import Command
 
+STORE = ("--store", "store")
+
 
 def test_before_the_first_model_it_says_what_to_type(command: Command) -> None:
-    done = command("delivery", "models")
+    done = command("delivery", "models", *STORE)
     assert done.returncode == 0
-    assert "yet; train the first one: nox -s train" in done.stdout
+    assert "yet; train the first one: python -m delivery train" in done.stdout
 
 
 def test_models_are_listed_with_what_they_were_made_from(command: Command, tmp_path: Path) -> None:
@@ -18,7 +21,7 @@ def test_models_are_listed_with_what_they_were_made_from(command: Command, tmp_p
     source.mkdir()
     properties = {"metrics": {"accuracy": 0.98765}, "dataset": "d1", "code": "c1", "git_commit": "0123456789abcdef"}
     manifest.publish(LocalStorage(tmp_path / "store"), "models/v1", source, "model", "v1", properties)
-    _, row = command("delivery", "models").stdout.splitlines()
+    _, row = command("delivery", "models", *STORE).stdout.splitlines()
     assert row.split()[0] == "v1"
     assert row.split()[2:] == ["0.9877", "d1", "c1", "0123456789", "-", "-"]
 
@@ -27,3 +30,22 @@ def test_a_store_that_cannot_be_is_said(command: Command) -> None:
     done = command("delivery", "models", "--store", "gs://bucket")
     assert done.returncode == 1
     assert "storage URL 'gs://bucket': must be a directory, file:///directory or s3://bucket/prefix" in done.stderr
+
+
+def test_for_a_program_they_are_json(command: Command, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    properties = {"metrics": {"accuracy": 0.75}, "dataset": "d1", "parameters": {"epochs": 3}}
+    manifest.publish(LocalStorage(tmp_path / "store"), "models/v1", source, "model", "v1", properties)
+    (found,) = json.loads(command("delivery", "models", "--json", *STORE).stdout)
+    assert found["version"] == "v1"
+    assert found["accuracy"] == 0.75
+    assert found["parameters"] == {"epochs": 3}
+    assert found["production"] is False
+
+
+def test_a_command_that_there_is_not_is_refused_with_the_way_to_the_list(command: Command) -> None:
+    done = command("delivery", "realease")
+    assert done.returncode == 2
+    assert "No such command 'realease'" in done.stderr
+    assert "python -m delivery --help" in done.stderr

@@ -1,0 +1,50 @@
+"""The command line: one command a step."""
+
+import sys
+from collections.abc import Sequence
+
+import click
+
+from artifacts.manifest import ArtifactError
+from artifacts.settings import SettingsError
+from artifacts.storage import StorageError
+from delivery.errors import DeliveryError, ExitCode
+from delivery.models import models
+
+COMMANDS: tuple[click.Command, ...] = (models,)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+def cli() -> None:
+    r"""Deliver models: from training to production, one command a step, from a laptop or from Jenkins.
+
+    \b
+    exit codes: 0 done, 1 failed, 2 not understood or a setting is wrong, 3 refused (the gate is closed, a report is
+    missing, nothing is published yet), 130 interrupted
+    """
+
+
+for _command in COMMANDS:
+    cli.add_command(_command)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run a command with its arguments and return the exit code; what went wrong is said on standard error."""
+    try:
+        code = cli.main(list(arguments), prog_name="python -m delivery", standalone_mode=False)
+        return int(code or ExitCode.DONE)
+    except click.ClickException as error:
+        error.show()
+        return ExitCode.BAD_REQUEST
+    except (click.Abort, KeyboardInterrupt):
+        print("delivery: interrupted", file=sys.stderr)
+        return ExitCode.INTERRUPTED
+    except SettingsError as error:
+        print(error, file=sys.stderr)
+        return ExitCode.BAD_REQUEST
+    except DeliveryError as error:
+        print(f"delivery: {error}", file=sys.stderr)
+        return error.exit_code
+    except (StorageError, ArtifactError) as error:
+        print(f"delivery: {error}", file=sys.stderr)
+        return ExitCode.FAILED
