@@ -1,6 +1,7 @@
 """The Flask application: what is served, and health. Predictions are answered in front of it, see inference.py."""
 
 import time
+from collections.abc import Sequence
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ from werkzeug.routing import BaseConverter
 
 from serving import openapi, protocol_v2
 from serving.errors import RequestError
-from serving.inference import Answer, Inference, failure
+from serving.exchange import Exchange, Observer, notify
+from serving.inference import Inference, failure
 from serving.protocol_v1 import SIGNATURE_NAME
 from serving.service import ServedModel, Service
 from serving.signature import Tensor
@@ -34,18 +36,21 @@ class _Version(BaseConverter):
     regex = "[^/:]+"
 
 
-def create_app(service: Service) -> Flask:
-    """The application around one service; its `wsgi_app` answers the predict routes by itself."""
+def create_app(service: Service, observers: Sequence[Observer] = ()) -> Flask:
+    """The application around one service; its `wsgi_app` answers the predict routes by itself.
+
+    observers: are told of every request to those routes.
+    """
     app = Flask(__name__, static_folder=None)
     app.url_map.converters["version"] = _Version
-    inference = Inference(service, app.wsgi_app)
+    inference = Inference(service, app.wsgi_app, observers)
     app.wsgi_app = inference  # type: ignore[method-assign]
     _add_pages(app, service)
     _add_v1(app, service, inference)
     _add_v2(app, service, inference)
     _add_health(app, service)
     app.register_error_handler(HTTPException, _http_error)
-    app.register_error_handler(RequestError, lambda error: _response(failure(error)))
+    app.register_error_handler(RequestError, _request_error)
     return app
 
 
@@ -125,11 +130,11 @@ def _add_v1(app: Flask, service: Service, inference: Inference) -> None:
 
     @app.post(f"{base}:predict")
     def predict() -> Response:
-        return _response(inference.predict_v1(request.environ))
+        return _answer(inference.predict_v1(request.environ), inference.observers)
 
     @app.post(f"{base}/versions/<version:version>:predict")
     def predict_version(version: str) -> Response:
-        return _response(inference.predict_v1(request.environ, version))
+        return _answer(inference.predict_v1(request.environ, version), inference.observers)
 
 
 def _add_v2(app: Flask, service: Service, inference: Inference) -> None:
@@ -155,11 +160,11 @@ def _add_v2(app: Flask, service: Service, inference: Inference) -> None:
 
     @app.post(f"{base}/infer")
     def infer() -> Response:
-        return _response(inference.infer_v2(request.environ))
+        return _answer(inference.infer_v2(request.environ), inference.observers)
 
     @app.post(f"{base}/versions/<version:version>/infer")
     def infer_version(version: str) -> Response:
-        return _response(inference.infer_v2(request.environ, version))
+        return _answer(inference.infer_v2(request.environ, version), inference.observers)
 
 
 def _add_health(app: Flask, service: Service) -> None:
@@ -230,8 +235,14 @@ def _json(content: object, status: HTTPStatus = HTTPStatus.OK) -> Response:
     return Response(orjson.dumps(content), status, mimetype="application/json")
 
 
-def _response(answer: Answer) -> Response:
-    status, headers, body = answer
+def _answer(exchange: Exchange, observers: Sequence[Observer]) -> Response:
+    response = Response(exchange.answer, exchange.status, list(exchange.headers))
+    response.call_on_close(lambda: notify(observers, exchange))
+    return response
+
+
+def _request_error(error: RequestError) -> Response:
+    status, headers, body = failure(error)
     return Response(body, status, headers)
 
 

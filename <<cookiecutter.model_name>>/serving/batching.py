@@ -19,7 +19,7 @@ import numpy as np
 from gevent import monkey
 from gevent.hub import Waiter
 
-from serving.errors import ModelRejectsError, RequestError
+from serving.errors import ModelRejectsError, OverloadedError, RequestError
 from serving.signature import Array
 
 Arrays = tuple[Array, ...]
@@ -31,10 +31,21 @@ _STALE = 0.02
 _TICK = 0.05
 
 
-class Entry:
-    """Rows of one request that are computed together: inputs, then outputs or an error."""
+class ModelCall:
+    """One call of the model for a batch: begin and end on the monotonic clock, rows, and how many requests."""
 
-    __slots__ = ("arrived", "deadline", "done", "error", "gone", "inputs", "key", "outputs", "rows", "waiter")
+    __slots__ = ("ended", "requests", "rows", "started")
+
+    def __init__(self, rows: int, requests: int) -> None:
+        self.rows = rows
+        self.requests = requests
+        self.started = self.ended = 0.0
+
+
+class Entry:
+    """Rows of one request that are computed together: inputs, then outputs or an error. call: the one that did it."""
+
+    __slots__ = ("arrived", "call", "deadline", "done", "error", "gone", "inputs", "key", "outputs", "rows", "waiter")
 
     def __init__(self, inputs: Arrays, rows: int, key: object, deadline: float, gone: Callable[[], bool]) -> None:
         self.inputs = inputs
@@ -45,6 +56,7 @@ class Entry:
         self.arrived = time.monotonic()
         self.outputs: Arrays = ()
         self.error: Exception | None = None
+        self.call: ModelCall | None = None
         self.done = False
         self.waiter = Waiter()
 
@@ -107,27 +119,30 @@ class Batcher:
         own = self.cost(min(rows, self.max_rows)) * ceil(rows / self.max_rows)
         late = time.monotonic() + ahead + own > deadline
         if late or (self._rows and ahead + own > self._queue_seconds and ahead > self.cost(self.max_rows)):
-            raise RequestError(
-                HTTPStatus.SERVICE_UNAVAILABLE,
-                f"overloaded: the wait would be {1000 * (ahead + own):.0f} ms",
-                retry_after=max(1, ceil(ahead + own)),
-            )
+            raise OverloadedError(ahead + own)
 
-    def compute(self, inputs: Arrays, rows: int, deadline: float, gone: Callable[[], bool] = bool) -> Arrays:
+    def compute(
+        self,
+        inputs: Arrays,
+        rows: int,
+        deadline: float,
+        gone: Callable[[], bool] = bool,
+        calls: list[ModelCall] | None = None,
+    ) -> Arrays:
         """Outputs for `rows` rows; waits, and shares the model call with others of the same shape.
 
-        deadline: on the monotonic clock. gone: whether the client has hung up.
+        deadline: on the monotonic clock. gone: whether the client has hung up. calls: takes the model calls it got.
         Raises RequestError (503 overloaded, 504 too late, 400 the model rejects the values) or what the model raised.
         """
         self.admit(rows, deadline)
         key = None if self._one_shape else tuple(array.shape[1:] for array in inputs)
         if rows <= self.max_rows:
-            return self._result(self._enter(Entry(inputs, rows, key, deadline, gone)))
+            return self._result(self._enter(Entry(inputs, rows, key, deadline, gone)), calls)
         starts = range(0, rows, self.max_rows)
         parts = [tuple(array[start : start + self.max_rows] for array in inputs) for start in starts]
         entries = [self._enter(Entry(part, len(part[0]), key, deadline, gone)) for part in parts]
         try:
-            results = [self._result(entry) for entry in entries]
+            results = [self._result(entry, calls) for entry in entries]
         finally:
             for entry in entries:
                 entry.done = True
@@ -156,12 +171,15 @@ class Batcher:
                 self._idle.start(self._kick)
         return entry
 
-    def _result(self, entry: Entry) -> Arrays:
+    def _result(self, entry: Entry, calls: list[ModelCall] | None) -> Arrays:
         try:
             # Gives way to the event loop, so that connections take turns.
             entry.waiter.get()
         finally:
             entry.done = True
+            # A call that has not ended goes on without this request: its deadline has passed.
+            if calls is not None and entry.call is not None and entry.call.ended:
+                calls.append(entry.call)
         if entry.error is not None:
             raise entry.error
         return entry.outputs
@@ -223,7 +241,10 @@ class Batcher:
 
     def _execute(self, batch: list[Entry]) -> None:
         """One model call for a batch; on the native thread or in the loop."""
-        started = time.monotonic()
+        call = ModelCall(sum(entry.rows for entry in batch), len(batch))
+        for entry in batch:
+            entry.call = call
+        call.started = time.monotonic()
         try:
             _call(self._run, batch)
         except Exception as error:
@@ -235,9 +256,11 @@ class Batcher:
                     _call(self._run, [entry])
                 except Exception as own:
                     entry.error = own
+            call.ended = time.monotonic()
             return
-        took = time.monotonic() - started
-        expected = self._costs[sum(entry.rows for entry in batch)]
+        call.ended = time.monotonic()
+        took = call.ended - call.started
+        expected = self._costs[call.rows]
         # Ten batches to believe that the machine has become slower or faster, within reason.
         self._slowness += 0.1 * (min(max(took / expected, 0.5), 20.0) - self._slowness)
 

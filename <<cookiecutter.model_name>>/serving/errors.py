@@ -1,6 +1,7 @@
 """What is answered when a request cannot be."""
 
 from http import HTTPStatus
+from math import ceil
 
 
 class RequestError(Exception):
@@ -18,6 +19,14 @@ class RequestError(Exception):
         """Headers that belong to the error: Retry-After in whole seconds, Connection when the body was left unread."""
         headers = [("Retry-After", str(self.retry_after))] if self.retry_after is not None else []
         return [*headers, ("Connection", "close")] if self.close else headers
+
+
+class OverloadedError(RequestError):
+    """A 503 at once instead of an answer after `wait` seconds."""
+
+    def __init__(self, wait: float) -> None:
+        reason = f"overloaded: the wait would be {1000 * wait:.0f} ms"
+        super().__init__(HTTPStatus.SERVICE_UNAVAILABLE, reason, retry_after=max(1, ceil(wait)))
 
 
 class ModelRejectsError(Exception):

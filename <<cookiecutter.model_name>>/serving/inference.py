@@ -7,7 +7,7 @@ same routes with the same functions behind them, for the rarer spellings.
 
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -16,10 +16,11 @@ import orjson
 from serving import protocol_v1, protocol_v2
 from serving.body import read_body
 from serving.errors import RequestError
+from serving.exchange import REQUEST_ID_HEADER, Answered, Exchange, Headers, Observer, RequestIds
 from serving.service import ServedModel, Service
+from serving.signature import Array
 
 LOG = logging.getLogger("gunicorn.error")
-Headers = list[tuple[str, str]]
 Answer = tuple[HTTPStatus, Headers, bytes]
 Environ = dict[str, Any]
 JSON = ("Content-Type", "application/json")
@@ -31,12 +32,16 @@ _JSON_TYPES = ("application/json", "application/x-www-form-urlencoded", "text/js
 
 
 class Inference:
-    """The predict routes of one service."""
+    """The predict routes of one service. observers: are told of every request to them, whatever became of it."""
 
-    def __init__(self, service: Service, rest: Callable[..., Iterable[bytes]]) -> None:
+    def __init__(
+        self, service: Service, rest: Callable[..., Iterable[bytes]], observers: Sequence[Observer] = ()
+    ) -> None:
         self._service = service
         self._rest = rest
-        self._routes: dict[str, Callable[[Environ], Answer]] = {
+        self.observers = observers
+        self._ids = RequestIds()
+        self._routes: dict[str, Callable[[Environ], Exchange]] = {
             f"/v1/models/{service.name}:predict": self.predict_v1,
             f"/v2/models/{service.name}/infer": self.infer_v2,
         }
@@ -46,52 +51,67 @@ class Inference:
         route = self._routes.get(environ["PATH_INFO"]) if environ["REQUEST_METHOD"] == "POST" else None
         if route is None:
             return self._rest(environ, start_response)
-        status, headers, body = route(environ)
-        start_response(_STATUS_LINES[status], [*headers, ("Content-Length", str(len(body)))])
-        return [body]
+        exchange = route(environ)
+        answer = exchange.answer
+        start_response(_STATUS_LINES[exchange.status], [*exchange.headers, ("Content-Length", str(len(answer)))])
+        return Answered(exchange, self.observers) if self.observers else [answer]
 
-    def predict_v1(self, environ: Environ, version: str | None = None) -> Answer:
+    def predict_v1(self, environ: Environ, version: str | None = None) -> Exchange:
         """POST /v1/models/<name>:predict. version: the one asked for, None for any."""
+        return self._exchange("v1", environ, version, self._answer_v1)
 
-        def answer(model: ServedModel) -> Answer:
-            _require_json(environ)
-            deadline = _deadline(environ, self._service.settings.deadline_ms)
-            body = read_body(environ, self._service.settings.max_body_bytes)
-            request = protocol_v1.decode(body, model.signature, self._service.settings.max_instances)
-            gone = environ["serving.connection"].gone
-            outputs = model.batcher.compute(request.arrays, request.rows, deadline, gone)
-            return HTTPStatus.OK, [JSON], protocol_v1.encode(outputs, model.signature, request.by_row)
-
-        return self._guarded(answer, version)
-
-    def infer_v2(self, environ: Environ, version: str | None = None) -> Answer:
+    def infer_v2(self, environ: Environ, version: str | None = None) -> Exchange:
         """POST /v2/models/<name>/infer. version: the one asked for, None for any."""
+        return self._exchange("v2", environ, version, self._answer_v2)
 
-        def answer(model: ServedModel) -> Answer:
-            json_length = environ.get("HTTP_INFERENCE_HEADER_CONTENT_LENGTH")
-            if json_length is None:
-                _require_json(environ)
-            deadline = _deadline(environ, self._service.settings.deadline_ms)
-            body = read_body(environ, self._service.settings.max_body_bytes)
-            most = self._service.settings.max_instances
-            request = protocol_v2.decode(body, json_length, model.signature, most)
-            gone = environ["serving.connection"].gone
-            outputs = model.batcher.compute(request.arrays, request.rows, deadline, gone)
-            name, version = self._service.name, model.manifest.id
-            headers, content = protocol_v2.encode(outputs, model.signature, request, name, version)
-            return HTTPStatus.OK, headers, content
+    def _answer_v1(self, exchange: Exchange, model: ServedModel) -> tuple[Headers, bytes]:
+        environ, settings = exchange.environ, self._service.settings
+        _require_json(environ)
+        deadline = _deadline(environ, settings.deadline_ms)
+        self._read(exchange)
+        request = protocol_v1.decode(exchange.body, model.signature, settings.max_instances)
+        outputs = _compute(exchange, model, request, deadline)
+        return [JSON], protocol_v1.encode(outputs, model.signature, request.by_row)
 
-        return self._guarded(answer, version)
+    def _answer_v2(self, exchange: Exchange, model: ServedModel) -> tuple[Headers, bytes]:
+        environ, settings = exchange.environ, self._service.settings
+        json_length = environ.get("HTTP_INFERENCE_HEADER_CONTENT_LENGTH")
+        if json_length is None:
+            _require_json(environ)
+        deadline = _deadline(environ, settings.deadline_ms)
+        self._read(exchange)
+        request = protocol_v2.decode(exchange.body, json_length, model.signature, settings.max_instances)
+        outputs = _compute(exchange, model, request, deadline)
+        return protocol_v2.encode(outputs, model.signature, request, self._service.name, model.manifest.id)
 
-    def _guarded(self, answer: Callable[[ServedModel], Answer], version: str | None) -> Answer:
+    def _read(self, exchange: Exchange) -> None:
+        exchange.body = read_body(exchange.environ, self._service.settings.max_body_bytes)
+        exchange.read = time.monotonic()
+
+    def _exchange(
+        self,
+        protocol: str,
+        environ: Environ,
+        version: str | None,
+        answer: Callable[[Exchange, ServedModel], tuple[Headers, bytes]],
+    ) -> Exchange:
         """Run `answer` with the model; every failure becomes an answer, too."""
+        exchange = Exchange(protocol, environ, self._ids.of(environ), time.monotonic())
         try:
-            return answer(self._model(version))
+            exchange.model = self._service.model
+            headers, exchange.answer = answer(exchange, self._model(version))
         except RequestError as error:
-            return failure(error)
-        except Exception:
-            LOG.exception("a predict request failed")
-            return failure(RequestError(HTTPStatus.INTERNAL_SERVER_ERROR, "internal error; the server's log says more"))
+            exchange.error = error
+            exchange.status, headers, exchange.answer = failure(error)
+        except Exception as error:
+            LOG.exception("a predict request failed", extra={"request_id": exchange.request_id})
+            exchange.error = error
+            exchange.status, headers, exchange.answer = failure(
+                RequestError(HTTPStatus.INTERNAL_SERVER_ERROR, "internal error; the server's log says more")
+            )
+        exchange.headers = [*headers, (REQUEST_ID_HEADER, exchange.request_id)]
+        exchange.finished = time.monotonic()
+        return exchange
 
     def _model(self, version: str | None) -> ServedModel:
         model = self._service.model
@@ -102,6 +122,18 @@ class Inference:
                 HTTPStatus.NOT_FOUND, f"no version {version!r} here; this server has {model.manifest.id!r}", close=True
             )
         return model
+
+
+def _compute(
+    exchange: Exchange, model: ServedModel, request: protocol_v1.Request | protocol_v2.Request, deadline: float
+) -> Sequence[Array]:
+    exchange.inputs, exchange.rows = request.arrays, request.rows
+    exchange.parsed = time.monotonic()
+    gone = exchange.environ["serving.connection"].gone
+    outputs = model.batcher.compute(request.arrays, request.rows, deadline, gone, exchange.calls)
+    exchange.computed = time.monotonic()
+    exchange.outputs = outputs
+    return outputs
 
 
 def failure(error: RequestError) -> Answer:
