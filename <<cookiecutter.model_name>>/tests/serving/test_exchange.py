@@ -38,7 +38,7 @@ class Application:
 
     def __init__(self, *more: Callable[[Exchange], None]) -> None:
         self.seen: list[Exchange] = []
-        service = Service(ServingSettings(), "doubling")
+        service = Service(ServingSettings(), "doubling", "template")
         manifest = Manifest("model", "v7", "2026-01-01T00:00:00Z", "content", {}, {})
         service.model = ServedModel(manifest, SIGNATURE, Batcher(lambda x: [2 * x[0]], {1: 1e-6, 4: 1e-6}, 1.0))
         self.wsgi: Any = create_app(service, [*more, self.seen.append]).wsgi_app
