@@ -45,9 +45,9 @@ def render_diff(session: nox.Session) -> None:
 
 
 @nox.session
-def render_tree(session: nox.Session) -> None:
-    """Write down in tests/rendered-tree.txt which files are rendered, after files were added or deleted."""
-    session.run(sys.executable, "tests/render_tree.py", external=True)
+def golden(session: nox.Session) -> None:
+    """Show where rendered repositories differ from tests/golden; `-- --update` writes down how they come out."""
+    session.run(sys.executable, "tests/golden.py", *session.posargs, external=True)
 
 
 @nox.session

@@ -18,10 +18,10 @@ from typing import Any
 import pytest
 import yaml
 from conftest import Render
+from golden import CONFIGURATIONS, GOLDEN, TREE, compare, golden
 from markdown_it import MarkdownIt
 from post_gen_project import LEFT_BY_TOOLS, UNNEEDED
 from references import missing_references
-from render_tree import TREE
 from rendered import CHOICES, DEFAULTS, DIRECTORY, QUESTIONS, ROOT, VARIANTS, files
 from rendered import render as render_into
 
@@ -127,10 +127,11 @@ def is_copied(path: str) -> bool:
 class TestEveryOption:
     def test_renders_exactly_the_files_that_are_written_down(self, answers: dict[str, str], render: Render) -> None:
         unneeded = {path for question, paths in UNNEEDED.items() for path in paths.get(answers.get(question, ""), ())}
-        written_down = set(TREE.read_text(encoding="utf-8").split()) - unneeded
+        tree = (GOLDEN / "defaults" / TREE).read_text(encoding="utf-8")
+        written_down = {line.split()[0] for line in tree.splitlines()} - unneeded
         found = set(files(render(answers)))
         new, gone = sorted(found - written_down), sorted(written_down - found)
-        assert not new and not gone, f"new {new}, gone {gone}; if that is meant: nox -s render_tree"
+        assert not new and not gone, f"new {new}, gone {gone}; if that is meant: nox -s golden -- --update"
 
     def test_renders_files_that_can_be_read(self, answers: dict[str, str], render: Render) -> None:
         for path, content in files(render(answers)).items():
@@ -175,6 +176,16 @@ class TestEveryOption:
     def test_names_nothing_in_its_readme_that_is_not_there(self, answers: dict[str, str], render: Render) -> None:
         repository = render(answers)
         assert missing_references(repository / "README.md") == []
+
+
+@pytest.mark.parametrize("configuration", CONFIGURATIONS)
+def test_a_repository_comes_out_as_it_is_written_down(configuration: str, template: Path, tmp_path: Path) -> None:
+    changed = compare(configuration, golden(template, tmp_path, configuration))
+    assert not changed, f"{changed}\nIf that is meant: nox -s golden -- --update"
+
+
+def test_nothing_is_written_down_of_a_configuration_that_is_not_rendered() -> None:
+    assert {path.name for path in GOLDEN.iterdir()} == set(CONFIGURATIONS)
 
 
 def test_every_option_of_every_question_is_rendered() -> None:
