@@ -9,9 +9,10 @@ from artifacts.manifest import ArtifactError
 from artifacts.settings import SettingsError
 from artifacts.storage import StorageError
 from delivery.errors import DeliveryError, ExitCode
+from delivery.image import bundle, image
 from delivery.models import models
 
-COMMANDS: tuple[click.Command, ...] = (models,)
+COMMANDS: tuple[click.Command, ...] = (image, models, bundle)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})

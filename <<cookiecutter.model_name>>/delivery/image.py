@@ -1,0 +1,105 @@
+"""`image` and `bundle`: an image in the registry, built only if what it is made of changed."""
+
+import tempfile
+from pathlib import Path
+
+import click
+
+from artifacts import manifest
+from artifacts.manifest import Manifest
+from artifacts.models import list_models
+from artifacts.settings import load
+from artifacts.storage import Storage
+from delivery import build
+from delivery.console import Console
+from delivery.errors import RefusedError
+from delivery.options import console_option, dry_run_option, store_option
+from delivery.settings import DeliverySettings
+
+NO_MODEL = "no model in {url} yet; train the first one: python -m delivery train"
+
+
+@click.command()
+@click.argument("kind", type=click.Choice(build.KINDS))
+@click.option("--model", metavar="VERSION", help="Model version of the serving image.  [default: the newest]")
+@click.option("--force", is_flag=True, help="Build it although the registry has it, say for a newer base image.")
+@store_option
+@dry_run_option
+@console_option
+def image(kind: str, model: str | None, force: bool, store: Storage, dry_run: bool, console: Console) -> None:
+    """Have an image in the registry, and print its reference by digest.
+
+    It is built and pushed unless the registry has one of the same Dockerfile, files and build arguments: its tag is
+    their hash. Credentials for ECR come from AWS, for others from docker login.
+    """
+    settings = load(DeliverySettings)
+    if kind == "training":
+        gpu = settings.training_device == "gpu"
+        arguments = {"REQUIREMENTS": "requirements/training-gpu.txt"} if gpu else {}
+        _show(build.ensure(build.recipe(kind, settings, arguments), settings, console, force=force, dry_run=dry_run),
+              console)  # fmt: skip
+        return
+    _bundle(find_model(store, model), store, settings, console, force=force, dry_run=dry_run)
+
+
+@click.command()
+@click.argument("version")
+@click.option("--force", is_flag=True, help="Build it although the registry has it.")
+@store_option
+@dry_run_option
+@console_option
+def bundle(version: str, force: bool, store: Storage, dry_run: bool, console: Console) -> None:
+    """Put the model VERSION, verified, into a serving image, and print its reference by digest.
+
+    A model of which a file is missing or is not as its manifest says makes no image.
+    """
+    _bundle(find_model(store, version), store, load(DeliverySettings), console, force=force, dry_run=dry_run)
+
+
+def find_model(store: Storage, version: str | None) -> Manifest:
+    """The manifest of a model version, or of the newest. Raises RefusedError, StorageError or ArtifactError."""
+    if version is None:
+        models = list_models(store)
+        if not models:
+            raise RefusedError(NO_MODEL.format(url=store.url))
+        return models[-1]
+    # A version is one name: a path would lead elsewhere in the store.
+    found = None if "/" in version or not version else manifest.find(store, f"models/{version}")
+    if found is not None:
+        return found
+    if not list_models(store):
+        raise RefusedError(NO_MODEL.format(url=store.url))
+    raise RefusedError(f"model version {version!r}: not in {store.url}/models; python -m delivery models lists them")
+
+
+def serving_recipe(model: Manifest, store: Storage, settings: DeliverySettings, cache: Path) -> build.Recipe:
+    """What the serving image with a model is made of; the model is fetched and verified.
+
+    Raises StorageError or ArtifactError.
+    """
+    place = f"store/models/{model.id}"
+    found, content = manifest.fetch(store, f"models/{model.id}", cache)
+    (cache / manifest.MANIFEST).write_bytes(found.to_json())
+    files = {f"{place}/{found.content}/{path}": content / path for path in found.files}
+    files[f"{place}/{manifest.MANIFEST}"] = cache / manifest.MANIFEST
+    return build.recipe("serving", settings, {"MODEL": place}, files)
+
+
+def _bundle(
+    model: Manifest, store: Storage, settings: DeliverySettings, console: Console, *, force: bool, dry_run: bool
+) -> None:
+    with tempfile.TemporaryDirectory(prefix="delivery-model-") as cache:
+        console.say(f"bundle: fetching and verifying model {model.id}")
+        made_of = serving_recipe(model, store, settings, Path(cache))
+        _show(build.ensure(made_of, settings, console, version=model.id, force=force, dry_run=dry_run), console)
+
+
+def _show(built: build.Built | None, console: Console) -> None:
+    if built is None:
+        console.result("nothing done: --dry-run", None)
+        return
+    found = built.image
+    console.result(
+        found.reference,
+        {"image": found.reference, "digest": found.digest, "tag": built.tag, "built": built.built},
+    )
