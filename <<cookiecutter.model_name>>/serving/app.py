@@ -31,7 +31,7 @@ _TF_TYPES = {"bool": "DT_BOOL", "float16": "DT_HALF", "float32": "DT_FLOAT", "fl
 
 
 class _Version(BaseConverter):
-    """A version in a path; what follows a colon is the verb."""
+    """A version or label in a path; what follows a colon is the verb."""
 
     regex = "[^/:]+"
 
@@ -98,13 +98,12 @@ def _add_v1(app: Flask, service: Service, inference: Inference) -> None:
 
     @app.get(base)
     @app.get(f"{base}/versions/<version:version>")
-    def status(version: str | None = None) -> Response:
+    @app.get(f"{base}/labels/<version:label>")
+    def status(version: str | None = None, label: str | None = None) -> Response:
         """One answer for both dialects: name and ready for KServe, model_version_status for TensorFlow Serving."""
-        model = service.model
-        if model is None or version not in (None, model.manifest.id):
-            if version is not None:
-                raise RequestError(HTTPStatus.NOT_FOUND, f"no version {version!r} here")
+        if service.model is None and version is None and label is None:
             return _json({"name": service.name, "ready": False, "model_version_status": []})
+        model = service.require(version, label)
         state = {
             "version": model.manifest.id,
             "state": "AVAILABLE",
@@ -113,8 +112,10 @@ def _add_v1(app: Flask, service: Service, inference: Inference) -> None:
         return _json({"name": service.name, "ready": not service.not_ready(), "model_version_status": [state]})
 
     @app.get(f"{base}/metadata")
-    def metadata() -> Response:
-        model = _require(service)
+    @app.get(f"{base}/versions/<version:version>/metadata")
+    @app.get(f"{base}/labels/<version:label>/metadata")
+    def metadata(version: str | None = None, label: str | None = None) -> Response:
+        model = service.require(version, label)
         tensors = model.signature
         definition = {
             "inputs": {tensor.name: _tensor_info(tensor) for tensor in tensors.inputs},
@@ -130,11 +131,15 @@ def _add_v1(app: Flask, service: Service, inference: Inference) -> None:
 
     @app.post(f"{base}:predict")
     def predict() -> Response:
-        return _answer(inference.predict_v1(request.environ), inference.observers)
+        return _answer(inference, inference.predict_v1(request.environ))
 
     @app.post(f"{base}/versions/<version:version>:predict")
     def predict_version(version: str) -> Response:
-        return _answer(inference.predict_v1(request.environ, version), inference.observers)
+        return _answer(inference, inference.predict_v1(request.environ, version))
+
+    @app.post(f"{base}/labels/<version:label>:predict")
+    def predict_label(label: str) -> Response:
+        return _answer(inference, inference.predict_v1(request.environ, label=label))
 
 
 def _add_v2(app: Flask, service: Service, inference: Inference) -> None:
@@ -147,7 +152,7 @@ def _add_v2(app: Flask, service: Service, inference: Inference) -> None:
     @app.get(base, endpoint="v2_metadata")
     @app.get(f"{base}/versions/<version:version>", endpoint="v2_metadata_version")
     def model_metadata(version: str | None = None) -> Response:
-        model = _require(service, version)
+        model = service.require(version)
         return _json(protocol_v2.metadata(model.signature, service.name, model.manifest.id))
 
     @app.get(f"{base}/ready", endpoint="v2_ready")
@@ -155,16 +160,16 @@ def _add_v2(app: Flask, service: Service, inference: Inference) -> None:
     def model_ready(version: str | None = None) -> Response:
         reason = service.not_ready()
         if not reason:
-            _require(service, version)
+            service.require(version)
         return _health({"name": service.name, "ready": not reason}, reason)
 
     @app.post(f"{base}/infer")
     def infer() -> Response:
-        return _answer(inference.infer_v2(request.environ), inference.observers)
+        return _answer(inference, inference.infer_v2(request.environ))
 
     @app.post(f"{base}/versions/<version:version>/infer")
     def infer_version(version: str) -> Response:
-        return _answer(inference.infer_v2(request.environ, version), inference.observers)
+        return _answer(inference, inference.infer_v2(request.environ, version))
 
 
 def _add_health(app: Flask, service: Service) -> None:
@@ -183,16 +188,6 @@ def _health(state: dict[str, Any], reason: str) -> Response:
     if reason:
         state["error"] = reason
     return _json(state, HTTPStatus.SERVICE_UNAVAILABLE if reason else HTTPStatus.OK)
-
-
-def _require(service: Service, version: str | None = None) -> ServedModel:
-    """The model, of a certain version if one is given. Raises RequestError (503, 404)."""
-    model = service.model
-    if model is None:
-        raise RequestError(HTTPStatus.SERVICE_UNAVAILABLE, service.not_ready(), retry_after=1)
-    if version not in (None, model.manifest.id):
-        raise RequestError(HTTPStatus.NOT_FOUND, f"no version {version!r} here; this server has {model.manifest.id!r}")
-    return model
 
 
 def _summary(service: Service, model: ServedModel) -> dict[str, Any]:
@@ -235,9 +230,10 @@ def _json(content: object, status: HTTPStatus = HTTPStatus.OK) -> Response:
     return Response(orjson.dumps(content), status, mimetype="application/json")
 
 
-def _answer(exchange: Exchange, observers: Sequence[Observer]) -> Response:
-    response = Response(exchange.answer, exchange.status, list(exchange.headers))
-    response.call_on_close(lambda: notify(observers, exchange))
+def _answer(inference: Inference, exchange: Exchange) -> Response:
+    headers, body = inference.packed(exchange)
+    response = Response(body, exchange.status, list(headers))
+    response.call_on_close(lambda: notify(inference.observers, exchange))
     return response
 
 

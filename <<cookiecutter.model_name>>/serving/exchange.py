@@ -24,8 +24,9 @@ class Exchange:
 
     protocol: v1 or v2. request_id: the client's X-Request-ID, or one made here. body: the request's, decompressed;
     empty if it was not read. inputs, outputs: arrays of (rows, ...) in the signature's order, empty if it did not come
-    so far. calls: the model calls it waited for, several for a request larger than a batch. answer: the body sent.
-    error: why there is no prediction; a RequestError, or what was not foreseen. model: None while there is none.
+    so far. calls: the model calls it waited for, several for a request larger than a batch. answer: the body, before
+    it is compressed. error: why there is no prediction; a RequestError, or what was not foreseen. model: None while
+    there is none.
 
     Times are seconds on the monotonic clock, 0 for what was not reached: `started` the headers are here, `read` so is
     the body, `parsed` it waits for the model, `computed` the outputs are here, `finished` the answer is made.
@@ -97,8 +98,8 @@ class RequestIds:
 class Answered(list[bytes]):
     """The body of an answer. pywsgi calls `close` when it has been sent, and only then do the observers learn of it."""
 
-    def __init__(self, exchange: Exchange, observers: Sequence[Observer]) -> None:
-        super().__init__((exchange.answer,))
+    def __init__(self, body: bytes, exchange: Exchange, observers: Sequence[Observer]) -> None:
+        super().__init__((body,))
         self._exchange = exchange
         self._observers = observers
 

@@ -15,6 +15,7 @@ import orjson
 
 from serving import protocol_v1, protocol_v2
 from serving.body import read_body
+from serving.compression import compress
 from serving.errors import RequestError
 from serving.exchange import REQUEST_ID_HEADER, Answered, Exchange, Headers, Observer, RequestIds
 from serving.service import ServedModel, Service
@@ -52,17 +53,24 @@ class Inference:
         if route is None:
             return self._rest(environ, start_response)
         exchange = route(environ)
-        answer = exchange.answer
-        start_response(_STATUS_LINES[exchange.status], [*exchange.headers, ("Content-Length", str(len(answer)))])
-        return Answered(exchange, self.observers) if self.observers else [answer]
+        headers, body = self.packed(exchange)
+        start_response(_STATUS_LINES[exchange.status], [*headers, ("Content-Length", str(len(body)))])
+        return Answered(body, exchange, self.observers) if self.observers else [body]
 
-    def predict_v1(self, environ: Environ, version: str | None = None) -> Exchange:
-        """POST /v1/models/<name>:predict. version: the one asked for, None for any."""
-        return self._exchange("v1", environ, version, self._answer_v1)
+    def packed(self, exchange: Exchange) -> tuple[Sequence[tuple[str, str]], bytes]:
+        """Headers and body as they are sent: a large answer is compressed if the client accepts that."""
+        if 0 < self._service.settings.compress_bytes <= len(exchange.answer):
+            accepted = exchange.environ.get("HTTP_ACCEPT_ENCODING", "")
+            return compress(accepted, exchange.headers, exchange.answer)
+        return exchange.headers, exchange.answer
+
+    def predict_v1(self, environ: Environ, version: str | None = None, label: str | None = None) -> Exchange:
+        """POST /v1/models/<name>:predict. version, label: those asked for, None for any."""
+        return self._exchange("v1", environ, self._answer_v1, version, label)
 
     def infer_v2(self, environ: Environ, version: str | None = None) -> Exchange:
         """POST /v2/models/<name>/infer. version: the one asked for, None for any."""
-        return self._exchange("v2", environ, version, self._answer_v2)
+        return self._exchange("v2", environ, self._answer_v2, version)
 
     def _answer_v1(self, exchange: Exchange, model: ServedModel) -> tuple[Headers, bytes]:
         environ, settings = exchange.environ, self._service.settings
@@ -92,14 +100,15 @@ class Inference:
         self,
         protocol: str,
         environ: Environ,
-        version: str | None,
         answer: Callable[[Exchange, ServedModel], tuple[Headers, bytes]],
+        version: str | None,
+        label: str | None = None,
     ) -> Exchange:
         """Run `answer` with the model; every failure becomes an answer, too."""
         exchange = Exchange(protocol, environ, self._ids.of(environ), time.monotonic())
         try:
             exchange.model = self._service.model
-            headers, exchange.answer = answer(exchange, self._model(version))
+            headers, exchange.answer = answer(exchange, self._model(version, label))
         except RequestError as error:
             exchange.error = error
             exchange.status, headers, exchange.answer = failure(error)
@@ -113,15 +122,13 @@ class Inference:
         exchange.finished = time.monotonic()
         return exchange
 
-    def _model(self, version: str | None) -> ServedModel:
-        model = self._service.model
-        if model is None:
-            raise RequestError(HTTPStatus.SERVICE_UNAVAILABLE, self._service.not_ready(), retry_after=1, close=True)
-        if version is not None and version != model.manifest.id:
-            raise RequestError(
-                HTTPStatus.NOT_FOUND, f"no version {version!r} here; this server has {model.manifest.id!r}", close=True
-            )
-        return model
+    def _model(self, version: str | None, label: str | None) -> ServedModel:
+        try:
+            return self._service.require(version, label)
+        except RequestError as error:
+            # The body is left unread.
+            error.close = True
+            raise
 
 
 def _compute(

@@ -7,7 +7,7 @@ import numpy as np
 
 from serving.protocol_v1 import SIGNATURE_NAME
 from serving.protocol_v2 import DATATYPES
-from serving.service import ServedModel, Service
+from serving.service import LABELS, ServedModel, Service
 from serving.signature import Tensor
 
 Schema = dict[str, Any]
@@ -50,10 +50,11 @@ def _model_paths(service: Service, model: ServedModel) -> Schema:
     predict, infer = _predict(service, model), _infer(service, model)
     status = _operation("Model status", _with("name", "ready", "model_version_status"))
     metadata = _operation("Model metadata", _with("name", "versions", "inputs", "outputs"), 503)
+    v1_metadata = _operation("Model metadata", _with("model_spec"), 503)
     ready = _operation("Model readiness", _with("name", "ready"), 503)
     plain = {
         v1: {"get": status},
-        f"{v1}/metadata": {"get": _operation("Model metadata", _with("model_spec"), 503)},
+        f"{v1}/metadata": {"get": v1_metadata},
         f"{v1}:predict": {"post": predict},
         v2: {"get": metadata},
         f"{v2}/ready": {"get": ready},
@@ -61,12 +62,22 @@ def _model_paths(service: Service, model: ServedModel) -> Schema:
     }
     versioned = {
         f"{v1}/versions/{{version}}": {"get": status},
+        f"{v1}/versions/{{version}}/metadata": {"get": v1_metadata},
         f"{v1}/versions/{{version}}:predict": {"post": predict},
         f"{v2}/versions/{{version}}": {"get": metadata},
         f"{v2}/versions/{{version}}/ready": {"get": ready},
         f"{v2}/versions/{{version}}/infer": {"post": infer},
     }
-    return plain | {path: _with_version(methods, version) for path, methods in versioned.items()}
+    labelled = {
+        f"{v1}/labels/{{label}}": {"get": status},
+        f"{v1}/labels/{{label}}/metadata": {"get": v1_metadata},
+        f"{v1}/labels/{{label}}:predict": {"post": predict},
+    }
+    return (
+        plain
+        | {path: _with_parameter(methods, "version", (version,)) for path, methods in versioned.items()}
+        | {path: _with_parameter(methods, "label", LABELS) for path, methods in labelled.items()}
+    )
 
 
 def _predict(service: Service, model: ServedModel) -> Schema:
@@ -128,7 +139,7 @@ _PREDICTION_ERRORS = (400, 408, 413, 415, 422, 503, 504)
 _PARAMETERS = {"parameters": {"type": ["object", "null"]}}
 _REASONS = {
     400: "Something in the request is wrong; the error names its place",
-    404: "No such version",
+    404: "No such version or label",
     408: "The request took too long to arrive",
     413: "The body is too large",
     415: "Not JSON, or an unknown compression",
@@ -149,8 +160,8 @@ def _operation(summary: str, schema: Schema, *errors: int, also: str = "") -> Sc
     return {"summary": summary, "responses": {"200": {"description": "OK", "content": content}} | failures}
 
 
-def _with_version(methods: Mapping[str, Schema], version: str) -> Schema:
-    parameter = {"name": "version", "in": "path", "required": True, "schema": {"enum": [version]}}
+def _with_parameter(methods: Mapping[str, Schema], name: str, values: Sequence[str]) -> Schema:
+    parameter = {"name": name, "in": "path", "required": True, "schema": {"enum": list(values)}}
     error = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
     missing = {"404": {"description": _REASONS[404], "content": error}}
     return {

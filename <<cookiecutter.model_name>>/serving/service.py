@@ -4,18 +4,22 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from http import HTTPStatus
 
 import gevent
 from gevent.threadpool import ThreadPool
 
 from artifacts.manifest import Manifest
 from serving.batching import Batcher
+from serving.errors import RequestError
 from serving.loading import NoModelError, OpenedModel, UnusableModelError, open_model
 from serving.settings import ServingSettings
 from serving.signature import Signature
 
 LOG = logging.getLogger("gunicorn.error")
 _RETRY_SECONDS = 1.0
+LABELS = ("latest", "stable")
+"""Version labels of V1. A server has one version, so each of them means that one."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,22 @@ class Service:
     def start(self) -> None:
         """Load the model without holding up the event loop; keep trying until there is one."""
         gevent.spawn(self._load)
+
+    def require(self, version: str | None = None, label: str | None = None) -> ServedModel:
+        """The model, if it is the version asked for; None: any. Raises RequestError (503, 404)."""
+        model = self.model
+        if model is None:
+            raise RequestError(HTTPStatus.SERVICE_UNAVAILABLE, self.not_ready(), retry_after=1)
+        if version not in (None, model.manifest.id):
+            raise RequestError(
+                HTTPStatus.NOT_FOUND, f"no version {version!r} here; this server has {model.manifest.id!r}"
+            )
+        if label not in (None, *LABELS):
+            known = " and ".join(repr(name) for name in LABELS)
+            raise RequestError(
+                HTTPStatus.NOT_FOUND, f"no label {label!r} here; {known} stand for version {model.manifest.id!r}"
+            )
+        return model
 
     def not_ready(self) -> str:
         """Why no predictions are taken now; empty when they are."""

@@ -27,6 +27,9 @@ class ServingSettings(Section, section="serving", closed=True):
     deadline_ms: int = Field(default=10_000, ge=1, le=600_000, description="longest time for one answer, in ms")
 
     max_body_bytes: int = Field(default=8 << 20, ge=1024, le=1 << 30, description="body of a request, decompressed")
+    compress_bytes: int = Field(
+        default=65_536, ge=0, le=1 << 30, description="smallest answer that is gzipped for who accepts it; 0: none is"
+    )
     max_instances: int = Field(default=1024, ge=1, le=1_000_000, description="instances in one request")
 
     keepalive_seconds: float = Field(

@@ -1,5 +1,6 @@
 """Starting and stopping real servers, and asking them."""
 
+import gzip
 import http.client
 import json
 import os
@@ -60,6 +61,8 @@ class Running:
             content = response.read()
         finally:
             connection.close()
+        if response.getheader("Content-Encoding") == "gzip":
+            content = gzip.decompress(content)
         is_json = (response.getheader("Content-Type") or "").startswith("application/json")
         return Reply(response.status, response.headers, json.loads(content) if is_json else content)
 

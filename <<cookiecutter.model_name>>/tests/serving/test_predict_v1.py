@@ -1,12 +1,13 @@
 """POST /v1/models/<name>:predict, against a running server."""
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import pytest
 
-from tests.serving.running import PREDICT, Running
+from tests.serving.running import NAME, PREDICT, Running
 
 ROW = " (a row is float32 of shape [8, 8])"
 IMAGE = [[float(8 * row + column) for column in range(8)] for row in range(8)]
@@ -41,6 +42,38 @@ def test_the_version_may_be_named(server: Running) -> None:
     assert server.post(path.format("aaaaaaaaaaaa"), {"instances": [IMAGE]}).status == 200
     reply = server.post(path.format("1"), {"instances": [IMAGE]})
     assert (reply.status, reply.error) == (404, "no version '1' here; this server has 'aaaaaaaaaaaa'")
+
+
+@pytest.mark.parametrize("label", ["latest", "stable"])
+def test_a_label_stands_for_the_version_that_is_served(server: Running, label: str) -> None:
+    path = f"/v1/models/{NAME}/labels/{label}"
+    assert server.post(f"{path}:predict", {"instances": [IMAGE]}).body == server.predict({"instances": [IMAGE]}).body
+    assert server.get(path).body == server.get(f"/v1/models/{NAME}").body
+    assert server.get(f"{path}/metadata").body == server.get(f"/v1/models/{NAME}/metadata").body
+
+
+@pytest.mark.parametrize("verb", [":predict", "", "/metadata"])
+def test_an_unknown_label_is_refused_and_the_known_ones_are_named(server: Running, verb: str) -> None:
+    path = f"/v1/models/{NAME}/labels/canary{verb}"
+    reply = server.post(path, {"instances": [IMAGE]}) if verb == ":predict" else server.get(path)
+    expected = "no label 'canary' here; 'latest' and 'stable' stand for version 'aaaaaaaaaaaa'"
+    assert (reply.status, reply.error) == (404, expected)
+
+
+def test_a_large_answer_is_compressed_for_who_accepts_it(server: Running) -> None:
+    body = json.dumps({"instances": [IMAGE] * 1000}).encode()
+    plain = server.ask("POST", PREDICT, body)
+    assert (plain.headers["Vary"], plain.headers["Content-Encoding"]) == ("Accept-Encoding", None)
+    packed = server.ask("POST", PREDICT, body, {"Accept-Encoding": "br, gzip;q=0.5"})
+    assert (packed.headers["Vary"], packed.headers["Content-Encoding"]) == ("Accept-Encoding", "gzip")
+    assert packed.body == plain.body
+    for refused in ("gzip;q=0", "br", "gzip;q=0, *"):
+        assert server.ask("POST", PREDICT, body, {"Accept-Encoding": refused}).headers["Content-Encoding"] is None
+
+
+def test_a_small_answer_is_not_worth_compressing(server: Running) -> None:
+    body = json.dumps({"instances": [IMAGE]}).encode()
+    assert server.ask("POST", PREDICT, body, {"Accept-Encoding": "gzip"}).headers["Content-Encoding"] is None
 
 
 def test_more_instances_than_a_batch_holds(server: Running, reference: Any) -> None:
