@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 # A Kubernetes name ends up in labels and host names, which stop at 63 characters. The longest one made from the model
 # name is that of a ghost's pod: 63 - len("-ghost") - len("-" + 10 of ReplicaSet hash) - len("-" + 5 of pod suffix).
+# A pod of "-staging" would be two longer: there Kubernetes cuts the hash.
 LONGEST_MODEL_NAME = 40
 LONGEST_LABEL = 63
 LONGEST_DESCRIPTION = 200
@@ -120,7 +121,8 @@ def is_docker_hub_user(value: str) -> bool:
 
 def nearest_model_name(value: str) -> str:
     """A model name near `value`."""
-    name = slug(value, longest=LONGEST_MODEL_NAME, prefix="model").removesuffix("-ghost")
+    name = slug(value, longest=LONGEST_MODEL_NAME, prefix="model")
+    name = name.removesuffix("-ghost").removesuffix("-staging")
     return name if len(name) > 1 else f"model-{name}"
 
 
@@ -179,6 +181,10 @@ FIELDS: Mapping[str, Field] = {
             Rule(
                 lambda value: value == "ghost" or value.endswith("-ghost"),
                 'It may not be "ghost" or end in "-ghost": that is the name of the ghost deployment beside a model.',
+            ),
+            Rule(
+                lambda value: value.endswith("-staging"),
+                'It may not end in "-staging": that is the name of the staging deployment of a model.',
             ),
             Rule(
                 lambda value: value in YAML_WORDS,

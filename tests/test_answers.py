@@ -25,6 +25,7 @@ BROKEN = [
     ("model_name", "d" * 41, "It must have 2 to 40 characters", "d" * 40),
     ("model_name", "digits-ghost", 'It may not be "ghost" or end in "-ghost"', "digits"),
     ("model_name", "ghost", 'It may not be "ghost" or end in "-ghost"', "digits-classifier"),
+    ("model_name", "digits-staging", 'It may not end in "-staging"', "digits"),
     ("model_name", "null", "It may not be a word that YAML reads as true, false or nothing", "model-null"),
     ("description", "", "It may not be empty", DEFAULTS["description"]),
     ("description", "  ", "It may not be empty", DEFAULTS["description"]),
@@ -146,7 +147,18 @@ NASTY += [
     "null",
     "NO",
 ]
-NASTY += ["a" * 39 + "-b", "a" * 34 + "-ghost", "xn--xn--a", "a-s3alias-s3alias", "kube-off", "a@b", "ghcr.io:x", "::1"]
+NASTY += [
+    "a" * 39 + "-b",
+    "a" * 34 + "-ghost",
+    "a-ghost-staging",
+    "a-staging-ghost",
+    "xn--xn--a",
+    "a-s3alias-s3alias",
+    "kube-off",
+    "a@b",
+    "ghcr.io:x",
+    "::1",
+]
 NASTY += [
     "x" * 60 + "-no",
     "docker.io//x",
