@@ -65,6 +65,12 @@ def bench_training(session: nox.Session) -> None:
 
 
 @nox.session
+def bench_serving(session: nox.Session) -> None:
+    """Measure our server against FastAPI, BentoML, LitServe, MLServer and Ray Serve: `-- --rounds 3 --minutes 8`."""
+    session.run(sys.executable, "benchmarks/serving/bench.py", *session.posargs, external=True)
+
+
+@nox.session
 def lock(session: nox.Session) -> None:
     """Lock requirements/dev.in with hashes; `-- --upgrade` takes the newest versions."""
     session.run(

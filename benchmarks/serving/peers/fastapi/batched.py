@@ -1,0 +1,102 @@
+"""What a FastAPI user would write by hand: our batching on uvicorn (uvloop, httptools). From the environment: PORT.
+
+One call for whatever has arrived in a turn of the event loop, the frozen graph through a session callable, gc.freeze;
+a model whose call takes long (medium) runs on one thread of its own, as in our server. Deliberately without our
+validation, limits, deadlines and draining, so that the comparison errs in its favour.
+"""
+
+import asyncio
+import gc
+import os
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import orjson
+import uvicorn
+from fastapi import FastAPI, Request, Response
+from saved_model import DTYPE, KIND, MAX_ROWS, SHAPE, frozen
+
+call = frozen()
+thread = ThreadPoolExecutor(1) if KIND == "medium" else None
+queue: deque[tuple[Any, asyncio.Future[Any]]] = deque()
+running = False
+
+
+def compute(batch: list[tuple[Any, asyncio.Future[Any]]]) -> Any:
+    return call(batch[0][0] if len(batch) == 1 else np.concatenate([rows for rows, _ in batch]))
+
+
+def answer(batch: list[tuple[Any, asyncio.Future[Any]]], outputs: Any) -> None:
+    start = 0
+    for rows, future in batch:
+        future.set_result(outputs[start : start + len(rows)])
+        start += len(rows)
+
+
+def take() -> list[tuple[Any, asyncio.Future[Any]]]:
+    return [queue.popleft() for _ in range(min(MAX_ROWS, len(queue)))]
+
+
+def flush() -> None:
+    while queue:
+        batch = take()
+        answer(batch, compute(batch))
+
+
+async def flush_on_thread() -> None:
+    global running
+    running = True
+    loop = asyncio.get_running_loop()
+    while queue:
+        batch = take()
+        answer(batch, await loop.run_in_executor(thread, compute, batch))
+    running = False
+
+
+async def submit(rows: Any) -> Any:
+    loop = asyncio.get_running_loop()
+    future = loop.create_future()
+    queue.append((rows, future))
+    if thread is not None:
+        if not running and len(queue) == 1:
+            loop.call_soon(lambda: loop.create_task(flush_on_thread()))
+    elif len(queue) == 1:
+        # Twice, so that what arrived in the same turn is in the queue by then.
+        loop.call_soon(loop.call_soon, flush)
+    return await future
+
+
+app = FastAPI()
+
+
+@app.get("/health")
+async def health() -> dict[str, str]:
+    return {"status": "ok"}
+
+
+@app.post("/predict")
+async def json_rows(request: Request) -> Response:
+    rows = np.asarray(orjson.loads(await request.body())["instances"], DTYPE).reshape(-1, *SHAPE)
+    body = orjson.dumps({"predictions": await submit(rows)}, option=orjson.OPT_SERIALIZE_NUMPY)
+    return Response(body, media_type="application/json")
+
+
+@app.post("/binary")
+async def binary_rows(request: Request) -> Response:
+    rows = np.frombuffer(await request.body(), DTYPE).reshape(-1, *SHAPE)
+    return Response((await submit(rows)).tobytes(), media_type="application/octet-stream")
+
+
+@app.post("/nothing")
+async def nothing(request: Request) -> Response:
+    """HTTP without a model: parse the body, answer with a constant of the same form."""
+    rows = len(orjson.loads(await request.body())["instances"])
+    body = orjson.dumps({"predictions": [[0.1] * 10] * rows})
+    return Response(body, media_type="application/json")
+
+
+gc.collect()
+gc.freeze()
+uvicorn.run(app, port=int(os.environ["PORT"]), log_level="warning", access_log=False)
