@@ -2,7 +2,8 @@
 
 `fleet.py LIST`: a file with one repository a line (URL or directory, `#` starts a comment), each made with cruft. Every
 one is cloned into a folder of its own, updated on a new branch and committed there. The repositories themselves are not
-touched before `--push`, and then only by the new branch.
+touched before `--push`, and then only by the new branch. A second run goes on with the clones that are there: what was
+merged by hand in one and committed is pushed with the rest.
 """
 
 import argparse
@@ -61,32 +62,40 @@ def folder_name(repository: str) -> str:
 
 
 def update(repository: str, folder: Path, branch: str, revision: str | None) -> Outcome:
-    """Clones a repository into `folder` and updates it on `branch`. FleetError if that is not possible."""
-    if folder.exists():
-        raise FleetError(f"{folder} is there already; remove it to start again")
-    run(Path.cwd(), "git", "clone", "--quiet", "--", repository, str(folder))
-    if not (folder / ".cruft.json").is_file():
-        raise FleetError("no .cruft.json; `cruft link` ties a repository to its template")
-    before = state(folder)
-    run(folder, "git", "switch", "--quiet", "--create", branch)
-    checkout = ["--checkout", revision] if revision else []
-    run(folder, sys.executable, "-m", "cruft", "update", "--skip-apply-ask", *checkout)
-    conflicts = run(folder, "git", "diff", "--name-only", "--diff-filter=U").split()
-    conflicts += [str(path.relative_to(folder)) for path in sorted(folder.rglob("*.rej"))]
-    if conflicts:
+    """Clones a repository into `folder` and updates it on `branch`; a clone that is there is taken as it is.
+
+    FleetError if that is not possible.
+    """
+    if not folder.exists():
+        run(Path.cwd(), "git", "clone", "--quiet", "--", repository, str(folder))
+        if not (folder / ".cruft.json").is_file():
+            raise FleetError("no .cruft.json; `cruft link` ties a repository to its template")
+        run(folder, "git", "switch", "--quiet", "--create", branch)
+        checkout = ["--checkout", revision] if revision else []
+        run(folder, sys.executable, "-m", "cruft", "update", "--skip-apply-ask", *checkout)
+        if not to_merge(folder) and run(folder, "git", "status", "--porcelain"):
+            run(folder, "git", "add", "--all")
+            run(folder, "git", "commit", "--quiet", "-m", f"Update from the template to {template_commit(folder)}")
+    if conflicts := to_merge(folder):
         return Outcome(repository, BY_HAND, f"{', '.join(conflicts)} in {folder}")
-    if state(folder) == before:
-        return Outcome(repository, CURRENT, before[:12])
-    run(folder, "git", "add", "--all")
-    changed = run(folder, "git", "diff", "--cached", "--name-only").split()
-    run(folder, "git", "commit", "--quiet", "-m", f"Update from the template to {state(folder)[:12]}")
+    if run(folder, "git", "status", "--porcelain"):
+        return Outcome(repository, BY_HAND, f"not committed: {folder}")
+    changed = run(folder, "git", "diff", "--name-only", "origin/HEAD...HEAD").split()
+    if not changed:
+        return Outcome(repository, CURRENT, template_commit(folder))
     return Outcome(repository, UPDATED, f"{len(changed)} files")
 
 
-def state(folder: Path) -> str:
-    """The commit of the template that a repository is at."""
+def to_merge(folder: Path) -> list[str]:
+    """The files of a clone where the team and the template changed the same lines."""
+    conflicts = run(folder, "git", "diff", "--name-only", "--diff-filter=U").split()
+    return conflicts + [str(path.relative_to(folder)) for path in sorted(folder.rglob("*.rej"))]
+
+
+def template_commit(folder: Path) -> str:
+    """The commit of the template that a repository is at, shortened."""
     commit: str = json.loads((folder / ".cruft.json").read_text(encoding="utf-8"))["commit"]
-    return commit
+    return commit[:12]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,4 +1,4 @@
-"""Finds what a README names although it does not exist: commands, sessions, modules, paths, links and headings."""
+"""Finds what a page names although it does not exist: commands, sessions, modules, paths, links and headings."""
 
 import ast
 import os
@@ -11,8 +11,20 @@ from pathlib import Path
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-# Made by a command of the README itself, so they are not there in the beginning.
-MADE_LATER = (".venv", ".nox", "store", ".work", "demo", "datasets", "runs", "models", "releases")
+# Made by the commands that pages tell of, so they are not there in the beginning.
+MADE_LATER = (
+    ".venv",
+    ".nox",
+    "store",
+    ".work",
+    "demo",
+    "datasets",
+    "runs",
+    "models",
+    "releases",
+    "fleet-clones",
+    ".cruft.json",
+)
 # Commands that a user has, or gets by the set-up line.
 PROGRAMS = {
     "cd",
@@ -34,10 +46,10 @@ PROGRAMS = {
 SUFFIXES = r"\.(py|toml|md|json|jsonl|csv|txt|in|gz|yaml|yml|sh|Dockerfile)"
 
 
-def missing_references(readme: Path) -> list[str]:
-    """One line for each thing that a README names and that is not beside it."""
-    directory = readme.parent
-    tokens = MarkdownIt("commonmark").parse(readme.read_text(encoding="utf-8"))
+def missing_references(page: Path, root: Path | None = None) -> list[str]:
+    """One line for each thing that a page names and that is not below `root`, by default the page's own directory."""
+    directory = root or page.parent
+    tokens = _tokens(page)
     inline = [child for token in tokens for child in token.children or []]
     missing = []
     for token in tokens:
@@ -47,8 +59,12 @@ def missing_references(readme: Path) -> list[str]:
         if child.type == "code_inline":
             missing += _missing_in_code(child.content, directory)
         if child.type == "link_open":
-            missing += _missing_link(str(child.attrGet("href")), directory, tokens)
+            missing += _missing_link(str(child.attrGet("href")), page)
     return missing
+
+
+def _tokens(page: Path) -> list[Token]:
+    return MarkdownIt("commonmark").parse(page.read_text(encoding="utf-8"))
 
 
 def sessions(directory: Path) -> set[str]:
@@ -150,15 +166,20 @@ def _names(directory: Path) -> set[str]:
     return names
 
 
-def _missing_link(target: str, directory: Path, tokens: list[Token]) -> list[str]:
+def _missing_link(target: str, page: Path) -> list[str]:
     if re.match(r"[a-z]+:", target):
         return []
     path, _, anchor = target.partition("#")
-    if path:
-        return _missing_path(path, directory)
-    headings = {
+    linked = page.parent / path if path else page
+    if not linked.exists():
+        return [f"path {path}"]
+    return [f"heading {path}#{anchor}"] if anchor and anchor not in headings(linked) else []
+
+
+def headings(page: Path) -> set[str]:
+    """The anchors of a page, as GitHub makes them from its headings."""
+    return {
         re.sub(r"[^\w -]", "", following.content.lower()).replace(" ", "-")
-        for token, following in pairwise(tokens)
+        for token, following in pairwise(_tokens(page))
         if token.type == "heading_open"
     }
-    return [] if anchor in headings else [f"heading #{anchor}"]

@@ -1,4 +1,4 @@
-"""One release of the template for many repositories: what `nox -s fleet` leaves behind in each."""
+"""One release of the template for many repositories: what the commands of docs/fleet.md leave behind in each."""
 
 import os
 import shutil
@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 from rendered import DIRECTORY, ROOT, commit_all, cruft, git
+from test_template import commands
 
 pytestmark = pytest.mark.render
 
+PAGE = ROOT / "docs" / "fleet.md"
 IDENTITY = {
     f"GIT_{who}_{what}": value
     for who in ("AUTHOR", "COMMITTER")
@@ -18,9 +20,12 @@ IDENTITY = {
 }
 
 
-def fleet(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def fleet(directory: Path, command: str) -> subprocess.CompletedProcess[str]:
+    """Runs a command of the page, `nox -s fleet -- ...`, in a directory."""
+    session, _, arguments = command.partition(" -- ")
+    assert session == "nox -s fleet"
     return subprocess.run(
-        [sys.executable, str(ROOT / "fleet.py"), *arguments],
+        [sys.executable, str(ROOT / "fleet.py"), *arguments.split()],
         cwd=directory,
         env={**os.environ, **IDENTITY},
         capture_output=True,
@@ -63,25 +68,29 @@ def test_each_repository_gets_a_branch_and_is_itself_untouched(source: Path, tmp
     listed = tmp_path / "fleet.txt"
     listed.write_text(f"# All of ours\n{plain}\n{contested}  # since spring\n\n{current}\n", encoding="utf-8")
 
-    result = fleet(tmp_path, str(listed), "--branch", "release-2")
+    update, push = commands(PAGE.read_text(encoding="utf-8"))
+    result = fleet(tmp_path, update)
 
     assert result.returncode == 1, result.stderr
     rows = [line.split()[2:4] for line in result.stdout.splitlines()[:3]]
     assert rows == [["updated", "2"], ["by", "hand"], ["current", git(source, "rev-parse", "HEAD")[:12]]]
     clone = tmp_path / "fleet-clones" / "leaf-reader"
-    assert git(clone, "branch", "--show-current").strip() == "release-2"
+    assert git(clone, "branch", "--show-current").strip() == "template-update"
     assert git(clone, "status", "--porcelain") == ""
     assert "## Where everything is" in (clone / "README.md").read_text(encoding="utf-8")
     # The team's words and the template's stand side by side, marked by git, for a person to choose from.
     merge = (tmp_path / "fleet-clones" / "bark-reader" / "README.md").read_text(encoding="utf-8")
     assert "<<<<<<< ours\n## What is where\n" in merge
     for repository in (plain, contested, current):
-        assert git(repository, "branch", "--list", "release-2") == ""
+        assert git(repository, "branch", "--list", "template-update") == ""
 
-    shutil.rmtree(tmp_path / "fleet-clones")
-    fleet(tmp_path, str(listed), "--branch", "release-2", "--push")
-    pushed = {path.name for path in (plain, contested, current) if git(path, "branch", "--list", "release-2")}
-    assert pushed == {"leaf-reader"}
+    (tmp_path / "fleet-clones" / "bark-reader" / "README.md").write_text("Merged by hand.\n", encoding="utf-8")
+    commit_all(tmp_path / "fleet-clones" / "bark-reader", "Update from the template")
+    again = fleet(tmp_path, push)
+    assert again.returncode == 0, again.stdout
+    assert [line.split()[2] for line in again.stdout.splitlines()[:3]] == ["updated", "updated", "current"]
+    pushed = {path.name for path in (plain, contested, current) if git(path, "branch", "--list", "template-update")}
+    assert pushed == {"leaf-reader", "bark-reader"}
 
 
 def test_one_that_cannot_be_updated_does_not_stop_the_others(source: Path, tmp_path: Path) -> None:
@@ -92,7 +101,7 @@ def test_one_that_cannot_be_updated_does_not_stop_the_others(source: Path, tmp_p
     current = create(source, tmp_path, "leaf-reader")
     listed = tmp_path / "fleet.txt"
     listed.write_text(f"{tmp_path / 'nowhere'}\n{by_hand}\n{current}\n", encoding="utf-8")
-    result = fleet(tmp_path, str(listed))
+    result = fleet(tmp_path, "nox -s fleet -- fleet.txt")
     assert result.returncode == 1
     nowhere, no_cruft, last, _ = result.stdout.splitlines()
     assert "failed    git clone: " in nowhere
@@ -112,6 +121,6 @@ def test_a_list_that_cannot_be_used_is_refused(text: str | None, reason: str, tm
     listed = tmp_path / "fleet.txt"
     if text is not None:
         listed.write_text(text, encoding="utf-8")
-    result = fleet(tmp_path, str(listed))
-    assert (result.returncode, result.stderr) == (2, f"{listed}: {reason}\n")
+    result = fleet(tmp_path, "nox -s fleet -- fleet.txt")
+    assert (result.returncode, result.stderr) == (2, f"fleet.txt: {reason}\n")
     assert not (tmp_path / "fleet-clones").exists()
