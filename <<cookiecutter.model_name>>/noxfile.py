@@ -62,6 +62,15 @@ def lint(session: nox.Session) -> None:
     session.run("mypy")
 
 
+@nox.session
+def audit(session: nox.Session) -> None:
+    """Look up known vulnerabilities of every locked package, online: in the database of the Python package index."""
+    _install(session, "audit")
+    for path in sorted(REQUIREMENTS.glob("*.txt")):
+        # Strict: a package that the database does not know is a failure, not silence.
+        session.run("pip-audit", "--strict", "--require-hashes", "--disable-pip", "--requirement", str(path))
+
+
 @nox.session(venv_backend="none")
 def lock(session: nox.Session) -> None:
     """Lock requirements/*.in with hashes: `nox -s lock -- --upgrade` takes the newest versions."""

@@ -18,6 +18,8 @@ from typing import Any
 import pytest
 import yaml
 from conftest import Render
+from detect_secrets.core.secrets_collection import SecretsCollection
+from detect_secrets.settings import default_settings
 from golden import CONFIGURATIONS, GOLDEN, TREE, compare, golden
 from markdown_it import MarkdownIt
 from post_gen_project import LEFT_BY_TOOLS, UNNEEDED
@@ -214,6 +216,17 @@ def test_nothing_of_the_people_or_the_machine_behind_the_template_is_in_it(rende
         assert not re.search(r"(/home/|/Users/|/root/|/work/|/tmp/)", text), path
         assert not re.search(r"[\w.+-]+@[\w-]+\.(com|org|net|io|de)\b", text), path
         assert not re.search(r"--(index-url|extra-index-url|find-links)|://[^/\s]*pypi|pythonhosted", text), path
+
+
+def test_nothing_in_it_looks_like_a_secret_but_for_what_its_tests_make_up(render: Render) -> None:
+    repository = render({})
+    # Locks are all hashes, and the data is compressed.
+    paths = [path for path in hand_written(repository) if not path.startswith("tests/")]
+    found = SecretsCollection(root=str(repository))
+    with default_settings():
+        for path in paths:
+            found.scan_file(path)
+    assert {path: [secret.type for secret in secrets] for path, secrets in found.data.items()} == {}
 
 
 @pytest.mark.parametrize("description", NASTY_DESCRIPTIONS)
