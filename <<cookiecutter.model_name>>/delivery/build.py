@@ -82,6 +82,18 @@ def recipe(
     return Recipe(kind, dockerfile, found, given)
 
 
+def training_recipe(settings: DeliverySettings) -> Recipe:
+    """What the training image of this code is made of. Raises DeliveryError."""
+    gpu = settings.training_device == "gpu"
+    return recipe("training", settings, {"REQUIREMENTS": "requirements/training-gpu.txt"} if gpu else {})
+
+
+def repository(kind: str, settings: DeliverySettings) -> tuple[str, str]:
+    """Registry and repository of the images of a kind."""
+    host, _, path = settings.container_registry.partition("/")
+    return host, "/".join(filter(None, [path, f"{load(ServiceSettings).name}-{kind}"]))
+
+
 def look_up(registry: Registry, repository: str, tag: str) -> Image | None:
     """The newest image of a recipe's tag. One that was built again in spite of that has its time behind the tag."""
     tags = [name for name in registry.tags(repository) if name == tag or name.startswith(f"{tag}-")]
@@ -104,26 +116,25 @@ def ensure(
     version: for the image's label; empty: the tag. With `dry_run` nothing is built, and None returned if it would be.
     Raises DeliveryError.
     """
-    host, _, path = settings.container_registry.partition("/")
-    repository = "/".join(filter(None, [path, f"{load(ServiceSettings).name}-{made_of.kind}"]))
+    host, path = repository(made_of.kind, settings)
     registry, tag = Registry(host), made_of.tag()
-    there = look_up(registry, repository, tag)
+    there = look_up(registry, path, tag)
     if there and not force:
-        console.say(f"image: {host}/{repository}:{tag} is in the registry")
+        console.say(f"image: {host}/{path}:{tag} is in the registry")
         return Built(there, tag, built=False)
     # A tag never means another image; ECR refuses that, too.
     name = f"{tag}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}" if there else tag
     if dry_run:
-        console.say(f"image: would build {host}/{repository}:{name} of {len(made_of.files)} files and push it")
+        console.say(f"image: would build {host}/{path}:{name} of {len(made_of.files)} files and push it")
         return None
-    console.say(f"image: building {host}/{repository}:{name}")
-    _build(made_of, f"{host}/{repository}:{name}", version or tag)
-    console.say(f"image: pushing {host}/{repository}:{name}")
-    _push(registry, f"{host}/{repository}:{name}")
-    digest = registry.digest(repository, name)
+    console.say(f"image: building {host}/{path}:{name}")
+    _build(made_of, f"{host}/{path}:{name}", version or tag)
+    console.say(f"image: pushing {host}/{path}:{name}")
+    _push(registry, f"{host}/{path}:{name}")
+    digest = registry.digest(path, name)
     if digest is None:
-        raise DeliveryError(f"{host}/{repository}:{name}: was pushed, and the registry does not have it")
-    return Built(Image(host, repository, digest), tag, built=True)
+        raise DeliveryError(f"{host}/{path}:{name}: was pushed, and the registry does not have it")
+    return Built(Image(host, path, digest), tag, built=True)
 
 
 def _files(source: str, dockerfile: Path) -> dict[str, Path]:

@@ -11,8 +11,9 @@ from artifacts.storage import StorageError
 from delivery.errors import DeliveryError, ExitCode
 from delivery.image import bundle, image
 from delivery.models import models
+from delivery.train import attach, train
 
-COMMANDS: tuple[click.Command, ...] = (image, models, bundle)
+COMMANDS: tuple[click.Command, ...] = (image, train, attach, models, bundle)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})

@@ -34,10 +34,8 @@ def image(kind: str, model: str | None, force: bool, store: Storage, dry_run: bo
     """
     settings = load(DeliverySettings)
     if kind == "training":
-        gpu = settings.training_device == "gpu"
-        arguments = {"REQUIREMENTS": "requirements/training-gpu.txt"} if gpu else {}
-        _show(build.ensure(build.recipe(kind, settings, arguments), settings, console, force=force, dry_run=dry_run),
-              console)  # fmt: skip
+        made_of = build.training_recipe(settings)
+        _show(build.ensure(made_of, settings, console, force=force, dry_run=dry_run), console)
         return
     _bundle(find_model(store, model), store, settings, console, force=force, dry_run=dry_run)
 
