@@ -2,7 +2,8 @@
 
 What is there is used. Where there is no engine and this is root on Debian, one is installed and started, with all that
 it keeps in PLACE; when the last test run that uses it is gone, however that ended, it is stopped. Where the base image
-of the Dockerfiles can't be pulled, one like it is made from Debian packages.
+of the Dockerfiles can't be pulled, one like it is made from Debian packages. What a test run made in the engine is
+removed when it is gone, also by `kill -9`.
 """
 
 import fcntl
@@ -16,14 +17,17 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 # Kept from run to run: with the layers of the last images a run takes a fraction of the time.
-PLACE = Path("/var/cache/ml-service-template-tests")
+PLACE = Path(os.environ.get("TEMPLATE_TESTS_ENGINE", "/var/cache/ml-service-template-tests"))
+OWN_HOST = f"unix://{PLACE}/docker.sock"
+# The client that Debian's package brings: an older one may come first on the PATH.
+DEBIANS_CLIENT = "/usr/bin/docker"
 IMAGES = "ml-service-template-tests"
-# A test run is over by then; images and containers of an older one were left behind by one that was killed.
+# A test run is over by then; what an older one made was left behind when the machine went down with it.
 LONGEST_RUN_SECONDS = 3600
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
 
@@ -46,6 +50,20 @@ class Engine:
         """Environment for the client, and for every other program that is to find this engine."""
         return {**os.environ, "DOCKER_HOST": self.host, "DOCKER_BUILDKIT": "1", "BUILDKIT_PROGRESS": "plain"}
 
+    @property
+    def socket(self) -> str:
+        """Path of the engine's socket where the engine runs, for containers that are to use it.
+
+        Docker Desktop and its like run it in a virtual machine, with the socket in its usual place there.
+        """
+        on_this_machine = sys.platform == "linux" and self.host.startswith("unix://")
+        return self.host.removeprefix("unix://") if on_this_machine else "/var/run/docker.sock"
+
+    @property
+    def project(self) -> str:
+        """Name of this session's Compose project."""
+        return f"{IMAGES}-{self.session}"
+
     def run(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run a docker command; output and error are one text. RuntimeError with it if that fails and `check`."""
         result = subprocess.run(
@@ -65,12 +83,12 @@ class Engine:
         """What a docker command says, without the line break at the end. RuntimeError if it fails."""
         return self.run(*arguments).stdout.strip()
 
-    def build(self, context: Path, dockerfile: str, name: str, **arguments: str) -> str:
-        """Build an image of the context with build arguments; its tag, of this session only."""
+    def build(self, context: Path, dockerfile: str, name: str, *options: str, **arguments: str) -> str:
+        """Build an image of the context with options and build arguments; its tag, of this session only."""
         tag = f"{IMAGES}/{name}:{self.session}"
         given = {"BASE_IMAGE": self.base_image, **{name: os.environ[name] for name in PROXIES if name in os.environ}}
-        options = [f"--build-arg={name}={value}" for name, value in {**given, **arguments}.items()]
-        self.run("build", "--tag", tag, "--file", str(context / dockerfile), *options, str(context))
+        given_options = [f"--build-arg={name}={value}" for name, value in {**given, **arguments}.items()]
+        self.run("build", "--tag", tag, "--file", str(context / dockerfile), *given_options, *options, str(context))
         return tag
 
     def containers(self, image: str, *options: str) -> list[str]:
@@ -81,47 +99,69 @@ class Engine:
         listed = self.output("ps", *options, "--format", "{{.ID}} {{.Image}}").splitlines()
         return [line.split()[0] for line in listed if line.split()[1] == image]
 
-    def remove(self, image: str) -> None:
-        """Remove an image and every container of it, running or not."""
-        for container in self.containers(image, "--all"):
-            self.run("rm", "--force", "--volumes", container, check=False)
-        self.run("rmi", "--force", image, check=False)
+    def remove(self, session: str) -> None:
+        """Remove what a session made: images, all containers of them, and the network of its Compose project."""
+        for image in self.images():
+            if image.endswith(f":{session}"):
+                for container in self.containers(image, "--all"):
+                    self.run("rm", "--force", "--volumes", container, check=False)
+                self.run("rmi", "--force", image, check=False)
+        for network in self.networks():
+            if network.startswith(f"{IMAGES}-{session}"):
+                self.run("network", "rm", network, check=False)
+
+    def images(self) -> list[str]:
+        """Tags of the images that sessions built, of this one and others."""
+        references = ("images", "--filter", f"reference={IMAGES}/*", "--format", "{{.Repository}}:{{.Tag}}")
+        return self.output(*references).split()
+
+    def networks(self) -> list[str]:
+        """Names of the networks of sessions' Compose projects."""
+        return self.output("network", "ls", "--filter", f"name={IMAGES}-", "--format", "{{.Name}}").split()
 
 
 @contextmanager
 def open_engine(base_image: str) -> Iterator[Engine]:
     """An engine with the base image, or one that can stand in for it. EngineError if there is none to be had.
 
-    Images that were built with it, and their containers, are removed at the end.
+    What is made in it by this session is removed at the end, or when this process is gone.
     """
     with _answering() as found:
         _remove_leftovers(found)
-        session = f"{int(time.time())}-{uuid.uuid4().hex[:8]}"
-        engine = Engine(found.client, found.host, _base_image(found, base_image), session)
-        try:
+        engine = Engine(found.client, found.host, _base_image(found, base_image), _new_session())
+        remover = [sys.executable, str(Path(__file__).resolve()), engine.client, engine.host, engine.session]
+        # In a session of its own, so that Ctrl-C does not end it. It removes when its input ends, however that comes.
+        with subprocess.Popen(remover, stdin=subprocess.PIPE, start_new_session=True, cwd="/"):
             yield engine
-        finally:
-            for image in _images(engine):
-                if image.endswith(f":{session}"):
-                    engine.remove(image)
 
 
-def _images(engine: Engine) -> list[str]:
-    references = ("images", "--filter", f"reference={IMAGES}/*", "--format", "{{.Repository}}:{{.Tag}}")
-    return engine.output(*references).split()
+def _new_session() -> str:
+    return f"{int(time.time())}-{uuid.uuid4().hex[:8]}"
+
+
+def _remove_when_input_ends(engine: Engine) -> None:
+    with ExitStack() as held:
+        if engine.host == OWN_HOST:
+            # So that it is not stopped before.
+            users = held.enter_context((PLACE / "users").open("w"))
+            fcntl.flock(users, fcntl.LOCK_SH)
+        sys.stdin.read()
+        engine.remove(engine.session)
 
 
 def _remove_leftovers(engine: Engine) -> None:
-    for image in _images(engine):
-        started = image.rpartition(":")[2].partition("-")[0]
+    names = [image.rpartition(":")[2] for image in engine.images()]
+    names += [network.removeprefix(f"{IMAGES}-").partition("_")[0] for network in engine.networks()]
+    for session in set(names):
+        started = session.partition("-")[0]
         if started.isdigit() and int(started) < time.time() - LONGEST_RUN_SECONDS:
-            engine.remove(image)
+            engine.remove(session)
 
 
 @contextmanager
 def _answering() -> Iterator[Engine]:
     """The engine that is there, or one of our own for the time being."""
-    clients = [path for path in (shutil.which("docker"), "/usr/bin/docker") if path and Path(path).exists()]
+    clients = [path for path in (shutil.which("docker"), DEBIANS_CLIENT) if path and Path(path).exists()]
     there = next((host for host in map(_configured_host, clients) if host), None)
     if there:
         yield Engine(_client_with_buildkit(clients), there)
@@ -135,7 +175,7 @@ def _answering() -> Iterator[Engine]:
     if not shutil.which("dockerd"):
         _install("docker.io", "iptables")
     with _own_engine() as host:
-        engine = Engine(_client_with_buildkit([*clients, "/usr/bin/docker"]), host)
+        engine = Engine(_client_with_buildkit([*clients, DEBIANS_CLIENT]), host)
         # Layers of a few runs; this engine would keep all of them for ever.
         engine.run("builder", "prune", "--force", "--keep-storage=10GB", check=False)
         yield engine
@@ -194,8 +234,7 @@ def _own_engine() -> Iterator[str]:
     with (PLACE / "users").open("w") as users, (PLACE / "starting").open("w") as starting:
         fcntl.flock(users, fcntl.LOCK_SH)
         fcntl.flock(starting, fcntl.LOCK_EX)
-        host = f"unix://{PLACE}/docker.sock"
-        if not _answers("/usr/bin/docker", host):
+        if not _answers(DEBIANS_CLIENT, OWN_HOST):
             with (PLACE / "dockerd.log").open("w") as log:
                 # In a session of its own, so that Ctrl-C and whatever ends the tests does not end it half-way.
                 keeper = [sys.executable, str(Path(__file__).resolve())]
@@ -203,13 +242,13 @@ def _own_engine() -> Iterator[str]:
                     keeper, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd="/"
                 )
             deadline = time.monotonic() + 60
-            while not _answers("/usr/bin/docker", host):
+            while not _answers(DEBIANS_CLIENT, OWN_HOST):
                 if time.monotonic() > deadline:
                     end = (PLACE / "dockerd.log").read_text(errors="replace")[-2000:]
                     raise EngineError(f"dockerd did not start; the end of {PLACE / 'dockerd.log'}:\n{end}")
                 time.sleep(0.2)
         fcntl.flock(starting, fcntl.LOCK_UN)
-        yield host
+        yield OWN_HOST
 
 
 def _keep() -> None:
@@ -217,7 +256,7 @@ def _keep() -> None:
     daemon = subprocess.Popen(
         [
             *("dockerd", "--data-root", str(PLACE / "data"), "--exec-root", str(PLACE / "exec")),
-            *("--pidfile", str(PLACE / "docker.pid"), "--host", f"unix://{PLACE}/docker.sock"),
+            *("--pidfile", str(PLACE / "docker.pid"), "--host", OWN_HOST),
         ],
         stdin=subprocess.DEVNULL,
     )
@@ -281,4 +320,8 @@ def _stand_in() -> tuple[str, list[str], dict[str, str]]:
 
 
 if __name__ == "__main__":
-    _keep()
+    match sys.argv[1:]:
+        case [client, host, session]:
+            _remove_when_input_ends(Engine(client, host, session=session))
+        case _:
+            _keep()
