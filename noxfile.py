@@ -71,11 +71,21 @@ def bench_serving(session: nox.Session) -> None:
 
 
 @nox.session
+def bench_images(session: nox.Session) -> None:
+    """Measure the images: time of each step, size by layer, rebuilds after a change of code and after a new model."""
+    session.run(sys.executable, "benchmarks/images/measure.py", *session.posargs, external=True)
+
+
+@nox.session
 def lock(session: nox.Session) -> None:
-    """Lock requirements/dev.in with hashes; `-- --upgrade` takes the newest versions."""
-    session.run(
-        *(sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--universal", "--python-version", "3.11"),
-        *("--generate-hashes", "--no-emit-index-url", "--custom-compile-command", "nox -s lock"),
-        *("--output-file", "requirements/dev.txt", *session.posargs, "requirements/dev.in"),
-        external=True,
-    )
+    """Lock what the tests run with and what runs in their containers; `-- --upgrade` takes the newest versions."""
+    for source, target, python in (
+        ("requirements/dev.in", "requirements/dev.txt", "3.11"),
+        ("tests/services/requirements.in", "tests/services/requirements.txt", "3.13"),
+    ):
+        session.run(
+            *(sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--universal", "--python-version", python),
+            *("--generate-hashes", "--no-emit-index-url", "--custom-compile-command", "nox -s lock"),
+            *("--output-file", target, *session.posargs, source),
+            external=True,
+        )

@@ -1,4 +1,4 @@
-"""An AWS account of moto's, reached over HTTP as the real one is; its Batch runs jobs as containers of an engine."""
+"""An AWS account of moto's, reached over HTTP as the real one is, and what a rendered repository puts into it."""
 
 import json
 import os
@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,9 +39,13 @@ class Aws:
         )
 
     @property
-    def environment_of_jobs(self) -> dict[str, str]:
-        """What a container needs to reach this account instead of the real one."""
-        return {"AWS_ENDPOINT_URL": f"http://host.docker.internal:{self.port}", **CREDENTIALS}
+    def answers(self) -> bool:
+        """Whether it is there."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/moto-api/", timeout=5):
+                return True
+        except OSError:
+            return False
 
     def deploy(self, repository: Path, **parameters: str) -> dict[str, Any]:
         """Deploy a rendered deploy/aws/stack.yaml, in the account's own network; the stack as CloudFormation has it."""
@@ -73,20 +77,15 @@ def job_definition(repository: Path, image: str) -> dict[str, Any]:
 
 
 @contextmanager
-def account(region: str, log: Path, environment: Mapping[str, str] | None = None) -> Iterator[Aws]:
-    """A new account. Containers reach it too, so it listens on every address of this machine; the port is random."""
+def account(region: str, log: Path) -> Iterator[Aws]:
+    """A new account in a process of its own, at a random port of this machine, stopped at the end."""
     aws = Aws(free_port(), region)
-    command = [sys.executable, "-c", "from moto.server import main; main()", "-H", "0.0.0.0", "-p", str(aws.port)]
+    command = [sys.executable, "-c", "from moto.server import main; main()", "-p", str(aws.port)]
     with log.open("w", encoding="utf-8") as output:
-        server = subprocess.Popen(
-            command,
-            env={**os.environ, **(environment or {}), **CREDENTIALS, "MOTO_PORT": str(aws.port)},
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        )
+        server = subprocess.Popen(command, env={**os.environ, **CREDENTIALS}, stdout=output, stderr=subprocess.STDOUT)
     try:
         deadline = time.monotonic() + 60
-        while not _answers(aws.port):
+        while not aws.answers:
             if server.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"moto did not start:\n{log.read_text(encoding='utf-8')}")
             time.sleep(0.2)
@@ -94,11 +93,3 @@ def account(region: str, log: Path, environment: Mapping[str, str] | None = None
     finally:
         server.terminate()
         server.wait()
-
-
-def _answers(port: int) -> bool:
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/moto-api/", timeout=5):
-            return True
-    except OSError:
-        return False

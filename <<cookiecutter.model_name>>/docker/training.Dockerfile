@@ -3,7 +3,7 @@
 ARG PYTHON_VERSION=3.13
 ARG BASE_IMAGE=python:${PYTHON_VERSION}-slim-trixie
 
-FROM ${BASE_IMAGE} AS packages
+FROM ${BASE_IMAGE} AS requirements
 # What installs and lists the packages stays behind in this stage.
 ENV PIP_CACHE_DIR=/cache/pip UV_CACHE_DIR=/cache/uv
 COPY requirements/build.txt /build/
@@ -11,13 +11,18 @@ RUN --mount=type=cache,target=/cache \
     python -m venv /build/tools && /build/tools/bin/pip install --require-hashes --requirement /build/build.txt
 ARG REQUIREMENTS=requirements/training.txt
 COPY ${REQUIREMENTS} /build/requirements.txt
-# Without TensorFlow's C++ headers (287 MB) and libclang (61 MB), which only compilers read.
+
+FROM requirements AS installed
 # Compiled here, as nothing can be written where it runs: otherwise every start compiles all of TensorFlow's Python.
 RUN --mount=type=cache,target=/cache \
     /build/tools/bin/uv venv --no-python-downloads --python python3 /opt/venv \
     && /build/tools/bin/uv pip install --python /opt/venv --require-hashes --link-mode copy --compile-bytecode \
-        --requirements /build/requirements.txt \
-    && /build/tools/bin/uv pip uninstall --python /opt/venv libclang \
+        --requirements /build/requirements.txt
+
+FROM installed AS packages
+# TensorFlow's C++ headers (287 MB) and libclang (61 MB) are for compilers.
+RUN --mount=type=cache,target=/cache \
+    /build/tools/bin/uv pip uninstall --python /opt/venv libclang \
     && rm -r /opt/venv/lib/python3.*/site-packages/tensorflow/include /opt/venv/.lock \
     && mkdir /opt/venv/share \
     && /build/tools/bin/cyclonedx-py environment --output-reproducible --output-file /opt/venv/share/sbom.cdx.json \

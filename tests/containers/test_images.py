@@ -7,197 +7,22 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from aws import Aws, account, job_definition
 from conftest import Render
-from engine import Engine, open_engine
-from rendered import get, post, published_model
+from engine import Engine
+from rendered import post
+
+from containers.batch import Batch, Job
+from containers.conftest import BASE_IMAGE, NAME
+from containers.server import LOCKED_UP, running
 
 pytestmark = pytest.mark.docker
 
-NAME = "leaf-reader"
-BUCKET = "leaf-bucket"
-QUEUE = "leaf-queue"
-REGION = "eu-west-1"
-BASE_IMAGE = "python:3.13-slim-trixie"
-# As a Kubernetes cluster with the restricted profile would start it.
-LOCKED_UP = ("--read-only", "--tmpfs=/tmp", "--cap-drop=ALL", "--security-opt=no-new-privileges")
-# Some 40 seconds: long enough to be stopped and killed in the middle.
-JOB = ["--epochs", "40", "--checkpoint-seconds", "2"]
 # Measured: 1.56 and 1.39 GB, of which 0.16 GB are the base image.
 LARGEST_GIGABYTES = {"training": 1.8, "serving": 1.6}
-
-
-@pytest.fixture(scope="module")
-def engine() -> Iterator[Engine]:
-    """An engine; that there is none is an error and no reason to skip."""
-    with open_engine(BASE_IMAGE) as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def repository(render: Render, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A rendered repository to work in."""
-    answers = {"model_name": NAME, "artifact_bucket": BUCKET, "batch_job_queue": QUEUE, "aws_region": REGION}
-    repository = tmp_path_factory.mktemp("docker") / NAME
-    shutil.copytree(render({**answers, "training_device": "cpu"}), repository)
-    return repository
-
-
-@pytest.fixture(scope="module")
-def training_image(engine: Engine, repository: Path) -> str:
-    return engine.build(repository, "docker/training.Dockerfile", "training", REVISION="0123abc", VERSION="1")
-
-
-@pytest.fixture(scope="module")
-def aws(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Aws]:
-    log = tmp_path_factory.mktemp("aws") / "moto.log"
-    with account(REGION, log, {"DOCKER_HOST": engine.host}) as found:
-        yield found
-
-
-@dataclass(frozen=True)
-class Job:
-    """A job of Batch that ended."""
-
-    status: str
-    exit_code: int
-    log: str
-
-
-class Batch:
-    """The queue of the rendered stack, with the rendered job definition for the training image."""
-
-    def __init__(self, aws: Aws, engine: Engine, repository: Path, image: str) -> None:
-        self.aws = aws
-        self.engine = engine
-        self.image = image
-        self.client = aws.client("batch")
-        aws.deploy(repository)
-        definition = job_definition(repository, image)
-        # moto mounts directories that are named, but has no volumes of the engine's own making.
-        properties = {**definition["containerProperties"], "volumes": [], "mountPoints": []}
-        registered = self.client.register_job_definition(**{**definition, "containerProperties": properties})
-        self.definition = registered["jobDefinitionArn"]
-
-    def run(self, *command: str, meanwhile: Callable[[str], None] | None = None) -> Job:
-        """Submit a job and wait for its end; `meanwhile` gets the id of its container when that is there."""
-        environment = [{"name": name, "value": value} for name, value in self.aws.environment_of_jobs.items()]
-        job = self.client.submit_job(
-            jobName=NAME,
-            jobQueue=QUEUE,
-            jobDefinition=self.definition,
-            containerOverrides={"command": list(command), "environment": environment},
-        )["jobId"]
-        if meanwhile:
-            meanwhile(self._container())
-        deadline = time.monotonic() + 300
-        while True:
-            found = self.client.describe_jobs(jobs=[job])["jobs"][0]
-            if found["status"] in {"SUCCEEDED", "FAILED"}:
-                return Job(found["status"], self._exit_code(found), self._log(found))
-            assert time.monotonic() < deadline, found
-            time.sleep(0.5)
-
-    def _exit_code(self, job: dict[str, Any]) -> int:
-        # Of moto's answers only this one holds it.
-        listed = self.client.list_jobs(jobQueue=QUEUE, jobStatus=job["status"])["jobSummaryList"]
-        return int(next(found["container"]["exitCode"] for found in listed if found["jobId"] == job["jobId"]))
-
-    def _container(self) -> str:
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
-            found = self.engine.containers(self.image)
-            if found:
-                return found[0]
-            time.sleep(0.2)
-        raise AssertionError("Batch started no container within 60 seconds")
-
-    def _log(self, job: dict[str, Any]) -> str:
-        logs = self.aws.client("logs")
-        stream = {"logGroupName": "/aws/batch/job", "logStreamName": job["container"]["logStreamName"]}
-        return "\n".join(event["message"] for event in logs.get_log_events(**stream, startFromHead=True)["events"])
-
-
-@pytest.fixture(scope="module")
-def batch(aws: Aws, engine: Engine, repository: Path, training_image: str) -> Batch:
-    return Batch(aws, engine, repository, training_image)
-
-
-@pytest.fixture(scope="module")
-def jobs(batch: Batch) -> list[Job]:
-    """The same job submitted three times: stopped in the middle, then killed in the middle, then left alone."""
-    engine = batch.engine
-
-    def in_epoch(number: int, *command: str) -> Callable[[str], None]:
-        def act(container: str) -> None:
-            deadline = time.monotonic() + 120
-            while f"train: epoch {number}/" not in engine.output("logs", container):
-                assert time.monotonic() < deadline, engine.output("logs", container)
-                time.sleep(0.1)
-            engine.run(*command, container)
-
-        return act
-
-    return [
-        batch.run(*JOB, meanwhile=in_epoch(5, "stop", "--time=30")),
-        batch.run(*JOB, meanwhile=in_epoch(15, "kill")),
-        batch.run(*JOB),
-    ]
-
-
-@pytest.fixture(scope="module")
-def manifest(jobs: list[Job], aws: Aws, repository: Path) -> dict[str, Any]:
-    """The manifest of the model that the job published in S3, which is copied into the repository's own store."""
-    assert jobs[-1].status == "SUCCEEDED", jobs[-1].log
-    s3 = aws.client("s3")
-    for page in s3.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=f"{NAME}/models/"):
-        for found in page["Contents"]:
-            path = repository / "store" / found["Key"].removeprefix(f"{NAME}/")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            s3.download_file(BUCKET, found["Key"], str(path))
-    return published_model(repository)
-
-
-@pytest.fixture(scope="module")
-def serving_image(engine: Engine, repository: Path, manifest: dict[str, Any]) -> str:
-    given = {"MODEL": f"store/models/{manifest['id']}", "REVISION": "0123abc", "VERSION": manifest["id"]}
-    return engine.build(repository, "docker/serving.Dockerfile", "serving", **given)
-
-
-@contextmanager
-def running(engine: Engine, image: str, *options: str) -> Iterator[tuple[str, str]]:
-    """Id and base URL of a locked-up container of the server, ready; removed in any case."""
-    container = engine.output("run", "--detach", *LOCKED_UP, "--publish=127.0.0.1::8080", *options, image)
-    try:
-        port = engine.output("port", container, "8080").rpartition(":")[2]
-        url = f"http://127.0.0.1:{port}"
-        deadline = time.monotonic() + 120
-        while not _ready(url):
-            assert time.monotonic() < deadline, engine.output("logs", container)
-            time.sleep(0.2)
-        yield container, url
-    finally:
-        engine.run("rm", "--force", "--volumes", container)
-
-
-def _ready(url: str) -> bool:
-    try:
-        return get(f"{url}/v2/health/ready")[0] == 200
-    except (OSError, ValueError):
-        return False
-
-
-@pytest.fixture(scope="module")
-def service(engine: Engine, serving_image: str) -> Iterator[tuple[str, str]]:
-    with running(engine, serving_image) as found:
-        yield found
 
 
 class TestJob:
@@ -269,22 +94,30 @@ class TestServer:
         result = engine.run("exec", service[0], "python", "-m", "serving.health", check=False)
         assert result.returncode == 0, result.stdout
 
-    def test_predicts_as_the_saved_model_itself_does(
-        self, engine: Engine, repository: Path, training_image: str, service: tuple[str, str], manifest: dict[str, Any]
+    def test_predicts_as_tensorflow_does_with_all_its_files(
+        self, engine: Engine, repository: Path, service: tuple[str, str], serving_image: str, manifest: dict[str, Any]
     ) -> None:
         instances = [sample["instance"] for sample in manifest["properties"]["samples"]]
-        served = post(f"{service[1]}/v1/models/{NAME}:predict", {"instances": instances})[1]["predictions"]
+        images = json.dumps([instance["image"] for instance in instances])
+        model = repository / "store" / "models" / manifest["id"] / manifest["content"] / "saved_model"
         program = (
             "import json, sys, tensorflow as tf; images = json.loads(sys.argv[1]); "
             "call = tf.saved_model.load('/saved_model').signatures['serving_default']; "
             "found = call(image=tf.constant(images, tf.float32))['probabilities'].numpy().tolist(); "
             "print('\\nFOUND', json.dumps(found))"
         )
-        model = repository / "store" / "models" / manifest["id"] / manifest["content"] / "saved_model"
-        images = json.dumps([instance["image"] for instance in instances])
-        options = (f"--volume={model}:/saved_model:ro", "--entrypoint=python", training_image)
-        # Among what TensorFlow says on standard error.
-        expected = json.loads(found_in(r"FOUND (.*)", engine.output("run", "--rm", *options, "-c", program, images)))
+
+        def predict(image: str) -> Any:
+            options = (f"--volume={model}:/saved_model:ro", "--entrypoint=/opt/venv/bin/python", image)
+            # Among what TensorFlow says on standard error.
+            said = engine.output("run", "--rm", *options, "-c", program, images)
+            return json.loads(found_in(r"FOUND (.*)", said))
+
+        whole = engine.build(repository, "docker/serving.Dockerfile", "whole", "--target=installed")
+        assert inside(engine, whole, "ls -d /opt/venv/lib/python3*/site-packages/keras")
+        expected = predict(whole)
+        assert predict(serving_image) == expected
+        served = post(f"{service[1]}/v1/models/{NAME}:predict", {"instances": instances})[1]["predictions"]
         for found, wanted in zip(served, expected, strict=True):
             # float32, summed up in another order by another number of threads.
             assert found == pytest.approx(wanted, abs=1e-5)
@@ -374,11 +207,42 @@ class TestBuild:
             shutil.rmtree(models / "another")
         assert changed_layers(engine, serving_image, again) == 1
 
+    @pytest.mark.parametrize(
+        ("lock", "tensorflow", "cuda"), [("training", "tensorflow-cpu", False), ("training-gpu", "tensorflow", True)]
+    )
+    def test_installs_cuda_where_that_is_asked_for(
+        self, lock: str, tensorflow: str, cuda: bool, engine: Engine, render: Render
+    ) -> None:
+        """What would be installed for the image's Python; CUDA itself is 3 GB."""
+        requirements = {"REQUIREMENTS": f"requirements/{lock}.txt"}
+        repository = render({"training_device": "gpu"})
+        image = engine.build(repository, "docker/training.Dockerfile", "lock", "--target=requirements", **requirements)
+        install = "uv venv --quiet /tmp/venv && uv pip install --dry-run --python /tmp/venv --require-hashes"
+        said = inside(engine, image, f"PATH=/build/tools/bin:$PATH; {install} --requirements /build/requirements.txt")
+        packages = set(re.findall(r"^ \+ ([a-z0-9-]+)==", said, re.MULTILINE))
+        assert {tensorflow, "luigi", "boto3", "keras"} <= packages, said
+        assert any(name.startswith("nvidia-") for name in packages) == cuda
+
 
 def changed_layers(engine: Engine, one: str, other: str) -> int:
     """In how many layers two images differ that have equally many."""
     layers = [json.loads(engine.output("inspect", "--format={{json .RootFS.Layers}}", image)) for image in (one, other)]
     return sum(first != second for first, second in zip(*layers, strict=True))
+
+
+# Which package asks for one that is not there, a line each.
+UNMET = """
+from importlib.metadata import distributions
+from re import match, sub
+found = list(distributions())
+names = {sub("[-_.]+", "-", one.name).lower() for one in found}
+for one in found:
+    for wanted in one.requires or []:
+        if "extra ==" not in wanted and "platform" not in wanted and "python_version" not in wanted:
+            name = sub("[-_.]+", "-", match("[A-Za-z0-9._-]+", wanted)[0]).lower()
+            if name not in names:
+                print(sub("[-_.]+", "-", one.name), "asks for", name)
+"""
 
 
 @pytest.mark.parametrize("purpose", ["training", "serving"])
@@ -415,6 +279,15 @@ class TestContents:
         listed = inside(engine, image, "ls /opt/venv/lib/python3*/site-packages").split()
         assert packages[0] in listed
         assert packages[1] not in listed
+
+    def test_lack_only_what_tensorflow_asks_for_and_does_not_need(
+        self, purpose: str, image: str, engine: Engine
+    ) -> None:
+        keras = ("google-pasta", "grpcio", "h5py", "keras", "setuptools") if purpose == "serving" else ()
+        expected = {f"tensorflow-cpu asks for {name}" for name in ("libclang", *keras)}
+        # How astunparse is built.
+        expected |= {"astunparse asks for wheel"} if purpose == "serving" else set()
+        assert set(inside(engine, image, f"python -c '{UNMET}'").splitlines()) == expected
 
     def test_hold_no_secret(self, purpose: str, image: str, engine: Engine) -> None:
         history = engine.output("history", "--no-trunc", "--format={{.CreatedBy}}", image)

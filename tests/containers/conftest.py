@@ -1,0 +1,160 @@
+"""What the tests in containers share, made once: an engine, the services beside, the images, a model trained in one.
+
+The fixtures go when the last of these tests is done, so that the engine does not run on beside all others.
+"""
+
+import shlex
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aws import Aws
+from conftest import Render
+from engine import Engine, EngineError, open_engine
+from pytest_docker.plugin import Services
+from rendered import published_model
+
+from containers.batch import Batch, Job
+from containers.datadog import Datadog
+from containers.server import running
+
+NAME = "leaf-reader"
+BUCKET = "leaf-bucket"
+QUEUE = "leaf-queue"
+REGION = "eu-west-1"
+BASE_IMAGE = "python:3.13-slim-trixie"
+SERVICES = Path(__file__).parents[1] / "services"
+# Some 40 seconds: long enough to be stopped and killed in the middle.
+JOB = ["--epochs", "40", "--checkpoint-seconds", "2"]
+
+
+@pytest.fixture(scope="package")
+def engine() -> Iterator[Engine]:
+    """An engine. Without one everything ends, with one message: to skip would look like success."""
+    with ExitStack() as used:
+        try:
+            found = used.enter_context(open_engine(BASE_IMAGE))
+        except EngineError as error:
+            pytest.exit(str(error), returncode=1)
+        yield found
+
+
+@pytest.fixture(scope="package")
+def repository(render: Render, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A rendered repository to work in."""
+    answers = {"model_name": NAME, "artifact_bucket": BUCKET, "batch_job_queue": QUEUE, "aws_region": REGION}
+    repository = tmp_path_factory.mktemp("docker") / NAME
+    shutil.copytree(render({**answers, "training_device": "cpu"}), repository)
+    return repository
+
+
+@pytest.fixture(scope="package")
+def docker_compose_command(engine: Engine) -> str:
+    """Compose for this engine, with the image of the services, which are built here as Compose needs buildx for it."""
+    settings = {
+        "DOCKER_HOST": engine.host,
+        "ENGINE_SOCKET": engine.socket,
+        "SERVICES_IMAGE": engine.build(SERVICES, "Dockerfile", "services"),
+    }
+    assignments = " ".join(f"{name}={shlex.quote(value)}" for name, value in settings.items())
+    return f"{assignments} {shlex.quote(str(Path(sys.executable).with_name('docker-compose')))}"
+
+
+@pytest.fixture(scope="package")
+def docker_compose_file() -> str:
+    return str(SERVICES / "compose.yaml")
+
+
+@pytest.fixture(scope="package")
+def docker_compose_project_name(engine: Engine) -> str:
+    return engine.project
+
+
+@pytest.fixture(scope="package")
+def docker_setup() -> list[str]:
+    return ["up --detach"]
+
+
+@pytest.fixture(scope="package")
+def docker_cleanup() -> list[str]:
+    # What is killed at once has nothing to save.
+    return ["down --volumes --timeout 0"]
+
+
+@pytest.fixture(scope="package")
+def aws(docker_services: Services) -> Aws:
+    """An account that containers on the network of the services reach as http://aws:5000."""
+    found = Aws(docker_services.port_for("aws", 5000), REGION)
+    docker_services.wait_until_responsive(lambda: found.answers, timeout=60, pause=0.2)
+    return found
+
+
+@pytest.fixture(scope="package")
+def datadog(docker_services: Services) -> Datadog:
+    """An agent that containers on the network of the services reach as `datadog`."""
+    found = Datadog(docker_services.port_for("datadog", 8126), docker_services.port_for("datadog", 8127))
+    docker_services.wait_until_responsive(lambda: found.answers, timeout=60, pause=0.2)
+    return found
+
+
+@pytest.fixture(scope="package")
+def training_image(engine: Engine, repository: Path) -> str:
+    return engine.build(repository, "docker/training.Dockerfile", "training", REVISION="0123abc", VERSION="1")
+
+
+@pytest.fixture(scope="package")
+def batch(aws: Aws, engine: Engine, repository: Path, training_image: str) -> Batch:
+    return Batch(aws, engine, repository, training_image, QUEUE)
+
+
+@pytest.fixture(scope="package")
+def jobs(batch: Batch) -> list[Job]:
+    """The same job submitted three times: stopped in the middle, then killed in the middle, then left alone."""
+    engine = batch.engine
+
+    def in_epoch(number: int, *command: str) -> Callable[[str], None]:
+        def act(container: str) -> None:
+            deadline = time.monotonic() + 120
+            while f"train: epoch {number}/" not in engine.output("logs", container):
+                assert time.monotonic() < deadline, engine.output("logs", container)
+                time.sleep(0.1)
+            engine.run(*command, container)
+
+        return act
+
+    return [
+        batch.run(*JOB, meanwhile=in_epoch(5, "stop", "--time=30")),
+        batch.run(*JOB, meanwhile=in_epoch(15, "kill")),
+        batch.run(*JOB),
+    ]
+
+
+@pytest.fixture(scope="package")
+def manifest(jobs: list[Job], aws: Aws, repository: Path) -> dict[str, Any]:
+    """The manifest of the model that the job published in S3, which is copied into the repository's own store."""
+    assert jobs[-1].status == "SUCCEEDED", jobs[-1].log
+    s3 = aws.client("s3")
+    for page in s3.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=f"{NAME}/models/"):
+        for found in page["Contents"]:
+            path = repository / "store" / found["Key"].removeprefix(f"{NAME}/")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            s3.download_file(BUCKET, found["Key"], str(path))
+    return published_model(repository)
+
+
+@pytest.fixture(scope="package")
+def serving_image(engine: Engine, repository: Path, manifest: dict[str, Any]) -> str:
+    given = {"MODEL": f"store/models/{manifest['id']}", "REVISION": "0123abc", "VERSION": manifest["id"]}
+    return engine.build(repository, "docker/serving.Dockerfile", "serving", **given)
+
+
+@pytest.fixture(scope="package")
+def service(engine: Engine, serving_image: str) -> Iterator[tuple[str, str]]:
+    """Id and base URL of a server that all tests ask."""
+    with running(engine, serving_image) as found:
+        yield found
