@@ -9,11 +9,12 @@ from artifacts.manifest import ArtifactError
 from artifacts.settings import SettingsError
 from artifacts.storage import StorageError
 from delivery.errors import DeliveryError, ExitCode
+from delivery.ghost.commands import feedback, ghost_report
 from delivery.image import bundle, image
 from delivery.models import models
 from delivery.train import attach, train
 
-COMMANDS: tuple[click.Command, ...] = (image, train, attach, models, bundle)
+COMMANDS: tuple[click.Command, ...] = (image, train, attach, models, bundle, ghost_report, feedback)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})

@@ -27,7 +27,7 @@ def command(tmp_path: Path) -> Command:
 
 def run(directory: Path, room: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run a room's command in a directory; no variable of the caller's that is a setting gets through."""
-    rooms = ("SERVICE", "STORAGE", "TRAINING", "SERVING", "DELIVERY")
+    rooms = ("SERVICE", "STORAGE", "TRAINING", "SERVING", "DELIVERY", "GHOST")
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(rooms)}
     return subprocess.run(
         [sys.executable, "-m", room, *arguments],

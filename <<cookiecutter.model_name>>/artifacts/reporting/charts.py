@@ -1,4 +1,4 @@
-"""Charts of the report as inline SVG.
+"""Charts of the reports as inline SVG.
 
 Drawn by hand rather than by a plotting library: text and colours are the page's own, so a chart is readable on a phone,
 in the dark and in print, and takes 2 KB. Text that comes from outside passes through Markup.format, which escapes it.
@@ -132,15 +132,55 @@ def difference(low: float, value: float, high: float, margin: float) -> Markup:
     return _svg("difference of accuracy", height, body)
 
 
+def histograms(name: str, edges: Sequence[float], model: Sequence[float], other: Sequence[float]) -> Markup:
+    """How values are spread for two models: bars for the first, a line of steps for the other.
+
+    edges: bounds of the bins, one more than there are bins; model, other: share of the values in each.
+    """
+    height = 210
+    up = ticks(0, max(*model, *other, 1e-6))
+    x, y = Axis(edges[0], edges[-1], LEFT, WIDTH - RIGHT), Axis(up[0], up[-1], height - BOTTOM, TOP)
+    along = [t for t in ticks(edges[0], edges[-1]) if edges[0] <= t <= edges[-1]]
+    body = [_horizontal(y, up, percent=True), _below(x, along, height), _caption(name, height)]
+    for left, right, share in zip(edges, edges[1:], model, strict=False):
+        body.append(_rectangle("count", x.at(left), y.at(share), x.at(right) - x.at(left), y.at(0) - y.at(share)))
+    steps = [(bound, share) for i, share in enumerate(other) for bound in edges[i : i + 2]]
+    body.append(_polyline("other", [f"{x.at(bound)},{y.at(share)}" for bound, share in steps]))
+    return _svg(name, height, body)
+
+
+def percentiles(name: str, model: Sequence[float], other: Sequence[float]) -> Markup:
+    """Values of two models by how many lie below them, on a logarithmic scale.
+
+    model, other: the values above 0 at the percentiles 1 to 99; other may be empty.
+    """
+    height = 230
+    low, high = math.log10(min(*model, *other)), math.log10(max(*model, *other))
+    powers = range(math.floor(low), math.ceil(high) + 1)
+    marks = [factor * 10.0**power for power in powers for factor in (1, 2, 5)]
+    low, high = low - 0.05, high + 0.05
+    x, y = Axis(0, 100, LEFT, WIDTH - RIGHT), Axis(low, high, height - BOTTOM, TOP)
+    seen = [mark for mark in marks if low <= math.log10(mark) <= high]
+    seen = seen if len(seen) <= 8 else [mark for mark in seen if math.isclose(math.log10(mark) % 1, 0, abs_tol=1e-9)]
+    body = [_line("grid", LEFT, y.at(math.log10(mark)), WIDTH - RIGHT, y.at(math.log10(mark))) for mark in seen]
+    body += [_text("tick", LEFT - 6, y.at(math.log10(mark)) + 3.5, "end", _short(mark)) for mark in seen]
+    body += [_below(x, [0, 25, 50, 75, 95], height), _caption("percentile", height)]
+    for kind, values in (("other", other), ("model", model)):
+        points = [f"{x.at(i)},{y.at(math.log10(value))}" for i, value in enumerate(values, start=1)]
+        body += [_polyline(kind, points)] if points else []
+    return _svg(name, height, body)
+
+
 def _svg(label: str, height: float, body: Sequence[Markup]) -> Markup:
     return Markup('<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
         WIDTH, height, label, Markup("").join(body)
     )
 
 
-def _horizontal(y: Axis, values: Sequence[float]) -> Markup:
+def _horizontal(y: Axis, values: Sequence[float], percent: bool = False) -> Markup:
     drawn = [_line("grid", LEFT, y.at(v), WIDTH - RIGHT, y.at(v)) for v in values]
-    named = [_text("tick", LEFT - 6, y.at(v) + 3.5, "end", _short(v)) for v in values]
+    names = [f"{100 * v:.6g} %" if percent else _short(v) for v in values]
+    named = [_text("tick", LEFT - 6, y.at(v) + 3.5, "end", name) for v, name in zip(values, names, strict=True)]
     return Markup("").join([*drawn, *named])
 
 
@@ -181,9 +221,7 @@ def _curve(values: Values, kind: str, x: Axis, y: Axis) -> Markup:
             pieces.append([])
         elif epoch % every == 0 or epoch in (1, len(values)):
             pieces[-1].append(f"{x.at(epoch)},{y.at(value)}")
-    drawn = [
-        Markup('<polyline class="{}" points="{}"/>').format(kind, " ".join(piece)) for piece in pieces if piece[1:]
-    ]
+    drawn = [_polyline(kind, piece) for piece in pieces if piece[1:]]
     # A single point has no line.
     drawn += [_dot(kind, *map(float, piece[0].split(","))) for piece in pieces if len(piece) == 1]
     return Markup("").join(drawn)
@@ -192,6 +230,10 @@ def _curve(values: Values, kind: str, x: Axis, y: Axis) -> Markup:
 def _whisker(kind: str, x: Axis, height: float, figures: Sequence[float]) -> Markup:
     low, value, high = (x.at(figure) for figure in figures)
     return _line(f"whisker{kind}", low, height, high, height) + _dot(f"dot{kind}", value, height)
+
+
+def _polyline(kind: str, points: Sequence[str]) -> Markup:
+    return Markup('<polyline class="{}" points="{}"/>').format(kind, " ".join(points))
 
 
 def _line(kind: str, x1: float, y1: float, x2: float, y2: float) -> Markup:

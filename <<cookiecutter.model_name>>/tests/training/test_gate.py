@@ -147,6 +147,31 @@ def test_the_interval_excludes_zero_exactly_when_the_test_is_significant(lost: i
     assert (interval.low > 0 or interval.high < 0) == (found.p_value() < 0.05)
 
 
+@pytest.mark.parametrize(
+    ("won", "lost", "examples"), [(12, 2, 50), (1, 7, 50), (3, 3, 1000), (5, 0, 20), (40, 60, 300)]
+)
+def test_the_score_interval_ends_where_the_score_is_at_its_limit(won: int, lost: int, examples: int) -> None:
+    def score(difference: float) -> float:
+        """Tango's statistic, its nuisance parameter by brute force."""
+        shares = np.linspace(max(0.0, -difference), (1 - difference) / 2, 200_001)[1:-1]
+        rest = examples - won - lost
+        likelihood = (won and won * np.log(shares + difference)) + (lost and lost * np.log(shares))
+        best = shares[np.argmax(likelihood + rest * np.log(1 - 2 * shares - difference))]
+        variance = examples * (2 * best + difference * (1 - difference))
+        return float((won - lost - examples * difference) / np.sqrt(variance))
+
+    found = Comparison("c0ffee", examples - won - lost, won, lost, 0).score_interval()
+    assert score(found.low) == pytest.approx(1.959964, abs=1e-3)
+    assert score(found.high) == pytest.approx(-1.959964, abs=1e-3)
+
+
+@pytest.mark.parametrize("examples", [10, 380])
+def test_models_that_never_differ_may_differ_in_examples_not_seen(examples: int) -> None:
+    found = Comparison("c0ffee", examples, 0, 0, 0).score_interval()
+    limit = 3.841459 / (examples + 3.841459)
+    assert [found.low, found.high] == pytest.approx([-limit, limit], rel=1e-5)
+
+
 def test_models_that_never_differ_have_no_difference() -> None:
     found = Comparison("c0ffee", 500, 0, 0, 3)
     assert (found.interval().low, found.interval().high) == (0.0, 0.0)
