@@ -48,4 +48,4 @@ def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
 
 
 os.environ["SERVICE_TOML"] = os.devnull
-Nothing(ServingSettings(port=int(os.environ["PORT"])), "nothing").run()
+Nothing(ServingSettings(port=int(os.environ["PORT"])), "nothing", "").run()

@@ -39,7 +39,11 @@ def take() -> list[tuple[Any, asyncio.Future[Any]]]:
     return [queue.popleft() for _ in range(min(MAX_ROWS, len(queue)))]
 
 
-def flush() -> None:
+def flush(seen: int) -> None:
+    if seen < len(queue) < MAX_ROWS:
+        # More came in this turn of the loop; wait for a turn in which none comes.
+        asyncio.get_running_loop().call_soon(flush, len(queue))
+        return
     while queue:
         batch = take()
         answer(batch, compute(batch))
@@ -63,8 +67,7 @@ async def submit(rows: Any) -> Any:
         if not running and len(queue) == 1:
             loop.call_soon(lambda: loop.create_task(flush_on_thread()))
     elif len(queue) == 1:
-        # Twice, so that what arrived in the same turn is in the queue by then.
-        loop.call_soon(loop.call_soon, flush)
+        loop.call_soon(flush, 0)
     return await future
 
 
