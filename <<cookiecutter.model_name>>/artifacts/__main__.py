@@ -1,19 +1,27 @@
-"""`python -m artifacts DIRECTORY`: verify an artifact on this machine; 0 if every file is there and as it was."""
+"""`python -m artifacts DIRECTORY`: verify an artifact on this machine; 0 if every file is there and as it was.
 
+With `--runtime litert` also whether it is a model that this runtime can compute.
+"""
+
+import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from artifacts.manifest import ArtifactError, read_directory
+from artifacts.runtimes import runtime_path
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Say what a directory with manifest.json holds; 1 if it is incomplete or damaged, 2 for other arguments."""
-    if len(arguments) != 1:
-        print("usage: python -m artifacts DIRECTORY, one that holds manifest.json", file=sys.stderr)
-        return 2
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Say what a directory with manifest.json holds; 1 if it is damaged or not for the runtime, 2 for bad arguments."""
+    parser = argparse.ArgumentParser(prog="python -m artifacts", description="Verify an artifact on this machine.")
+    parser.add_argument("directory", type=Path, help="one that holds manifest.json")
+    parser.add_argument("--runtime", help="require a model that this runtime can compute: tensorflow or litert")
+    given = parser.parse_args(arguments)
     try:
-        manifest, _ = read_directory(Path(arguments[0]))
+        manifest, _ = read_directory(given.directory)
+        if given.runtime is not None:
+            runtime_path(manifest, given.runtime)
     except (ArtifactError, OSError) as error:
         print(f"artifacts: {error}", file=sys.stderr)
         return 1
@@ -23,4 +31,4 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from artifacts.manifest import MANIFEST, ArtifactError, Manifest, find, list_artifacts, read_directory
+from artifacts.runtimes import runtime_path
 from artifacts.settings import StorageSettings, load
 from artifacts.storage import StorageError, open_storage
 from serving import cpu
@@ -65,7 +66,8 @@ def open_model(settings: ServingSettings) -> OpenedModel:
         manifest, content = read_directory(directory)
         signature = read_signature(manifest.properties)
         threads = settings.threads or cpu.threads_per_worker(settings.workers)
-        warm = load_runtime(settings.runtime, content, manifest.properties, signature, threads, settings.max_batch_rows)
+        path = content / runtime_path(manifest, settings.runtime)
+        warm = load_runtime(settings.runtime, path, manifest.properties, signature, threads, settings.max_batch_rows)
     except (ArtifactError, StorageError, SignatureError, RuntimeUnavailableError) as error:
         raise UnusableModelError(str(error)) from None
     except (NoModelError, UnusableModelError):

@@ -18,7 +18,7 @@ _SLOW_CALL = 0.25
 
 
 class RuntimeUnavailableError(Exception):
-    """The model cannot be computed by the runtime asked for; the message says why and what to do."""
+    """The model cannot be served by the runtime asked for; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -30,15 +30,15 @@ class WarmRuntime:
 
 
 def load_runtime(
-    name: str, content: Path, properties: Mapping[str, Any], signature: Signature, threads: int, max_rows: int
+    name: str, path: Path, properties: Mapping[str, Any], signature: Signature, threads: int, max_rows: int
 ) -> WarmRuntime:
     """Load, warm up and measure a model.
 
-    name: tensorflow or litert. content: directory of the model's files. properties: of its manifest.
+    name: tensorflow or litert. path: of what it computes. properties: of the model's manifest.
     max_rows: rows of a full batch; 0: the size beyond which rows per second hardly rise.
     Raises RuntimeUnavailableError, or whatever the runtime raises for a model it cannot read.
     """
-    run = _load(name, content, properties, signature, threads)
+    run = _load(name, path, signature, threads)
     warm = _warm_up(run, _samples(properties, signature), signature, max_rows)
     # A full collection over TensorFlow's million objects takes 120 ms; frozen, they are never looked at again.
     gc.collect()
@@ -46,22 +46,15 @@ def load_runtime(
     return warm
 
 
-def _load(name: str, content: Path, properties: Mapping[str, Any], signature: Signature, threads: int) -> Run:
-    runtimes = properties.get("runtimes", {"tensorflow": {"path": "saved_model", "valid": True}})
-    entry = runtimes.get(name)
-    if entry is None or not entry.get("valid"):
-        reason = (entry or {}).get("reason", "the model was published without it")
-        raise RuntimeUnavailableError(
-            f"[serving] runtime = {name!r} cannot serve this model: {reason}; use runtime = 'tensorflow'"
-        )
+def _load(name: str, path: Path, signature: Signature, threads: int) -> Run:
     # Imported late, for each image holds but one of them.
     if name == "litert":
         from serving import runtime_litert
 
-        return runtime_litert.load(content / entry["path"], signature, threads)
+        return runtime_litert.load(path, signature, threads)
     from serving import runtime_tensorflow
 
-    return runtime_tensorflow.load(content / entry["path"], signature, threads)
+    return runtime_tensorflow.load(path, signature, threads)
 
 
 def _warm_up(run: Run, row: Sequence[Array], signature: Signature, max_rows: int) -> WarmRuntime:

@@ -90,6 +90,11 @@ class TrainingParameters(Section, section="training", closed=True):
         description="gate: accuracy by which the model may be worse than production on the same test split",
         json_schema_extra=NOT_IDENTITY,
     )
+    litert: bool = Field(
+        default=True,
+        description="publish a LiteRT copy beside the SavedModel, if the model converts and predicts the same",
+        json_schema_extra=NOT_IDENTITY,
+    )
 
     @model_validator(mode="after")
     def _leave_something_to_train(self) -> "TrainingParameters":

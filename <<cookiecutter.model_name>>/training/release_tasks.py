@@ -10,7 +10,7 @@ import luigi
 import numpy as np
 
 from artifacts import manifest
-from training import evaluation, judging
+from training import evaluation, judging, litert
 from training.baseline import baseline
 from training.errors import GateError
 from training.export import Exported, predict_split
@@ -124,12 +124,22 @@ class Publish(Task):
                 "report": "report.html",
                 "baseline": baseline(results.split("train"), inputs, results.predictions(), labels),
                 "samples": _samples(results),
-                "runtimes": {"tensorflow": {"path": "saved_model", "valid": True}},
+                "runtimes": {
+                    "tensorflow": {"path": "saved_model", "valid": True},
+                    "litert": self._litert(results, content / "saved_model", directory),
+                },
             }
             published = manifest.publish(
                 context.storage, f"models/{self.run_id}", directory, "model", self.run_id, properties
             )
         log.info("publish: model version %s", published.id)
+
+    def _litert(self, results: Results, saved_model: Path, directory: Path) -> dict[str, Any]:
+        parameters = self.context.parameters
+        if not parameters.litert:
+            return litert.switched_off()
+        test, expected = results.split("test"), results.predictions()
+        return litert.runtime(saved_model, directory, test, expected, parameters.batch_size, self.context.work)
 
 
 def publish_task(context: Context, version: str) -> Publish:

@@ -1,6 +1,7 @@
 """`python -m artifacts DIRECTORY`, by which an image is built of a whole model only."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -35,5 +36,35 @@ def test_a_directory_without_a_manifest_is_no_artifact(tmp_path: Path, capsys: p
 
 
 def test_without_a_directory_it_says_how_it_is_used(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([]) == 2
-    assert "usage: python -m artifacts DIRECTORY" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as ended:
+        main([])
+    assert ended.value.code == 2
+    assert "usage: python -m artifacts [-h] [--runtime RUNTIME] directory" in capsys.readouterr().err
+
+
+RUNTIMES = {
+    "tensorflow": {"path": "saved_model", "valid": True},
+    "litert": {"path": "model.tflite", "valid": False, "reason": "op tf.StringLower is not known"},
+}
+
+
+@pytest.mark.parametrize(
+    ("runtimes", "runtime", "reason"),
+    [
+        (RUNTIMES, "tensorflow", ""),
+        (RUNTIMES, "litert", "op tf.StringLower is not known"),
+        ({"litert": {"path": "model.tflite", "valid": True}}, "litert", ""),
+        ({}, "litert", "it was published without it"),
+    ],
+)
+def test_a_model_is_refused_for_a_runtime_that_cannot_compute_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], runtimes: dict[str, Any], runtime: str, reason: str
+) -> None:
+    (tmp_path / "files").mkdir()
+    storage, properties = open_storage(str(tmp_path / "store")), {"runtimes": runtimes}
+    publish(storage, "models/abc", tmp_path / "files", "model", "abc", properties)
+    code = main([str(tmp_path / "store/models/abc"), "--runtime", runtime])
+    said = (
+        f"artifacts: [serving] runtime = {runtime!r} cannot compute model abc: {reason}; use runtime = 'tensorflow'\n"
+    )
+    assert (code, capsys.readouterr().err) == ((1, said) if reason else (0, ""))

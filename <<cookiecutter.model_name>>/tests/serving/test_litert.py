@@ -35,6 +35,6 @@ def test_a_model_that_does_not_convert_is_refused_with_the_reason(everything_tom
     with serving(everything_toml, runtime="litert") as server:
         assert server.process.wait(30) == 3
         assert (
-            "error: [serving] runtime = 'litert' cannot serve this model: StringLookup does not convert; "
+            "error: [serving] runtime = 'litert' cannot compute model bbbbbbbbbbbb: StringLookup does not convert; "
             "use runtime = 'tensorflow'" in server.log
         )

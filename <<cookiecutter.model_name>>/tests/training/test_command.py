@@ -57,6 +57,8 @@ def test_the_model_carries_what_serving_needs_and_what_it_was_made_from(trained:
         {"name": "probabilities", "shape": [None, len(model.LABELS)], "dtype": "float32"}
     ]
     assert properties["parameters"]["epochs"] == 1
+    assert properties["runtimes"]["tensorflow"] == {"path": "saved_model", "valid": True}
+    assert properties["runtimes"]["litert"]["valid"] == (content / "model.tflite").is_file()
     assert (trained[0] / "store" / "datasets" / properties["dataset"] / "manifest.json").is_file()
     assert set(properties["packages"]) == {"tensorflow", "keras", "numpy"}
     assert all(sample["label"] in model.LABELS for sample in properties["samples"])

@@ -17,7 +17,10 @@ from training.__main__ import main
 
 KILLS = 20
 # A checkpoint every 50 ms: nearly all the time one is being written, so that kills meet the writing as well.
-PARAMETERS = ("--epochs", "150", "--batch-size", "16", "--checkpoint-seconds", "0.05", "--minimum-accuracy", "0")
+PARAMETERS = (
+    *("--epochs", "150", "--batch-size", "16", "--checkpoint-seconds", "0.05", "--minimum-accuracy", "0"),
+    *("--litert", "false"),
+)
 
 # Real processes, forked from one that has imported TensorFlow and done nothing with it: that saves 20 times 5 s.
 PROCESSES = multiprocessing.get_context("forkserver")

@@ -121,7 +121,18 @@ def test_a_run_goes_on_where_a_lost_machine_was_with_source_and_store_on_s3(buck
     for path in (path for path in model.DATA.iterdir() if path.name.endswith(SUFFIXES)):
         bucket.client.upload_file(str(path), bucket.name, f"source/{path.name}")
     source = f"s3://{bucket.name}/source"
-    parameters = ("--epochs", "6", "--checkpoint-seconds", "0.05", "--minimum-accuracy", "0", "--source", source)
+    parameters = (
+        "--epochs",
+        "6",
+        "--checkpoint-seconds",
+        "0.05",
+        "--minimum-accuracy",
+        "0",
+        "--source",
+        source,
+        "--litert",
+        "false",
+    )
     for machine in ("lost", "other"):
         (tmp_path / machine).mkdir()
         (tmp_path / machine / "service.toml").write_text(
