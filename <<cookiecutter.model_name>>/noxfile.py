@@ -1,6 +1,8 @@
 """What is done in this repository, by name: `nox -l` lists it, `nox -s train` does it."""
 
+import os
 import sys
+import tomllib
 from pathlib import Path
 
 import nox
@@ -28,7 +30,9 @@ def train(session: nox.Session) -> None:
 @nox.session
 def serve(session: nox.Session) -> None:
     """Serve the newest published model: `nox -s serve -- --port 9000`."""
-    _install(session, "serving")
+    settings = tomllib.loads(Path("service.toml").read_text(encoding="utf-8"))["serving"]
+    runtime = os.environ.get("SERVING_RUNTIME") or settings.get("runtime", "tensorflow")
+    _install(session, "serving" if runtime == "tensorflow" else f"serving-{runtime}")
     session.run("python", "-m", "serving", *session.posargs)
 
 

@@ -1,6 +1,19 @@
 """What can compute a published model: `runtimes` in its manifest, by name."""
 
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
+
 from artifacts.manifest import ArtifactError, Manifest
+from artifacts.settings import Section
+
+
+class RuntimeSettings(Section, section="serving"):
+    """The one setting of the server that the building of its image follows, too."""
+
+    model_config = SettingsConfigDict(extra="ignore")
+    runtime: Literal["tensorflow", "litert"] = Field(default="tensorflow", description="what computes the model")
 
 
 def runtime_path(model: Manifest, name: str) -> str:

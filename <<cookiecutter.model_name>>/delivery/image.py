@@ -8,6 +8,7 @@ import click
 from artifacts import manifest
 from artifacts.manifest import Manifest
 from artifacts.models import list_models
+from artifacts.runtimes import RuntimeSettings, runtime_path
 from artifacts.settings import load
 from artifacts.storage import Storage
 from delivery import build
@@ -73,14 +74,16 @@ def find_model(store: Storage, version: str | None) -> Manifest:
 def serving_recipe(model: Manifest, store: Storage, settings: DeliverySettings, cache: Path) -> build.Recipe:
     """What the serving image with a model is made of; the model is fetched and verified.
 
-    Raises StorageError or ArtifactError.
+    Raises StorageError, or ArtifactError, also where [serving] runtime cannot compute it.
     """
     place = f"store/models/{model.id}"
     found, content = manifest.fetch(store, f"models/{model.id}", cache)
+    runtime = load(RuntimeSettings).runtime
+    runtime_path(found, runtime)
     (cache / manifest.MANIFEST).write_bytes(found.to_json())
     files = {f"{place}/{found.content}/{path}": content / path for path in found.files}
     files[f"{place}/{manifest.MANIFEST}"] = cache / manifest.MANIFEST
-    return build.recipe("serving", settings, {"MODEL": place}, files)
+    return build.recipe("serving", settings, {"MODEL": place, "RUNTIME": runtime}, files)
 
 
 def _bundle(

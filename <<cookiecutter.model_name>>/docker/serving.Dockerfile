@@ -1,5 +1,6 @@
 # The server with a published model in it, from the repository's root:
 #   docker build -f docker/serving.Dockerfile --build-arg MODEL=store/models/VERSION -t serving .
+# What computes the model, as [serving] runtime says: --build-arg RUNTIME=litert; by itself tensorflow.
 ARG PYTHON_VERSION=3.13
 ARG BASE_IMAGE=python:${PYTHON_VERSION}-slim-trixie
 
@@ -47,10 +48,14 @@ USER 10001:10001
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 CMD ["python", "-m", "serving.health"]
 ENTRYPOINT ["python", "-m", "serving"]
-# The model after the code: a new one makes this layer anew and nothing else. A damaged one makes no image.
+# What is installed decides, whatever service.toml says.
+ARG RUNTIME=tensorflow
+ENV SERVING_RUNTIME=${RUNTIME}
+# The model after the code: a new one makes this layer anew and nothing else. A damaged one makes no image, nor one that
+# the runtime cannot compute.
 ARG MODEL
 COPY ${MODEL} /model/
-RUN ["python", "-m", "artifacts", "/model"]
+RUN python -m artifacts /model --runtime "${RUNTIME}"
 # Last, as they differ in every build.
 ARG REVISION=""
 ARG VERSION=""

@@ -18,7 +18,7 @@ from training.evaluation import Probabilities
 log = logging.getLogger(__name__)
 
 FILE = "model.tflite"
-# The same network in float32 differs by 1e-6 to 1e-4, as sums are taken in another order; what is broken, by 0.1 and up.
+# The same network in float32 differs by 1e-6 to 1e-4, as sums are taken in another order; a broken one by 0.1 and more.
 TOLERANCE = 1e-3
 AGREEMENT = 0.999
 SECONDS = 1800.0
@@ -74,8 +74,8 @@ def compare(found: Probabilities, expected: Probabilities) -> dict[str, Any]:
     agreement = float(np.mean(found.argmax(axis=1) == expected.argmax(axis=1)))
     if difference > TOLERANCE or agreement < AGREEMENT:
         reason = (
-            f"a probability differs by {difference:.2g} from the SavedModel's, and {agreement:.2%} of the labels agree; "
-            f"at most {TOLERANCE:g} and at least {AGREEMENT:.1%} are allowed"
+            f"a probability differs by {difference:.2g} from the SavedModel's and {agreement:.2%} of the labels agree; "
+            f"allowed are {TOLERANCE:g} and {AGREEMENT:.1%}"
         )
         return {"valid": False, "reason": reason}
     return {"valid": True, "difference": difference, "agreement": agreement}
@@ -84,7 +84,7 @@ def compare(found: Probabilities, expected: Probabilities) -> dict[str, Any]:
 def _convert(converter: Sequence[str], saved_model: Path, batches: Path, target: Path) -> str:
     """Why there is no file at `target` and no `predictions.npy` in `batches`; empty if there are."""
     # In a session of its own: Ctrl-C is for the run, which then ends it, and not for the converter to fail of.
-    process = subprocess.Popen(
+    process = subprocess.Popen(  # noqa: S603
         [*converter, str(saved_model), str(batches), str(target)],
         env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
         stdin=subprocess.DEVNULL,

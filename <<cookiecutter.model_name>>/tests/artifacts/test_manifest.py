@@ -92,10 +92,11 @@ def test_artifacts_are_listed_oldest_first_without_those_that_are_not_complete(
     storage: Storage, tmp_path: Path
 ) -> None:
     source = directory(tmp_path / "source")
-    for version in ("v3", "v1", "v2"):
-        publish(storage, source, version)
+    published = [publish(storage, source, version) for version in ("v3", "v1", "v2")]
     storage.write("models/v4/0123456789ab/sub/file.txt", b"hello")
-    assert [found.id for found in manifest.list_artifacts(storage, "models")] == ["v1", "v2", "v3"]
+    # Of the same second, by name.
+    oldest_first = sorted(published, key=lambda each: (each.created_at, each.id))
+    assert manifest.list_artifacts(storage, "models") == oldest_first
 
 
 def test_a_second_fetch_takes_the_copy_that_is_there_unless_it_was_damaged(bucket: Bucket, tmp_path: Path) -> None:

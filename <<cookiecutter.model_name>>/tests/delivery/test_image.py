@@ -156,6 +156,26 @@ class TestBundle:
             assert delivery("bundle", version).code == 0
         assert len(registry.tags(SERVING)) == 2
 
+    def test_is_for_the_runtime_that_serving_is_set_to(
+        self, repository: Repository, delivery: Delivery, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("SERVING_RUNTIME", "litert")
+        repository.publish("c0ffee", runtimes={"litert": {"path": "model.tflite", "valid": True}})
+        assert delivery("bundle", "c0ffee").code == 0
+        assert "--build-arg=RUNTIME=litert" in " ".join(repository.asked("docker"))
+
+    def test_of_a_model_that_the_runtime_cannot_compute_names_the_op(
+        self, repository: Repository, delivery: Delivery, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("SERVING_RUNTIME", "litert")
+        reason = "op tf.TensorListReserve requires element_shape to be static"
+        runtimes = {"litert": {"path": "model.tflite", "valid": False, "reason": reason}}
+        repository.publish("c0ffee", runtimes=runtimes)
+        said = delivery("bundle", "c0ffee")
+        assert said.code == 1
+        assert reason in said.err
+        assert "build" not in " ".join(repository.asked("docker"))
+
     def test_without_a_version_is_of_the_newest_model(self, repository: Repository, delivery: Delivery) -> None:
         repository.publish("c0ffee")
         said = delivery("image", "serving")

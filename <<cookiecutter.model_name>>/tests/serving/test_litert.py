@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.serving.running import Running, serving
+from tests.serving.running import ROOT, Running, serving
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +29,16 @@ def test_needs_no_tensorflow(light_server: Running) -> None:
     maps = Path(f"/proc/{worker}/maps").read_text()
     assert "ai_edge_litert" in maps
     assert "/tensorflow/" not in maps
+
+
+def test_its_image_holds_what_the_other_does_but_for_tensorflow() -> None:
+    def packages(name: str) -> set[str]:
+        lines = (ROOT / "requirements" / name).read_text().splitlines()
+        return {line for line in lines if not line.startswith("#")}
+
+    common = {line for line in packages("serving.in") if not line.startswith("tensorflow")}
+    assert packages("serving-litert.in") == common | {"ai-edge-litert"}
+    assert "\ntensorflow" not in (ROOT / "requirements/serving-litert.txt").read_text()
 
 
 def test_a_model_that_does_not_convert_is_refused_with_the_reason(everything_toml: Path) -> None:
