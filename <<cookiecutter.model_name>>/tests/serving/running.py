@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -96,6 +97,50 @@ class Running:
         """Process ids of gunicorn's workers."""
         listed = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
         return [int(pid) for pid in listed.split()]
+
+
+class Client(threading.Thread):
+    """Asks for predictions one after the other on kept-alive connections; opens a new one when the server closes.
+
+    pause: seconds between an answer and the next request. statuses, lost: what became of the requests. slowest: the
+    longest that one took, in seconds.
+    """
+
+    def __init__(self, port: int, body: bytes, pause: float = 0.0) -> None:
+        super().__init__()
+        self.port = port
+        self.body = body
+        self.pause = pause
+        self.statuses: list[int] = []
+        self.lost: list[str] = []
+        self.slowest = 0.0
+        self.stop = threading.Event()
+        self.start()
+
+    def run(self) -> None:
+        """Ask until `stop` is set, or nobody listens any more."""
+        while not self.stop.is_set():
+            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+            try:
+                connection.connect()
+            except ConnectionRefusedError:
+                return
+            try:
+                while not self._ask(connection):
+                    self.stop.wait(self.pause)
+            except (OSError, http.client.HTTPException) as error:
+                self.lost.append(f"{type(error).__name__}: {error}")
+            connection.close()
+
+    def _ask(self, connection: http.client.HTTPConnection) -> bool:
+        """One request; whether it is the connection's last."""
+        start = time.monotonic()
+        connection.request("POST", PREDICT, self.body)
+        response = connection.getresponse()
+        response.read()
+        self.slowest = max(self.slowest, time.monotonic() - start)
+        self.statuses.append(response.status)
+        return response.will_close or self.stop.is_set()
 
 
 def service_toml(directory: Path, **serving: object) -> Path:

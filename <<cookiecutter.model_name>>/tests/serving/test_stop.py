@@ -5,52 +5,18 @@ import json
 import os
 import shutil
 import signal
-import threading
 import time
 from pathlib import Path
 
-from tests.serving.running import PREDICT, Running, service_toml, serving
+from tests.serving.running import PREDICT, Client, service_toml, serving
 
 BODY = json.dumps({"instances": [[[1.0] * 8] * 8]}).encode()
-
-
-class Client(threading.Thread):
-    """Asks one after the other on kept-alive connections, and opens a new one when the server closes."""
-
-    def __init__(self, server: Running) -> None:
-        super().__init__()
-        self.server = server
-        self.statuses: list[int] = []
-        self.lost: list[str] = []
-        self.stop = threading.Event()
-        self.start()
-
-    def run(self) -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=20)
-        while not self.stop.is_set():
-            try:
-                connection.connect()
-            except ConnectionRefusedError:
-                return
-            try:
-                connection.request("POST", PREDICT, BODY)
-                response = connection.getresponse()
-                while True:
-                    response.read()
-                    self.statuses.append(response.status)
-                    if response.will_close or self.stop.is_set():
-                        break
-                    connection.request("POST", PREDICT, BODY)
-                    response = connection.getresponse()
-            except (OSError, http.client.HTTPException) as error:
-                self.lost.append(f"{type(error).__name__}: {error}")
-            connection.close()
 
 
 def test_sigterm_loses_no_request(light: Path) -> None:
     with serving(light, drain_seconds=1) as server:
         server.wait_for(200)
-        clients = [Client(server) for _ in range(8)]
+        clients = [Client(server.port, BODY) for _ in range(8)]
         time.sleep(0.5)
         os.kill(server.process.pid, signal.SIGTERM)
         # Not ready at once, but it serves on: load balancers take a while to look away.
