@@ -58,6 +58,13 @@ def clients(session: nox.Session) -> None:
 
 
 @nox.session
+def cluster(session: nox.Session) -> None:
+    """Try deploy/k8s in the cluster that KUBECONFIG names; with `-- --image REF` also roll that image out."""
+    _install(session, "dev")
+    session.run("python", "-m", "tests.deploy.cluster", *session.posargs)
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Check style and types."""
     _install(session, "dev", "training", "serving", "delivery")
