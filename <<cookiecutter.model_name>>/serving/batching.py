@@ -32,13 +32,17 @@ _TICK = 0.05
 
 
 class ModelCall:
-    """One call of the model for a batch: begin and end on the monotonic clock, rows, and how many requests."""
+    """One call of the model for a batch: begin and end on the monotonic clock, rows, and how many requests.
 
-    __slots__ = ("ended", "requests", "rows", "started")
+    waiting: rows that were left behind in the queue.
+    """
 
-    def __init__(self, rows: int, requests: int) -> None:
+    __slots__ = ("ended", "requests", "rows", "started", "waiting")
+
+    def __init__(self, rows: int, requests: int, waiting: int) -> None:
         self.rows = rows
         self.requests = requests
+        self.waiting = waiting
         self.started = self.ended = 0.0
 
 
@@ -81,6 +85,8 @@ class Batcher:
         # Seconds by number of rows, the ones not measured in between; looked up at every call.
         sizes = sorted(costs)
         self._costs = np.interp(range(self.max_rows + 1), sizes, [costs[size] for size in sizes]).tolist()
+        self.watch: deque[ModelCall] | None = None
+        """Takes every call that has ended, if somebody wants them and takes them out again."""
         self._queue_seconds = queue_seconds
         self._one_shape = one_shape
         self._queue: deque[Entry] = deque()
@@ -241,7 +247,7 @@ class Batcher:
 
     def _execute(self, batch: list[Entry]) -> None:
         """One model call for a batch; on the native thread or in the loop."""
-        call = ModelCall(sum(entry.rows for entry in batch), len(batch))
+        call = ModelCall(sum(entry.rows for entry in batch), len(batch), self._rows)
         for entry in batch:
             entry.call = call
         call.started = time.monotonic()
@@ -256,13 +262,18 @@ class Batcher:
                     _call(self._run, [entry])
                 except Exception as own:
                     entry.error = own
-            call.ended = time.monotonic()
+            self._ended(call)
             return
-        call.ended = time.monotonic()
+        self._ended(call)
         took = call.ended - call.started
         expected = self._costs[call.rows]
         # Ten batches to believe that the machine has become slower or faster, within reason.
         self._slowness += 0.1 * (min(max(took / expected, 0.5), 20.0) - self._slowness)
+
+    def _ended(self, call: ModelCall) -> None:
+        call.ended = time.monotonic()
+        if self.watch is not None:
+            self.watch.append(call)
 
     def _start_thread(self) -> None:
         # gevent has patched threading and queue; these originals are what works between native threads.

@@ -1,0 +1,128 @@
+"""Metrics collected in the process and handed to Datadog's agent every few seconds.
+
+The official client has the sockets (UDP and Unix, never blocking), the container's identity and the unified service
+tags. It is not called for every value: a call takes 2 to 3 us even when it aggregates, ten of them for each request
+would be a fifth of a small model's throughput, and it sends a line for each value of a distribution.
+"""
+
+import logging
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from datadog.dogstatsd.base import DogStatsd
+
+from telemetry.registry import DROPPED, Metric
+
+LOG = logging.getLogger(__name__)
+DEFAULT_SOCKET = Path("/var/run/datadog/dsd.socket")
+_LINE_BYTES = 1000
+
+Tags = tuple[str, ...]
+
+
+def agent_configured(environment: Mapping[str, str]) -> bool:
+    """Whether an agent is named by DD_DOGSTATSD_URL, DD_AGENT_HOST, or the socket that Datadog's CSI driver mounts."""
+    if environment.get("DD_DOGSTATSD_DISABLE", "").lower() in ("true", "yes", "1"):
+        return False
+    return bool(environment.get("DD_DOGSTATSD_URL") or environment.get("DD_AGENT_HOST")) or DEFAULT_SOCKET.is_socket()
+
+
+class Client(DogStatsd):
+    """Datadog's client, to the agent that the environment names, with what it lacks: many values in one line."""
+
+    def __init__(self, service: str, role: str) -> None:
+        tags = [f"role:{role}"]
+        if not os.environ.get("DD_SERVICE"):
+            tags.append(f"service:{service}")
+        named = os.environ.get("DD_DOGSTATSD_URL") or os.environ.get("DD_AGENT_HOST")
+        # Its own log has a line for each packet that is lost.
+        logging.getLogger("datadog.dogstatsd").setLevel(logging.CRITICAL)
+        super().__init__(
+            socket_path=None if named else str(DEFAULT_SOCKET), constant_tags=tags, telemetry_min_flush_interval=60
+        )
+        self._seen = 0
+        self._dropping = False
+
+    def values(self, name: str, values: Sequence[float], stride: int, tags: list[str]) -> None:
+        """Values of a distribution, of which each stands for `stride` values, a power of two so that 1/stride is exact.
+
+        The line is that of DogStatsD 1.1, `name:1:2:3|d|@0.5`.
+        """
+        line: list[str] = []
+        size = 0
+        for value in values:
+            text = f"{value:.6g}"
+            if size + len(text) >= _LINE_BYTES:
+                self._report(name, "d", ":".join(line), tags, 1 / stride, sampling=False)
+                line, size = [], 0
+            line.append(text)
+            size += len(text) + 1
+        if line:
+            self._report(name, "d", ":".join(line), tags, 1 / stride, sampling=False)
+
+    def dropped(self) -> int:
+        """Packets that the agent did not take since the last call; the log says when that begins and when it ends."""
+        total = int(self.packets_dropped)
+        # The client starts anew when it has reported its own figures.
+        new = total - self._seen if total >= self._seen else total
+        self._seen = total
+        if new and not self._dropping:
+            LOG.warning("Datadog's agent does not take metrics; they are dropped until it does")
+        elif self._dropping and not new:
+            LOG.info("Datadog's agent takes metrics again")
+        self._dropping = bool(new)
+        return new
+
+
+class Metrics:
+    """What is to be sent next. For one thread or event loop."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._counts: dict[tuple[Metric, Tags], float] = {}
+        self._gauges: dict[tuple[Metric, Tags], float] = {}
+        self._values: dict[tuple[Metric, Tags, int], list[float]] = {}
+
+    def count(self, metric: Metric, value: float, *tags: str) -> None:
+        """Add to a count. tags: `name:value`, exactly those of the registry. Raises ValueError for another kind."""
+        key = _checked(metric, "count", tags)
+        self._counts[key] = self._counts.get(key, 0) + value
+
+    def gauge(self, metric: Metric, value: float, *tags: str) -> None:
+        """Set a gauge."""
+        self._gauges[_checked(metric, "gauge", tags)] = value
+
+    def distribution(self, metric: Metric, values: Iterable[float], *tags: str, stride: int = 1) -> None:
+        """Add values of a distribution, of which each stands for `stride`, a power of two."""
+        key = _checked(metric, "distribution", tags)
+        self._values.setdefault((*key, stride), []).extend(values)
+
+    def send(self) -> None:
+        """Hand everything to the agent. Never blocks on it and never raises for it: what it does not take is lost."""
+        counts, gauges, values = self._counts, self._gauges, self._values
+        self._counts, self._gauges, self._values = {}, {}, {}
+        # Many lines to a packet.
+        client = self._client
+        with client:
+            for (metric, tags), value in counts.items():
+                client.count(metric.name, value, list(tags))
+            for (metric, tags), value in gauges.items():
+                client.gauge(metric.name, value, list(tags))
+            for (metric, tags, stride), several in values.items():
+                client.values(metric.name, several, stride, list(tags))
+        dropped = client.dropped()
+        if dropped:
+            self.count(DROPPED, dropped)
+
+    def event(self, title: str, text: str, *tags: str, failed: bool = False) -> None:
+        """Put an event into Datadog's stream."""
+        self._client.event(title, text, alert_type="error" if failed else "info", tags=list(tags))
+
+
+def _checked(metric: Metric, kind: str, tags: Tags) -> tuple[Metric, Tags]:
+    if metric.kind != kind:
+        raise ValueError(f"{metric.name} is a {metric.kind}, not a {kind}")
+    if tuple(tag.partition(":")[0] for tag in tags) != metric.tags:
+        raise ValueError(f"{metric.name} has the tags {', '.join(metric.tags) or 'none'}; got {', '.join(tags)}")
+    return metric, tags

@@ -1,0 +1,153 @@
+"""Every metric that this service sends, by name. Nothing else is sent, and a name keeps its kind for ever.
+
+Datadog adds the tags env, service and version to all of them, and `role` (live or ghost) tells the two deployments
+of a service apart.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal["count", "gauge", "distribution"]
+COMMON_TAGS = ("env", "service", "version", "role")
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One metric. unit: as Datadog calls it, empty for a bare number. tags: beyond COMMON_TAGS.
+
+    room: who sends it. percentiles: whether Datadog is asked to keep p50 to p99 of a distribution, which it bills.
+    """
+
+    name: str
+    kind: Kind
+    unit: str
+    tags: tuple[str, ...]
+    meaning: str
+    room: str = "serving"
+    percentiles: bool = False
+
+
+REQUESTS = Metric(
+    "ml.requests",
+    "count",
+    "request",
+    ("protocol", "status", "outcome"),
+    "Predict requests answered. outcome: ok; refused (4xx: the client's fault); shed (503 because of overload, nothing "
+    "computed); failed (any other 5xx).",
+)
+REQUEST_SECONDS = Metric(
+    "ml.request.seconds",
+    "distribution",
+    "second",
+    ("outcome",),
+    "From a request's headers to its answer, in the server; the network and the client's time are not in it.",
+    percentiles=True,
+)
+REQUEST_PART_SECONDS = Metric(
+    "ml.request.part.seconds",
+    "distribution",
+    "second",
+    ("part",),
+    "Parts of the time of requests that were computed. part: parse (body read, decoded, checked), queue (until the "
+    "model began), model (its calls, others' rows included), answer (until the answer was made).",
+    percentiles=True,
+)
+BATCH_ROWS = Metric("ml.batch.rows", "distribution", "", (), "Rows in one model call.", percentiles=True)
+BATCH_REQUESTS = Metric("ml.batch.requests", "distribution", "request", (), "Requests that shared one model call.")
+QUEUE_ROWS = Metric("ml.queue.rows", "gauge", "", (), "Most rows that waited for the model since the last report.")
+MODEL_BUSY = Metric("ml.model.busy", "gauge", "fraction", (), "Share of the time in which a model call was running.")
+MODEL_AGE = Metric("ml.model.age", "gauge", "second", ("model_version",), "Time since the served model was made.")
+PREDICTIONS = Metric(
+    "ml.predictions",
+    "count",
+    "",
+    ("class",),
+    "Rows by the class that was predicted for them; `other` are those beyond the hundred first labels.",
+)
+CONFIDENCE = Metric(
+    "ml.confidence", "distribution", "fraction", (), "Probability of the predicted class.", percentiles=True
+)
+DRIFT = Metric(
+    "ml.drift.psi",
+    "gauge",
+    "",
+    ("signal",),
+    "Population stability index of the last 500 to 1,000 rows looked at, against the baseline in the model's manifest; "
+    "0 is equal, above 0.2 is commonly called a shift. signal: input.<name>, classes or confidence.",
+)
+PROCESS_CPU = Metric("ml.process.cpu", "gauge", "core", (), "CPU time of the worker process per second.")
+PROCESS_MEMORY = Metric("ml.process.memory", "gauge", "byte", (), "Resident memory of the worker process.")
+DROPPED = Metric("ml.telemetry.dropped", "count", "packet", (), "Packets the agent did not take; sent once it does.")
+GHOST_COPIES = Metric(
+    "ml.ghost.copies",
+    "count",
+    "request",
+    ("result",),
+    "Requests copied to the ghost by the live service. result: sent, failed, or dropped.",
+    room="ghost",
+)
+GHOST_COMPARISONS = Metric(
+    "ml.ghost.comparisons",
+    "count",
+    "",
+    ("agreement",),
+    "Answers of the ghost compared with those of the live service. agreement: same or different.",
+    room="ghost",
+)
+TRAINING_PROGRESS = Metric(
+    "ml.training.progress", "gauge", "fraction", (), "Share of the steps that are done.", room="training"
+)
+TRAINING_METRIC = Metric(
+    "ml.training.metric",
+    "gauge",
+    "",
+    ("metric",),
+    "A metric at the end of an epoch, by the name that training gives it.",
+    room="training",
+)
+TRAINING_SECONDS = Metric(
+    "ml.training.seconds", "gauge", "second", ("outcome",), "How long a training command took.", room="training"
+)
+TRAINING_RUNS = Metric(
+    "ml.training.runs",
+    "count",
+    "",
+    ("outcome",),
+    "Training commands that ended. outcome: published, refused (the gate is closed), stopped or failed.",
+    room="training",
+)
+
+METRICS: dict[str, Metric] = {
+    metric.name: metric
+    for metric in (
+        REQUESTS,
+        REQUEST_SECONDS,
+        REQUEST_PART_SECONDS,
+        BATCH_ROWS,
+        BATCH_REQUESTS,
+        QUEUE_ROWS,
+        MODEL_BUSY,
+        MODEL_AGE,
+        PREDICTIONS,
+        CONFIDENCE,
+        DRIFT,
+        PROCESS_CPU,
+        PROCESS_MEMORY,
+        DROPPED,
+        GHOST_COPIES,
+        GHOST_COMPARISONS,
+        TRAINING_PROGRESS,
+        TRAINING_METRIC,
+        TRAINING_SECONDS,
+        TRAINING_RUNS,
+    )
+}
+
+
+def table() -> str:
+    """The registry as Markdown."""
+    lines = ["| metric | kind | unit | tags | meaning |", "|---|---|---|---|---|"]
+    for metric in METRICS.values():
+        tags = ", ".join(metric.tags)
+        lines.append(f"| `{metric.name}` | {metric.kind} | {metric.unit} | {tags} | {metric.meaning} |")
+    return "\n".join(lines) + "\n"
