@@ -42,6 +42,7 @@ ENV PATH=/opt/venv/bin:${PATH} \
 WORKDIR /app
 COPY service.toml ./
 COPY artifacts artifacts
+COPY telemetry telemetry
 COPY serving serving
 USER 10001:10001
 # The server answers on for a while, then ends when the last request is answered.

@@ -43,6 +43,7 @@ WORKDIR /app
 COPY requirements/training*.txt requirements/
 COPY service.toml ./
 COPY artifacts artifacts
+COPY telemetry telemetry
 COPY training training
 COPY model model
 USER 10001:10001

@@ -1,12 +1,14 @@
 """Serve a model: `python -m serving`. Stop with Ctrl-C; SIGTERM drains first."""
 
 import argparse
+import os
 import socket
 import sys
 from collections.abc import Sequence
 
 from artifacts.settings import ServiceSettings, SettingsError, TemplateSettings, load
 from serving.settings import ServingSettings
+from telemetry import agent, logs, traces
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -27,6 +29,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if fault:
         print(f"error: {fault}", file=sys.stderr)
         return 1
+    if agent.takes_traces(os.environ) and not traces.under_ddtrace(os.environ):
+        try:
+            traces.restart("serving", sys.argv[1:] if arguments is None else arguments)
+        except OSError as error:
+            print(f"error: no ddtrace-run: {error.strerror}; install it or set DD_TRACE_ENABLED=false", file=sys.stderr)
+            return 1
+    if logs.wants_json(os.environ):
+        logs.log_json(name)
     # Imported late: a wrong setting is told at once.
     from serving.server import Server
 

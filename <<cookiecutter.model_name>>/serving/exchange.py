@@ -45,6 +45,7 @@ class Exchange:
     headers: Sequence[tuple[str, str]] = ()
     answer = b""
     error: Exception | None = None
+    trace: tuple[int, int] | None = None
     model: "ServedModel | None" = None
 
     def __init__(self, protocol: str, environ: dict[str, Any], request_id: str, started: float) -> None:

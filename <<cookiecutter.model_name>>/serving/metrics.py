@@ -48,12 +48,15 @@ class ServingMetrics:
         self._looked_at = 0
         self._counted: Array = np.zeros(0, dtype=np.int64)
         self._confidences: list[Array] = []
+        self._watched = False
         self._predictions: _Predictions | None = None
         self._reported = self._cpu_at = time.monotonic()
         self._cpu = time.process_time()
 
     def __call__(self, exchange: Exchange) -> None:
         """Observe an exchange."""
+        if not self._watched and exchange.model is not None:
+            self._watch(exchange.model)
         key = (exchange.protocol, exchange.status, type(exchange.error))
         self._requests[key] = self._requests.get(key, 0) + 1
         if self._predictions is not None and exchange.outputs:
@@ -67,19 +70,16 @@ class ServingMetrics:
 
     def fold(self) -> None:
         """Work off the predictions that came since the last time."""
-        predictions, outputs = self._predictions, self._outputs
-        if predictions is None:
-            self._predictions = self._watch_model()
+        outputs, self._outputs = self._outputs, []
+        if not outputs or self._predictions is None:
             return
-        if outputs:
-            self._outputs = []
-            probabilities = np.concatenate(outputs)
-            classes = probabilities.argmax(axis=1)
-            confidences = probabilities[np.arange(len(classes)), classes]
-            self._counted = self._counted + np.bincount(classes, minlength=len(self._counted))
-            self._confidences.append(confidences)
-            if predictions.drift is not None:
-                predictions.drift.add_predictions(classes, confidences)
+        probabilities = np.concatenate(outputs)
+        classes = probabilities.argmax(axis=1)
+        confidences = probabilities[np.arange(len(classes)), classes]
+        self._counted = self._counted + np.bincount(classes, minlength=len(self._counted))
+        self._confidences.append(confidences)
+        if self._predictions.drift is not None:
+            self._predictions.drift.add_predictions(classes, confidences)
 
     def report(self) -> None:
         """Send everything since the last report."""
@@ -111,15 +111,12 @@ class ServingMetrics:
             self._looked_at += 1
             drift.add_inputs([array[:_DRIFT_ROWS] for array in exchange.inputs])
 
-    def _watch_model(self) -> "_Predictions | None":
-        """Begin to look at the model's calls and predictions once it is there."""
-        model = self._model()
-        if model is None:
-            return None
+    def _watch(self, model: ServedModel) -> None:
+        """Begin to look at the model's calls and predictions."""
+        self._watched = True
         model.batcher.watch = self._calls
-        predictions = _Predictions.of(model)
-        self._counted = np.zeros(len(predictions.labels) if predictions else 0, dtype=np.int64)
-        return predictions
+        self._predictions = _Predictions.of(model)
+        self._counted = np.zeros(len(self._predictions.labels) if self._predictions else 0, dtype=np.int64)
 
     def _report_requests(self) -> None:
         requests, self._requests = self._requests, {}

@@ -6,14 +6,23 @@ from pathlib import Path
 from typing import Any
 
 from gunicorn.app.base import BaseApplication
+from gunicorn.glogging import Logger
 
 from serving.settings import ServingSettings
+from telemetry import agent, logs, traces
+
+
+class JsonLogger(Logger):  # type: ignore[misc]
+    """gunicorn's logger without an access log, which any configuration of its own switches on. See request_log.py."""
+
+    access_log_enabled = False
 
 
 class Server(BaseApplication):  # type: ignore[misc]
     """gunicorn's master. `run` does not return."""
 
     service: Any = None
+    observing: Any = None
 
     def __init__(self, settings: ServingSettings, name: str, template_version: str) -> None:
         self.settings = settings
@@ -29,14 +38,18 @@ class Server(BaseApplication):  # type: ignore[misc]
     def load(self) -> Any:
         """The WSGI application; called in the worker, after gevent has patched it."""
         from serving.app import create_app
+        from serving.observing import Observing
         from serving.service import Service
 
         self.service = Service(self.settings, self.name, self.template_version)
-        return create_app(self.service)
+        traced = agent.takes_traces(os.environ) and traces.under_ddtrace(os.environ)
+        self.observing = Observing(self.service, traced, agent.takes_metrics(os.environ))
+        return create_app(self.service, self.observing.observers)
 
 
 def gunicorn_options(settings: ServingSettings, name: str) -> dict[str, Any]:
     """The settings of gunicorn."""
+    in_json = logs.wants_json(os.environ)
     return {
         "bind": [f"{settings.host}:{settings.port}"],
         "proc_name": name,
@@ -46,6 +59,7 @@ def gunicorn_options(settings: ServingSettings, name: str) -> dict[str, Any]:
         # TensorFlow deadlocks when it is forked, so nothing is loaded before.
         "preload_app": False,
         "post_worker_init": _load_model,
+        "worker_exit": _stop_observing,
         "when_ready": _forward_second_sigterm,
         "graceful_timeout": int(settings.drain_seconds + settings.finish_seconds) + 2,
         # A worker whose event loop stands still for this long is killed. Longer than any model call may take.
@@ -54,6 +68,7 @@ def gunicorn_options(settings: ServingSettings, name: str) -> dict[str, Any]:
         "worker_tmp_dir": "/dev/shm" if Path("/dev/shm").is_dir() else None,  # noqa: S108
         # Otherwise gunicorn opens a control socket below $HOME: not there in a read-only container.
         "control_socket_disable": True,
+        **({"logger_class": JsonLogger, "logconfig_dict": logs.json_config(name)} if in_json else {}),
     }
 
 
@@ -61,6 +76,13 @@ def _load_model(worker: Any) -> None:
     service = worker.app.service
     service.draining = lambda: not worker.alive
     service.start()
+    worker.app.observing.start()
+
+
+def _stop_observing(arbiter: Any, worker: Any) -> None:
+    # None: the worker ended before it had an application.
+    if worker.app.observing is not None:
+        worker.app.observing.stop()
 
 
 def _forward_second_sigterm(arbiter: Any) -> None:

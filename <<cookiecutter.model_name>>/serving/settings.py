@@ -47,3 +47,10 @@ class ServingSettings(Section, section="serving", closed=True):
     )
     load_seconds: float = Field(default=600, gt=0, le=86_400, description="time for loading before liveness fails")
     stuck_seconds: float = Field(default=60, gt=0, le=3600, description="one model call; longer and liveness fails")
+
+    role: Literal["live", "ghost"] = Field(default="live", description="ghost: answers are compared, not returned")
+    report_seconds: float = Field(default=10, gt=0, le=3600, description="time between metrics sent to Datadog's agent")
+    trace_rate: float = Field(default=0.01, ge=0, le=1, description="share of requests traced, whatever they are")
+    trace_slow_ms: int = Field(default=1000, ge=1, le=600_000, description="a request that takes longer is traced, ms")
+    traces_per_second: int = Field(default=10, ge=1, le=10_000, description="most requests traced in a second")
+    log_rate: float = Field(default=0, ge=0, le=1, description="share of good requests that get a log line")

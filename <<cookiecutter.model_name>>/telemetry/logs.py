@@ -53,6 +53,8 @@ class JsonFormatter(logging.Formatter):
         # ddtrace puts these on every record, "0" or empty where there is no span or no such setting.
         content |= {name: given[name] for name in _TRACE_FIELDS if given.get(name) not in (None, "", "0")}
         content |= {name: given[name] for name in FIELDS if given.get(name) is not None}
+        # A trace that is made afterwards is named by whoever logs.
+        content |= {f"dd.{name}": given[name] for name in ("trace_id", "span_id") if given.get(name)}
         if record.exc_info and record.exc_info[0]:
             content["error.kind"] = record.exc_info[0].__name__
             content["error.message"] = str(record.exc_info[1])

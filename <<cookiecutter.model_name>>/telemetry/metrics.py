@@ -7,25 +7,17 @@ would be a fifth of a small model's throughput, and it sends a line for each val
 
 import logging
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 
 from datadog.dogstatsd.base import DogStatsd
 
+from telemetry.agent import METRICS_SOCKET
 from telemetry.registry import DROPPED, Metric
 
 LOG = logging.getLogger(__name__)
-DEFAULT_SOCKET = Path("/var/run/datadog/dsd.socket")
 _LINE_BYTES = 1000
 
 Tags = tuple[str, ...]
-
-
-def agent_configured(environment: Mapping[str, str]) -> bool:
-    """Whether an agent is named by DD_DOGSTATSD_URL, DD_AGENT_HOST, or the socket that Datadog's CSI driver mounts."""
-    if environment.get("DD_DOGSTATSD_DISABLE", "").lower() in ("true", "yes", "1"):
-        return False
-    return bool(environment.get("DD_DOGSTATSD_URL") or environment.get("DD_AGENT_HOST")) or DEFAULT_SOCKET.is_socket()
 
 
 class Client(DogStatsd):
@@ -39,7 +31,7 @@ class Client(DogStatsd):
         # Its own log has a line for each packet that is lost.
         logging.getLogger("datadog.dogstatsd").setLevel(logging.CRITICAL)
         super().__init__(
-            socket_path=None if named else str(DEFAULT_SOCKET), constant_tags=tags, telemetry_min_flush_interval=60
+            socket_path=None if named else str(METRICS_SOCKET), constant_tags=tags, telemetry_min_flush_interval=60
         )
         self._seen = 0
         self._dropping = False
@@ -82,6 +74,7 @@ class Metrics:
         self._client = client
         self._counts: dict[tuple[Metric, Tags], float] = {}
         self._gauges: dict[tuple[Metric, Tags], float] = {}
+        self._lost = 0
         self._values: dict[tuple[Metric, Tags, int], list[float]] = {}
 
     def count(self, metric: Metric, value: float, *tags: str) -> None:
@@ -111,9 +104,11 @@ class Metrics:
                 client.gauge(metric.name, value, list(tags))
             for (metric, tags, stride), several in values.items():
                 client.values(metric.name, several, stride, list(tags))
+            if self._lost:
+                client.count(DROPPED.name, self._lost)
         dropped = client.dropped()
-        if dropped:
-            self.count(DROPPED, dropped)
+        # Told again until a report gets through as a whole.
+        self._lost = self._lost + dropped if dropped else 0
 
     def event(self, title: str, text: str, *tags: str, failed: bool = False) -> None:
         """Put an event into Datadog's stream."""

@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-ROOMS = {"model", "training", "serving", "delivery", "artifacts"}
+ROOMS = {"model", "training", "serving", "delivery", "artifacts", "telemetry"}
 ARROWS = {
     "model": set(),
-    "training": {"model", "artifacts"},
-    "serving": {"artifacts"},
-    "delivery": {"artifacts"},
+    "training": {"model", "artifacts", "telemetry"},
+    "serving": {"artifacts", "telemetry"},
+    "delivery": {"artifacts", "telemetry"},
     "artifacts": set(),
+    "telemetry": set(),
 }
 FOREIGN = {
     "model": {"luigi", "flask", "boto3"},
@@ -21,6 +22,7 @@ FOREIGN = {
     "serving": {"luigi", "boto3", "keras"},
     "delivery": {"tensorflow", "keras", "flask", "luigi"},
     "artifacts": {"tensorflow", "keras", "flask", "luigi"},
+    "telemetry": {"tensorflow", "keras", "flask", "luigi", "boto3", "gevent", "numpy"},
 }
 
 
@@ -47,5 +49,9 @@ def test_a_room_does_not_bring_in_what_its_image_must_not_hold(room: str) -> Non
 
 def test_the_store_on_s3_is_the_one_file_that_needs_boto3() -> None:
     importing = re.compile(r"^\s*(import|from) (boto3|botocore)\b", re.MULTILINE)
-    paths = [path for room in ("artifacts", "model", "serving", "training") for path in (ROOT / room).rglob("*.py")]
+    paths = [
+        path
+        for room in ("artifacts", "model", "serving", "telemetry", "training")
+        for path in (ROOT / room).rglob("*.py")
+    ]
     assert [path.name for path in paths if importing.search(path.read_text(encoding="utf-8"))] == ["s3.py"]

@@ -270,8 +270,8 @@ class TestContents:
 
     def test_hold_the_rooms_that_they_run_and_no_others(self, purpose: str, image: str, engine: Engine) -> None:
         rooms = {
-            "training": "artifacts model requirements service.toml training",
-            "serving": "artifacts service.toml serving",
+            "training": "artifacts model requirements service.toml telemetry training",
+            "serving": "artifacts service.toml serving telemetry",
         }
         assert inside(engine, image, "ls -A /app").split() == rooms[purpose].split()
         # Each side's own packages: Luigi and boto3 train, Flask serves.

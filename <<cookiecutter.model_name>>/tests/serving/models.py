@@ -104,6 +104,12 @@ def publish_pictures(root: Path, version: str = "aaaaaaaaaaaa") -> tuple[Manifes
         "labels": [str(digit) for digit in range(10)],
         "metrics": {"accuracy": 0.98},
         "samples": [{"instance": {"image": [[1.0] * 8] * 8}, "label": "3"}],
+        # Half of the values of training were at most 0.5.
+        "baseline": {
+            "inputs": {"image": {"edges": [0.5], "shares": [0.5, 0.5]}},
+            "classes": {str(digit): 0.1 for digit in range(10)},
+            "confidence": {"edges": [0.2], "shares": [0.5, 0.5]},
+        },
     }
     _convert(files)
     return _publish(root, version, files, properties), model

@@ -1,0 +1,69 @@
+"""Who watches the predict requests of this process, and what they do every second."""
+
+from collections.abc import Callable
+
+import gevent
+
+from serving.exchange import Observer
+from serving.request_log import RequestLog
+from serving.service import Service
+
+TICK = 1.0
+
+
+class Observing:
+    """The observers of one process. Made in the worker, once gevent has patched it; `stop` sends what is left.
+
+    Metrics need an agent that is named in the environment, traces a process that ddtrace-run has started. Without them
+    nothing of either is imported.
+    """
+
+    def __init__(self, service: Service, traced: bool, measured: bool) -> None:
+        settings = service.settings
+        self.observers: list[Observer] = []
+        self._every_second: list[Callable[[], None]] = []
+        self._report: Callable[[], None] | None = None
+        self._report_seconds = settings.report_seconds
+        if measured:
+            from serving.metrics import ServingMetrics
+            from telemetry.metrics import Client, Metrics
+
+            metrics = ServingMetrics(Metrics(Client(service.name, settings.role)), lambda: service.model)
+            self._add(metrics, metrics.fold)
+            self._report = metrics.report
+        if traced:
+            from serving.tracing import Tracing
+
+            slow = settings.trace_slow_ms / 1000
+            tracing = Tracing(settings.trace_rate, slow, settings.traces_per_second, settings.role)
+            self._add(tracing, tracing.finish)
+        # Last: its lines name the trace.
+        log = RequestLog(settings.log_rate)
+        self._add(log, log.tick)
+
+    def start(self) -> None:
+        """Begin to tick."""
+        gevent.spawn(self._run)
+
+    def stop(self) -> None:
+        """Do the last tick, and send what has come since the last report."""
+        for tick in self._every_second:
+            tick()
+        if self._report is not None:
+            self._report()
+
+    def _add(self, observer: Observer, tick: Callable[[], None]) -> None:
+        self.observers.append(observer)
+        self._every_second.append(tick)
+
+    def _run(self) -> None:
+        waited = 0.0
+        while True:
+            step = min(TICK, self._report_seconds)
+            gevent.sleep(step)
+            for tick in self._every_second:
+                tick()
+            waited += step
+            if self._report is not None and waited >= self._report_seconds:
+                waited = 0.0
+                self._report()
