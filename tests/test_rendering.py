@@ -95,6 +95,7 @@ READERS: dict[str, Callable[[str], Any]] = {
     ".toml": tomllib.loads,
     ".txt": read_requirements,
     ".yaml": lambda text: list(yaml.safe_load_all(text)),
+    "Jenkinsfile": str.splitlines,
     ".dockerignore": str.splitlines,
     ".gitignore": str.splitlines,
 }

@@ -12,9 +12,10 @@ from delivery.errors import DeliveryError, ExitCode
 from delivery.ghost.commands import feedback, ghost_report
 from delivery.image import bundle, image
 from delivery.models import models
+from delivery.sbom import sbom
 from delivery.train import attach, train
 
-COMMANDS: tuple[click.Command, ...] = (image, train, attach, models, bundle, ghost_report, feedback)
+COMMANDS: tuple[click.Command, ...] = (image, train, attach, models, bundle, sbom, ghost_report, feedback)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})

@@ -1,0 +1,180 @@
+"""A stand-in for Jenkins: checks a Jenkinsfile and runs it, by the Groovy beside this file; `npm-groovy-lint` lints it.
+
+No Jenkins, no jenkinsfile-runner and no JenkinsPipelineUnit is in a public registry of packages, so what Jenkins does
+with a declarative pipeline is written anew in `jenkins/`. Groovy and the linter come from npm, locked with hashes.
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rendered import ROOT
+
+HARNESS = ROOT / "tests" / "jenkins"
+TOOLS = ROOT / ".node"
+MISSING = (
+    "the tests of the Jenkinsfile need {program}: install Node.js 20 or newer with npm, and Java 17 or newer"
+    ' (on Debian: apt-get install nodejs npm default-jre-headless), or leave them out: nox -s tests -- -m "not jenkins"'
+)
+
+
+class MissingProgramError(RuntimeError):
+    """A program that the tests need is not installed; the message says what to install."""
+
+
+def install_tools() -> Path:
+    """Directory of the locked npm packages, installed if they are not yet as `jenkins/package-lock.json` says.
+
+    Raises MissingProgramError, or RuntimeError with what npm said.
+    """
+    for program in ("java", "node", "npm"):
+        if shutil.which(program) is None:
+            raise MissingProgramError(MISSING.format(program=program))
+    lock = (HARNESS / "package-lock.json").read_bytes()
+    done = TOOLS / "installed-lock.json"
+    if not done.is_file() or done.read_bytes() != lock:
+        TOOLS.mkdir(exist_ok=True)
+        for name in ("package.json", "package-lock.json"):
+            shutil.copy(HARNESS / name, TOOLS)
+        command = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
+        result = subprocess.run(command, cwd=TOOLS, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        if result.returncode:
+            raise RuntimeError(f"{' '.join(command)}: {result.stdout}")
+        done.write_bytes(lock)
+    return TOOLS / "node_modules"
+
+
+def lint(directory: Path) -> list[str]:
+    """What `npm-groovy-lint` finds in the Jenkinsfile of a directory, by the rules that lie beside it."""
+    program = install_tools() / ".bin" / "npm-groovy-lint"
+    result = subprocess.run(
+        # Without the server that it would leave running.
+        [str(program), "--noserver", "--output", "json", "--path", str(directory), "--files", "**/Jenkinsfile"],
+        cwd=directory,
+        capture_output=True,
+        text=True,
+    )
+    found = re.search(r"^\{.*\}$", result.stdout, re.MULTILINE | re.DOTALL)
+    if found is None:
+        raise RuntimeError(f"npm-groovy-lint: {result.stdout}{result.stderr}")
+    files = json.loads(found.group())["files"]
+    if not files:
+        raise RuntimeError(f"npm-groovy-lint saw no Jenkinsfile in {directory}")
+    return [
+        f"line {each['line']}: {each['severity']} {each['rule']}: {each['msg']}"
+        for linted in files.values()
+        for each in linted["errors"]
+    ]
+
+
+@dataclass(frozen=True)
+class Build:
+    """How a build went.
+
+    result: SUCCESS, UNSTABLE, FAILURE or ABORTED; error: what failed first, as in the last line of a console; events:
+    everything that happened, in order, each with a `kind`; log: what the console shows.
+    """
+
+    result: str
+    error: str | None
+    events: list[dict[str, Any]]
+    log: str
+    description: str | None
+
+    def of(self, kind: str, **wanted: Any) -> list[dict[str, Any]]:
+        """The events of a kind that have these values."""
+        return [each for each in self.events if each["kind"] == kind and wanted.items() <= each.items()]
+
+    @property
+    def stages(self) -> list[str]:
+        """The stages that did something, in order."""
+        return [each["stage"] for each in self.of("stage", status="run")]
+
+    def order(self, *kinds: str) -> list[str]:
+        """Kinds of the events that happened, of these only, in order."""
+        return [each["kind"] for each in self.events if each["kind"] in kinds]
+
+
+@dataclass
+class Jenkins:
+    """A process that runs pipelines one after the other; use it as a context.
+
+    environment: what every agent has.
+    """
+
+    environment: Mapping[str, str] = field(default_factory=lambda: {"PATH": os.environ["PATH"]})
+    _process: subprocess.Popen[str] | None = None
+
+    def __enter__(self) -> "Jenkins":
+        jars = install_tools() / "npm-groovy-lint" / "lib" / "java" / "groovy" / "lib"
+        path = [str(jar) for name in ("groovy-[0-9]*.jar", "groovy-json-*.jar") for jar in jars.glob(name)]
+        self._process = subprocess.Popen(
+            # Quick to start rather than quick to run.
+            ["java", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp", os.pathsep.join([*path, str(HARNESS)]),
+             "groovy.ui.GroovyMain", str(HARNESS / "Harness.groovy")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            encoding="utf-8",
+            env={**os.environ, "LC_ALL": "C.UTF-8"},
+        )  # fmt: skip
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        assert self._process is not None
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait(20)
+
+    def _ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        assert self._process is not None
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(request) + "\n")
+        self._process.stdin.flush()
+        line = self._process.stdout.readline()
+        answer: dict[str, Any] = json.loads(line) if line else {"broken": "it ended; its words are above"}
+        if "broken" in answer:
+            raise RuntimeError(f"the harness: {answer['broken']}")
+        return answer
+
+    def complaints(self, jenkinsfile: str) -> list[str]:
+        """Why Jenkins would refuse a Jenkinsfile before it runs anything; empty if it takes it."""
+        errors: list[str] = self._ask({"jenkinsfile": jenkinsfile})["errors"]
+        return errors
+
+    def shells(self, jenkinsfile: str) -> list[dict[str, Any]]:
+        """Each shell script in a Jenkinsfile: `line`, and `constant`, whether its text is the same in every build."""
+        shells: list[dict[str, Any]] = self._ask({"jenkinsfile": jenkinsfile})["shells"]
+        return shells
+
+    def build(
+        self, jenkinsfile: str, workspaces: Path, parameters: Mapping[str, str] | None = None, **situation: Any
+    ) -> Build:
+        """Run a pipeline, as "Build with Parameters" does; parameters that are not given have their default.
+
+        situation: `environment` adds to every agent's; `credentials` by id; `checkout` is the directory that a checkout
+        copies; `inputs` by stage, {"answer": "proceed" or "abort", "by": user}, and nobody answers the others; `locked`
+        names locks that another build holds at first; `restart` names the stage to restart from; `previousResult` is
+        that of the build before. Raises AssertionError if Jenkins would refuse the Jenkinsfile.
+        """
+        environment = {**self.environment, **situation.pop("environment", {})}
+        answer = self._ask(
+            {
+                "jenkinsfile": jenkinsfile,
+                "run": True,
+                "parameters": dict(parameters or {}),
+                "workspaces": str(workspaces),
+                "environment": environment,
+                **situation,
+            }
+        )
+        assert answer["errors"] == []
+        return Build(
+            answer["result"], answer["error"], answer["events"], "\n".join(answer["log"]), answer["description"]
+        )

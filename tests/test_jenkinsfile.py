@@ -1,0 +1,533 @@
+"""What the Jenkins job does, action by action: its Jenkinsfile, run with a recorder in place of delivery commands."""
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Render
+from jenkins_agent import install
+from pipeline import Build, Jenkins, lint
+from references import missing_references
+
+pytestmark = pytest.mark.jenkins
+
+NAME = "digits-classifier"
+TEAM = "machine-learning"
+MODEL = "0123456789ab"
+OTHER_MODEL = "ba9876543210"
+IMAGE = f"registry.example.com/{NAME}-serving@sha256:{'1' * 64}"
+TRAINED = json.dumps({"job": "some-job", "model": MODEL})
+REPORTS = {"reports/report.html": "<html>", "reports/metrics.json": "{}"}
+CREDENTIALS = {
+    "aws-web-identity-token": {"kind": "file", "value": "/secret/token"},
+    f"{NAME}-aws-role": {"kind": "string", "value": "arn:aws:iam::123456789012:role/deploys"},
+    "kubeconfig": {"kind": "file", "value": "/secret/kubeconfig"},
+}
+BOUND = {
+    "AWS_WEB_IDENTITY_TOKEN_FILE": "/secret/token",
+    "AWS_ROLE_ARN": "arn:aws:iam::123456789012:role/deploys",
+    "KUBECONFIG": "/secret/kubeconfig",
+}
+# Every way through the pipeline: parameters, the stages in order, and the delivery commands (or nox) as they are given.
+IMAGE_TRAINING = ["delivery", "image", "training"]
+TRAIN = ["delivery", "train", "--json", "--report", "reports"]
+BUNDLE = ["delivery", "bundle", MODEL]
+SBOM = ["delivery", "sbom", IMAGE, "--output", "reports/sbom.cdx.json"]
+
+
+def deploy(environment: str) -> list[str]:
+    return ["delivery", "deploy", "--environment", environment, "--image", IMAGE]
+
+
+def release(environment: str) -> tuple[dict[str, str], list[str], list[list[str]]]:
+    approval = ["Approval"] if environment == "production" else []
+    return (
+        {"ACTION": "train-and-release", "ENVIRONMENT": environment},
+        ["Training image", "Train", "Gate", "Bundle", *approval, "Deploy"],
+        [IMAGE_TRAINING, TRAIN, ["delivery", "gate", MODEL], BUNDLE, SBOM, deploy(environment)],
+    )
+
+
+def deployment(environment: str) -> tuple[dict[str, str], list[str], list[list[str]]]:
+    approval = ["Approval"] if environment == "production" else []
+    return (
+        {"ACTION": "deploy", "ENVIRONMENT": environment, "MODEL_VERSION": MODEL},
+        ["Bundle", *approval, "Deploy"],
+        [BUNDLE, SBOM, deploy(environment)],
+    )
+
+
+def rollback(environment: str) -> tuple[dict[str, str], list[str], list[list[str]]]:
+    return (
+        {"ACTION": "rollback", "ENVIRONMENT": environment},
+        ["Roll back"],
+        [["delivery", "rollback", "--environment", environment]],
+    )
+
+
+ACTIONS: dict[str, tuple[dict[str, str], list[str], list[list[str]]]] = {
+    "test": ({}, ["Tests"], [["nox", "--", "--junitxml=reports/tests.xml"]]),
+    "train": ({"ACTION": "train"}, ["Training image", "Train"], [IMAGE_TRAINING, TRAIN]),
+    "train-and-release, staging": release("staging"),
+    "train-and-release, ghost": release("ghost"),
+    "train-and-release, production": release("production"),
+    "deploy, staging": deployment("staging"),
+    "deploy, ghost": deployment("ghost"),
+    "deploy, production": deployment("production"),
+    "promote": ({"ACTION": "promote"}, ["Approval", "Promote"], [["delivery", "promote"]]),
+    "rollback, staging": rollback("staging"),
+    "rollback, ghost": rollback("ghost"),
+    "rollback, production": rollback("production"),
+    "ghost-report": (
+        {"ACTION": "ghost-report"},
+        ["Ghost report"],
+        [["delivery", "ghost-report", "--since", "24h", "--output", "reports"]],
+    ),
+    "ghost-stop": ({"ACTION": "ghost-stop"}, ["Stop ghost"], [["delivery", "ghost", "stop"]]),
+    "status": (
+        {"ACTION": "status"},
+        ["Status"],
+        [["delivery", "status"], ["delivery", "models"], ["delivery", "history"]],
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def jenkins() -> Iterator[Jenkins]:
+    with Jenkins() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def jenkinsfile(render: Render) -> str:
+    return (render({}) / "Jenkinsfile").read_text(encoding="utf-8")
+
+
+@dataclass
+class Job:
+    """The job in the stand-in for Jenkins. answers: what the recorder answers before what it answers anyway."""
+
+    jenkins: Jenkins
+    jenkinsfile: str
+    directory: Path
+    answers: list[dict[str, Any]] = field(default_factory=list)
+
+    def press(self, parameters: dict[str, str] | None = None, **situation: Any) -> Build:
+        """Build with parameters. The team approves unless `inputs` says otherwise."""
+        install(self.directory / "bin" / "python3", "python3")
+        standard = [
+            {"call": ["delivery", "train"], "output": TRAINED, "files": REPORTS},
+            {"call": ["delivery", "bundle"], "output": IMAGE},
+            {"call": ["delivery", "sbom"], "files": {"reports/sbom.cdx.json": "{}"}},
+            {"call": ["delivery", "ghost-report"], "files": {"reports/ghost.html": "<html>"}},
+            {"call": ["nox"], "files": {"reports/tests.xml": "<testsuite/>"}},
+        ]
+        (self.directory / "answers.json").write_text(json.dumps([*self.answers, *standard]), encoding="utf-8")
+        (self.directory / "calls.jsonl").write_text("")
+        environment = {"PATH": f"{self.directory / 'bin'}:/usr/bin:/bin", "STAND_IN": str(self.directory)}
+        situation = {"inputs": {"Approval": {"answer": "proceed", "by": TEAM}}, "credentials": CREDENTIALS} | situation
+        return self.jenkins.build(
+            self.jenkinsfile, self.directory / "workspaces", parameters, environment=environment, **situation
+        )
+
+    def calls(self, *programs: str) -> list[dict[str, Any]]:
+        """The calls of these programs in the build before, in order."""
+        calls = [json.loads(line) for line in (self.directory / "calls.jsonl").read_text(encoding="utf-8").splitlines()]
+        return [each for each in calls if each["call"][0] in programs]
+
+    def commands(self) -> list[list[str]]:
+        """The delivery commands, and nox, of the build before."""
+        return [each["call"] for each in self.calls("delivery", "nox")]
+
+
+@pytest.fixture
+def job(jenkins: Jenkins, jenkinsfile: str, tmp_path: Path) -> Job:
+    return Job(jenkins, jenkinsfile, tmp_path)
+
+
+@dataclass(frozen=True)
+class Played:
+    """An action, pressed once while another build held every lock: how it went, and the commands it gave."""
+
+    action: str
+    parameters: dict[str, str]
+    stages: list[str]
+    expected: list[list[str]]
+    build: Build
+    commands: list[list[str]]
+
+    @property
+    def environment(self) -> str | None:
+        """What it changes in the cluster."""
+        return {"promote": "production", "ghost-stop": "ghost"}.get(self.action, self.parameters.get("ENVIRONMENT"))
+
+
+@pytest.fixture(scope="module")
+def all_played(jenkins: Jenkins, jenkinsfile: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Played]:
+    locks = [f"{NAME}-{each}" for each in ("staging", "ghost", "production")]
+    found = {}
+    for action, (parameters, stages, commands) in ACTIONS.items():
+        job = Job(jenkins, jenkinsfile, tmp_path_factory.mktemp("played"))
+        build = job.press(parameters, locked=locks)
+        found[action] = Played(action, parameters, stages, commands, build, job.commands())
+    return found
+
+
+@pytest.fixture(params=ACTIONS)
+def played(request: pytest.FixtureRequest, all_played: dict[str, Played]) -> Played:
+    return all_played[request.param]
+
+
+class TestAction:
+    def test_goes_through_its_stages_and_gives_its_commands(self, played: Played) -> None:
+        assert (played.build.result, played.build.error) == ("SUCCESS", None), played.build.log
+        assert played.build.stages == ["Parameters", *played.stages]
+        assert played.commands == played.expected
+
+    def test_leaves_out_every_other_stage_without_an_agent_a_lock_or_a_question(self, played: Played) -> None:
+        skipped = {each["stage"]: each["why"] for each in played.build.of("stage", status="skipped")}
+        assert set(skipped.values()) == {"when"}
+        for kind in ("agent", "lock", "input", "sh"):
+            assert {each["stage"] for each in played.build.of(kind)}.isdisjoint(skipped)
+
+    def test_asks_for_approval_exactly_before_production_unless_it_goes_back(self, played: Played) -> None:
+        asked = played.build.of("input")
+        into_production = played.environment == "production" and not played.action.startswith("rollback")
+        assert [(each["submitter"], each["timeouts"][-1:]) for each in asked] == (
+            [(TEAM, ["1 DAYS"])] if into_production else []
+        )
+        # Nothing is held while somebody thinks it over.
+        assert all(each["nodes"] == [] and each["locks"] == [] for each in asked)
+
+    def test_locks_what_it_changes_in_the_cluster_and_waits_for_it_without_an_agent(self, played: Played) -> None:
+        wanted = [f"{NAME}-{played.environment}"] if played.environment else []
+        assert [each["lock"] for each in played.build.of("lock")] == wanted
+        assert [each["nodes"] for each in played.build.of("waits")] == [[] for _ in wanted]
+        changing = re.compile("delivery (deploy|promote|rollback|ghost stop)")
+        assert all(each["locks"] == wanted for each in played.build.of("sh") if changing.search(each["script"]))
+
+    def test_ends_in_bounded_time(self, played: Played) -> None:
+        assert all(each["timeouts"] for each in played.build.of("sh"))
+        assert ["timeout", [{"time": 7, "unit": "DAYS"}]] in played.build.of("job")[0]["options"]
+
+    def test_calls_nothing_but_delivery_nox_and_what_installs_them(self, played: Played) -> None:
+        known = (".venv/bin/python -m delivery ", ".venv/bin/nox ", "python3 -m venv .venv && .venv/bin/pip install ")
+        assert [each["script"] for each in played.build.of("sh") if not each["script"].strip().startswith(known)] == []
+
+
+def test_every_action_that_is_offered_was_played(job: Job) -> None:
+    offered = {each["name"]: each for each in job.press().of("job")[0]["parameters"]}
+    assert set(offered["ACTION"]["choices"]) == {action.split(",")[0] for action in ACTIONS}
+    assert offered["ACTION"]["choices"][0] == "test"
+    assert set(offered["ENVIRONMENT"]["choices"]) == {"staging", "ghost", "production"}
+
+
+class TestParameters:
+    def test_of_the_training_reach_it_as_they_were_typed(self, job: Job) -> None:
+        job.press(
+            {
+                "ACTION": "train",
+                "DATASET": "aabbccddeeff",
+                "EPOCHS": "5",
+                "BATCH_SIZE": "64",
+                "OTHER_PARAMETERS": "--learning-rate 0.001 --source s3://bucket/prefix",
+            }
+        )
+        assert job.commands()[1] == [
+            *TRAIN, "--learning-rate", "0.001", "--source", "s3://bucket/prefix",
+            "--dataset", "aabbccddeeff", "--epochs", "5", "--batch-size", "64",
+        ]  # fmt: skip
+
+    def test_force_build_forces_the_images_and_nothing_else(self, job: Job) -> None:
+        job.press({"ACTION": "train-and-release", "FORCE_BUILD": "true"})
+        forced = [each[1] for each in job.commands() if each[-1] == "--force"]
+        assert forced == ["image", "bundle"]
+
+    def test_an_override_is_one_argument(self, job: Job) -> None:
+        job.press(
+            {"ACTION": "promote", "OVERRIDE_REASON": "Agreed with Ms. Müller (ML-12): too few labels, yet faster"}
+        )
+        assert job.commands() == [
+            ["delivery", "promote", "--override", "Agreed with Ms. Müller (ML-12): too few labels, yet faster"]
+        ]
+
+    def test_a_period_goes_to_the_report(self, job: Job) -> None:
+        job.press({"ACTION": "ghost-report", "GHOST_SINCE": "2027-01-31T08:00Z"})
+        assert job.commands()[0][2:4] == ["--since", "2027-01-31T08:00Z"]
+
+    @pytest.mark.parametrize(
+        ("parameter", "value"),
+        [
+            ("ACTION", "everything"),
+            ("ACTION", "test; touch x"),
+            ("ENVIRONMENT", "production; touch x"),
+            ("MODEL_VERSION", '"; touch x; #'),
+            ("MODEL_VERSION", "../../etc"),
+            ("DATASET", "$(touch x)"),
+            ("DATASET", "--help"),
+            ("EPOCHS", "5; touch x"),
+            ("EPOCHS", "0"),
+            ("EPOCHS", "-1"),
+            ("BATCH_SIZE", "`touch x`"),
+            ("OTHER_PARAMETERS", "; touch x"),
+            ("OTHER_PARAMETERS", "--seed 7; touch x"),
+            ("OTHER_PARAMETERS", "--seed $(touch x)"),
+            ("OTHER_PARAMETERS", "--seed *"),
+            ("OTHER_PARAMETERS", "--seed 7\n--report x"),
+            ("OTHER_PARAMETERS", "--seed 7  --patience 3"),
+            ("OTHER_PARAMETERS", "seed 7"),
+            ("OVERRIDE_REASON", '"; touch x; #'),
+            ("OVERRIDE_REASON", "--dry-run"),
+            ("OVERRIDE_REASON", "x\ny"),
+            ("OVERRIDE_REASON", "x" * 201),
+            ("GHOST_SINCE", ""),
+            ("GHOST_SINCE", "1 day"),
+            ("GHOST_SINCE", "24h; touch x"),
+        ],
+    )
+    def test_of_another_form_end_the_build_before_anything_is_done(self, job: Job, parameter: str, value: str) -> None:
+        done = job.press({"ACTION": "train", parameter: value})
+        assert done.result == "FAILURE"
+        assert done.error is not None
+        assert done.error.startswith(f"{parameter} is ")
+        assert done.stages == ["Parameters"]
+        assert job.calls("python3", "pip", "nox", "delivery") == []
+        assert done.of("agent") == []
+
+    def test_a_deployment_without_a_version_is_told_where_to_find_one(self, job: Job) -> None:
+        done = job.press({"ACTION": "deploy"})
+        assert (done.result, done.error) == (
+            "FAILURE",
+            "MODEL_VERSION is empty; ACTION status lists the versions there are",
+        )
+
+    @pytest.mark.parametrize("value", ['"; touch made; #', "$(touch made)", "`touch made`", "'; touch made; '"])
+    @pytest.mark.parametrize("action", ["train-and-release, production", "deploy, ghost", "promote", "ghost-report"])
+    def test_that_got_past_the_first_stage_are_still_no_commands(self, job: Job, action: str, value: str) -> None:
+        # As if the forms of the first stage allowed anything.
+        job.jenkinsfile = re.sub(r"(?m)^(        [A-Z_]+: )/.*/,$", r"\1/(?s).*/,", job.jenkinsfile)
+        assert job.jenkinsfile.count("/(?s).*/") == 9
+        declared = [each["name"] for each in job.press().of("job")[0]["parameters"] if each["type"] == "string"]
+        chosen = {name: ACTIONS[action][0][name] for name in ("ACTION", "ENVIRONMENT") if name in ACTIONS[action][0]}
+        done = job.press(dict.fromkeys(declared, value) | chosen)
+        assert done.result == "SUCCESS", done.log
+        assert any(value in command for command in job.commands())
+        assert list(job.directory.rglob("made")) == []
+
+    def test_are_in_no_text_that_a_shell_reads(self, jenkins: Jenkins, jenkinsfile: str) -> None:
+        shells = jenkins.shells(jenkinsfile)
+        assert len(shells) > 10
+        assert [each["line"] for each in shells if not each["constant"]] == []
+
+    def test_do_not_hide_settings_of_the_repository(self, job: Job) -> None:
+        # Every parameter is a variable in every shell: none may be one that a room reads.
+        names = [each["name"] for each in job.press().of("job")[0]["parameters"]]
+        assert [
+            name for name in names if name.startswith(("SERVICE_", "STORAGE_", "TRAINING_", "SERVING_", "DELIVERY_"))
+        ] == []
+
+
+class TestApproval:
+    def test_comes_when_everything_is_ready_and_before_the_cluster_is_touched(self, job: Job) -> None:
+        done = job.press(release("production")[0])
+        order = [each["stage"] for each in done.events if each["kind"] in {"input", "sh"}]
+        assert order.index("Bundle") < order.index("Approval") < order.index("Deploy")
+
+    @pytest.mark.parametrize("answer", [{"answer": "abort", "by": TEAM}, {}], ids=["refused", "nobody answers"])
+    def test_that_is_not_given_leaves_production_as_it_is(self, job: Job, answer: dict[str, str]) -> None:
+        done = job.press(release("production")[0], inputs={"Approval": answer})
+        assert done.result == "ABORTED"
+        assert "Deploy" not in done.stages
+        assert deploy("production") not in job.commands()
+        assert done.of("post", stage=None) == [{"kind": "post", "stage": None, "condition": "aborted"}]
+
+
+class TestFailure:
+    @pytest.mark.parametrize(
+        ("failing", "stage"),
+        [
+            (["delivery", "image", "training"], "Training image"),
+            (["delivery", "train"], "Train"),
+            (["delivery", "gate"], "Gate"),
+            (["delivery", "bundle"], "Bundle"),
+            (["delivery", "sbom"], "Bundle"),
+            (["delivery", "deploy"], "Deploy"),
+        ],
+    )
+    def test_of_a_step_fails_the_build_and_nothing_comes_after_it(
+        self, job: Job, failing: list[str], stage: str
+    ) -> None:
+        job.answers = [{"call": failing, "exit": 3}]
+        done = job.press(release("production")[0])
+        assert (done.result, done.error) == ("FAILURE", "script returned exit code 3")
+        stages = ["Parameters", "Training image", "Train", "Gate", "Bundle", "Approval", "Deploy"]
+        assert done.stages == stages[: stages.index(stage) + 1]
+        assert job.commands()[-1][: len(failing)] == failing
+        later = {each["stage"]: each["why"] for each in done.of("stage", status="skipped")}
+        assert {later[name] for name in stages[stages.index(stage) + 1 :]} <= {"failure"}
+        assert [each["condition"] for each in done.of("post", stage=None)] == ["failure"]
+        # Agents and locks are given back.
+        assert len(done.of("agent")) == len(done.of("released"))
+        assert len(done.of("lock")) == len(done.of("unlock"))
+
+    @pytest.mark.parametrize("action", ["promote", "rollback, production", "ghost-stop", "ghost-report", "status"])
+    def test_of_any_other_command_fails_the_build(self, job: Job, action: str) -> None:
+        parameters, _, commands = ACTIONS[action]
+        job.answers = [{"call": commands[0], "exit": 1}]
+        assert job.press(parameters).result == "FAILURE"
+        assert job.commands() == commands[:1]
+
+    def test_of_the_gate_keeps_the_report_of_the_training(self, job: Job) -> None:
+        job.answers = [{"call": ["delivery", "train"], "exit": 3, "files": REPORTS}]
+        done = job.press({"ACTION": "train"})
+        assert done.result == "FAILURE"
+        assert done.of("archive")[0]["files"] == sorted(REPORTS)
+
+    def test_of_a_test_makes_the_build_say_which(self, job: Job) -> None:
+        report = "<testsuite><testcase><failure/></testcase></testsuite>"
+        job.answers = [{"call": ["nox"], "exit": 1, "files": {"reports/tests.xml": report}}]
+        done = job.press()
+        assert done.result == "FAILURE"
+        assert done.of("junit")[0]["files"] == ["tests.xml"]
+
+    def test_to_install_a_package_as_locked_ends_the_stage(self, job: Job) -> None:
+        job.answers = [{"call": ["pip"], "exit": 1}]
+        assert job.press({"ACTION": "status"}).result == "FAILURE"
+        assert job.commands() == []
+
+    def test_is_told_in_one_sentence(self, job: Job) -> None:
+        job.answers = [{"call": ["delivery", "gate"], "exit": 3}]
+        said = job.press(release("staging")[0]).of("echo", stage=None)
+        assert len(said) == 1
+        assert MODEL in said[0]["message"]
+
+
+class TestEnvironment:
+    def test_of_delivery_commands_is_locked_and_reaches_aws_without_a_key(self, job: Job) -> None:
+        job.press(release("production")[0])
+        for call in job.calls("delivery"):
+            assert {name: call["environment"].get(name) for name in BOUND} == BOUND
+            assert not any("SECRET" in name or "ACCESS_KEY" in name for name in call["environment"])
+        installs = {tuple(each["call"]) for each in job.calls("pip")}
+        assert installs == {
+            ("pip", "install", "--quiet", "--require-hashes", "-r", "requirements/delivery.txt"),
+        }
+
+    def test_of_tests_and_installations_has_no_credentials(self, job: Job) -> None:
+        for parameters in ({}, {"ACTION": "train"}):
+            job.press(parameters)
+            calls = job.calls("python3", "pip", "nox")
+            assert calls
+            assert not any(name in each["environment"] for each in calls for name in BOUND)
+
+    def test_of_each_stage_is_an_agent_that_has_what_it_calls(self, job: Job) -> None:
+        done = job.press(release("production")[0])
+        assert {each["stage"]: each["label"] for each in done.of("agent")} == {
+            "Training image": "docker", "Train": "python", "Gate": "python", "Bundle": "docker", "Deploy": "kubectl",
+        }  # fmt: skip
+
+    def test_is_the_same_nox_that_readme_and_laptop_have(self, job: Job, render: Render) -> None:
+        job.press()
+        assert job.commands() == [["nox", "--", "--junitxml=reports/tests.xml"]]
+        readme = (render({}) / "README.md").read_text(encoding="utf-8")
+        assert "| `.venv/bin/nox` | all checks: `lint` and `tests` |" in readme
+
+
+class TestKept:
+    def test_of_a_training_are_report_and_metrics_with_fingerprints(self, job: Job) -> None:
+        archived = job.press({"ACTION": "train"}).of("archive")
+        assert [(each["files"], each["fingerprint"]) for each in archived] == [(sorted(REPORTS), True)]
+
+    def test_of_a_release_is_the_list_of_what_is_in_the_image_as_well(self, job: Job) -> None:
+        archived = job.press(release("staging")[0]).of("archive", stage="Bundle")
+        assert [(each["files"], each["fingerprint"]) for each in archived] == [(["reports/sbom.cdx.json"], True)]
+
+    def test_of_a_ghost_is_its_report(self, job: Job) -> None:
+        assert job.press({"ACTION": "ghost-report"}).of("archive")[0]["files"] == ["reports/ghost.html"]
+
+    def test_of_the_job_are_the_last_hundred_builds(self, job: Job) -> None:
+        options = dict(job.press().of("job")[0]["options"])
+        assert options["buildDiscarder"][0][1][0]["numToKeepStr"] == "100"
+        assert {"disableConcurrentBuilds", "timestamps"} <= set(options)
+
+    def test_the_build_is_named_after_what_it_released(self, job: Job) -> None:
+        assert job.press(release("staging")[0]).description == f"train-and-release {MODEL}"
+        assert job.press(deployment("staging")[0]).description == f"deploy {MODEL}"
+
+
+class TestSchedule:
+    def test_is_off_until_somebody_writes_one(self, job: Job) -> None:
+        assert job.press().of("job")[0]["triggers"] == [["parameterizedCron", [""]]]
+
+    def test_that_the_comment_shows_trains_and_releases_as_it_says(self, job: Job, jenkinsfile: str) -> None:
+        example = re.search(r"// .*'(H [^']+)'", jenkinsfile)
+        assert example is not None
+        job.jenkinsfile = jenkinsfile.replace("parameterizedCron('')", f"parameterizedCron('{example[1]}')")
+        when, _, given = example[1].partition(" %")
+        assert len(when.split()) == 5
+        parameters = dict(each.split("=", 1) for each in given.split(";"))
+        done = job.press(parameters)
+        assert done.of("job")[0]["triggers"] == [["parameterizedCron", [example[1]]]]
+        assert done.stages[-1] == "Deploy"
+        assert done.of("input") == []
+
+
+class TestFile:
+    def test_is_one_that_jenkins_takes(self, jenkins: Jenkins, render: Render) -> None:
+        for answers in ({}, {"model_name": "m" * 40, "owning_team": "t" * 63}, {"training_device": "cpu"}):
+            text = (render(answers) / "Jenkinsfile").read_text(encoding="utf-8")
+            assert jenkins.complaints(text) == []
+
+    def test_passes_npm_groovy_lint(self, render: Render) -> None:
+        assert lint(render({})) == []
+
+
+def table(played: dict[str, Played]) -> str:
+    """The page's table of actions; environments that make no difference share a row."""
+    rows: dict[tuple[str, str, str], list[str]] = {}
+    for way in played.values():
+        action, _, environment = way.action.partition(", ")
+        stages = " → ".join(stage for stage in way.build.stages if stage != "Parameters")
+        asked = f"`{TEAM}`" if way.build.of("input") else ""
+        rows.setdefault((action, stages, asked), []).extend([environment] if environment else [])
+    lines = ["| action | stages | asks first |", "|---|---|---|"]
+    for (action, stages, asked), environments in rows.items():
+        where = f", {' or '.join(environments)}" if len(environments) in {1, 2} else ""
+        lines.append(f"| *{action}*{where} | {stages} | {asked} |".replace("|  |", "| |"))
+    return "\n".join(lines)
+
+
+class TestPage:
+    """`deploy/jenkins/README.md`."""
+
+    @pytest.fixture
+    def page(self, render: Render) -> str:
+        return (render({}) / "deploy" / "jenkins" / "README.md").read_text(encoding="utf-8")
+
+    def test_shows_the_stages_of_each_action_as_they_were_played(
+        self, page: str, all_played: dict[str, Played]
+    ) -> None:
+        assert table(all_played) in page
+
+    def test_names_nothing_that_is_not_there(self, render: Render) -> None:
+        assert missing_references(render({}) / "deploy" / "jenkins" / "README.md", render({})) == []
+
+    def test_tells_of_every_label_and_credential_and_of_no_other(
+        self, page: str, all_played: dict[str, Played]
+    ) -> None:
+        builds = [way.build for way in all_played.values()]
+        labels: dict[str, list[str]] = {}
+        for event in (event for build in builds for event in build.of("agent")):
+            stages = labels.setdefault(event["label"], [])
+            stages += [event["stage"]] if event["stage"] not in stages else []
+        rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line[:1] == "|"]
+        told = {row[0].strip("`"): row[2].split(", ") for row in rows if row[0].strip("`") in labels}
+        assert {label: sorted(stages) for label, stages in told.items()} == {
+            label: sorted(stages) for label, stages in labels.items()
+        }
+        credentials = {event["id"] for build in builds for event in build.of("credential")}
+        assert {row[0].strip("`") for row in rows} >= credentials
