@@ -58,6 +58,13 @@ def clients(session: nox.Session) -> None:
 
 
 @nox.session
+def policies(session: nox.Session) -> None:
+    """Check deploy/k8s with a policy linter that others wrote."""
+    _install(session, "dev", "serving")
+    session.run("pytest", "-m", "policies", "tests/deploy", *session.posargs)
+
+
+@nox.session
 def cluster(session: nox.Session) -> None:
     """Try deploy/k8s in the cluster that KUBECONFIG names; with `-- --image REF` also roll that image out."""
     _install(session, "dev")

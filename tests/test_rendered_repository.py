@@ -48,6 +48,11 @@ def test_clients_that_others_wrote_work_unchanged(repository: Path) -> None:
     assert result.returncode == 0, result.stdout
 
 
+def test_the_manifests_break_no_policy(repository: Path) -> None:
+    result = nox(repository, "-s", "policies")
+    assert result.returncode == 0, result.stdout
+
+
 def test_training_publishes_an_accurate_model(manifest: dict[str, Any]) -> None:
     assert manifest["kind"] == "model"
     assert manifest["properties"]["name"] == NAME

@@ -55,7 +55,8 @@ def pod(manifests: list[Manifest]) -> Manifest:
 def container(manifests: list[Manifest]) -> Manifest:
     """The only container of a pod."""
     (found,) = pod(manifests)["spec"]["containers"]
-    return dict(found)
+    assert isinstance(found, dict)
+    return found
 
 
 def selects(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
