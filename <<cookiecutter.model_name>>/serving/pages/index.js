@@ -13,6 +13,13 @@ function tensors(list) {
   return list.map((t) => `${t.name}: ${t.dtype} [${t.shape.map((s) => s ?? "any").join(", ")}]`).join("; ");
 }
 
+function measure(value) {
+  // A number, or an interval; what is larger stands below, whole.
+  if (typeof value === "number") return Number.isInteger(value) ? String(value) : value.toPrecision(4);
+  const { low, high } = value ?? {};
+  return typeof low === "number" && typeof high === "number" ? `${measure(low)} to ${measure(high)}` : "";
+}
+
 function draw(instance) {
   // A sample whose only input is a matrix of numbers is shown as a picture.
   const value = typeof instance === "object" && !Array.isArray(instance) ? Object.values(instance)[0] : instance;
@@ -87,8 +94,11 @@ async function show() {
   fact("gives", tensors(model.signature.outputs));
   if (model.labels) fact("labels", model.labels.join(", "));
   for (const [name, value] of Object.entries(model.metrics ?? {})) {
-    fact(name, typeof value === "number" ? value.toPrecision(4) : JSON.stringify(value));
+    const text = measure(value);
+    if (text) fact(name.replaceAll("_", " "), text);
+    else at("all").hidden = false;
   }
+  at("metrics").textContent = JSON.stringify(model.metrics, null, 1);
   at("try").hidden = false;
   (model.samples ?? []).forEach((sample, i) => {
     const button = document.createElement("button");

@@ -1,44 +1,61 @@
 """What a person with a browser sees, and the OpenAPI document behind it."""
 
 import re
-import shutil
-import subprocess
-from pathlib import Path
+from collections.abc import Iterator
 
 import pytest
 
+from tests.serving.browser import MISSING, PROGRAM, Page, browser
 from tests.serving.running import NAME, PREDICT, Running
 
-BROWSER = next((path for name in ("chromium", "google-chrome") if (path := shutil.which(name))), None)
+needs_browser = pytest.mark.skipif(PROGRAM is None, reason=MISSING)
 
 
-@pytest.fixture
-def seen(server: Running, tmp_path: Path) -> object:
-    """A function: the text of a page after its scripts have run."""
-
-    def look(path: str) -> str:
-        options = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}"]
-        command = [str(BROWSER), *options, "--virtual-time-budget=5000", "--dump-dom", server.url + path]
-        page = subprocess.run(command, capture_output=True, text=True, timeout=60).stdout
-        return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", page))
-
-    return look
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    with browser(tmp_path_factory.mktemp("profile")) as opened:
+        yield opened
 
 
-@pytest.mark.skipif(BROWSER is None, reason="no Chromium here")
-def test_the_front_page_says_what_is_served(seen: object) -> None:
-    assert callable(seen)
-    text = seen("/")
+@needs_browser
+def test_the_front_page_says_what_is_served(server: Running, page: Page) -> None:
+    page.open(f"{server.url}/")
+    text = page.wait_for("Try it")
     assert f"{NAME} ready" in text
     assert "takes image: float32 [any, 8, 8]" in text
-    assert "accuracy 0.9800" in text
-    assert "Sample 1 (3)" in text
+    assert "accuracy 0.98" in text
+    assert "version aaaaaaaaaaaa" in text
 
 
-@pytest.mark.skipif(BROWSER is None, reason="no Chromium here")
-def test_the_docs_list_the_routes(seen: object) -> None:
-    assert callable(seen)
-    assert f"POST {PREDICT} Predict" in seen("/docs")
+@needs_browser
+def test_a_sample_can_be_tried_on_the_front_page(server: Running, page: Page) -> None:
+    page.open(f"{server.url}/")
+    page.wait_for("Sample 1 (3)")
+    page.evaluate("[...document.querySelectorAll('button')].find(b => b.textContent === 'Sample 1 (3)').click()")
+    page.evaluate("document.getElementById('predict').click()")
+    text = page.wait_for("200 in ")
+    (probabilities,) = server.predict({"instances": [{"image": [[1.0] * 8] * 8}]}).body["predictions"]
+    best = max(probabilities)
+    # Below the time that it took: the likeliest labels, the best first.
+    assert f" ms {probabilities.index(best)} {100 * best:.1f} %" in text
+
+
+@needs_browser
+def test_a_mistake_in_what_is_tried_is_explained(server: Running, page: Page) -> None:
+    page.open(f"{server.url}/")
+    page.wait_for("Sample 1 (3)")
+    page.evaluate("document.getElementById('request').value = '{\"instances\": [1]}'")
+    page.evaluate("document.getElementById('predict').click()")
+    assert "instances[0] is 1; expected a list of 8 lists" in page.wait_for("400 in ")
+
+
+@needs_browser
+def test_the_docs_list_the_routes_and_send_a_request(server: Running, page: Page) -> None:
+    page.open(f"{server.url}/docs")
+    assert f"POST{PREDICT} Predict" in page.wait_for("Predict")
+    opened = "[...document.querySelectorAll('details')].find(d => d.textContent.includes(':predict'))"
+    page.evaluate(f"{opened}.open = true; {opened}.querySelector('button').click()")
+    page.wait_for('200 OK {"predictions":[[')
 
 
 @pytest.mark.parametrize("path", ["/", "/docs"])
