@@ -29,6 +29,8 @@ LOG = logging.getLogger("gunicorn.error")
 BOOT_ERROR = 3
 """Exit code that makes gunicorn give up instead of starting the worker anew."""
 
+# Copying a larger body costs more than the second system call.
+_JOINED = 1 << 16
 _TICK = 0.1
 _LINGER_SECONDS = 2.0
 _SETTLE_SECONDS = 1.0
@@ -42,6 +44,7 @@ class Handler(PyWSGIHandler):  # type: ignore[misc]
     idle_since = math.inf
     sending = False
     too_slow = False
+    _held: bytearray | None = None
 
     def handle(self) -> None:
         """Serve the connection until one side closes it."""
@@ -104,6 +107,30 @@ class Handler(PyWSGIHandler):  # type: ignore[misc]
             headers = [*headers, ("Connection", "close")]
         write: Callable[..., Any] = super().start_response(status, headers, exc_info)
         return write
+
+    def _write_with_headers(self, data: bytes) -> None:
+        """Head and body leave in one system call; pywsgi makes two, and each takes 10 us and wakes the client."""
+        if len(data) > _JOINED:
+            super()._write_with_headers(data)
+            return
+        self._held = bytearray()
+        super()._write_with_headers(data)
+        answer, self._held = self._held, None
+        self._sendall(answer)
+
+    def _sendall(self, data: bytes | bytearray) -> None:
+        if self._held is not None:
+            self._held += data
+            return
+        try:
+            # Nearly always all of it at once; gevent's sendall first asks the system for the size of its buffer.
+            sent = self.socket.send(data)
+        except OSError:
+            # pywsgi's own meets the same error, and keeps account of it.
+            sent = 0
+        self.response_length += sent
+        if sent < len(data):
+            super()._sendall(data[sent:])
 
     def process_result(self) -> None:
         """Send the answer; the client has to take it in time."""

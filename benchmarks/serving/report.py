@@ -113,6 +113,12 @@ def health(connections: int, point: str) -> Read:
     return lambda visit: float(visit["closed"][str(connections)]["health"].get(point, float("inf")))
 
 
+def cpu(visit: Visit) -> float:
+    """Processor time of all the server's processes for a request at 64 connections, in microseconds."""
+    loop = visit["closed"]["64"]
+    return 1e6 * float(loop["server_cpu"]) / max(float(loop["goodput"]), 1e-9)
+
+
 def open_loop(factor: str, *path: str) -> Read:
     def read(visit: Visit) -> float:
         value: Any = visit.get("open", {}).get(factor, {})
@@ -236,16 +242,17 @@ def text(content: Content) -> str:
 
 def _tables(figures: Figures, model: str, names: Sequence[str]) -> list[str]:
     closed = [
-        "Closed loop: requests/s, and p50 / p99 in ms.",
+        "Closed loop: requests/s, and p50 / p99 in ms. CPU: what one request takes with 64 connections, in us.",
         "",
-        "| server | 1 connection | p50 / p99 | 16 | p50 / p99 | 64 | p50 / p99 | health p99 / max at 64 | not 200 |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| server | 1 connection | p50 / p99 | 16 | p50 / p99 | 64 | p50 / p99 | CPU | health p99 / max | not 200 |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for name in names:
         cells = [BY_NAME[name].title]
         for connections in (1, 16, 64):
             points = [figures.spread(model, name, latency(connections, p)).middle for p in ("p50", "p99")]
             cells += [figures.spread(model, name, rate(connections)).text(), f"{points[0]:.2f} / {points[1]:.1f}"]
+        cells.append(f"{figures.spread(model, name, cpu).middle:,.0f}")
         points = [figures.spread(model, name, health(64, p)).middle for p in ("p99", "max")]
         cells += [f"{points[0]:.1f} / {points[1]:.1f}", f"{sum(figures.spread(model, name, faults).values):.0f}"]
         closed.append(f"| {' | '.join(cells)} |")
