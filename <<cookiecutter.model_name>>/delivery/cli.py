@@ -8,6 +8,7 @@ import click
 from artifacts.manifest import ArtifactError
 from artifacts.settings import SettingsError
 from artifacts.storage import StorageError
+from delivery.datadog import datadog
 from delivery.errors import DeliveryError, ExitCode
 from delivery.ghost.commands import feedback, ghost_report
 from delivery.image import bundle, image
@@ -15,7 +16,7 @@ from delivery.models import models
 from delivery.sbom import sbom
 from delivery.train import attach, train
 
-COMMANDS: tuple[click.Command, ...] = (image, train, attach, models, bundle, sbom, ghost_report, feedback)
+COMMANDS: tuple[click.Command, ...] = (image, train, attach, models, bundle, sbom, ghost_report, feedback, datadog)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})

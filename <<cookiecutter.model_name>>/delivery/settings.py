@@ -14,6 +14,7 @@ class DeliverySettings(Section, section="delivery"):
     batch_job_queue: str = Field(min_length=1, description="AWS Batch queue that training jobs are submitted to")
     kubernetes_namespace: str = Field(min_length=1, description="namespace the service runs in")
     datadog_site: str = Field(min_length=1, description="Datadog site that metrics and traces go to")
+    datadog_url: str = Field(default="", description="address of Datadog's API; empty: that of the site")
     training_device: str = Field(pattern="^(cpu|gpu)$", description="what training jobs run on")
     base_image: str = Field(
         default="", description="image that the Dockerfiles start from; empty: the one they name themselves"

@@ -117,6 +117,19 @@ TRAINING_RUNS = Metric(
     room="training",
 )
 
+DATADOG_METRICS = (
+    "kubernetes.containers.restarts",
+    "kubernetes.containers.last_state.terminated",
+    "kubernetes.cpu.cfs.periods",
+    "kubernetes.cpu.cfs.throttled.periods",
+    "kubernetes_state.deployment.replicas_available",
+    "kubernetes_state.hpa.max_replicas",
+)
+"""Datadog's own metrics that deploy/datadog asks for, as it documents them.
+
+https://docs.datadoghq.com/integrations/kubelet, https://docs.datadoghq.com/integrations/kubernetes_state_core
+"""
+
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
