@@ -183,3 +183,12 @@ def test_a_monitor_says_what_to_do_first_and_whom_it_wakes(path: Path) -> None:
     monitor = json.loads(path.read_text())
     assert "First: " in monitor["message"]
     assert "@team-" in monitor["message"]
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / FILES / "monitors").glob("*.json")), ids=lambda path: str(path.stem))
+def test_an_alert_says_under_which_heading_more_stands(path: Path) -> None:
+    page = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    headings = {heading.lower().replace(" ", "-") for heading in re.findall(r"^## (.*)$", page, re.MULTILINE)}
+    message = json.loads(path.read_text(encoding="utf-8"))["message"]
+    (named,) = re.findall(r"^More: docs/operations\.md#(\S+)$", message, re.MULTILINE)
+    assert named in headings
