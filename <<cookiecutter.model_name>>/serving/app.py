@@ -11,8 +11,11 @@ from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException, NotFound
 from werkzeug.routing import BaseConverter
 
+from serving import feedback as feedback_body
 from serving import openapi, protocol_v2
+from serving.body import read_body
 from serving.errors import RequestError
+from serving.events import EventLog
 from serving.exchange import Exchange, Observer, notify
 from serving.inference import Inference, failure
 from serving.protocol_v1 import SIGNATURE_NAME
@@ -36,10 +39,10 @@ class _Version(BaseConverter):
     regex = "[^/:]+"
 
 
-def create_app(service: Service, observers: Sequence[Observer] = ()) -> Flask:
+def create_app(service: Service, observers: Sequence[Observer] = (), log: EventLog | None = None) -> Flask:
     """The application around one service; its `wsgi_app` answers the predict routes by itself.
 
-    observers: are told of every request to those routes.
+    observers: are told of every request to those routes. log: where feedback is kept.
     """
     app = Flask(__name__, static_folder=None)
     app.url_map.converters["version"] = _Version
@@ -48,6 +51,7 @@ def create_app(service: Service, observers: Sequence[Observer] = ()) -> Flask:
     _add_pages(app, service)
     _add_v1(app, service, inference)
     _add_v2(app, service, inference)
+    _add_feedback(app, service, log)
     _add_health(app, service)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(RequestError, _request_error)
@@ -140,6 +144,20 @@ def _add_v1(app: Flask, service: Service, inference: Inference) -> None:
     @app.post(f"{base}/labels/<version:label>:predict")
     def predict_label(label: str) -> Response:
         return _answer(inference, inference.predict_v1(request.environ, label=label))
+
+
+def _add_feedback(app: Flask, service: Service, log: EventLog | None) -> None:
+    @app.post("/v1/feedback")
+    def feedback() -> Response:
+        if log is None or not log.on:
+            raise feedback_body.not_kept()
+        model = service.model
+        known = tuple(model.manifest.properties.get("labels") or ()) if model else ()
+        body = read_body(request.environ, service.settings.max_body_bytes)
+        id, labels = feedback_body.decode(body, known)
+        if not log.label(id, labels):
+            raise feedback_body.no_room()
+        return _json({"request_id": id, "labels": labels}, HTTPStatus.ACCEPTED)
 
 
 def _add_v2(app: Flask, service: Service, inference: Inference) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import gevent
 
 from serving.exchange import Observer
+from serving.ghost import GhostMode
 from serving.request_log import RequestLog
 from serving.service import Service
 
@@ -18,17 +19,21 @@ class Observing:
     nothing of either is imported.
     """
 
-    def __init__(self, service: Service, traced: bool, measured: bool) -> None:
+    def __init__(self, service: Service, ghost: GhostMode, traced: bool, measured: bool) -> None:
         settings = service.settings
         self.observers: list[Observer] = []
         self._every_second: list[Callable[[], None]] = []
         self._report: Callable[[], None] | None = None
         self._report_seconds = settings.report_seconds
+        self._ghost = ghost
+        self.observers += ghost.observers
         if measured:
             from serving.metrics import ServingMetrics
             from telemetry.metrics import Client, Metrics
 
-            metrics = ServingMetrics(Metrics(Client(service.name, settings.role)), lambda: service.model)
+            sent = Metrics(Client(service.name, settings.role))
+            self._every_second.append(lambda: ghost.measure(sent))
+            metrics = ServingMetrics(sent, lambda: service.model)
             self._add(metrics, metrics.fold)
             self._report = metrics.report
         if traced:
@@ -43,6 +48,7 @@ class Observing:
 
     def start(self) -> None:
         """Begin to tick."""
+        self._ghost.start()
         gevent.spawn(self._run)
 
     def stop(self) -> None:
@@ -51,6 +57,7 @@ class Observing:
             tick()
         if self._report is not None:
             self._report()
+        self._ghost.stop()
 
     def _add(self, observer: Observer, tick: Callable[[], None]) -> None:
         self.observers.append(observer)

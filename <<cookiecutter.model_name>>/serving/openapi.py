@@ -36,12 +36,24 @@ def _general_paths() -> Schema:
     return {
         "/": {"get": _operation("What is served", {"type": "object"}, also="text/html")},
         "/v1/models": {"get": _operation("The models", _object({"models": _list_of({"type": "string"})}))},
+        "/v1/feedback": {"post": _feedback()},
         "/v2": {
             "get": _operation("Server metadata", {"type": "object", "required": ["name", "version", "extensions"]})
         },
         "/v2/health/live": {"get": _operation("Liveness", health, 503)},
         "/v2/health/ready": {"get": _operation("Readiness", health, 503)},
     }
+
+
+def _feedback() -> Schema:
+    label = {"type": ["string", "integer", "null"]}
+    request_id = {"request_id": {"type": "string", "minLength": 1, "maxLength": 128, "pattern": "^[ -~]+$"}}
+    given = {"label": label, "labels": {"type": "array", "items": label, "minItems": 1}}
+    request = {"oneOf": [_object({**request_id, name: schema}) for name, schema in given.items()]}
+    answer = _object({**request_id, "labels": {"type": "array"}})
+    operation = _operation("Tell what a request really was", answer, 400, 408, 413, 415, 501, 503)
+    operation["responses"]["202"] = operation["responses"].pop("200")
+    return operation | _body(request, {"request_id": "X-Request-ID of the answer", "label": "what it was"})
 
 
 def _model_paths(service: Service, model: ServedModel) -> Schema:
@@ -144,6 +156,7 @@ _REASONS = {
     413: "The body is too large",
     415: "Not JSON, or an unknown compression",
     422: "The model's answer is not finite",
+    501: "Feedback is not kept here",
     503: "Not ready, or overloaded: Retry-After says when to come back",
     504: "The deadline has passed",
 }

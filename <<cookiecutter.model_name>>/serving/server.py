@@ -38,13 +38,15 @@ class Server(BaseApplication):  # type: ignore[misc]
     def load(self) -> Any:
         """The WSGI application; called in the worker, after gevent has patched it."""
         from serving.app import create_app
+        from serving.ghost import GhostMode
         from serving.observing import Observing
         from serving.service import Service
 
         self.service = Service(self.settings, self.name, self.template_version)
         traced = agent.takes_traces(os.environ) and traces.under_ddtrace(os.environ)
-        self.observing = Observing(self.service, traced, agent.takes_metrics(os.environ))
-        return create_app(self.service, self.observing.observers)
+        ghost = GhostMode(self.service)
+        self.observing = Observing(self.service, ghost, traced, agent.takes_metrics(os.environ))
+        return create_app(self.service, self.observing.observers, ghost.log)
 
 
 def gunicorn_options(settings: ServingSettings, name: str) -> dict[str, Any]:

@@ -48,7 +48,26 @@ class ServingSettings(Section, section="serving", closed=True):
     load_seconds: float = Field(default=600, gt=0, le=86_400, description="time for loading before liveness fails")
     stuck_seconds: float = Field(default=60, gt=0, le=3600, description="one model call; longer and liveness fails")
 
-    role: Literal["live", "ghost"] = Field(default="live", description="ghost: answers are compared, not returned")
+    role: Literal["live", "ghost"] = Field(default="live", description="ghost: predictions are noted, and not returned")
+    ghost_url: str = Field(
+        default="", pattern=r"^(http://[^/?#\s]+/?)?$", description="where copies of requests go; empty: nowhere"
+    )
+    ghost_sample_rate: float = Field(default=0, ge=0, le=1, description="share of requests copied to the ghost")
+    ghost_sample_rate_file: str = Field(
+        default="", description="a file that holds this share; a change is followed within seconds, without a restart"
+    )
+    ghost_timeout_ms: int = Field(default=2000, ge=10, le=60_000, description="time of the ghost for one copy, in ms")
+    ghost_connections: int = Field(default=16, ge=1, le=256, description="copies sent at once by a worker")
+    ghost_queue: int = Field(default=1000, ge=1, le=100_000, description="copies that wait; the oldest are dropped")
+    ghost_queue_bytes: int = Field(default=16 << 20, ge=65_536, le=1 << 30, description="memory of those that wait")
+
+    events: str = Field(
+        default="",
+        description="directory for notes of each request, which artifacts.spool ships; empty: none are taken",
+    )
+    events_bytes: int = Field(default=64 << 20, ge=1 << 20, le=1 << 40, description="bound of that directory")
+    events_bodies: bool = Field(default=False, description="keep what was asked, too; mind whose data it is")
+
     report_seconds: float = Field(default=10, gt=0, le=3600, description="time between metrics sent to Datadog's agent")
     trace_rate: float = Field(default=0.01, ge=0, le=1, description="share of requests traced, whatever they are")
     trace_slow_ms: int = Field(default=1000, ge=1, le=600_000, description="a request that takes longer is traced, ms")

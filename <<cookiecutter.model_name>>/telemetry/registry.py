@@ -83,16 +83,29 @@ GHOST_COPIES = Metric(
     "count",
     "request",
     ("result",),
-    "Requests copied to the ghost by the live service. result: sent, failed, or dropped.",
+    "Requests copied to the ghost by the live service. result: sent (the ghost took it), refused (it answered with "
+    "another status), failed (no answer), skipped (not tried: it had failed), dropped (no room in the queue).",
     room="ghost",
+)
+GHOST_COPY_SECONDS = Metric(
+    "ml.ghost.copy.seconds",
+    "distribution",
+    "second",
+    (),
+    "From a copy's sending to the ghost's answer, in the live service.",
+    room="ghost",
+    percentiles=True,
 )
 GHOST_COMPARISONS = Metric(
     "ml.ghost.comparisons",
     "count",
     "",
     ("agreement",),
-    "Answers of the ghost compared with those of the live service. agreement: same or different.",
+    "Rows of which the ghost knows what the live service predicted. agreement: same or different.",
     room="ghost",
+)
+EVENTS_DROPPED = Metric(
+    "ml.events.dropped", "count", "", (), "Notes for the report that were thrown away: no room.", room="ghost"
 )
 TRAINING_PROGRESS = Metric(
     "ml.training.progress", "gauge", "fraction", (), "Share of the steps that are done.", room="training"
@@ -148,7 +161,9 @@ METRICS: dict[str, Metric] = {
         PROCESS_MEMORY,
         DROPPED,
         GHOST_COPIES,
+        GHOST_COPY_SECONDS,
         GHOST_COMPARISONS,
+        EVENTS_DROPPED,
         TRAINING_PROGRESS,
         TRAINING_METRIC,
         TRAINING_SECONDS,

@@ -1,0 +1,454 @@
+"""Ghost mode: what is copied and noted, and that nothing the ghost does reaches the one who asks."""
+
+import gzip
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from artifacts.events import PREFIX
+from artifacts.spool import Counters
+from tests.serving.running import NAME, PREDICT, ROOT, Running, free_port, serving
+
+BODY = {"instances": [{"image": [[1.0] * 8] * 8}]}
+
+
+def ask(server: Running, id: str = "", **headers: str) -> tuple[int, Any]:
+    given = {"Content-Type": "application/json", **headers, **({"X-Request-ID": id} if id else {})}
+    reply = server.ask("POST", PREDICT, json.dumps(BODY).encode(), given)
+    return reply.status, reply.body
+
+
+def lines(spool: Path) -> list[dict[str, Any]]:
+    """All that stands in a spool."""
+    return [
+        json.loads(line)
+        for path in sorted(spool.glob("*.[oj][ps]*"))
+        for line in path.read_bytes().splitlines()
+        if line.endswith(b"}")
+    ]
+
+
+def noted(spool: Path, kind: str = "prediction") -> list[dict[str, Any]]:
+    return [line for line in lines(spool) if line["kind"] == kind]
+
+
+def wait_for(condition: Callable[[], Any], seconds: float = 15) -> Any:
+    end = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < end, "it did not come to that"
+        time.sleep(0.05)
+    return found
+
+
+def copies(spool: Path) -> dict[str, int]:
+    """What became of the copies, as the state of a running process says."""
+    (state,) = wait_for(lambda: list(spool.glob("*.state")))
+    return dict(Counters(bytearray(state.read_bytes())).event(0, False)["mirror"])
+
+
+def ship(spool: Path, store: Path) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "artifacts.spool", "--once", str(spool)],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "STORAGE_URL": str(store), "SERVICE_TOML": os.devnull},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@contextmanager
+def other_side(handle: Callable[[socket.socket], None]) -> Iterator[str]:
+    """URL of something that takes connections and is no ghost."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    taken: list[socket.socket] = []
+
+    def accept() -> None:
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            taken.append(connection)
+            threading.Thread(target=handled, args=[connection], daemon=True).start()
+
+    def handled(connection: socket.socket) -> None:
+        # The other end gives up, or the test is over.
+        with suppress(OSError):
+            handle(connection)
+
+    threading.Thread(target=accept, daemon=True).start()
+    try:
+        yield "http://127.0.0.1:{}".format(*listener.getsockname()[1:2])
+    finally:
+        listener.close()
+        for connection in taken:
+            connection.close()
+
+
+def says_nothing(connection: socket.socket) -> None:
+    with connection:
+        while connection.recv(65536):
+            pass
+
+
+def says_garbage(connection: socket.socket) -> None:
+    with connection:
+        connection.recv(65536)
+        connection.sendall(b"\x00\xff" * 100_000)
+
+
+def says_everything_slowly(connection: socket.socket) -> None:
+    with connection:
+        connection.recv(65536)
+        for byte in b"HTTP/1.1 202 Accepted\r\n" * 1000:
+            connection.sendall(bytes([byte]))
+            time.sleep(0.02)
+
+
+def hangs_up(connection: socket.socket) -> None:
+    connection.close()
+
+
+def says_not_found(connection: socket.socket) -> None:
+    with connection:
+        connection.recv(65536)
+        connection.sendall(b"HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\nno")
+
+
+@pytest.fixture(scope="module")
+def spools(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("spools")
+
+
+@pytest.fixture(scope="module")
+def ghost(light: Path, spools: Path) -> Iterator[Running]:
+    with serving(light, role="ghost", events=spools / "ghost") as running:
+        running.wait_for(200)
+        yield running
+
+
+@pytest.fixture(scope="module")
+def live(light: Path, spools: Path, ghost: Running) -> Iterator[Running]:
+    settings = {"ghost_url": ghost.url, "ghost_sample_rate": 1, "events": spools / "live"}
+    with serving(light, **settings) as running:
+        running.wait_for(200)
+        yield running
+
+
+def test_a_ghost_answers_202_without_a_body(ghost: Running) -> None:
+    reply = ghost.ask("POST", PREDICT, json.dumps(BODY).encode(), {"X-Request-ID": "direct"})
+    assert (reply.status, reply.body, reply.headers["X-Request-ID"]) == (202, b"", "direct")
+    image = {"name": "image", "shape": [1, 8, 8], "datatype": "FP32", "data": [1.0] * 64}
+    reply = ghost.post(f"/v2/models/{NAME}/infer", {"inputs": [image]})
+    assert (reply.status, reply.body) == (202, b"")
+
+
+def test_a_ghost_says_what_is_wrong_with_a_request(ghost: Running) -> None:
+    reply = ghost.predict({"instances": [1]})
+    assert (reply.status, "instances" in reply.error) == (400, True)
+
+
+def test_a_ghost_takes_any_host(ghost: Running) -> None:
+    assert ask(ghost, Host="digits-shadow.example.com")[0] == 202
+
+
+def test_a_request_is_answered_and_noted_on_both_sides_with_the_same_id(
+    live: Running, ghost: Running, spools: Path
+) -> None:
+    status, body = ask(live, "shared-id")
+    assert (status, list(body)) == (200, ["predictions"])
+
+    def of(side: str) -> list[dict[str, Any]]:
+        return [event for event in noted(spools / side) if event["id"] == "shared-id"]
+
+    (there,), (here,) = wait_for(lambda: of("ghost")), wait_for(lambda: of("live"))
+    scores = body["predictions"][0]
+    assert (here["status"], here["labels"], here["mirrored"]) == (200, [str(scores.index(max(scores)))], True)
+    assert here["scores"] == [pytest.approx(max(scores), abs=1e-5)]
+    assert (there["status"], there["labels"], there["scores"]) == (200, here["labels"], here["scores"])
+    assert 0 < there["ms"] < 10_000
+
+
+def test_a_request_of_v2_with_raw_values_is_copied_as_it_came(live: Running, spools: Path) -> None:
+    import numpy as np
+
+    raw = np.ones((1, 8, 8), np.float32).tobytes()
+    parameters = {"binary_data_size": len(raw)}
+    tensor = {"name": "image", "shape": [1, 8, 8], "datatype": "FP32", "parameters": parameters}
+    text = json.dumps({"inputs": [tensor]}).encode()
+    headers = {
+        "X-Request-ID": "raw",
+        "Content-Type": "application/octet-stream",
+        "Inference-Header-Content-Length": str(len(text)),
+    }
+    assert live.ask("POST", f"/v2/models/{NAME}/infer", text + raw, headers).status == 200
+    (event,) = wait_for(lambda: [each for each in noted(spools / "ghost") if each["id"] == "raw"])
+    assert event["status"] == 200
+
+
+def test_a_compressed_request_is_copied(live: Running, spools: Path) -> None:
+    headers = {"X-Request-ID": "packed", "Content-Type": "application/json", "Content-Encoding": "gzip"}
+    assert live.ask("POST", PREDICT, gzip.compress(json.dumps(BODY).encode()), headers).status == 200
+    (event,) = wait_for(lambda: [each for each in noted(spools / "ghost") if each["id"] == "packed"])
+    assert event["status"] == 200
+
+
+def test_events_hold_nothing_of_a_request(live: Running, spools: Path) -> None:
+    ask(live, "private")
+    wait_for(lambda: [event for event in noted(spools / "live") if event["id"] == "private"])
+    assert not any("body" in event or "image" in json.dumps(event) for event in lines(spools / "live"))
+    assert "image" not in live.log
+
+
+def test_bodies_are_kept_where_that_is_switched_on(light: Path, tmp_path: Path) -> None:
+    import base64
+
+    with serving(light, events=tmp_path, events_bodies=True) as server:
+        server.wait_for(200)
+        ask(server)
+        (event,) = wait_for(lambda: noted(tmp_path))
+    assert json.loads(base64.b64decode(event["body"])) == BODY
+
+
+def test_a_copy_is_never_copied_again(light: Path, tmp_path: Path) -> None:
+    port = free_port()
+    one = {"ghost_url": f"http://127.0.0.1:{port}", "ghost_sample_rate": 1, "events": tmp_path / "one"}
+    with serving(light, **one) as first:
+        other = {"ghost_url": first.url, "ghost_sample_rate": 1, "events": tmp_path / "other"}
+        with serving(light, "--port", str(port), **other) as second:
+            first.wait_for(200)
+            Running(second.process, f"http://127.0.0.1:{port}", second.log_file).wait_for(200)
+            ask(first, "once")
+            (event,) = wait_for(lambda: noted(tmp_path / "other"))
+            assert "mirrored" not in event
+            assert copies(tmp_path / "other")["offered"] == 0
+            assert len(wait_for(lambda: noted(tmp_path / "one"))) == 1
+
+
+def test_the_sample_rate_is_followed_without_a_restart(light: Path, tmp_path: Path, ghost: Running) -> None:
+    rate = tmp_path / "rate"
+    rate.write_text("0\n")
+    settings = {"ghost_url": ghost.url, "ghost_sample_rate_file": rate, "events": tmp_path / "spool"}
+    with serving(light, **settings) as server:
+        server.wait_for(200)
+        ask(server)
+        wait_for(lambda: noted(tmp_path / "spool"))
+        assert copies(tmp_path / "spool")["offered"] == 0
+        rate.write_text("1\n")
+        wait_for(lambda: "Sample rate for the ghost: 1" in server.log)
+        ask(server)
+        wait_for(lambda: copies(tmp_path / "spool")["sent"] == 1)
+
+
+@pytest.mark.parametrize(
+    ("handle", "counted"),
+    [
+        (says_nothing, "failed"),
+        (says_garbage, "failed"),
+        (says_everything_slowly, "failed"),
+        (hangs_up, "failed"),
+        (says_not_found, "refused"),
+    ],
+)
+def test_whatever_the_ghost_does_is_counted_and_nobody_else_notices(
+    light: Path, tmp_path: Path, live: Running, handle: Callable[[socket.socket], None], counted: str
+) -> None:
+    expected = ask(live)
+    with other_side(handle) as url:
+        settings = {"ghost_url": url, "ghost_sample_rate": 1, "ghost_timeout_ms": 300, "events": tmp_path}
+        with serving(light, **settings) as server:
+            server.wait_for(200)
+            assert [ask(server) for _ in range(20)] == [expected] * 20
+            wait_for(lambda: copies(tmp_path)[counted] >= 1)
+            assert "Traceback" not in server.log
+
+
+def test_copies_for_a_ghost_that_keeps_failing_are_not_tried(light: Path, tmp_path: Path) -> None:
+    settings = {"ghost_url": f"http://127.0.0.1:{free_port()}", "ghost_sample_rate": 1, "events": tmp_path}
+    with serving(light, **settings) as server:
+        server.wait_for(200)
+        for _ in range(5):
+            ask(server)
+            time.sleep(0.05)
+        wait_for(lambda: copies(tmp_path)["failed"] >= 5)
+        assert [ask(server)[0] for _ in range(20)] == [200] * 20
+        assert copies(tmp_path)["skipped"] >= 15
+        assert server.log.count("no copies for a while") == 1
+
+
+def test_copies_that_wait_are_bounded_and_the_oldest_are_dropped(light: Path, tmp_path: Path) -> None:
+    with other_side(says_nothing) as url:
+        settings = {
+            "ghost_url": url,
+            "ghost_sample_rate": 1,
+            "ghost_queue": 10,
+            "ghost_connections": 1,
+            "ghost_timeout_ms": 60_000,
+            "events": tmp_path,
+        }
+        with serving(light, **settings) as server:
+            server.wait_for(200)
+            assert [ask(server)[0] for _ in range(50)] == [200] * 50
+            # One is under way, ten wait.
+            wait_for(lambda: copies(tmp_path)["dropped"] == 39)
+
+
+def test_a_ghost_that_comes_back_gets_copies_again(light: Path, tmp_path: Path) -> None:
+    port = free_port()
+    settings = {"ghost_url": f"http://127.0.0.1:{port}", "ghost_sample_rate": 1, "events": tmp_path}
+    with serving(light, **settings) as server:
+        server.wait_for(200)
+        wait_for(lambda: ask(server)[0] == 200 and copies(tmp_path)["skipped"] > 0)
+        with serving(light, "--port", str(port), role="ghost") as late:
+            Running(late.process, f"http://127.0.0.1:{port}", late.log_file).wait_for(200)
+            wait_for(lambda: ask(server)[0] == 200 and copies(tmp_path)["sent"] > 3)
+        assert "answers again" in server.log
+
+
+def test_a_kept_connection_that_the_ghost_has_closed_loses_no_copy(light: Path, tmp_path: Path) -> None:
+    with serving(light, role="ghost", keepalive_seconds=0.3) as forgetful:
+        settings = {"ghost_url": forgetful.url, "ghost_sample_rate": 1, "ghost_connections": 1, "events": tmp_path}
+        with serving(light, **settings) as server:
+            server.wait_for(200)
+            forgetful.wait_for(200)
+            for _ in range(3):
+                ask(server)
+                time.sleep(0.8)
+            assert copies(tmp_path) | {"sent": 3, "failed": 0} == copies(tmp_path)
+
+
+def test_what_a_killed_server_had_not_written_is_counted_and_told(light: Path, tmp_path: Path) -> None:
+    spool, answered = tmp_path / "spool", 0
+    with serving(light, events=spool) as server:
+        server.wait_for(200)
+        wait_for(lambda: list(spool.glob("*.state")))
+        connection = http.client.HTTPConnection("127.0.0.1", server.port)
+        end = time.monotonic() + 1
+        while time.monotonic() < end:
+            connection.request("POST", PREDICT, json.dumps(BODY), {"Content-Type": "application/json"})
+            connection.getresponse().read()
+            answered += 1
+        os.killpg(server.process.pid, signal.SIGKILL)
+    said = ship(spool, tmp_path / "store")
+    lost = int(said.split(" was killed: ")[1].split()[0])
+    (segment,) = (tmp_path / "store" / PREFIX / NAME).rglob("*.gz")
+    events = [json.loads(line) for line in gzip.decompress(segment.read_bytes()).splitlines()]
+    kept = [event for event in events if event["kind"] == "prediction"]
+    assert (events[-1]["kind"], events[-1]["killed"]) == ("counters", True)
+    counters = events[-1]["events"]
+    # The last answer may have been read before its observer ran.
+    assert answered - 1 <= counters["recorded"] <= answered
+    assert counters["recorded"] - len(kept) == lost == counters["recorded"] - counters["written"]
+    assert 0 <= lost < answered
+    assert list(spool.iterdir()) == []
+
+
+def test_a_server_that_is_stopped_leaves_no_event_behind(light: Path, tmp_path: Path) -> None:
+    spool = tmp_path / "spool"
+    with serving(light, events=spool) as server:
+        server.wait_for(200)
+        assert [ask(server)[0] for _ in range(30)] == [200] * 30
+        os.kill(server.process.pid, signal.SIGTERM)
+        assert server.process.wait(20) == 0
+    assert len(noted(spool)) == 30
+    assert not list(spool.glob("*.state"))
+    assert "was killed" not in ship(spool, tmp_path / "store")
+
+
+def test_without_room_events_are_dropped_and_counted(light: Path, tmp_path: Path) -> None:
+    (tmp_path / "spool").mkdir()
+    (tmp_path / "spool" / "of-others").write_bytes(b"x" * (1 << 20))
+    with serving(light, events=tmp_path / "spool", events_bytes=1 << 20) as server:
+        server.wait_for(200)
+        assert ask(server)[0] == 200
+
+        def dropped() -> int:
+            (state,) = (tmp_path / "spool").glob("*.state")
+            return Counters(bytearray(state.read_bytes()))["dropped"]
+
+        wait_for(lambda: list((tmp_path / "spool").glob("*.state")) and dropped() == 1)
+        assert noted(tmp_path / "spool") == []
+
+
+def test_a_spool_that_cannot_be_made_is_said_and_answers_go_on(light: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with serving(light, events=tmp_path / "file" / "spool") as server:
+        server.wait_for(200)
+        wait_for(lambda: "no events are kept" in server.log)
+        assert ask(server)[0] == 200
+
+
+def test_feedback_is_kept_by_request_id(live: Running, spools: Path) -> None:
+    reply = live.post("/v1/feedback", {"request_id": "shared-id", "label": "3"})
+    assert (reply.status, reply.body) == (202, {"request_id": "shared-id", "labels": ["3"]})
+    reply = live.post("/v1/feedback", {"request_id": "rows", "labels": ["1", None]})
+    assert reply.status == 202
+    found = wait_for(lambda: len(noted(spools / "live", "label")) == 2 and noted(spools / "live", "label"))
+    assert [(event["id"], event["labels"]) for event in found] == [("shared-id", ["3"]), ("rows", ["1", None])]
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ({"label": "3"}, "request_id is null; expected X-Request-ID of the answer"),
+        ({"request_id": "r"}, "the body has neither label and labels"),
+        ({"request_id": "r", "label": "fish"}, 'label is "fish"; the model knows: 0, 1, 2'),
+        ({"request_id": "r", "label": 1.5}, "label is 1.5; expected text"),
+        ({"request_id": "r", "labels": []}, "labels is []; expected a list"),
+        ({"request_id": "r", "label": "3", "when": 1}, 'unknown field "when"'),
+        ([], "the body is []"),
+    ],
+)
+def test_wrong_feedback_is_told(live: Running, content: Any, told: str) -> None:
+    reply = live.post("/v1/feedback", content)
+    assert (reply.status, told in reply.error) == (400, True), reply.error
+
+
+def test_feedback_without_a_place_for_it_is_refused(server: Running) -> None:
+    reply = server.post("/v1/feedback", {"request_id": "r", "label": "3"})
+    assert (reply.status, reply.error) == (501, "feedback is not kept here: [serving] events is not set")
+
+
+def test_what_both_sides_noted_makes_a_report(light: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from artifacts.storage import LocalStorage
+    from delivery.ghost.observed import observe
+    from delivery.ghost.report import make
+    from delivery.ghost.settings import GhostSettings
+
+    with serving(light, role="ghost", events=tmp_path / "ghost") as ghost:
+        ghost.wait_for(200)
+        settings = {"ghost_url": ghost.url, "ghost_sample_rate": 1, "events": tmp_path / "live"}
+        with serving(light, **settings) as server:
+            server.wait_for(200)
+            for i in range(40):
+                ask(server, f"r{i}")
+                server.post("/v1/feedback", {"request_id": f"r{i}", "label": "3"})
+            wait_for(lambda: copies(tmp_path / "live")["sent"] == 40)
+            for running in (server, ghost):
+                os.kill(running.process.pid, signal.SIGTERM)
+                running.process.wait(20)
+    for side in ("live", "ghost"):
+        ship(tmp_path / side, tmp_path / "store")
+    now = datetime.now(UTC)
+    observed = observe(LocalStorage(tmp_path / "store"), NAME, now - timedelta(hours=1), now, 1000)
+    monkeypatch.setenv("SERVICE_TOML", str(light))
+    report = make(observed, GhostSettings(minimum_requests=40, minimum_labels=40), now)
+    assert report.observed.pairs.requests == 40
+    assert report.figures.agreement and report.figures.agreement.value == 1.0
+    assert report.figures.coverage and report.figures.coverage.value == 1.0
+    assert report.verdict.decision in ("hold", "promote")
