@@ -158,6 +158,15 @@ def fetch(storage: Storage, prefix: str, cache: Path) -> tuple[Manifest, Path]:
     return manifest, target / manifest.content
 
 
+def fetch_file(storage: Storage, prefix: str, manifest: Manifest, path: str, cache: Path) -> Path:
+    """One file of an artifact, verified, without the others. Raises MissingKeyError, ArtifactError or StorageError."""
+    target = cache / prefix / manifest.content / path
+    if not target.is_file():
+        storage.download(f"{prefix}/{manifest.content}/{path}", target)
+    _verify_file(target, manifest.files[path])
+    return target
+
+
 def read_directory(directory: Path) -> tuple[Manifest, Path]:
     """Manifest and directory of the files of an artifact on this machine; every file's size and SHA-256 is checked.
 
@@ -240,11 +249,14 @@ def _content_name(files: Mapping[str, FileEntry]) -> str:
 
 def _verify(manifest: Manifest, content: Path) -> None:
     for name, entry in manifest.files.items():
-        path = content / name
-        if not path.is_file():
-            raise ArtifactError(f"{path}: missing, though the manifest names it")
-        size = path.stat().st_size
-        if size != entry.bytes:
-            raise ArtifactError(f"{path}: has {size} bytes, the manifest says {entry.bytes}")
-        if file_sha256(path) != entry.sha256:
-            raise ArtifactError(f"{path}: its SHA-256 is not the one in the manifest")
+        _verify_file(content / name, entry)
+
+
+def _verify_file(path: Path, entry: FileEntry) -> None:
+    if not path.is_file():
+        raise ArtifactError(f"{path}: missing, though the manifest names it")
+    size = path.stat().st_size
+    if size != entry.bytes:
+        raise ArtifactError(f"{path}: has {size} bytes, the manifest says {entry.bytes}")
+    if file_sha256(path) != entry.sha256:
+        raise ArtifactError(f"{path}: its SHA-256 is not the one in the manifest")

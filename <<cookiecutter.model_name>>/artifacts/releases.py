@@ -1,12 +1,21 @@
 """Releases: which model version is in production. The one thing in a store that is replaced."""
 
 import json
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from artifacts.manifest import MANIFEST, ArtifactError
 from artifacts.storage import MissingKeyError, Storage
 
 PRODUCTION = "releases/production.json"
+
+
+@dataclass(frozen=True)
+class Pointer:
+    """Which version is in production, None if there is none, and what tells whether that was changed since."""
+
+    version: str | None
+    identity: str | None
 
 
 def production(storage: Storage) -> str | None:
@@ -23,8 +32,18 @@ def production(storage: Storage) -> str | None:
         ) from None
 
 
-def set_production(storage: Storage, version: str) -> None:
-    """Say that a model version is in production from now on.
+def pointer(storage: Storage) -> Pointer:
+    """What is in production, to be replaced by `set_production` if nobody else does. Raises as `production` does."""
+    try:
+        # First: if the content is another one when it is read, nothing is replaced.
+        identity = storage.identity(PRODUCTION)
+    except MissingKeyError:
+        return Pointer(None, None)
+    return Pointer(production(storage), identity)
+
+
+def set_production(storage: Storage, version: str, before: Pointer | None = None) -> bool:
+    """Say that a model version is in production from now on; with `before` only if that is still so, else False.
 
     Raises ArtifactError if the store has no such version, and StorageError.
     """
@@ -33,4 +52,8 @@ def set_production(storage: Storage, version: str) -> None:
             f"model version {version!r}: not in {storage.url}/models; python -m delivery models lists them"
         )
     since = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    storage.write(PRODUCTION, json.dumps({"version": version, "since": since}).encode() + b"\n")
+    content = json.dumps({"version": version, "since": since}).encode() + b"\n"
+    if before is not None:
+        return storage.replace(PRODUCTION, content, before.identity)
+    storage.write(PRODUCTION, content)
+    return True

@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 import boto3
 from boto3.s3.transfer import TransferConfig, create_transfer_manager
@@ -105,20 +105,34 @@ class S3Storage:
 
     def create(self, key: str, content: bytes) -> bool:
         """See Storage."""
+        return self._put_if(key, content, {"IfNoneMatch": "*"})
+
+    def replace(self, key: str, content: bytes, identity: str | None) -> bool:
+        """See Storage."""
+        if identity is None:
+            return self.create(key, content)
+        try:
+            return self._put_if(key, content, {"IfMatch": f'"{identity.rpartition("-")[0]}"'})
+        except MissingKeyError:
+            return False
+
+    def _put_if(self, key: str, content: bytes, condition: dict[str, str]) -> bool:
+        """Put an object if a condition holds; of several callers at once exactly one gets True."""
         creator = uuid.uuid4().hex
+        put: Any = self._client.put_object
         with self._told(key):
             for attempt in range(1, self._attempts + 1):
                 try:
-                    self._client.put_object(
+                    put(
                         Bucket=self.bucket,
                         Key=self._name(key),
                         Body=content,
-                        IfNoneMatch="*",
                         Metadata={CREATOR: creator},
+                        **condition,
                     )
                 except ClientError as error:
                     if _code(error) == "PreconditionFailed":
-                        # It exists, and may be ours: made by an attempt whose answer was lost.
+                        # It does not hold, or no more: made by an attempt of ours whose answer was lost.
                         return self._creator(key) == creator
                     if _code(error) != "ConditionalRequestConflict" or attempt == self._attempts:
                         raise

@@ -4,6 +4,7 @@ Keys are relative POSIX paths below the root. A key is always either absent or w
 """
 
 import errno
+import fcntl
 import hashlib
 import os
 import re
@@ -46,6 +47,12 @@ class Storage(Protocol):
 
     def create(self, key: str, content: bytes) -> bool:
         """Create a key unless it exists; of several callers at once exactly one gets True."""
+
+    def replace(self, key: str, content: bytes, identity: str | None) -> bool:
+        """Replace a key if its content has this identity still, or create it if None was there; else False.
+
+        Of several callers of `replace` at once that give one identity exactly one gets True.
+        """
 
     def upload(self, path: Path, key: str) -> None:
         """Create or replace a key with the content of a local file, atomically."""
@@ -111,6 +118,20 @@ class LocalStorage:
             except FileExistsError:
                 return False
             _sync((self.root / key).parent)
+            return True
+
+    def replace(self, key: str, content: bytes, identity: str | None) -> bool:
+        """See Storage."""
+        if identity is None:
+            return self.create(key, content)
+        with self._told(key), (self.root / key).open("rb") as current:
+            # Who held the lock before may have put another file in this one's place: then its name is not this file's.
+            fcntl.flock(current, fcntl.LOCK_EX)
+            if self.identity(key) != identity or not os.path.samestat(
+                os.fstat(current.fileno()), (self.root / key).stat()
+            ):
+                return False
+            self.write(key, content)
             return True
 
     def upload(self, path: Path, key: str) -> None:

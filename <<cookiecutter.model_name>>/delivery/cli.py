@@ -9,14 +9,36 @@ from artifacts.manifest import ArtifactError
 from artifacts.settings import SettingsError
 from artifacts.storage import StorageError
 from delivery.datadog import datadog
+from delivery.deploy import deploy, rollback, status
+from delivery.doctor import doctor
 from delivery.errors import DeliveryError, ExitCode
+from delivery.gate import gate
 from delivery.ghost.commands import feedback, ghost_report
+from delivery.history import history
 from delivery.image import bundle, image
 from delivery.models import models
+from delivery.promote import promote
 from delivery.sbom import sbom
 from delivery.train import attach, train
 
-COMMANDS: tuple[click.Command, ...] = (image, train, attach, models, bundle, sbom, ghost_report, feedback, datadog)
+COMMANDS: tuple[click.Command, ...] = (
+    image,
+    train,
+    attach,
+    models,
+    gate,
+    bundle,
+    sbom,
+    deploy,
+    rollback,
+    promote,
+    status,
+    history,
+    ghost_report,
+    feedback,
+    datadog,
+    doctor,
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})

@@ -46,16 +46,25 @@ def read_parameters(root: Path = Path()) -> list[Parameter]:
     return found
 
 
+def effective(parameters: list[Parameter]) -> dict[str, Any]:
+    """Every parameter as a run would have it without arguments. Raises SettingsError."""
+    return _loaded(parameters, {}).model_dump()
+
+
 def given(parameters: list[Parameter], arguments: Mapping[str, str]) -> dict[str, str]:
     """The parameters that are given, as the job takes them: by arguments, or by TRAINING_* in the environment.
 
     Raises SettingsError naming every one that is unknown or out of range.
     """
-    fields: dict[str, Any] = {each.name: (each.type, _checked(each)) for each in parameters}
-    base = cast(type[Section], type("Base", (Section,), {"__module__": __name__}, section="training", closed=True))
-    loaded = load(create_model("Parameters", __base__=base, **fields), arguments)
+    loaded = _loaded(parameters, arguments)
     chosen = {**_from_environment(parameters), **arguments}
     return {name: str(value) for name, value in chosen.items() if name in type(loaded).model_fields}
+
+
+def _loaded(parameters: list[Parameter], arguments: Mapping[str, str]) -> Section:
+    fields: dict[str, Any] = {each.name: (each.type, _checked(each)) for each in parameters}
+    base = cast(type[Section], type("Base", (Section,), {"__module__": __name__}, section="training", closed=True))
+    return load(create_model("Parameters", __base__=base, **fields), arguments)
 
 
 def _from_environment(parameters: list[Parameter]) -> dict[str, str]:

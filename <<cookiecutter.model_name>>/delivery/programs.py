@@ -1,9 +1,12 @@
 """The programs that delivery calls: docker, kubectl and git, from PATH."""
 
 import os
+import re
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 from delivery.errors import DeliveryError
 
@@ -85,3 +88,40 @@ def _shown(command: Sequence[str]) -> str:
 
 def _last(text: str) -> str:
     return "\n".join(text.strip().splitlines()[-LAST_LINES:])
+
+
+@contextmanager
+def port_forward(namespace: str, target: str, port: str) -> Iterator[int]:
+    """A port of this machine behind which a port of the cluster lies, such as `http` of service/x.
+
+    Raises ProgramError if kubectl does not say within 30 seconds that it does.
+    """
+    command = ("kubectl", "port-forward", target, f":{port}", f"--namespace={namespace}", "--address=127.0.0.1")
+    try:
+        process = subprocess.Popen(  # noqa: S603
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+    except FileNotFoundError:
+        raise _missing(command[0]) from None
+    said: list[str] = []
+    ready = threading.Event()
+
+    def read() -> None:
+        # To its end: it says a line for each connection, and would wait for a reader.
+        for line in process.stdout or ():
+            said.append(line.strip())
+            ready.set()
+        ready.set()
+
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+    try:
+        ready.wait(30)
+        found = re.search(r"Forwarding from 127\.0\.0\.1:(\d+)", said[0] if said else "")
+        if not found:
+            raise ProgramError(f"kubectl port-forward {target} failed:\n" + "\n".join(said[-LAST_LINES:]))
+        yield int(found[1])
+    finally:
+        process.terminate()
+        process.wait()
+        reader.join()

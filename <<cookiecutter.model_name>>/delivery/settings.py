@@ -24,5 +24,5 @@ class DeliverySettings(Section, section="delivery"):
     )
     poll_seconds: float = Field(default=5, gt=0, description="time between two looks at what is waited for")
     rollout_seconds: int = Field(
-        default=600, ge=10, description="time in which a deployed version must be ready, or it is taken back"
+        default=600, ge=1, description="time in which a deployed version must be ready, or it is taken back"
     )

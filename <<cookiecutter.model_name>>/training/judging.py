@@ -12,9 +12,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from artifacts import manifest
+from artifacts import gate, manifest
 from artifacts.manifest import Manifest
-from training import evaluation, gate, production, report
+from training import evaluation, production, report
 from training.production import Production, UnusableError
 from training.results import Results, write_json
 
@@ -78,7 +78,7 @@ def _hold_against(results: Results, current: Production | None) -> tuple[gate.Op
     if current.version == results.run_id:
         return gate.Opponent(skipped="this is the model in production"), None
     trained = results.trained()[0].properties
-    reason = production.why_incomparable(current, trained)
+    reason = gate.why_incomparable(current.manifest.properties, trained)
     if reason:
         return gate.Opponent(skipped=f"model {current.version} is in production, and {reason}"), None
     test = results.split("test")

@@ -55,20 +55,6 @@ def predict(production: Production, storage: Storage, work: Path, split: Split, 
         raise UnusableError(f"model {production.version}, in production, does not run here: {reason}") from error
 
 
-def why_incomparable(production: Production, trained: Mapping[str, Any]) -> str:
-    """Why a model with the properties `trained` does another task than the one in production, or nothing."""
-    there = production.manifest.properties
-    inputs, inputs_there = (
-        {i["name"]: f"{i['name']} {i['dtype']}{i['shape'][1:]}" for i in properties["signature"]["inputs"]}
-        for properties in (trained, there)
-    )
-    if inputs != inputs_there:
-        return f"it takes other inputs: {_difference(inputs_there.values(), inputs.values())}"
-    if list(trained["labels"]) != list(there["labels"]):
-        return f"it knows other labels: {_difference(there['labels'], trained['labels'])}"
-    return ""
-
-
 def may_have_learned(production: Production, trained: Mapping[str, Any]) -> bool:
     """Whether part of this test split was in production's training or validation data.
 
@@ -77,13 +63,3 @@ def may_have_learned(production: Production, trained: Mapping[str, Any]) -> bool
     fractions = (properties.get("parameters", {}) for properties in (production.manifest.properties, trained))
     there, here = (parameters.get("test_fraction", 0) for parameters in fractions)
     return bool(there < here)
-
-
-def _difference(there: Any, here: Any) -> str:
-    only_there, only_here = (
-        [str(x) for x in one if x not in list(other)] for one, other in ((there, here), (here, there))
-    )
-    parts = [
-        f"{', '.join(names)} only {place}" for names, place in ((only_there, "there"), (only_here, "here")) if names
-    ]
-    return "; ".join(parts) or "the same in another order"

@@ -11,13 +11,13 @@ import tensorflow as tf
 from markupsafe import Markup
 from numpy.typing import NDArray
 
+from artifacts.gate import Verdict
 from artifacts.manifest import Manifest
 from artifacts.reporting import charts, page
 from artifacts.reporting.page import as_number
 from artifacts.settings import ServiceSettings
 from training.dataset import SPLITS, InputSpec, Schema, Split
 from training.evaluation import Labels, Probabilities, predicted_classes, worst_mistakes
-from training.gate import Verdict
 
 TEMPLATE = Path(__file__).parent / "report_template.html"
 MISTAKES = 12

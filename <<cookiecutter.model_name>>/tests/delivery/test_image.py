@@ -39,7 +39,7 @@ def test_an_image_of_the_same_inputs_is_not_built_again(
 
 
 @pytest.mark.parametrize(
-    "changed", ["docker/training.Dockerfile", "training/gate.py", "model/network.py", "requirements/training.txt"]
+    "changed", ["docker/training.Dockerfile", "training/judging.py", "model/network.py", "requirements/training.txt"]
 )
 def test_a_changed_input_makes_another_image(
     repository: Repository, registry: Registry, delivery: Delivery, changed: str

@@ -11,13 +11,13 @@ from scipy.stats import binomtest
 
 import model
 from artifacts import releases
+from artifacts.gate import Opponent, Thresholds, Verdict, compare, judge, why_incomparable
 from artifacts.manifest import Manifest, fetch, list_artifacts, read
 from artifacts.reporting.comparison import Comparison
 from artifacts.storage import LocalStorage
 from training import production
 from training.__main__ import main
 from training.dataset import Split
-from training.gate import Opponent, Thresholds, Verdict, compare, judge
 
 THRESHOLDS = Thresholds(minimum_accuracy=0.9, maximum_regression=0.01)
 
@@ -198,7 +198,7 @@ def in_production(**properties: Any) -> production.Production:
     ],
 )
 def test_a_model_of_another_task_is_told_by_its_inputs_and_labels(properties: dict[str, Any], reason: str) -> None:
-    assert production.why_incomparable(in_production(**properties), TRAINED) == reason
+    assert why_incomparable(in_production(**properties).manifest.properties, TRAINED) == reason
 
 
 @pytest.mark.parametrize(("fraction", "told"), [(0.1, True), (0.2, False), (0.3, False)])

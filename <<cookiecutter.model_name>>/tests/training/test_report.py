@@ -12,12 +12,13 @@ import pytest
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from artifacts import gate
 from artifacts.manifest import Manifest
 from artifacts.reporting import charts
 from artifacts.reporting.page import as_percent
 from artifacts.settings import ServiceSettings
 from tests.training.splits import split
-from training import evaluation, gate, report
+from training import evaluation, report
 from training.dataset import InputSpec, Schema
 
 HOSTILE = "<script>alert('&\"')</script>"

@@ -75,6 +75,19 @@ def compare(
     )
 
 
+def why_incomparable(there: Mapping[str, Any], trained: Mapping[str, Any]) -> str:
+    """Why a model with the properties `trained` does another task than one with those of `there`, or nothing."""
+    inputs, inputs_there = (
+        {i["name"]: f"{i['name']} {i['dtype']}{i['shape'][1:]}" for i in properties["signature"]["inputs"]}
+        for properties in (trained, there)
+    )
+    if inputs != inputs_there:
+        return f"it takes other inputs: {_difference(inputs_there.values(), inputs.values())}"
+    if list(trained["labels"]) != list(there["labels"]):
+        return f"it knows other labels: {_difference(there['labels'], trained['labels'])}"
+    return ""
+
+
 def judge(metrics: Mapping[str, Any], thresholds: Thresholds, opponent: Opponent) -> Verdict:
     """The verdict on a model.
 
@@ -153,3 +166,13 @@ def _apart(value: float, threshold: float) -> str:
     """A figure with four decimals, or as many as tell it from its threshold."""
     digits = next((n for n in range(4, 17) if float(f"{value:.{n}f}") != threshold), 17)
     return f"{value:.{digits}f}"
+
+
+def _difference(there: Any, here: Any) -> str:
+    only_there, only_here = (
+        [str(x) for x in one if x not in list(other)] for one, other in ((there, here), (here, there))
+    )
+    parts = [
+        f"{', '.join(names)} only {place}" for names, place in ((only_there, "there"), (only_here, "here")) if names
+    ]
+    return "; ".join(parts) or "the same in another order"

@@ -1,0 +1,204 @@
+"""A release: an image brought into an environment of the cluster, tried there, and taken back if it does not work."""
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from artifacts import manifest, releases
+from artifacts.manifest import Manifest
+from artifacts.settings import ServiceSettings, load
+from artifacts.storage import Storage
+from delivery import programs, smoke
+from delivery.cluster import VERSION_LABEL, Cluster, Rollout, Running
+from delivery.console import Console
+from delivery.errors import DeliveryError, RefusedError
+from delivery.history import DONE, FAILED, ROLLED_BACK, Entry, now, person, record
+from delivery.registry import Image, Registry
+from delivery.settings import DeliverySettings
+
+OVERLAYS = Path("deploy") / "k8s" / "overlays"
+# As deploy/k8s/base/deployment.yaml names the image that is put in its place.
+PLACEHOLDER = "serving"
+
+
+@dataclass(frozen=True)
+class Release:
+    """What is released: an image, the model version in it, and the commit that it was built of."""
+
+    environment: str
+    image: Image
+    model: str
+    git_commit: str
+    action: str = "deploy"
+    reason: str = ""
+
+    @property
+    def version(self) -> str:
+        """The version label: another for each model and each code."""
+        return "-".join(filter(None, [self.model, self.git_commit[:7]]))
+
+
+class Releaser:
+    """Releases into the cluster that kubectl is set up for, and keeps the history in the store."""
+
+    def __init__(self, store: Storage, console: Console) -> None:
+        self.settings = load(DeliverySettings)
+        self.service = load(ServiceSettings).name
+        self.cluster = Cluster(self.settings.kubernetes_namespace, self.service)
+        self.store = store
+        self.console = console
+
+    def of_image(self, environment: str, reference: str, action: str = "deploy", reason: str = "") -> Release:
+        """The release of an image by digest; which model is in it, its labels say. Raises DeliveryError."""
+        image = Image.parse(reference)
+        if image is None:
+            raise DeliveryError(f"image {reference!r}: must name its digest, registry/name@sha256:...")
+        labels = Registry(image.host).labels(image)
+        model = labels.get("org.opencontainers.image.version", "")
+        if not image.repository.endswith(f"{self.service}-serving"):
+            raise RefusedError(f"{reference}: is not an image of {self.service}-serving")
+        if not model:
+            raise RefusedError(f"{reference}: its labels name no model version; python -m delivery bundle makes images")
+        return Release(environment, image, model, labels.get("org.opencontainers.image.revision", ""), action, reason)
+
+    def render(self, release: Release) -> str:
+        """The manifests as they would be applied. Raises DeliveryError."""
+        with self._kustomization(release) as directory:
+            return programs.output("kubectl", "kustomize", str(directory))
+
+    def release(self, release: Release) -> Entry:
+        """Apply, wait until it runs, try it; on failure bring back what was before. The entry of the history.
+
+        Raises DeliveryError with why it failed and what became of it; StorageError if the history can't be written.
+        """
+        environment, say = release.environment, self.console.say
+        # Before anything is changed: a store that can't be reached is said while nothing has happened.
+        pointer = releases.pointer(self.store) if environment == "production" else None
+        model = manifest.find(self.store, f"models/{release.model}")
+        if pointer is not None and model is None:
+            raise RefusedError(f"model version {release.model!r}: not in {self.store.url}/models")
+        before = self.cluster.running(environment)
+        say(f"deploy: {release.model} to {environment}: {release.image.reference}")
+        try:
+            self._apply(release)
+            self.cluster.wait(environment, self.settings.rollout_seconds, self.settings.poll_seconds, self.console)
+            say("deploy: all pods run; asking the service")
+            said = self._try(release, model)
+        except (Rollout, smoke.SmokeError) as error:
+            outcome, told = self._take_back(release, before, error)
+            record(self.store, self._entry(release, outcome, str(error)))
+            raise DeliveryError(told) from None
+        except DeliveryError as error:
+            record(self.store, self._entry(release, FAILED, str(error)))
+            raise
+        say(f"deploy: {said}")
+        entry = self._entry(release, DONE, release.reason)
+        running = self.cluster.running(environment)
+        entry = replace(entry, replica_set=running.replica_set if running else "")
+        record(self.store, entry)
+        if pointer is not None and not releases.set_production(self.store, release.model, pointer):
+            raise DeliveryError(
+                f"{release.model} runs in production, but meanwhile somebody else said that another version does; "
+                "python -m delivery status shows both"
+            )
+        return entry
+
+    def bring_back(self, environment: str, entry: Entry) -> Entry:
+        """Go back to a release of the history: to its pods' template if the cluster has it still, else by its image.
+
+        Raises DeliveryError or StorageError.
+        """
+        known = {each["metadata"]["name"] for each in self.cluster.replica_sets(environment)}
+        if entry.replica_set not in known:
+            return self.release(
+                self.of_image(environment, entry.image, "rollback", f"to the release of {entry.at[:19]}")
+            )
+        pointer = releases.pointer(self.store) if environment == "production" else None
+        self.console.say(f"rollback: {environment} to {entry.model}, released {entry.at[:19]}")
+        self.cluster.undo(environment, entry.replica_set)
+        self.cluster.wait(environment, self.settings.rollout_seconds, self.settings.poll_seconds, self.console)
+        done = replace(entry, at=now(), by=person(), action="rollback", reason=f"to the release of {entry.at[:19]}")
+        record(self.store, done)
+        if pointer is not None and not releases.set_production(self.store, entry.model, pointer):
+            raise DeliveryError(f"{entry.model} runs in production, but meanwhile another version was said to")
+        return done
+
+    def _apply(self, release: Release) -> None:
+        with self._kustomization(release) as directory:
+            try:
+                said = self.cluster.kubectl("apply", "-k", str(directory), seconds=120)
+            except programs.ProgramError as error:
+                if f'namespaces "{self.cluster.namespace}" not found' in error.said:
+                    raise RefusedError(
+                        f"there is no namespace {self.cluster.namespace!r} in the cluster; create it: "
+                        f"kubectl create namespace {self.cluster.namespace}"
+                    ) from None
+                raise
+        for line in said.splitlines():
+            if not line.endswith("unchanged"):
+                self.console.say(f"deploy: {line}")
+
+    @contextmanager
+    def _kustomization(self, release: Release) -> Iterator[Path]:
+        """A kustomization on top of the overlay with image, version and cause; the repository stays as it is."""
+        overlay = OVERLAYS / release.environment
+        if not overlay.is_dir():
+            raise DeliveryError(f"{overlay}: not there; run from the repository's root")
+        cause = f"{release.action} of model {release.model} by {person()}"
+        deployment: dict[str, Any] = {
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "metadata": {"name": "any", "annotations": {"kubernetes.io/change-cause": cause}},
+        }
+        with tempfile.TemporaryDirectory(prefix="delivery-deploy-") as temporary:
+            directory = Path(temporary).resolve()
+            content = {
+                "apiVersion": "kustomize.config.k8s.io/v1beta1",
+                "kind": "Kustomization",
+                "resources": [os.path.relpath(overlay.resolve(), directory)],
+                "images": [{"name": PLACEHOLDER, "newName": release.image.name, "digest": release.image.digest}],
+                "labels": [{"pairs": {VERSION_LABEL: release.version}, "includeTemplates": True}],
+                "patches": [{"target": {"kind": "Deployment"}, "patch": json.dumps(deployment)}],
+            }
+            (directory / "kustomization.yaml").write_text(json.dumps(content), encoding="utf-8")
+            yield directory
+
+    def _try(self, release: Release, model: Manifest | None) -> str:
+        with self.cluster.forwarded(release.environment) as url:
+            return smoke.check(url, self.service, release.model, model)
+
+    def _take_back(self, release: Release, before: Running | None, error: DeliveryError) -> tuple[str, str]:
+        """Bring back what was before; outcome and the whole story."""
+        environment, name = release.environment, self.cluster.name(release.environment)
+        found = self.cluster.diagnosis(environment)
+        told = [f"{release.model} does not run in {environment}: {error}", *([found] if found else [])]
+        try:
+            if before is None:
+                self.cluster.kubectl("delete", "deployment", name)
+                told.append(f"nothing ran there before, so the Deployment {name} was removed")
+                return FAILED, "\n".join(told)
+            self.cluster.undo(environment, before.replica_set)
+            self.cluster.wait(environment, self.settings.rollout_seconds, self.settings.poll_seconds, self.console)
+        except (DeliveryError, KeyError) as second:
+            told.append(f"AND IT COULD NOT BE TAKEN BACK: {second}")
+            return FAILED, "\n".join(told)
+        told.append(f"rolled back: {environment} runs {before.version} as before")
+        return ROLLED_BACK, "\n".join(told)
+
+    def _entry(self, release: Release, outcome: str, reason: str) -> Entry:
+        return Entry(
+            at=now(),
+            by=person(),
+            environment=release.environment,
+            action=release.action,
+            image=release.image.reference,
+            model=release.model,
+            git_commit=release.git_commit,
+            outcome=outcome,
+            reason=reason,
+        )

@@ -1,0 +1,201 @@
+"""Stands in for kubectl and the cluster behind it: `kustomize` is the real one's, Deployments are kept in a file.
+
+A pod template becomes a ReplicaSet, as in a cluster, and its pods do what $STAND_IN/behaviour.json says of its image:
+{"<digest>": "crash" | "pending" | "wrong" | "ok"}; "wrong" runs and serves another model. Names are those of real
+answers of a cluster, as far as delivery reads them.
+"""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+PLACE = Path(os.environ["STAND_IN"])
+STATE = PLACE / "cluster.json"
+REVISION = "deployment.kubernetes.io/revision"
+VERSION = "tags.datadoghq.com/version"
+
+
+def load() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(STATE.read_text()) if STATE.exists() else {"deployments": {}, "sets": {}}
+    return found
+
+
+def save(state: dict[str, Any]) -> None:
+    STATE.write_text(json.dumps(state, indent=1))
+
+
+def behaviour(template: dict[str, Any]) -> str:
+    kept = PLACE / "behaviour.json"
+    known = json.loads(kept.read_text()) if kept.exists() else {}
+    return str(known.get(template["spec"]["containers"][0]["image"].rpartition("@")[2], "ok"))
+
+
+def kustomize(directory: str) -> str:
+    return subprocess.run(
+        [os.environ["REAL_KUBECTL"], "kustomize", directory], stdout=subprocess.PIPE, text=True, check=True
+    ).stdout
+
+
+def apply(directory: str) -> None:
+    if (PLACE / "no-namespace").exists():
+        print('Error from server (NotFound): namespaces "models" not found', file=sys.stderr)
+        sys.exit(1)
+    state = load()
+    for found in yaml.safe_load_all(kustomize(directory)):
+        name = found["metadata"]["name"]
+        if found["kind"] == "Deployment":
+            roll(state, name, found["spec"]["template"], found)
+        print(f"{found['kind'].lower()}/{name} configured")
+    save(state)
+
+
+def roll(state: dict[str, Any], name: str, template: dict[str, Any], found: dict[str, Any]) -> None:
+    digest = hashlib.sha256(json.dumps(template, sort_keys=True).encode()).hexdigest()[:10]
+    sets = state["sets"].setdefault(name, {})
+    number = max([each["revision"] for each in sets.values()], default=0) + 1
+    if state["deployments"].get(name, {}).get("set") != digest:
+        sets[digest] = {"template": template, "revision": number}
+    state["deployments"][name] = {"found": found, "set": digest, "template": template}
+
+
+def deployment(state: dict[str, Any], name: str) -> dict[str, Any]:
+    kept = state["deployments"][name]
+    runs = behaviour(kept["template"]) in ("ok", "wrong")
+    replicas = 2
+    status = {"observedGeneration": 1, "replicas": replicas, "updatedReplicas": replicas}
+    status |= {"readyReplicas": replicas, "availableReplicas": replicas} if runs else {"readyReplicas": 0}
+    revision = str(state["sets"][name][kept["set"]]["revision"])
+    return {
+        "metadata": {"name": name, "generation": 1, "annotations": {REVISION: revision}},
+        "spec": {"replicas": replicas, "template": kept["template"]},
+        "status": status,
+    }
+
+
+def replica_sets(state: dict[str, Any], name: str) -> dict[str, Any]:
+    return {
+        "items": [
+            {
+                "metadata": {"name": f"{name}-{digest}", "annotations": {REVISION: str(each["revision"])}},
+                "spec": {"template": each["template"]},
+            }
+            for digest, each in state["sets"].get(name, {}).items()
+        ]
+    }
+
+
+def pods(state: dict[str, Any], name: str) -> dict[str, Any]:
+    kept = state["deployments"].get(name)
+    if kept is None:
+        return {"items": []}
+    metadata = {"name": f"{name}-{kept['set']}-x7k2p", "ownerReferences": [{"name": f"{name}-{kept['set']}"}]}
+    container: dict[str, Any] = {"name": "serving", "ready": True, "restartCount": 0, "state": {"running": {}}}
+    phase, conditions = "Running", []
+    if behaviour(kept["template"]) == "crash":
+        waiting = {"reason": "CrashLoopBackOff", "message": "back-off 20s restarting failed container=serving"}
+        ended = {"exitCode": 1, "reason": "Error"}
+        container |= {"ready": False, "restartCount": 2, "state": {"waiting": waiting}}
+        container["lastState"] = {"terminated": ended}
+    if behaviour(kept["template"]) == "pending":
+        phase, container = "Pending", {}
+        conditions = [{"type": "PodScheduled", "status": "False", "message": "0/3 nodes: 3 Insufficient cpu."}]
+    states = [container] if container else []
+    return {
+        "items": [
+            {"metadata": metadata, "status": {"phase": phase, "containerStatuses": states, "conditions": conditions}}
+        ]
+    }
+
+
+def get(arguments: list[str]) -> None:
+    state, kind = load(), arguments[0]
+    name = next((a for a in arguments[1:] if not a.startswith("-")), "")
+    selector = next((a.partition("instance=")[2] for a in arguments if a.startswith("--selector=")), "")
+    if kind == "deployment":
+        print(json.dumps(deployment(state, name)) if name in state["deployments"] else "")
+    elif kind == "namespace":
+        print("" if (PLACE / "no-namespace").exists() else "{}")
+    elif kind == "events":
+        event = {"reason": "BackOff", "message": "Back-off restarting failed container serving"}
+        print(json.dumps({"items": [event]}))
+    else:
+        print(json.dumps({"replicasets": replica_sets, "pods": pods}[kind](state, selector)))
+
+
+def undo(arguments: list[str]) -> None:
+    state, name = load(), arguments[1].removeprefix("deployment/")
+    wanted = next(a.partition("=")[2] for a in arguments if a.startswith("--to-revision="))
+    (digest,) = [key for key, each in state["sets"][name].items() if str(each["revision"]) == wanted]
+    sets = state["sets"][name]
+    sets[digest]["revision"] = max(each["revision"] for each in sets.values()) + 1
+    state["deployments"][name] |= {"set": digest, "template": sets[digest]["template"]}
+    save(state)
+
+
+class Service(BaseHTTPRequestHandler):
+    """Answers for the model that the version label names."""
+
+    template: dict[str, Any]
+
+    def do_GET(self) -> None:
+        version = self.template["metadata"]["labels"][VERSION].partition("-")[0]
+        self._answer({"versions": ["another" if behaviour(self.template) == "wrong" else version]})
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        ghost = self.template["metadata"]["labels"].get("role") == "ghost"
+        self._answer({"predictions": [[0.5, 0.5] for _ in body["instances"]]}, 202 if ghost else 200)
+
+    def _answer(self, value: Any, status: int = 200) -> None:
+        content = json.dumps(value).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *arguments: Any) -> None:
+        pass
+
+
+def port_forward(target: str) -> None:
+    Service.template = load()["deployments"][target.removeprefix("service/")]["template"]
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Service)
+    print(f"Forwarding from 127.0.0.1:{server.server_address[1]} -> 8080", flush=True)
+    server.serve_forever()
+
+
+def main(arguments: list[str]) -> None:
+    with (PLACE / "kubectl.log").open("a") as log:
+        log.write(" ".join(arguments) + "\n")
+    match arguments[0]:
+        case "kustomize":
+            print(kustomize(arguments[1]))
+        case "apply":
+            apply(arguments[2])
+        case "get":
+            get(arguments[1:])
+        case "rollout":
+            undo(arguments[1:])
+        case "delete":
+            state = load()
+            del state["deployments"][arguments[2]]
+            save(state)
+        case "logs":
+            print("serving: the model in /model cannot be loaded\nserving: stopped")
+        case "port-forward":
+            port_forward(arguments[1])
+        case "config":
+            print("stand-in")
+        case "auth":
+            sys.exit(1 if arguments[3] in (PLACE / "refused").read_text() else 0) if (PLACE / "refused").exists() else 0
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
