@@ -44,6 +44,13 @@ def delivery(session: nox.Session) -> None:
 
 
 @nox.session
+def release(session: nox.Session) -> None:
+    """Play a whole release in containers of this machine: `nox -s release -- --epochs 3`."""
+    _install(session, "dev", "delivery")
+    session.run("python", "-m", "tests.release", *session.posargs)
+
+
+@nox.session
 def tests(session: nox.Session) -> None:
     """Run this repository's tests."""
     _install(session, "dev", "training", "serving", "delivery")

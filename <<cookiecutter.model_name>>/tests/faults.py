@@ -118,7 +118,7 @@ class FaultyProxy:
 
     def forward(self, method: str, path: str, headers: dict[str, str], body: bytes) -> "tuple[_Head, bytes]":
         """Ask the server; its status and headers, and the body."""
-        if "if-none-match" in {name.lower() for name in headers}:
+        if {"if-match", "if-none-match"} & {name.lower() for name in headers}:
             with self._conditional:
                 return self._ask(method, path, headers, body)
         return self._ask(method, path, headers, body)

@@ -1,4 +1,4 @@
-"""A small image registry in this process, which Docker pushes to and pulls from: HTTP API v2, everything in memory.
+"""A small image registry in this process, which Docker pushes to and pulls from: HTTP API v2, layers in files.
 
 https://distribution.github.io/distribution/spec/api
 """
@@ -6,18 +6,22 @@ https://distribution.github.io/distribution/spec/api
 import hashlib
 import json
 import re
+import shutil
 import threading
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 INDEX = "application/vnd.oci.image.index.v1+json"
 CONFIG = "application/vnd.oci.image.config.v1+json"
+CHUNK = 1 << 20
 
 
 @dataclass
@@ -27,15 +31,22 @@ class Registry:
     authorization: str | None = None
     host: str = ""
     requests: list[str] = field(default_factory=list)
-    blobs: dict[str, bytes] = field(default_factory=dict)
     # By repository and reference, which is a tag or a digest: media type and content.
     manifests: dict[tuple[str, str], tuple[str, bytes]] = field(default_factory=dict)
-    uploads: dict[str, bytes] = field(default_factory=dict)
+    _files: "TemporaryDirectory[str]" = field(default_factory=lambda: TemporaryDirectory(prefix="registry-"))
+
+    def blob(self, digest: str) -> Path:
+        """Where a blob is, or would be."""
+        return Path(self._files.name) / digest.replace(":", "-")
+
+    def upload(self, name: str) -> Path:
+        """Where a blob is collected until it is whole."""
+        return Path(self._files.name) / f"upload-{name}"
 
     def add_blob(self, content: bytes) -> str:
         """Keep a blob; its digest."""
         digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
-        self.blobs[digest] = content
+        self.blob(digest).write_bytes(content)
         return digest
 
     def add_manifest(self, repository: str, reference: str, content: bytes, media_type: str = MANIFEST) -> str:
@@ -70,6 +81,7 @@ class Registry:
             server.shutdown()
             server.server_close()
             thread.join()
+            self._files.cleanup()
 
 
 class _Server(ThreadingHTTPServer):
@@ -85,9 +97,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _handle(self) -> None:
         registry, parts = self.server.registry, urlsplit(self.path)
-        body = self._body()
         registry.requests.append(f"{self.command} {parts.path}")
         if registry.authorization and self.headers.get("Authorization") != registry.authorization:
+            for _ in self._body():
+                pass
             self._answer(401, headers={"WWW-Authenticate": 'Basic realm="registry"'})
             return
         given = {name: values[0] for name, values in parse_qs(parts.query).items()}
@@ -97,21 +110,30 @@ class _Handler(BaseHTTPRequestHandler):
             tags = registry.tags(found[1])
             self._answer(200 if tags else 404, json.dumps({"name": found[1], "tags": tags}).encode())
         elif found := re.fullmatch(r"/v2/(.+)/manifests/([^/]+)", parts.path):
-            self._manifest(found[1], found[2], body)
+            self._manifest(found[1], found[2])
         elif found := re.fullmatch(r"/v2/(.+)/blobs/(sha256:[0-9a-f]{64})", parts.path):
-            content = registry.blobs.get(found[2])
-            digest = {"Docker-Content-Digest": found[2]}
-            self._answer(404) if content is None else self._answer(200, content, digest)
+            self._blob(found[2])
         elif found := re.fullmatch(r"/v2/(.+)/blobs/uploads/([0-9a-f]*)", parts.path):
-            self._upload(found[1], found[2] or uuid.uuid4().hex, given.get("digest"), body)
+            self._upload(found[1], found[2] or uuid.uuid4().hex, given.get("digest"))
         else:
             self._answer(404)
 
     do_GET = do_HEAD = do_POST = do_PATCH = do_PUT = _handle  # noqa: N815
 
-    def _manifest(self, repository: str, reference: str, body: bytes) -> None:
+    def _blob(self, digest: str) -> None:
+        path = self.server.registry.blob(digest)
+        if not path.is_file():
+            self._answer(404)
+            return
+        self._begin(200, path.stat().st_size, {"Docker-Content-Digest": digest})
+        if self.command != "HEAD":
+            with path.open("rb") as file:
+                shutil.copyfileobj(file, self.wfile, CHUNK)
+
+    def _manifest(self, repository: str, reference: str) -> None:
         registry = self.server.registry
         if self.command == "PUT":
+            body = b"".join(self._body())
             digest = registry.add_manifest(repository, reference, body, self.headers.get("Content-Type", MANIFEST))
             self._answer(201, headers={"Docker-Content-Digest": digest})
             return
@@ -122,37 +144,50 @@ class _Handler(BaseHTTPRequestHandler):
         digest = f"sha256:{hashlib.sha256(found[1]).hexdigest()}"
         self._answer(200, found[1], {"Content-Type": found[0], "Docker-Content-Digest": digest})
 
-    def _upload(self, repository: str, upload: str, digest: str | None, body: bytes) -> None:
+    def _upload(self, repository: str, upload: str, digest: str | None) -> None:
         """Begin with POST, add with PATCH, end with PUT, which names the digest."""
-        registry = self.server.registry
-        content = registry.uploads[upload] = registry.uploads.get(upload, b"") + body
+        path = self.server.registry.upload(upload)
+        with path.open("ab") as file:
+            file.writelines(self._body())
         place = f"/v2/{repository}/blobs/uploads/{upload}"
         if self.command != "PUT" or digest is None:
-            ranged = f"0-{max(len(content) - 1, 0)}"
+            ranged = f"0-{max(path.stat().st_size - 1, 0)}"
             self._answer(202, headers={"Location": place, "Range": ranged, "Docker-Upload-UUID": upload})
             return
-        del registry.uploads[upload]
-        kept = registry.add_blob(content)
+        with path.open("rb") as file:
+            kept = f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+        path.replace(self.server.registry.blob(kept))
         self._answer(201 if kept == digest else 400, headers={"Docker-Content-Digest": kept})
 
-    def _body(self) -> bytes:
+    def _body(self) -> Iterator[bytes]:
+        """What was sent, in pieces."""
         if self.headers.get("Transfer-Encoding", "").lower() != "chunked":
-            return self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        chunks = []
+            yield from self._pieces(int(self.headers.get("Content-Length", 0)))
+            return
         while size := int(self.rfile.readline().split(b";")[0], 16):
-            chunks.append(self.rfile.read(size))
+            yield from self._pieces(size)
             self.rfile.readline()
         self.rfile.readline()
-        return b"".join(chunks)
+
+    def _pieces(self, size: int) -> Iterator[bytes]:
+        while size:
+            piece = self.rfile.read(min(size, CHUNK))
+            if not piece:
+                raise ConnectionError("the client has gone")
+            size -= len(piece)
+            yield piece
 
     def _answer(self, status: int, content: bytes = b"", headers: Mapping[str, str] | None = None) -> None:
+        self._begin(status, len(content), headers)
+        if self.command != "HEAD":
+            self.wfile.write(content)
+
+    def _begin(self, status: int, length: int, headers: Mapping[str, str] | None = None) -> None:
         self.send_response_only(status)
         for name, value in {"Docker-Distribution-API-Version": "registry/2.0", **(headers or {})}.items():
             self.send_header(name, value)
-        self.send_header("Content-Length", str(len(content)))
+        self.send_header("Content-Length", str(length))
         self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(content)
 
     def log_message(self, *arguments: Any) -> None:
         pass

@@ -181,3 +181,21 @@ def test_where_boto3_is_not_installed_an_s3_url_says_so() -> None:
         "storage URL 's3://bucket/prefix': S3 needs the package boto3, which is not installed here; "
         "requirements/training.txt and requirements/delivery.txt hold it\n"
     )
+
+
+def test_a_key_is_replaced_only_if_it_is_what_it_was(storage: Storage) -> None:
+    assert storage.replace("a/key", b"first", None)
+    seen = storage.identity("a/key")
+    assert not storage.replace("a/key", b"never", None)
+    assert storage.replace("a/key", b"second", seen)
+    assert not storage.replace("a/key", b"third", seen)
+    assert storage.read("a/key") == b"second"
+
+
+def test_of_several_who_replace_at_once_one_does(storage: Storage) -> None:
+    storage.write("key", b"before")
+    seen = storage.identity("key")
+    with ThreadPoolExecutor(8) as pool:
+        done = list(pool.map(lambda n: storage.replace("key", str(n).encode(), seen), range(8)))
+    assert sum(done) == 1
+    assert storage.read("key") == str(done.index(True)).encode()

@@ -6,7 +6,9 @@ Manifests are rendered by the real kubectl; the cluster is a stand-in that keeps
 import json
 import re
 import shutil
+import sys
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,8 +25,10 @@ OVERLAYS = "deploy/k8s/overlays"
 @pytest.fixture
 def cluster(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> Repository:
     """A repository with its manifests, three published models, and an empty cluster."""
-    kubectl = shutil.which("kubectl", path=repository.environment["PATH"].partition(":")[2])
-    assert kubectl, "kubectl is needed on PATH: its own kustomize renders the manifests"
+    # That of the development packages, or of this machine: not the one that stands in.
+    places = f"{Path(sys.executable).parent}:{repository.environment['PATH'].partition(':')[2]}"
+    kubectl = shutil.which("kubectl", path=places)
+    assert kubectl, "requirements/dev.txt holds kubectl: its own kustomize renders the manifests"
     monkeypatch.setenv("REAL_KUBECTL", kubectl)
     monkeypatch.setenv("DELIVERY_POLL_SECONDS", "0.01")
     shutil.copytree(ROOT / "deploy", repository.path / "deploy")

@@ -194,7 +194,8 @@ def main(arguments: list[str]) -> None:
         case "config":
             print("stand-in")
         case "auth":
-            sys.exit(1 if arguments[3] in (PLACE / "refused").read_text() else 0) if (PLACE / "refused").exists() else 0
+            refused = PLACE / "refused"
+            sys.exit(1 if refused.exists() and arguments[3] in refused.read_text().split() else 0)
 
 
 if __name__ == "__main__":
