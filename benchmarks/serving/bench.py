@@ -33,7 +33,6 @@ from servers import BY_NAME, SERVERS, Place
 
 CONNECTIONS = (1, 16, 64)
 OVERLOADS = (0.5, 1, 3)
-ATTEMPTS = 3
 DISTURBED = 0.1
 CALLS = ("call-tensorflow", "call-litert")
 
@@ -46,6 +45,7 @@ class Plan:
     models: list[str]
     rounds: int
     seconds: float
+    attempts: int
     minutes: float
     work: Path
     keep: bool
@@ -63,19 +63,20 @@ class Plan:
 
 
 class Calm:
-    """Measures again, twice at most, while others want the machine or its host is slow; the calmest counts.
+    """Measures again, up to so many attempts, while others want the machine or its host is slow; the calmest counts.
 
     Added to a result: `others`, cores in use by processes that are neither server nor client; `slowness`, of the
     server's core just before, against the fastest that it has been seen; `server_cpu`, cores that the server used.
     """
 
-    def __init__(self, core: int) -> None:
+    def __init__(self, core: int, attempts: int) -> None:
         self._core = core
+        self._attempts = attempts
         self._fastest = math.inf
 
     def measured(self, found: Running, run: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         best: dict[str, Any] = {}
-        for _ in range(ATTEMPTS):
+        for _ in range(self._attempts):
             milliseconds = slowness(self._core)
             self._fastest = min(self._fastest, milliseconds)
             result = self._once(found, run) | {"slowness": round(milliseconds / self._fastest, 2)}
@@ -111,7 +112,7 @@ def main() -> int:
     for model in plan.models:
         make_model(model, plan.work)
     load = compiled(plan.work, plan.load_core)
-    calm = Calm(plan.server_core)
+    calm = Calm(plan.server_core, plan.attempts)
     start, longest = time.monotonic(), 0.0
     for position, (number, model, name) in enumerate(wanted):
         began = time.monotonic()
@@ -140,6 +141,9 @@ def read_plan() -> Plan:
     parser.add_argument("--models", default="small,medium")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=3, help="of each measurement")
+    parser.add_argument(
+        "--attempts", type=int, default=3, help="at a measurement that is disturbed; the calmest counts"
+    )
     parser.add_argument("--minutes", type=float, default=1e9, help="start no visit that would end later than this")
     parser.add_argument("--work", type=Path, default=HERE / ".work", help="models, environments and results")
     parser.add_argument("--server-core", type=int, default=0)

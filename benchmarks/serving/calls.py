@@ -17,6 +17,7 @@ sys.path.insert(0, str(TEMPLATE))
 import numpy as np
 
 from artifacts.manifest import read_directory
+from artifacts.runtimes import runtime_path
 from serving.runtime import load_runtime
 from serving.signature import read_signature
 
@@ -26,7 +27,8 @@ SIZES = (1, 2, 4, 8, 16, 32, 64)
 def main(runtime: str, directory: Path, seconds: float) -> dict[int, float]:
     manifest, content = read_directory(directory)
     signature = read_signature(manifest.properties)
-    run = load_runtime(runtime, content, manifest.properties, signature, 1, 0).run
+    path = content / runtime_path(manifest, runtime)
+    run = load_runtime(runtime, path, manifest.properties, signature, 1, 0).run
     (tensor,) = signature.inputs
     random = np.random.default_rng(1)
     found = {}

@@ -12,7 +12,7 @@ TEMPLATE = HERE.parent.parent / "<<cookiecutter.model_name>>"
 REQUIREMENTS = {
     "training": TEMPLATE / "requirements" / "training.txt",
     "ours-tensorflow": TEMPLATE / "requirements" / "serving.txt",
-    "ours-litert": HERE / "requirements-litert.txt",
+    "ours-litert": TEMPLATE / "requirements" / "serving-litert.txt",
     **{
         name: HERE / "peers" / name / "requirements.txt"
         for name in ("fastapi", "bentoml", "litserve", "mlserver", "ray")

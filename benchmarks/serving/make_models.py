@@ -9,6 +9,7 @@ the SavedModel's signature gives for them one at a time, and DIRECTORY/service.t
 """
 
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -59,20 +60,20 @@ def medium(directory: Path) -> None:
 
 
 def serve(directory: Path, saved_model: Path, properties: dict[str, Any], rows: Any) -> None:
-    """Publish the SavedModel and its conversion to LiteRT, and write the examples."""
-    loaded = tf.saved_model.load(str(saved_model))
-    # Not from_saved_model: with TensorFlow 2.21 that loses the variables, and all predictions are NaN.
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([loaded.signatures["serving_default"]], loaded)
+    """Publish the SavedModel and its LiteRT copy, which the pipeline has left beside it or is made here."""
+    converted = saved_model.with_name(RUNTIMES["litert"])
+    if not converted.is_file():
+        loaded = tf.saved_model.load(str(saved_model))
+        # Not from_saved_model: with TensorFlow 2.21 that loses the variables, and all predictions are NaN.
+        converter = tf.lite.TFLiteConverter.from_concrete_functions([loaded.signatures["serving_default"]], loaded)
+        converted.write_bytes(converter.convert())
     runtimes = {name: {"path": path, "valid": True} for name, path in RUNTIMES.items()}
     with tempfile.TemporaryDirectory() as temporary:
-        files = Path(temporary)
-        (files / "saved_model").symlink_to(saved_model.resolve())
-        (files / "model.tflite").write_bytes(converter.convert())
-        content = files / "content"
-        content.mkdir()
-        subprocess.run(["cp", "-rL", files / "saved_model", files / "model.tflite", content], check=True)
-        storage = LocalStorage(directory / "served")
-        manifest.publish(storage, "model", content, "model", "benchmark", {**properties, "runtimes": runtimes})
+        content = Path(temporary)
+        shutil.copytree(saved_model, content / RUNTIMES["tensorflow"])
+        shutil.copyfile(converted, content / RUNTIMES["litert"])
+        properties = {**properties, "runtimes": runtimes}
+        manifest.publish(LocalStorage(directory / "served"), "model", content, "model", "benchmark", properties)
     predict = Exported(saved_model)
     outputs = np.concatenate([predict({"image": row[np.newaxis]}) for row in rows])
     examples = {"dtype": str(rows.dtype), "inputs": rows.tolist(), "outputs": outputs.tolist()}

@@ -24,12 +24,13 @@ class NoService:
 
     fatal = ""
 
-    def start(self) -> None:
-        """There is nothing to load."""
-
 
 class Nothing(Server):
-    """Our server with another application in it."""
+    """Our server with another application in it, and nothing to load for it."""
+
+    def load_config(self) -> None:
+        super().load_config()
+        self.cfg.set("post_worker_init", lambda worker: None)
 
     def load(self) -> Any:
         self.service = NoService()
