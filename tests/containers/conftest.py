@@ -95,9 +95,10 @@ def aws(docker_services: Services) -> Aws:
 
 
 @pytest.fixture(scope="package")
-def datadog(docker_services: Services) -> Datadog:
-    """An agent that containers on the network of the services reach as `datadog`."""
-    found = Datadog(docker_services.port_for("datadog", 8126), docker_services.port_for("datadog", 8127))
+def datadog(engine: Engine, docker_services: Services) -> Datadog:
+    """An agent that containers with its `options` report to."""
+    traces, metrics = (docker_services.port_for("datadog", port) for port in (8126, 8127))
+    found = Datadog(traces, metrics, f"{engine.project}_default")
     docker_services.wait_until_responsive(lambda: found.answers, timeout=60, pause=0.2)
     return found
 

@@ -9,10 +9,16 @@ from rendered import get
 
 @dataclass(frozen=True)
 class Datadog:
-    """The agent: the ports of this machine that answer for traces and for metrics."""
+    """The agent: the ports of this machine that answer for traces and for metrics, and the network that it is on."""
 
     traces_port: int
     metrics_port: int
+    network: str
+
+    @property
+    def options(self) -> tuple[str, str]:
+        """Options of `docker run` for a container that is to report to it."""
+        return f"--network={self.network}", "--env=DD_AGENT_HOST=datadog"
 
     @property
     def answers(self) -> bool:

@@ -29,14 +29,13 @@ def test_aws_has_what_training_and_delivery_need(aws: Aws) -> None:
 def test_the_agent_keeps_metrics_and_traces_that_containers_send_to_it(engine: Engine, datadog: Datadog) -> None:
     datadog.forget()
     program = (
-        "import json, socket, urllib.request as u; "
-        "socket.socket(type=socket.SOCK_DGRAM).sendto('ml.größe:1|c\\nml.other:2|g'.encode(), ('datadog', 8125)); "
+        "import json, os, socket, urllib.request as u; agent = os.environ['DD_AGENT_HOST']; "
+        "socket.socket(type=socket.SOCK_DGRAM).sendto('ml.größe:1|c\\nml.other:2|g'.encode(), (agent, 8125)); "
         "trace = [[dict(trace_id=1, span_id=2, name='predict', service='s', resource='r', start=0, duration=1)]]; "
-        "u.urlopen(u.Request('http://datadog:8126/v0.4/traces', json.dumps(trace).encode(), "
+        "u.urlopen(u.Request(f'http://{agent}:8126/v0.4/traces', json.dumps(trace).encode(), "
         "{'Content-Type': 'application/json'}, method='PUT'))"
     )
-    network = f"--network={engine.project}_default"
-    engine.run("run", "--rm", network, "--entrypoint=python3", engine.base_image, "-c", program)
+    engine.run("run", "--rm", *datadog.options, "--entrypoint=python3", engine.base_image, "-c", program)
     assert datadog.packets() == ["ml.größe:1|c\nml.other:2|g"]
     assert [[span["name"] for span in trace] for trace in datadog.traces()] == [["predict"]]
     datadog.forget()
