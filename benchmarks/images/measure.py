@@ -6,6 +6,7 @@ empty directory, where an engine of its own starts with nothing, then again.
 
 import argparse
 import json
+import os
 import shutil
 import sys
 import tempfile
@@ -38,9 +39,13 @@ def build(engine: Engine, repository: Path, kind: str, name: str = "", **argumen
 def train(engine: Engine, repository: Path, image: str, epochs: int) -> dict[str, object]:
     """Train into the repository's own store, as the user of this process; the manifest of the model."""
     store = repository / "store"
-    store.mkdir(exist_ok=True)
-    store.chmod(0o777)
-    options = (*LOCKED_UP, f"--volume={store}:/store", "--env=STORAGE_URL=/store")
+    store.mkdir()
+    options = (
+        *LOCKED_UP,
+        f"--user={os.getuid()}:{os.getgid()}",
+        f"--volume={store}:/store",
+        "--env=STORAGE_URL=/store",
+    )
     engine.run("run", "--rm", *options, image, "--epochs", str(epochs))
     return published_model(repository)
 

@@ -16,7 +16,7 @@ from engine import Engine
 from rendered import post
 
 from containers.batch import Batch, Job
-from containers.conftest import BASE_IMAGE, NAME
+from containers.conftest import BASE_IMAGE, NAME, SERVICES
 from containers.server import LOCKED_UP, running
 
 pytestmark = pytest.mark.docker
@@ -320,10 +320,11 @@ def inside(engine: Engine, image: str, command: str) -> str:
     return engine.output("run", "--rm", "--entrypoint=sh", image, "-c", command)
 
 
-@pytest.mark.parametrize("purpose", ["training", "serving"])
-def test_dockerfiles_have_no_finding_of_hadolint(purpose: str, repository: Path) -> None:
-    command = [str(Path(sys.executable).with_name("hadolint")), f"docker/{purpose}.Dockerfile"]
-    result = subprocess.run(command, cwd=repository, capture_output=True, text=True)
+def test_dockerfiles_have_no_finding_of_hadolint(repository: Path) -> None:
+    dockerfiles = [*(repository / "docker").glob("*.Dockerfile"), SERVICES / "Dockerfile"]
+    command = [str(Path(sys.executable).with_name("hadolint")), *map(str, dockerfiles)]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert len(dockerfiles) == 3
     assert result.returncode == 0, result.stdout + result.stderr
 
 
