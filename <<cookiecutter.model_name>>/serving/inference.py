@@ -18,8 +18,9 @@ from serving.body import read_body
 from serving.compression import compress
 from serving.errors import RequestError
 from serving.exchange import REQUEST_ID_HEADER, Answered, Exchange, Headers, Observer, RequestIds
+from serving.large import PIECE, LargeBodies, rows_in_pieces
 from serving.service import ServedModel, Service
-from serving.signature import Array
+from serving.signature import Array, Signature
 
 LOG = logging.getLogger("gunicorn.error")
 Answer = tuple[HTTPStatus, Headers, bytes]
@@ -43,6 +44,7 @@ class Inference:
         self.observers = observers
         self._ids = RequestIds()
         self._silent = service.settings.role == "ghost"
+        self._large = LargeBodies()
         self._routes: dict[str, Callable[[Environ], Exchange]] = {
             f"/v1/models/{service.name}:predict": self.predict_v1,
             f"/v2/models/{service.name}/infer": self.infer_v2,
@@ -78,7 +80,7 @@ class Inference:
         _require_json(environ)
         deadline = _deadline(environ, settings.deadline_ms)
         self._read(exchange)
-        request = protocol_v1.decode(exchange.body, model.signature, settings.max_instances)
+        request = self._decode_v1(exchange.body, model.signature)
         outputs = _compute(exchange, model, request, deadline)
         return [JSON], protocol_v1.encode(outputs, model.signature, request.by_row)
 
@@ -89,9 +91,23 @@ class Inference:
             _require_json(environ)
         deadline = _deadline(environ, settings.deadline_ms)
         self._read(exchange)
-        request = protocol_v2.decode(exchange.body, json_length, model.signature, settings.max_instances)
+        request = self._decode_v2(exchange.body, json_length, model.signature)
         outputs = _compute(exchange, model, request, deadline)
         return protocol_v2.encode(outputs, model.signature, request, self._service.name, model.manifest.id)
+
+    def _decode_v1(self, body: bytes, signature: Signature) -> protocol_v1.Request:
+        most = self._service.settings.max_instances
+        if len(body) <= PIECE:
+            return protocol_v1.decode(body, signature, most)
+        request = rows_in_pieces(body, signature, most)
+        return request or self._large.apply(lambda: protocol_v1.decode(body, signature, most))
+
+    def _decode_v2(self, body: bytes, json_length: str | None, signature: Signature) -> protocol_v2.Request:
+        most = self._service.settings.max_instances
+        # Raw bytes are taken as they are; what may be long is the JSON.
+        if json_length is not None or len(body) <= PIECE:
+            return protocol_v2.decode(body, json_length, signature, most)
+        return self._large.apply(lambda: protocol_v2.decode(body, json_length, signature, most))
 
     def _read(self, exchange: Exchange) -> None:
         exchange.body = read_body(exchange.environ, self._service.settings.max_body_bytes)

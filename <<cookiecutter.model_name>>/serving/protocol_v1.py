@@ -89,6 +89,7 @@ def _from_rows(content: dict[str, Any], body: bytes, signature: Signature, max_i
 
 def _from_columns(content: dict[str, Any], body: bytes, signature: Signature, max_instances: int) -> Request:
     inputs, tensors = content["inputs"], signature.inputs
+    keys = len(content) + ("signature_name" in content) + (len(inputs) if isinstance(inputs, dict) else 0)
     if len(tensors) == 1 and not (isinstance(inputs, dict) and not _is_b64_object(inputs, tensors[0])):
         inputs = {tensors[0].name: inputs}
         where = {tensors[0].name: "inputs"}
@@ -102,7 +103,8 @@ def _from_columns(content: dict[str, Any], body: bytes, signature: Signature, ma
         column = inputs[tensor.name]
         if isinstance(column, list):
             _check_count(len(column), where[tensor.name], max_instances)
-    arrays = tuple(to_array(inputs[t.name], t, _indexed(where[t.name]), trusted=False) for t in tensors)
+    trusted = only_numbers(body, keys)
+    arrays = tuple(to_array(inputs[t.name], t, _indexed(where[t.name]), trusted) for t in tensors)
     counts = {len(array) for array in arrays}
     if len(counts) > 1:
         found = ", ".join(f"{where[t.name]} has {len(a)}" for t, a in zip(tensors, arrays, strict=True))

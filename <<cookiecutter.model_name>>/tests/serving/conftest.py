@@ -30,7 +30,8 @@ def reference(published: tuple[Path, Any]) -> Any:
 @pytest.fixture(scope="session")
 def server(toml: Path) -> Iterator[Running]:
     """A server of `pictures` that all tests share which leave it as it was."""
-    with serving(toml, max_body_bytes=4 << 20) as running:
+    # A long queue: these tests are about other things than a machine that is busy.
+    with serving(toml, max_body_bytes=4 << 20, queue_ms=5000) as running:
         running.wait_for(200)
         yield running
 
