@@ -2,6 +2,7 @@
 
 import copy
 import json
+import os
 import re
 import shutil
 import tomllib
@@ -58,9 +59,12 @@ def overlays() -> pytest.MarkDecorator:
 
 def settings(overlay: str, monkeypatch: pytest.MonkeyPatch) -> ServingSettings:
     """What the server of an overlay reads from its environment and from service.toml."""
+    for name in [name for name in os.environ if name.startswith("SERVING_")]:
+        monkeypatch.delenv(name)
     monkeypatch.setenv("SERVICE_TOML", str(ROOT / "service.toml"))
     for name, value in one(built(overlay), "ConfigMap")["data"].items():
-        monkeypatch.setenv(name, value)
+        # In the template itself the name is a placeholder, which no address may hold.
+        monkeypatch.setenv(name, value.replace(NAME, "model"))
     return load(ServingSettings)
 
 
@@ -161,6 +165,15 @@ class TestEnvironmentsSideBySide:
         port = one(built("ghost"), "Service")["spec"]["ports"][0]["port"]
         assert reaches(policies, "egress", port, pod(built("ghost"))["metadata"]["labels"])
         assert not reaches(policies, "egress", port, {})
+
+    def test_the_live_service_has_the_ghosts_address_and_the_ghost_its_role(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        service = one(built("ghost"), "Service")
+        address = f"http://{service['metadata']['name']}:{service['spec']['ports'][0]['port']}"
+        assert settings("production", monkeypatch).ghost_url == address.replace(NAME, "model")
+        assert [settings(overlay, monkeypatch).role for overlay in ("production", "staging")] == ["live", "live"]
+        assert settings("ghost", monkeypatch).role == "ghost"
 
     def test_others_reach_the_ghost_with_the_component_for_it(self, tmp_path: Path) -> None:
         opened = build_with("ghost", "ghost-callers", tmp_path)
