@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -10,10 +11,14 @@ from artifacts.manifest import ArtifactError
 from artifacts.models import overview
 from artifacts.settings import ServiceSettings, SettingsError, StorageSettings, load
 from artifacts.storage import StorageError, open_storage
+from telemetry import logs
 from training.errors import ExitCode, PipelineError
+from training.metrics import TrainingMetrics
 from training.parameters import load_parameters, parameters_type
 from training.run import gather, prepare_context, run
-from training.stopping import Stop
+from training.stopping import Stop, Stopped
+
+log = logging.getLogger(__name__)
 
 COMMANDS = {
     "run": "gather data, train a model on it and publish it, as far as that is not done; the default",
@@ -32,21 +37,40 @@ def run_command(arguments: Sequence[str], stop: Stop) -> ExitCode:
     except (SettingsError, StorageError) as error:
         print(error, file=sys.stderr)
         return ExitCode.BAD_PARAMETERS
-    _log_to_stdout()
+    _log_to_stdout(service.name)
+    metrics = TrainingMetrics.of(service.name) if name == "run" else TrainingMetrics()
+    code = ExitCode.FAILED
     try:
         if name == "models":
             print(overview(storage))
         else:
-            context = prepare_context(service, storage, parameters, stop)
+            context = prepare_context(service, storage, parameters, stop, metrics)
             print(gather(context)) if name == "gather" else run(context)
+        code = ExitCode.DONE
     except (PipelineError, StorageError, ArtifactError) as error:
-        print(f"training: {error}", file=sys.stderr)
-        return error.exit_code if isinstance(error, PipelineError) else ExitCode.FAILED
-    return ExitCode.DONE
+        _tell(f"training: {error}")
+        code = error.exit_code if isinstance(error, PipelineError) else ExitCode.FAILED
+    except Stopped:
+        code = ExitCode.STOPPED
+        raise
+    finally:
+        metrics.ended(code)
+    return code
 
 
-def _log_to_stdout() -> None:
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stdout)
+def _tell(error: str) -> None:
+    """Say what stopped the command: to a person, or as a line of the log."""
+    if logs.wants_json(os.environ):
+        log.error(error)
+    else:
+        print(error, file=sys.stderr)
+
+
+def _log_to_stdout(service: str) -> None:
+    if logs.wants_json(os.environ):
+        logs.log_json(service)
+    else:
+        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stdout)
     # What the tasks do they say themselves; these would say it again, with tracebacks for what a person can mend.
     for name in ("luigi", "luigi-interface", "tensorflow", "absl"):
         logging.getLogger(name).setLevel(logging.CRITICAL)

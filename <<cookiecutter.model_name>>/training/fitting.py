@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from training.checkpoints import Arrays, Checkpoint, Checkpoints, Position
 from training.dataset import Split
+from training.metrics import TrainingMetrics
 from training.parameters import TrainingParameters
 from training.progress import Progress
 from training.stopping import Stop
@@ -28,7 +29,15 @@ SAVING_SECONDS = 15.0
 class Fitting:
     """One training run of a compiled network."""
 
-    def __init__(self, network: keras.Model, train: Split, validation: Split, parameters: TrainingParameters) -> None:
+    def __init__(
+        self,
+        network: keras.Model,
+        train: Split,
+        validation: Split,
+        parameters: TrainingParameters,
+        metrics: TrainingMetrics | None = None,
+    ) -> None:
+        self._metrics = metrics or TrainingMetrics()
         self.network = network
         self.train = train
         self.validation = validation
@@ -59,7 +68,7 @@ class Fitting:
 
     def _train(self, checkpoints: Checkpoints, stop: Stop) -> None:
         position, parameters = self.position, self.parameters
-        progress = Progress(parameters.epochs, self.steps, parameters.progress_seconds)
+        progress = Progress(parameters.epochs, self.steps, parameters.progress_seconds, self._metrics)
         distribute = tf.distribute.get_strategy().experimental_distribute_dataset
         batches = iter(distribute(_shuffled(self.train, parameters, position)))
         saved = ticked = time.monotonic()

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 
 import keras
 
+from training.metrics import TrainingMetrics
+
 log = logging.getLogger(__name__)
 
 Metrics = Mapping[str, float]
@@ -15,7 +17,8 @@ Metrics = Mapping[str, float]
 class Progress:
     """Keras's bar on a terminal; otherwise a line every `interval` seconds with epoch, step, metrics and time left."""
 
-    def __init__(self, epochs: int, steps: int, interval: float) -> None:
+    def __init__(self, epochs: int, steps: int, interval: float, metrics: TrainingMetrics) -> None:
+        self._metrics = metrics
         self.epochs = epochs
         self.steps = steps
         self.interval = interval
@@ -27,6 +30,7 @@ class Progress:
         """Tell that `step` steps of an epoch (from 0) are done; `metrics` is called only if they are shown."""
         self._done += 1
         now = time.monotonic()
+        self._metrics.progress((epoch + step / self.steps) / self.epochs)
         if sys.stdout.isatty():
             if self._bar is None:
                 print(f"epoch {epoch + 1}/{self.epochs}")
@@ -43,6 +47,7 @@ class Progress:
         """Tell that an epoch (from 0) is done, with the metrics on both splits."""
         self._said = time.monotonic()
         self._bar = None
+        self._metrics.epoch((epoch + 1) / self.epochs, metrics)
         log.info("train: epoch %d/%d %s", epoch + 1, self.epochs, shown(metrics))
 
 

@@ -1,6 +1,7 @@
 """One run of the pipeline, from parameters to an exit code."""
 
 import logging
+import os
 from pathlib import Path
 
 import luigi
@@ -10,10 +11,12 @@ import model
 from artifacts import manifest
 from artifacts.settings import ServiceSettings
 from artifacts.storage import Storage
+from telemetry import logs
 from training import devices, export
 from training.data_tasks import prepare_task
 from training.dataset import Schema
 from training.errors import PipelineError
+from training.metrics import TrainingMetrics
 from training.parameters import TrainingParameters, hyperparameters
 from training.provenance import code_version
 from training.release_tasks import publish_task
@@ -23,7 +26,9 @@ from training.task import Context, Task
 log = logging.getLogger(__name__)
 
 
-def prepare_context(service: ServiceSettings, storage: Storage, parameters: TrainingParameters, stop: Stop) -> Context:
+def prepare_context(
+    service: ServiceSettings, storage: Storage, parameters: TrainingParameters, stop: Stop, metrics: TrainingMetrics
+) -> Context:
     """Set up TensorFlow for this process, and what the tasks share. Raises PipelineError."""
     work = Path(parameters.work)
     try:
@@ -40,6 +45,7 @@ def prepare_context(service: ServiceSettings, storage: Storage, parameters: Trai
         schema=Schema(model.RECORD, inputs, tuple(model.LABELS)),
         code=code_version(),
         stop=stop,
+        metrics=metrics,
     )
 
 
@@ -55,12 +61,18 @@ def run(context: Context) -> None:
     published = manifest.read(storage, f"models/{publish.run_id}")
     if not context.steps:
         log.info("nothing to do: this run is done already")
-    print(f"\nmodel version {published.id}, accuracy {published.properties['metrics']['accuracy']:.4f}")
     place = f"{storage.url}/models/{published.id}"
-    print(f"  model   {place}")
-    print(f"  report  {place}/{published.content}/{published.properties['report']}")
+    lines = [
+        f"model version {published.id}, accuracy {published.properties['metrics']['accuracy']:.4f}",
+        f"  model   {place}",
+        f"  report  {place}/{published.content}/{published.properties['report']}",
+    ]
     if context.steps:
-        print(f"  steps   {', '.join(f'{name} {seconds:.1f} s' for name, seconds in context.steps)}")
+        lines.append(f"  steps   {', '.join(f'{name} {seconds:.1f} s' for name, seconds in context.steps)}")
+    if logs.wants_json(os.environ):
+        log.info("\n".join(lines), extra={"model_version": published.id})
+    else:
+        print("\n" + "\n".join(lines))
 
 
 def gather(context: Context) -> str:

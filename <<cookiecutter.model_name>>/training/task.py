@@ -14,6 +14,7 @@ import luigi
 from artifacts.settings import ServiceSettings
 from artifacts.storage import Storage
 from training.dataset import Schema
+from training.metrics import TrainingMetrics
 from training.parameters import TrainingParameters
 from training.stopping import Stop
 
@@ -32,6 +33,7 @@ class Context:
     schema: Schema
     code: str
     stop: Stop
+    metrics: TrainingMetrics = field(default_factory=TrainingMetrics)
     failures: list[BaseException] = field(default_factory=list)
     steps: list[tuple[str, float]] = field(default_factory=list)
 

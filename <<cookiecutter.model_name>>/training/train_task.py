@@ -40,7 +40,7 @@ class Train(Task):
         with devices.strategy().scope():
             devices.seed(parameters)
             network = model.build(hyperparameters(parameters))
-            reached = Fitting(network, train, validation, parameters).run(checkpoints, context.stop)
+            reached = Fitting(network, train, validation, parameters, context.metrics).run(checkpoints, context.stop)
         with TemporaryDirectory(dir=context.work) as temporary:
             directory = Path(temporary)
             signature = export.export(network, directory / "saved_model")

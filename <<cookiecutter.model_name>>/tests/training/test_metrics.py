@@ -1,0 +1,55 @@
+"""What a training command tells Datadog's agent, and its log where that is read by a program."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from telemetry.registry import METRICS
+from tests.conftest import run
+from tests.telemetry.sink import Sink, until
+from tests.training.test_command import QUICK
+from training.__main__ import main
+from training.errors import ExitCode
+
+
+@pytest.fixture
+def sink(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sink]:
+    (tmp_path / "service.toml").write_text('[service]\nname = "under-test"\n')
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LOG_FORMAT", "text")
+    with Sink().open() as opened:
+        monkeypatch.setenv("DD_DOGSTATSD_URL", opened.url)
+        yield opened
+
+
+def test_every_training_metric_arrives_with_its_kind_and_its_tags(sink: Sink) -> None:
+    assert main(QUICK) is ExitCode.DONE
+    until(lambda: sink.named("ml.training.runs"))
+    ours = {name: metric for name, metric in METRICS.items() if metric.room == "training"}
+    assert {line.name: line.kind for line in sink.lines} == {name: metric.kind for name, metric in ours.items()}
+    for line in sink.lines:
+        assert line.tags.keys() == {"service", "role", *ours[line.name].tags}
+    assert sink.named("ml.training.progress")[-1].values == (1.0,)
+    assert "val_accuracy" in {line.tags["metric"] for line in sink.named("ml.training.metric")}
+    assert sink.total("ml.training.runs", outcome="published") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "outcome"),
+    [(("--epochs", "1", "--minimum-accuracy", "1"), "refused"), (("--source", "nowhere"), "failed")],
+)
+def test_a_command_that_publishes_nothing_tells_why(sink: Sink, arguments: tuple[str, ...], outcome: str) -> None:
+    assert main(arguments) is not ExitCode.DONE
+    until(lambda: sink.total("ml.training.runs"))
+    assert sink.total("ml.training.runs", outcome=outcome) == 1
+
+
+def test_its_log_is_json_where_a_program_reads_it(tmp_path: Path) -> None:
+    (tmp_path / "service.toml").write_text('[service]\nname = "under-test"\n')
+    failed = run(tmp_path, "training", "--source", "nowhere", LOG_FORMAT="json")
+    lines = [json.loads(line) for line in failed.stdout.splitlines()]
+    assert lines[-1]["status"] == "error"
+    assert "nowhere" in lines[-1]["message"]
+    assert {line["dd.service"] for line in lines} == {"under-test"}
