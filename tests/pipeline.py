@@ -159,9 +159,10 @@ class Jenkins:
         """Run a pipeline, as "Build with Parameters" does; parameters that are not given have their default.
 
         situation: `environment` adds to every agent's; `credentials` by id; `checkout` is the directory that a checkout
-        copies; `inputs` by stage, {"answer": "proceed" or "abort", "by": user}, and nobody answers the others; `locked`
-        names locks that another build holds at first; `restart` names the stage to restart from; `previousResult` is
-        that of the build before. Raises AssertionError if Jenkins would refuse the Jenkinsfile.
+        copies; `machine` names the one machine that has every label, so that all agents share a workspace; `inputs` by
+        stage, {"answer": "proceed" or "abort", "by": user}, and nobody answers the others; `locked` names locks that
+        another build holds at first; `restart` names the stage to restart from; `previousResult` is that of the build
+        before. Raises AssertionError if Jenkins would refuse the Jenkinsfile.
         """
         environment = {**self.environment, **situation.pop("environment", {})}
         answer = self._ask(

@@ -326,7 +326,7 @@ class Interpreter {
             body()
             return
         }
-        Map node = [label: label, workspace: new File(request.workspaces, label ?: 'any')]
+        Map node = [label: label, workspace: new File(request.workspaces, request.machine ?: label ?: 'any')]
         nodes << node
         events << [kind: 'agent', stage: stageName, label: label, locks: locks.clone()]
         // Like the checkout that Jenkins begins a stage with an agent of its own with.

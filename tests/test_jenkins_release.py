@@ -1,0 +1,156 @@
+"""The Jenkins job with the real delivery commands and their locked packages: moto is AWS."""
+
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from aws import Aws, account
+from conftest import Render
+from pipeline import Build, Jenkins
+from rendered import DEFAULTS, commit_all
+
+pytestmark = pytest.mark.jenkins
+
+NAME = DEFAULTS["model_name"]
+MODEL = "0123456789ab"
+SBOM = {"bomFormat": "CycloneDX", "components": [{"name": "flask"}]}
+# Published by the repository's own code, run by the environment that the job made.
+PUBLISH = """
+import sys
+from pathlib import Path
+from artifacts import manifest
+from artifacts.storage import open_storage
+url, version, source = sys.argv[1], sys.argv[2], Path(sys.argv[3])
+(source / "saved_model").mkdir(parents=True)
+(source / "saved_model" / "saved_model.pb").write_bytes(b"weights")
+properties = {"metrics": {"accuracy": 0.95}, "labels": ["0", "1"], "samples": []}
+manifest.publish(open_storage(url), f"models/{version}", source, "model", version, properties)
+"""
+
+
+def module(path: Path) -> ModuleType:
+    """A module of the rendered repository's tests."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    found = importlib.util.module_from_spec(spec)
+    # Dataclasses look their module up.
+    sys.modules[path.stem] = found
+    spec.loader.exec_module(found)
+    return found
+
+
+@dataclass
+class Site:
+    """A job, and all that is around it. environment: of every agent; registry: the images' registry."""
+
+    jenkins: Jenkins
+    repository: Path
+    directory: Path
+    aws: Aws
+    registry: Any
+    environment: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def store(self) -> str:
+        return f"s3://releases/{NAME}"
+
+    def press(self, **parameters: str) -> Build:
+        return self.jenkins.build(
+            (self.repository / "Jenkinsfile").read_text(encoding="utf-8"),
+            self.directory / "workspaces",
+            parameters,
+            machine="agent",
+            checkout=str(self.repository),
+            environment=self.environment,
+            credentials={
+                "aws-web-identity-token": {"kind": "file", "value": str(self.directory / "token")},
+                f"{NAME}-aws-role": {"kind": "string", "value": "arn:aws:iam::123456789012:role/releases"},
+                "kubeconfig": {"kind": "file", "value": str(self.directory / "kubeconfig")},
+            },
+        )
+
+    def publish(self, version: str) -> None:
+        """Publish a model into the store, as somebody with a key."""
+        workspace = self.directory / "workspaces" / "agent"
+        keys = {"AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "s"}
+        subprocess.run(
+            [workspace / ".venv" / "bin" / "python", "-c", PUBLISH, self.store, version, self.directory / version],
+            cwd=workspace,
+            env={**self.environment, **keys},
+            check=True,
+        )
+
+
+@pytest.fixture(scope="module")
+def site(render: Render, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    directory = tmp_path_factory.mktemp("site")
+    repository = directory / "repository"
+    shutil.copytree(render({}), repository)
+    commit_all(repository, "As rendered")
+    programs, kept = directory / "programs", directory / "kept"
+    for each in (programs, kept):
+        each.mkdir()
+    for path in (repository / "tests" / "delivery" / "programs").glob("*.py"):
+        (programs / path.stem).write_text(f'#!/bin/sh\nexec "{sys.executable}" "{path}" "$@"\n')
+        (programs / path.stem).chmod(0o755)
+    (kept / "sbom.cdx.json").write_text(json.dumps(SBOM))
+    (directory / "token").write_text("a token of this build")
+    with (
+        account(DEFAULTS["aws_region"], directory / "moto.log") as aws,
+        module(repository / "tests" / "registry.py").Registry().running() as registry,
+        Jenkins() as jenkins,
+    ):
+        aws.client("s3").create_bucket(
+            Bucket="releases", CreateBucketConfiguration={"LocationConstraint": DEFAULTS["aws_region"]}
+        )
+        found = Site(jenkins, repository, directory, aws, registry)
+        found.environment = {
+            # No key for AWS, and none to be found on this machine: what is done there is done by the token.
+            **{name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "DELIVERY_", "GIT_"))},
+            "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
+            "HOME": str(directory),
+            "STAND_IN": str(kept),
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{aws.port}",
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "DELIVERY_STORAGE_URL": found.store,
+            "DELIVERY_CONTAINER_REGISTRY": f"{registry.host}/team",
+            "DELIVERY_POLL_SECONDS": "0.1",
+            "BUILD_URL": "https://jenkins.example.com/job/7/",
+            "PIP_CACHE_DIR": os.environ.get("PIP_CACHE_DIR", str(Path.home() / ".cache" / "pip")),
+        }
+        yield found
+
+
+def test_what_is_refused_fails_the_build_with_a_word_of_what_comes_first(site: Site) -> None:
+    done = site.press(ACTION="ghost-report")
+    assert (done.result, done.error) == ("FAILURE", "script returned exit code 3"), done.log
+    assert f"reading events of {NAME}" in done.log
+
+
+def test_a_model_goes_from_s3_into_the_registry_without_a_key(site: Site) -> None:
+    site.publish(MODEL)
+    done = site.press(ACTION="deploy", ENVIRONMENT="staging", MODEL_VERSION=MODEL)
+    assert done.stages == ["Parameters", "Bundle", "Deploy"], done.log
+    # The image that was pushed is the one that the next stage gets, by digest.
+    pushed = {name for repository, name in site.registry.manifests if repository == f"team/{NAME}-serving"}
+    (digest,) = (name for name in pushed if name.startswith("sha256:"))
+    reference = f"{site.registry.host}/team/{NAME}-serving@{digest}"
+    assert done.of("sh", stage="Bundle")[1]["output"] == f"{reference}\n"
+    kept = site.directory / "workspaces" / "agent" / done.of("archive", stage="Bundle")[0]["files"][0]
+    assert json.loads(kept.read_text()) == SBOM
+
+
+def test_a_deployment_of_what_is_not_there_ends_before_the_cluster(site: Site) -> None:
+    done = site.press(ACTION="deploy", ENVIRONMENT="staging", MODEL_VERSION="ffffffffffff")
+    assert (done.result, done.stages) == ("FAILURE", ["Parameters", "Bundle"])
+    assert "model version 'ffffffffffff': not in s3://releases/" in done.log
