@@ -10,8 +10,9 @@ import os
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
@@ -213,6 +214,7 @@ def local_error(path: Path, error: OSError, otherwise: str = "") -> StorageError
 def partial_file(path: Path) -> Iterator[Path]:
     """An empty file beside `path`, so that renaming it to there stays within one file system; it is gone afterwards."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    _sweep(path.parent)
     descriptor, name = tempfile.mkstemp(prefix=PARTIAL, dir=path.parent)
     os.close(descriptor)
     partial = Path(name)
@@ -222,6 +224,15 @@ def partial_file(path: Path) -> Iterator[Path]:
         yield partial
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _sweep(directory: Path) -> None:
+    """Remove what writers left here that were killed; none takes a day for one file."""
+    yesterday = time.time() - 86_400
+    for left in directory.glob(f"{PARTIAL}*"):
+        with suppress(FileNotFoundError):
+            if left.stat().st_mtime < yesterday:
+                left.unlink()
 
 
 def open_storage(url: str) -> Storage:

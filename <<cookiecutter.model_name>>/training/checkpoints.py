@@ -12,7 +12,6 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -58,10 +57,9 @@ class Checkpoint:
 class Checkpoints:
     """The checkpoints of one run; writes them in the background."""
 
-    def __init__(self, storage: Storage, run: str, work: Path) -> None:
+    def __init__(self, storage: Storage, run: str) -> None:
         self.storage = storage
         self.prefix = f"runs/{run}/checkpoints/"
-        self.work = work
         self._writer: threading.Thread | None = None
 
     def newest(self) -> Checkpoint | None:

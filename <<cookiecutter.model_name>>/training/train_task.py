@@ -36,7 +36,7 @@ class Train(Task):
         inputs = [spec.name for spec in context.schema.inputs]
         train, validation, test = (dataset.Split(content, split, inputs) for split in dataset.SPLITS)
         log.info("train: run %s on dataset %s, %d examples", self.run_id, prepared.id, len(train))
-        checkpoints = Checkpoints(context.storage, self.run_id, context.work)
+        checkpoints = Checkpoints(context.storage, self.run_id)
         with devices.strategy().scope():
             devices.seed(parameters)
             network = model.build(hyperparameters(parameters))

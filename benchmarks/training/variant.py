@@ -76,7 +76,7 @@ def ours(
     network: keras.Model, train: Split, validation: Split, parameters: TrainingParameters, storage: Storage
 ) -> tuple[float, FirstStep, float]:
     """The pipeline's loop, with its checkpoints into a store."""
-    checkpoints = Checkpoints(storage, "benchmark", Path(tempfile.mkdtemp()))
+    checkpoints = Checkpoints(storage, "benchmark")
     started = time.monotonic()
     fitting = Fitting(network, train, validation, parameters)
     first = FirstStep(network)

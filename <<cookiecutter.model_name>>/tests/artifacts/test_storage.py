@@ -4,6 +4,7 @@ import errno
 import os
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -99,6 +100,18 @@ def test_a_file_that_is_not_there_to_be_uploaded_is_said(storage: Storage, tmp_p
 @pytest.fixture
 def local(tmp_path: Path) -> LocalStorage:
     return LocalStorage(tmp_path / "store")
+
+
+def test_what_a_killed_writer_left_is_removed_a_day_later_and_not_while_others_write(tmp_path: Path) -> None:
+    local = LocalStorage(tmp_path / "store")
+    local.write("a/first", b"1")
+    left, being_written = local.root / "a" / ".partial-left", local.root / "a" / ".partial-now"
+    for path in (left, being_written):
+        path.touch()
+    os.utime(left, (0, time.time() - 90_000))
+    local.write("a/second", b"2")
+    assert not left.exists()
+    assert being_written.exists()
 
 
 def test_files_that_are_still_being_written_are_not_listed(local: LocalStorage) -> None:

@@ -15,7 +15,7 @@ from training.checkpoints import Checkpoint, Checkpoints, Position
 
 @pytest.fixture
 def checkpoints(tmp_path: Path) -> Checkpoints:
-    return Checkpoints(LocalStorage(tmp_path / "store"), "r1", tmp_path / "work")
+    return Checkpoints(LocalStorage(tmp_path / "store"), "r1")
 
 
 def checkpoint(step: int) -> Checkpoint:
@@ -65,7 +65,7 @@ def test_a_damaged_one_is_recognised_and_the_one_before_it_used(
 
 def test_a_checkpoint_of_another_run_is_not_seen(checkpoints: Checkpoints, tmp_path: Path) -> None:
     checkpoints.save_within(5, 1, checkpoint(1))
-    assert Checkpoints(LocalStorage(tmp_path / "store"), "r2", tmp_path).newest() is None
+    assert Checkpoints(LocalStorage(tmp_path / "store"), "r2").newest() is None
 
 
 def test_a_full_disk_costs_the_checkpoint_and_not_the_run(

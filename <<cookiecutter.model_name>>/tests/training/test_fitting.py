@@ -51,7 +51,7 @@ def fit(split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fit:
 
     def run(stop: Stop | None = None, learning_rate: float = 0.01, **parameters: Any) -> tuple[Position, keras.Model]:
         built = network(learning_rate)
-        checkpoints = Checkpoints(LocalStorage(tmp_path / "store"), "r", tmp_path)
+        checkpoints = Checkpoints(LocalStorage(tmp_path / "store"), "r")
         fitting = Fitting(built, split, split, TrainingParameters(**parameters))
         return fitting.run(checkpoints, stop or Stop()), built
 
@@ -141,7 +141,7 @@ os.environ["SERVICE_TOML"] = str(root / "service.toml")
 with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
     built = network(0.05)
     fitting = Fitting(built, split, split, TrainingParameters(epochs=15, batch_size=32))
-    reached = fitting.run(Checkpoints(LocalStorage(root / "store"), "r", root), Stop())
+    reached = fitting.run(Checkpoints(LocalStorage(root / "store"), "r"), Stop())
 print("replicas", tf.distribute.get_strategy().num_replicas_in_sync, built.distribute_strategy.num_replicas_in_sync)
 print("accuracy", reached.history[-1]["val_accuracy"])
 """
