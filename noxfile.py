@@ -77,6 +77,12 @@ def bench_images(session: nox.Session) -> None:
 
 
 @nox.session
+def bench_release_cycle(session: nox.Session) -> None:
+    """Measure releases in containers, step by step: `-- --releases 3`; the first one builds the images."""
+    session.run(sys.executable, "benchmarks/release_cycle/measure.py", *session.posargs, external=True)
+
+
+@nox.session
 def lock(session: nox.Session) -> None:
     """Lock what the tests run with and what runs in their containers; `-- --upgrade` takes the newest versions."""
     for source, target, python in (

@@ -43,14 +43,18 @@ COMMANDS: tuple[click.Command, ...] = (
 )
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
-def cli() -> None:
-    r"""Deliver models: from training to production, one command a step, from a laptop or from Jenkins.
+# A backspace keeps click from joining the lines of a paragraph.
+HELP = """Deliver models: from training to production, one command a step, from a laptop or from Jenkins.
 
-    \b
-    exit codes: 0 done, 1 failed, 2 not understood or a setting is wrong, 3 refused (the gate is closed, a report is
-    missing, nothing is published yet), 130 interrupted
-    """
+\b
+exit codes: 0 done, 1 failed, 2 not understood or a setting is wrong,
+  3 refused (the gate is closed, a report is missing, nothing is published yet), 130 interrupted
+"""
+
+
+@click.group(help=HELP, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+def cli() -> None:
+    """The commands."""
 
 
 for _command in COMMANDS:
