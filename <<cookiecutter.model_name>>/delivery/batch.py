@@ -201,12 +201,21 @@ class _Log:
                     # Nothing was written yet.
                     return
                 raise
-            for event in answer["events"]:
-                self.lines.append(event["message"])
-                self._console.say(f"  {event['message']}")
+            for line in (line for event in answer["events"] for line in _lines(event["message"])):
+                self.lines.append(line)
+                self._console.say(f"  {line}")
             self._tokens[stream] = answer["nextForwardToken"]
             if answer["nextForwardToken"] == token or not answer["events"]:
                 return
+
+
+def _lines(message: str) -> list[str]:
+    """What a person reads of an event: of a line of JSON, as jobs log for Datadog, the message in it."""
+    try:
+        said = json.loads(message)["message"] if message.startswith("{") else message
+    except (ValueError, KeyError):
+        said = message
+    return str(said).splitlines()
 
 
 def explain(job: Mapping[str, Any], exit_code: int | None) -> str:

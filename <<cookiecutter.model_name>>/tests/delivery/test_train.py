@@ -281,6 +281,17 @@ def test_a_closed_gate_is_a_refusal_with_the_pipelines_reason(scripted: Script, 
     assert f"delivery: the gate is closed: {reason}\nreport: s3://b/runs/1/report.html" in said.err
 
 
+def test_a_log_in_json_is_shown_and_understood_as_text(scripted: Script, delivery: Delivery) -> None:
+    scripted.looks = [failed(4)]
+    said = "training: accuracy 0.5 is below minimum_accuracy 0.9; nothing is published\n  report s3://b/r/report.html"
+    scripted.streams["one"] = [json.dumps({"status": "error", "message": said}), "{not json", '{"no": "message"}']
+    told = delivery("attach", "job-1").err
+    assert "  training: accuracy 0.5 is below minimum_accuracy 0.9; nothing is published\n" in told
+    assert "the gate is closed: accuracy 0.5 is below minimum_accuracy 0.9; nothing is published\n" in told
+    assert "report: s3://b/r/report.html" in told
+    assert '  {"no": "message"}\n' in told
+
+
 def test_ctrl_c_without_a_terminal_leaves_the_job_running(scripted: Script, delivery: Delivery) -> None:
     scripted.looks, scripted.interrupted = [{"status": "RUNNING"}], 1
     said = delivery("attach", "job-1")
