@@ -80,6 +80,16 @@ def read_requirements(text: str) -> list[str]:
     return kept
 
 
+class StrictLoader(yaml.SafeLoader):
+    """YAML in which no key of a mapping stands twice: PyYAML takes the last, kustomize the first or neither."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
+        twice = {key for key in keys if keys.count(key) > 1}
+        assert not twice, f"{sorted(twice)} twice in the mapping that starts{node.start_mark}"
+        return super().construct_mapping(node, deep)
+
+
 # How a file of each kind is read; a kind that is not here fails the test below, so that each one has its reader.
 READERS: dict[str, Callable[[str], Any]] = {
     ".Dockerfile": str.splitlines,
@@ -94,7 +104,7 @@ READERS: dict[str, Callable[[str], Any]] = {
     ".py": ast.parse,
     ".toml": tomllib.loads,
     ".txt": read_requirements,
-    ".yaml": lambda text: list(yaml.safe_load_all(text)),
+    ".yaml": lambda text: list(yaml.load_all(text, StrictLoader)),
     "Jenkinsfile": str.splitlines,
     ".dockerignore": str.splitlines,
     ".gitignore": str.splitlines,
