@@ -1,4 +1,4 @@
-"""The Jenkins job with the real delivery commands and their locked packages: moto is AWS."""
+"""The Jenkins job with the real delivery commands and their locked packages: moto is AWS, a cluster stands in."""
 
 import importlib.util
 import json
@@ -105,6 +105,8 @@ def site(render: Render, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
         (programs / path.stem).chmod(0o755)
     (kept / "sbom.cdx.json").write_text(json.dumps(SBOM))
     (directory / "token").write_text("a token of this build")
+    kubectl = shutil.which("kubectl", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    assert kubectl is not None, "kubectl is not installed: https://kubernetes.io/docs/tasks/tools"
     with (
         account(DEFAULTS["aws_region"], directory / "moto.log") as aws,
         module(repository / "tests" / "registry.py").Registry().running() as registry,
@@ -120,6 +122,7 @@ def site(render: Render, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
             "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
             "HOME": str(directory),
             "STAND_IN": str(kept),
+            "REAL_KUBECTL": kubectl,
             "AWS_ENDPOINT_URL": f"http://127.0.0.1:{aws.port}",
             "AWS_EC2_METADATA_DISABLED": "true",
             "DELIVERY_STORAGE_URL": found.store,
@@ -131,21 +134,26 @@ def site(render: Render, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
         yield found
 
 
-def test_what_is_refused_fails_the_build_with_a_word_of_what_comes_first(site: Site) -> None:
-    done = site.press(ACTION="ghost-report")
-    assert (done.result, done.error) == ("FAILURE", "script returned exit code 3"), done.log
-    assert f"reading events of {NAME}" in done.log
+def test_a_job_on_its_first_day_says_that_there_is_nothing_and_what_comes_first(site: Site) -> None:
+    done = site.press(ACTION="status")
+    assert done.result == "SUCCESS", done.log
+    assert "no model in s3://releases/" in done.log
+    assert "python -m delivery train" in done.log
+    refused = site.press(ACTION="rollback", ENVIRONMENT="staging")
+    assert (refused.result, refused.error) == ("FAILURE", "script returned exit code 3")
 
 
-def test_a_model_goes_from_s3_into_the_registry_without_a_key(site: Site) -> None:
+def test_a_model_goes_from_s3_into_the_registry_and_the_cluster_without_a_key(site: Site) -> None:
     site.publish(MODEL)
     done = site.press(ACTION="deploy", ENVIRONMENT="staging", MODEL_VERSION=MODEL)
-    assert done.stages == ["Parameters", "Bundle", "Deploy"], done.log
-    # The image that was pushed is the one that the next stage gets, by digest.
+    assert (done.result, done.error) == ("SUCCESS", None), done.log
+    assert done.stages == ["Parameters", "Bundle", "Deploy"]
+    # The image that was pushed is the one that was deployed, by digest.
     pushed = {name for repository, name in site.registry.manifests if repository == f"team/{NAME}-serving"}
     (digest,) = (name for name in pushed if name.startswith("sha256:"))
-    reference = f"{site.registry.host}/team/{NAME}-serving@{digest}"
-    assert done.of("sh", stage="Bundle")[1]["output"] == f"{reference}\n"
+    cluster = json.loads((site.directory / "kept" / "cluster.json").read_text())
+    container = cluster["deployments"][f"{NAME}-staging"]["template"]["spec"]["containers"][0]
+    assert container["image"] == f"{site.registry.host}/team/{NAME}-serving@{digest}"
     kept = site.directory / "workspaces" / "agent" / done.of("archive", stage="Bundle")[0]["files"][0]
     assert json.loads(kept.read_text()) == SBOM
 
