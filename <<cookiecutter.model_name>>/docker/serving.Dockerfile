@@ -3,27 +3,40 @@
 # What computes the model, as [serving] runtime says: --build-arg RUNTIME=litert; by itself tensorflow.
 ARG PYTHON_VERSION=3.13
 ARG BASE_IMAGE=python:${PYTHON_VERSION}-slim-trixie
+ARG RUNTIME=tensorflow
 
-FROM ${BASE_IMAGE} AS installed
+FROM ${BASE_IMAGE} AS tools
 # What installs and lists the packages stays behind in this stage.
 ENV PIP_CACHE_DIR=/cache/pip UV_CACHE_DIR=/cache/uv
 COPY requirements/build.txt /build/
 RUN --mount=type=cache,target=/cache \
     python -m venv /build/tools && /build/tools/bin/pip install --require-hashes --requirement /build/build.txt
-COPY requirements/serving.txt /build/
+
+FROM tools AS tensorflow-requirements
+COPY requirements/serving.txt /build/requirements.txt
+
+FROM tools AS litert-requirements
+COPY requirements/serving-litert.txt /build/requirements.txt
+
+FROM ${RUNTIME}-requirements AS installed
 # Compiled here, as nothing can be written where it runs: otherwise every start compiles all of TensorFlow's Python.
 RUN --mount=type=cache,target=/cache \
     /build/tools/bin/uv venv --no-python-downloads --python python3 /opt/venv \
     && /build/tools/bin/uv pip install --python /opt/venv --require-hashes --link-mode copy --compile-bytecode \
-        --requirements /build/serving.txt
+        --requirements /build/requirements.txt
 
-FROM installed AS packages
-# TensorFlow's C++ headers (287 MB) and libclang (61 MB) are for compilers. The others (79 MB) nothing here imports but
+FROM installed AS litert-packages
+
+FROM installed AS tensorflow-packages
+# TensorFlow's C++ headers (287 MB) and libclang (61 MB) are for compilers. The others (80 MB) nothing here imports but
 # TensorFlow, which does without: 560 modules fewer to load at every start, and no Keras that could load a file.
 RUN --mount=type=cache,target=/cache \
     /build/tools/bin/uv pip uninstall --python /opt/venv libclang google-pasta grpcio h5py keras markdown-it-py mdurl \
         namex optree pygments rich setuptools wheel \
-    && rm -r /opt/venv/lib/python3.*/site-packages/tensorflow/include /opt/venv/.lock \
+    && rm -r /opt/venv/lib/python3.*/site-packages/tensorflow/include
+
+FROM ${RUNTIME}-packages AS packages
+RUN rm /opt/venv/.lock \
     && mkdir /opt/venv/share \
     && /build/tools/bin/cyclonedx-py environment --output-reproducible --output-file /opt/venv/share/sbom.cdx.json \
         /opt/venv/bin/python
@@ -50,7 +63,7 @@ STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 CMD ["python", "-m", "serving.health"]
 ENTRYPOINT ["python", "-m", "serving"]
 # What is installed decides, whatever service.toml says.
-ARG RUNTIME=tensorflow
+ARG RUNTIME
 ENV SERVING_RUNTIME=${RUNTIME}
 # The model after the code: a new one makes this layer anew and nothing else. A damaged one makes no image, nor one that
 # the runtime cannot compute.

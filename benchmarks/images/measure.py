@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
@@ -36,7 +37,7 @@ def build(engine: Engine, repository: Path, kind: str, name: str = "", **argumen
     return engine.build(repository, f"docker/{kind}.Dockerfile", name or kind, **arguments)
 
 
-def train(engine: Engine, repository: Path, image: str, epochs: int) -> dict[str, object]:
+def train(engine: Engine, repository: Path, image: str, epochs: int) -> dict[str, Any]:
     """Train into the repository's own store, as the user of this process; the manifest of the model."""
     store = repository / "store"
     store.mkdir()
@@ -48,6 +49,18 @@ def train(engine: Engine, repository: Path, image: str, epochs: int) -> dict[str
     )
     engine.run("run", "--rm", *options, image, "--epochs", str(epochs))
     return published_model(repository)
+
+
+def serve(engine: Engine, image: str, manifest: dict[str, Any]) -> None:
+    """Time until a server is ready, and its memory after a prediction."""
+    begun = time.monotonic()
+    with running(engine, image) as (container, url):
+        print(f"{time.monotonic() - begun:7.1f} s  server ready after its start", flush=True)
+        body = {"instances": [manifest["properties"]["samples"][0]["instance"]]}
+        status, answer = post(f"{url}/v1/models/{DEFAULTS['model_name']}:predict", body)
+        assert status == 200, answer
+        memory = engine.output("stats", "--no-stream", "--format={{.MemUsage}}", container)
+        print(f"{memory.partition(' ')[0]:>9}  its memory", flush=True)
 
 
 def rebuilds(engine: Engine, repository: Path, model: str) -> None:
@@ -95,19 +108,14 @@ def main() -> None:
             with timed(f"training of {options.epochs} epochs in it"):
                 manifest = train(engine, repository, training, options.epochs)
             model = f"store/models/{manifest['id']}"
-            with timed("serving image"):
-                serving = build(engine, repository, "serving", MODEL=model)
-            begun = time.monotonic()
-            with running(engine, serving) as (container, url):
-                print(f"{time.monotonic() - begun:7.1f} s  server ready after its start", flush=True)
-                properties = manifest["properties"]
-                assert isinstance(properties, dict)
-                body = {"instances": [properties["samples"][0]["instance"]]}
-                assert post(f"{url}/v1/models/{DEFAULTS['model_name']}:predict", body)[0] == 200
-                print("          memory:", engine.output("stats", "--no-stream", "--format={{.MemUsage}}", container))
+            images = {"training": training}
+            for runtime in ("tensorflow", "litert"):
+                with timed(f"serving image with {runtime}"):
+                    images[runtime] = build(engine, repository, "serving", runtime, MODEL=model, RUNTIME=runtime)
+                serve(engine, images[runtime], manifest)
             rebuilds(engine, repository, model)
-            show_layers(engine, training, "training")
-            show_layers(engine, serving, "serving")
+            for kind, image in images.items():
+                show_layers(engine, image, kind)
 
 
 if __name__ == "__main__":

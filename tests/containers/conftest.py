@@ -155,6 +155,13 @@ def serving_image(engine: Engine, repository: Path, manifest: dict[str, Any]) ->
 
 
 @pytest.fixture(scope="package")
+def litert_image(engine: Engine, repository: Path, manifest: dict[str, Any]) -> str:
+    """The serving image without TensorFlow."""
+    given = {"MODEL": f"store/models/{manifest['id']}", "REVISION": "0123abc", "VERSION": manifest["id"]}
+    return engine.build(repository, "docker/serving.Dockerfile", "litert", RUNTIME="litert", **given)
+
+
+@pytest.fixture(scope="package")
 def service(engine: Engine, serving_image: str) -> Iterator[tuple[str, str]]:
     """Id and base URL of a server that all tests ask."""
     with running(engine, serving_image) as found:

@@ -22,7 +22,7 @@ from containers.server import LOCKED_UP, running
 pytestmark = pytest.mark.docker
 
 # Measured: 1.56 and 1.31 GB, of which 0.16 GB are the base image.
-LARGEST_GIGABYTES = {"training": 1.8, "serving": 1.5}
+LARGEST_GIGABYTES = {"training": 1.8, "serving": 1.5, "litert": 0.5}
 
 
 class TestJob:
@@ -121,6 +121,16 @@ class TestServer:
         for found, wanted in zip(served, expected, strict=True):
             # float32, summed up in another order by another number of threads.
             assert found == pytest.approx(wanted, abs=1e-5)
+
+    def test_predicts_the_same_labels_with_litert(
+        self, engine: Engine, service: tuple[str, str], litert_image: str, manifest: dict[str, Any]
+    ) -> None:
+        body = {"instances": [sample["instance"] for sample in manifest["properties"]["samples"]]}
+        with running(engine, litert_image) as (_, url):
+            answers = [post(f"{place}/v1/models/{NAME}:predict", body) for place in (service[1], url)]
+        assert [status for status, _ in answers] == [200, 200]
+        expected, found = (answer["predictions"] for _, answer in answers)
+        assert [scores.index(max(scores)) for scores in found] == [scores.index(max(scores)) for scores in expected]
 
     def test_loses_no_request_when_it_is_stopped(
         self, engine: Engine, serving_image: str, manifest: dict[str, Any]
@@ -245,7 +255,7 @@ for one in found:
 """
 
 
-@pytest.mark.parametrize("purpose", ["training", "serving"])
+@pytest.mark.parametrize("purpose", ["training", "serving", "litert"])
 class TestContents:
     """What is in an image, and what is not."""
 
@@ -262,7 +272,7 @@ class TestContents:
         assert config["Labels"]["org.opencontainers.image.revision"] == "0123abc"
         assert config["Labels"]["org.opencontainers.image.version"]
         assert config["StopSignal"] == "SIGTERM"
-        assert bool(config.get("Healthcheck")) == (purpose == "serving")
+        assert bool(config.get("Healthcheck")) == (purpose != "training")
 
     def test_hold_no_compiler_installer_or_cache(self, purpose: str, image: str, engine: Engine) -> None:
         assert inside(engine, image, "command -v gcc cc c++ make uv; true") == ""
@@ -272,10 +282,15 @@ class TestContents:
         rooms = {
             "training": "artifacts model requirements service.toml telemetry training",
             "serving": "artifacts service.toml serving telemetry",
+            "litert": "artifacts service.toml serving telemetry",
         }
         assert inside(engine, image, "ls -A /app").split() == rooms[purpose].split()
         # Each side's own packages: Luigi and boto3 train, Flask serves.
-        packages = {"training": ("luigi", "flask"), "serving": ("flask", "luigi")}[purpose]
+        packages = {
+            "training": ("luigi", "flask"),
+            "serving": ("flask", "luigi"),
+            "litert": ("ai_edge_litert", "tensorflow"),
+        }[purpose]
         listed = inside(engine, image, "ls /opt/venv/lib/python3*/site-packages").split()
         assert packages[0] in listed
         assert packages[1] not in listed
@@ -283,10 +298,14 @@ class TestContents:
     def test_lack_only_what_tensorflow_asks_for_and_does_not_need(
         self, purpose: str, image: str, engine: Engine
     ) -> None:
-        keras = ("google-pasta", "grpcio", "h5py", "keras", "setuptools") if purpose == "serving" else ()
-        expected = {f"tensorflow-cpu asks for {name}" for name in ("libclang", *keras)}
+        lacking = {
+            "training": {"libclang"},
+            "serving": {"libclang", "google-pasta", "grpcio", "h5py", "keras", "setuptools"},
+            "litert": set(),
+        }[purpose]
         # How astunparse is built.
-        expected |= {"astunparse asks for wheel"} if purpose == "serving" else set()
+        expected = {"astunparse asks for wheel"} if purpose == "serving" else set()
+        expected |= {f"tensorflow-cpu asks for {name}" for name in lacking}
         assert set(inside(engine, image, f"python -c '{UNMET}'").splitlines()) == expected
 
     def test_hold_no_secret(self, purpose: str, image: str, engine: Engine) -> None:
