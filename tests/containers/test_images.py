@@ -21,7 +21,7 @@ from containers.server import LOCKED_UP, running
 
 pytestmark = pytest.mark.docker
 
-# Measured: 1.56 and 1.31 GB, of which 0.16 GB are the base image.
+# Measured: 1.63, 1.35 and 0.37 GB, of which 0.16 GB are the base image.
 LARGEST_GIGABYTES = {"training": 1.8, "serving": 1.5, "litert": 0.5}
 
 
@@ -136,18 +136,18 @@ class TestServer:
         self, engine: Engine, serving_image: str, manifest: dict[str, Any]
     ) -> None:
         body = {"instances": [sample["instance"] for sample in manifest["properties"]["samples"]]}
-        answers: list[int] = []
+        answers: list[tuple[int, Any]] = []
         told = threading.Event()
 
         def ask(url: str) -> None:
             # On for a second after the signal, as load balancers are.
             end = None
             while end is None or time.monotonic() < end:
-                answers.append(post(url, body)[0])
+                answers.append(post(url, body))
                 if told.is_set() and end is None:
                     end = time.monotonic() + 1
 
-        with running(engine, serving_image, "--env=SERVING_DRAIN_SECONDS=4") as (container, url):
+        with running(engine, serving_image, "--env=SERVING_DRAIN_SECONDS=10") as (container, url):
             clients = [threading.Thread(target=ask, args=[f"{url}/v1/models/{NAME}:predict"]) for _ in range(4)]
             for client in clients:
                 client.start()
@@ -159,7 +159,7 @@ class TestServer:
                 client.join()
             assert engine.output("wait", container) == "0"
         assert len(answers) > before > 0
-        assert set(answers) == {200}
+        assert [answer for answer in answers if answer[0] != 200] == []
 
     def test_does_not_become_ready_with_a_damaged_model(
         self, engine: Engine, repository: Path, manifest: dict[str, Any], tmp_path: Path, serving_image: str
