@@ -18,7 +18,8 @@ def test_a_release_from_a_changed_parameter_to_an_answer_is_one_command(
     (tmp_path / "docker").symlink_to(engine.client)
     settings = {**engine.environment, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
     result = nox(
-        *(repository, "-s", "release", "--", "--epochs", "3", "--minimum-accuracy", "0.5"),
+        repository,
+        *("-s", "release", "--", "--epochs", "3", "--minimum-accuracy", "0.5"),
         # The smaller of the serving images: what is tried here is the same for both.
         **{**settings, "DELIVERY_BASE_IMAGE": engine.base_image, "SERVING_RUNTIME": "litert"},
     )

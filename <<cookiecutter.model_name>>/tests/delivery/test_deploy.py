@@ -33,8 +33,8 @@ def cluster(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> Reposito
     monkeypatch.setenv("DELIVERY_POLL_SECONDS", "0.01")
     shutil.copytree(ROOT / "deploy", repository.path / "deploy")
     for path in (repository.path / "deploy" / "k8s").rglob("*.yaml"):
-        rendered = path.read_text().replace("<< cookiecutter.model_name >>", "under-test")
-        path.write_text(re.sub(r"<< cookiecutter\.\w+ >>", "models", rendered))
+        named = re.sub(r"<<\W+cookiecutter\.model_name >>", "under-test", path.read_text())
+        path.write_text(re.sub(r"<<\W+cookiecutter\.\w+ >>", "models", named))
     for version in VERSIONS:
         repository.publish(version)
     return repository
