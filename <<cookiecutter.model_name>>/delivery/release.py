@@ -13,7 +13,7 @@ from artifacts import manifest, releases
 from artifacts.manifest import Manifest
 from artifacts.settings import ServiceSettings, load
 from artifacts.storage import Storage
-from delivery import programs, smoke
+from delivery import events, programs, smoke
 from delivery.cluster import VERSION_LABEL, Cluster, Rollout, Running
 from delivery.console import Console
 from delivery.errors import DeliveryError, RefusedError
@@ -91,16 +91,16 @@ class Releaser:
             said = self._try(release, model)
         except (Rollout, smoke.SmokeError) as error:
             outcome, told = self._take_back(release, before, error)
-            record(self.store, self._entry(release, outcome, str(error)))
+            self._record(self._entry(release, outcome, str(error)))
             raise DeliveryError(told) from None
         except DeliveryError as error:
-            record(self.store, self._entry(release, FAILED, str(error)))
+            self._record(self._entry(release, FAILED, str(error)))
             raise
         say(f"deploy: {said}")
         entry = self._entry(release, DONE, release.reason)
         running = self.cluster.running(environment)
         entry = replace(entry, replica_set=running.replica_set if running else "")
-        record(self.store, entry)
+        self._record(entry)
         if pointer is not None and not releases.set_production(self.store, release.model, pointer):
             raise DeliveryError(
                 f"{release.model} runs in production, but meanwhile somebody else said that another version does; "
@@ -123,10 +123,14 @@ class Releaser:
         self.cluster.undo(environment, entry.replica_set)
         self.cluster.wait(environment, self.settings.rollout_seconds, self.settings.poll_seconds, self.console)
         done = replace(entry, at=now(), by=person(), action="rollback", reason=f"to the release of {entry.at[:19]}")
-        record(self.store, done)
+        self._record(done)
         if pointer is not None and not releases.set_production(self.store, entry.model, pointer):
             raise DeliveryError(f"{entry.model} runs in production, but meanwhile another version was said to")
         return done
+
+    def _record(self, entry: Entry) -> None:
+        record(self.store, entry)
+        events.tell(entry, self.service, self.settings, self.console)
 
     def _apply(self, release: Release) -> None:
         with self._kustomization(release) as directory:

@@ -140,7 +140,9 @@ def measure(
         for name in names[number % len(names) :] + names[: number % len(names)]:
             port, pid, cold = servers[name]
             requests = _requests(options.work.resolve() / "telemetry-requests", rows, port, "every caller" in name)
-            found[name]["busy"].append(load.closed(port, options.seconds, 64, Path("-"), requests))
+            before = _cpu_seconds(pid)
+            busy = load.closed(port, options.seconds, 64, Path("-"), requests)
+            found[name]["busy"].append(busy | {"cpu": 1e6 * (_cpu_seconds(pid) - before) / busy["accepted"]["count"]})
             found[name]["alone"].append(load.closed(port, options.seconds / 2, 1, Path("-"), requests))
             found[name] |= {"cold": cold, "rss": _megabytes(pid)}
     return found
@@ -149,15 +151,18 @@ def measure(
 def show(runtime: str, found: Mapping[str, Mapping[str, Any]], agent: Agent) -> None:
     """A Markdown table: medians, lowest and highest of the rounds."""
     print(f"\n{runtime}\n")
-    print("| telemetry | requests/s, 64 connections | p99 ms | requests/s, 1 connection | p50 ms | MB | start s |")
-    print("|---|---|---|---|---|---|---|")
+    columns = ["telemetry", "requests/s, 64 connections", "p99 ms", "CPU us a request"]
+    columns += ["requests/s, 1 connection", "p50 ms", "MB", "start s"]
+    print("| " + " | ".join(columns) + " |")
+    print("|" + "---|" * len(columns))
     base = _median(found["off"]["busy"], "goodput")
     for name, each in found.items():
         rates = sorted(run["goodput"] for run in each["busy"])
         share = 100 * (_median(each["busy"], "goodput") / base - 1)
         print(
             f"| {name} | {_median(each['busy'], 'goodput'):,.0f} [{rates[0]:,.0f}-{rates[-1]:,.0f}] ({share:+.1f} %) "
-            f"| {_median(each['busy'], 'p99'):.1f} | {_median(each['alone'], 'goodput'):,.0f} "
+            f"| {_median(each['busy'], 'p99'):.1f} | {_cpu(each):.0f} ({_cpu(each) / _cpu(found['off']) - 1:+.1%}) "
+            f"| {_median(each['alone'], 'goodput'):,.0f} "
             f"| {_median(each['alone'], 'p50'):.2f} | {each['rss']:.0f} | {each['cold']:.1f} |"
         )
     print(f"\nreceived: {agent.bytes:,} bytes of metrics, {agent.traces:,} of traces", flush=True)
@@ -165,6 +170,21 @@ def show(runtime: str, found: Mapping[str, Mapping[str, Any]], agent: Agent) -> 
 
 def _median(runs: Sequence[Mapping[str, Any]], field: str) -> float:
     return statistics.median(float(run[field] if field == "goodput" else run["accepted"][field]) for run in runs)
+
+
+def _cpu(found: Mapping[str, Any]) -> float:
+    """The lowest of the rounds: what else the machine does only adds to it."""
+    return min(float(run["cpu"]) for run in found["busy"])
+
+
+def _cpu_seconds(pid: int) -> float:
+    """Processor time of a server and its workers so far."""
+    fields = [Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split() for each in _processes(pid)]
+    return sum(int(each[11]) + int(each[12]) for each in fields) / os.sysconf("SC_CLK_TCK")
+
+
+def _processes(pid: int) -> list[str]:
+    return [str(pid), *Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def _requests(directory: Path, rows: Sequence[Any], port: int, traced: bool) -> list[Path]:
@@ -190,8 +210,7 @@ def _ready(port: int) -> bool:
 
 
 def _megabytes(pid: int) -> float:
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    pages = sum(int(Path(f"/proc/{each}/statm").read_text().split()[1]) for each in [str(pid), *children])
+    pages = sum(int(Path(f"/proc/{each}/statm").read_text().split()[1]) for each in _processes(pid))
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 

@@ -41,6 +41,7 @@ class FakeDatadog:
         self.percentiles: set[str] = set()
         self.known = set(METRICS)
         self.writes: list[str] = []
+        self.events: list[dict[str, Any]] = []
 
     def answer(self, method: str, path: str, query: Mapping[str, str], body: Any) -> Any:
         if method != "GET":
@@ -52,6 +53,11 @@ class FakeDatadog:
                 return self._slo(method, rest, body)
             case ["api", "v1", "dashboard", *rest]:
                 return self._dashboard(method, rest, body)
+            case ["api", "v1", "events"]:
+                if body["alert_type"] not in ("error", "warning", "info", "success"):
+                    raise Refused(400, "unknown alert_type")
+                self.events.append(body)
+                return {"status": "ok"}
             case ["api", "v1", "metrics", name]:
                 self._met(name)
                 self.metadata[name] = body
@@ -183,7 +189,9 @@ class FakeDatadog:
                 body = json.loads(self.rfile.read(length)) if length else None
                 query = {name: values[0] for name, values in parse_qs(parts.query).items()}
                 try:
-                    if (self.headers["DD-API-KEY"], self.headers["DD-APPLICATION-KEY"]) != ("api", "app"):
+                    # Sending takes the one key, everything else both.
+                    application = "app" if parts.path != "/api/v1/events" else None
+                    if (self.headers["DD-API-KEY"], self.headers["DD-APPLICATION-KEY"]) != ("api", application):
                         raise Refused(403, "Forbidden")
                     status, content = 200, fake.answer(self.command, parts.path, query, body)
                 except Refused as refused:

@@ -17,6 +17,7 @@ import yaml
 from artifacts.releases import production
 from tests.conftest import ROOT
 from tests.delivery.conftest import Delivery, Repository
+from tests.delivery.datadog_api import FakeDatadog
 
 VERSIONS = ("aaaaaaaaaaaa", "bbbbbbbbbbbb", "cccccccccccc")
 OVERLAYS = "deploy/k8s/overlays"
@@ -379,3 +380,31 @@ def test_of_two_who_release_at_once_one_is_told(
     assert said.code == 1
     assert "meanwhile somebody else said that another version does" in said.err
     assert production(cluster.store) == VERSIONS[2]
+
+
+def test_datadog_is_told_of_a_release_that_works_and_of_one_that_does_not(
+    cluster: Repository, delivery: Delivery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = FakeDatadog()
+    with fake.serving() as url:
+        monkeypatch.setenv("DD_API_KEY", "api")
+        monkeypatch.setenv("DELIVERY_DATADOG_URL", url)
+        deployed(delivery, "staging", VERSIONS[0])
+        broken = bundled(delivery, VERSIONS[1])
+        behave(cluster, broken, "crash")
+        assert delivery("deploy", "--environment", "staging", "--image", broken).code != 0
+    works, fails = fake.events
+    assert works["title"] == f"under-test: deploy of {VERSIONS[0]} to staging (done)"
+    assert {"service:under-test", "env:staging", "role:live", f"model_version:{VERSIONS[0]}"} <= set(works["tags"])
+    assert (works["alert_type"], fails["alert_type"]) == ("info", "error")
+    assert "rolled back" in fails["title"]
+
+
+def test_a_release_does_not_fail_because_datadog_is_not_there(
+    cluster: Repository, delivery: Delivery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DD_API_KEY", "api")
+    monkeypatch.setenv("DELIVERY_DATADOG_URL", "http://127.0.0.1:9")
+    said = delivery("deploy", "--environment", "staging", "--image", bundled(delivery, VERSIONS[0]))
+    assert said.code == 0
+    assert "deploy: Datadog was not told" in said.err
