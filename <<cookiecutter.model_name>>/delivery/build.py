@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from artifacts.settings import ServiceSettings, load
+from artifacts.settings import ServiceSettings, TemplateSettings, load
 from delivery import programs
 from delivery.console import Console
 from delivery.errors import DeliveryError
@@ -150,7 +150,8 @@ def _files(source: str, dockerfile: Path) -> dict[str, Path]:
 
 
 def _build(made_of: Recipe, name: str, version: str) -> None:
-    labels = {"REVISION": revision(), "VERSION": version, "SOURCE": _source()}
+    template = load(TemplateSettings).version
+    labels = {"REVISION": revision(), "VERSION": version, "SOURCE": _source(), "TEMPLATE_VERSION": template}
     # How the build reaches packages is no part of what comes out; Docker knows these without ARG.
     proxies = {variable: os.environ[variable] for variable in PROXIES if variable in os.environ}
     options = [f"--build-arg={key}={value}" for key, value in {**made_of.arguments, **labels}.items()]

@@ -74,6 +74,8 @@ RUN python -m artifacts /model --runtime "${RUNTIME}"
 ARG REVISION=""
 ARG VERSION=""
 ARG SOURCE=""
+ARG TEMPLATE_VERSION=""
 LABEL org.opencontainers.image.revision=${REVISION} \
       org.opencontainers.image.version=${VERSION} \
-      org.opencontainers.image.source=${SOURCE}
+      org.opencontainers.image.source=${SOURCE} \
+      ml-service-template.version=${TEMPLATE_VERSION}

@@ -54,8 +54,10 @@ ENTRYPOINT ["python", "-m", "training"]
 ARG REVISION=""
 ARG VERSION=""
 ARG SOURCE=""
+ARG TEMPLATE_VERSION=""
 # Recorded in the manifest of each model.
 ENV GIT_COMMIT=${REVISION}
 LABEL org.opencontainers.image.revision=${REVISION} \
       org.opencontainers.image.version=${VERSION} \
-      org.opencontainers.image.source=${SOURCE}
+      org.opencontainers.image.source=${SOURCE} \
+      ml-service-template.version=${TEMPLATE_VERSION}

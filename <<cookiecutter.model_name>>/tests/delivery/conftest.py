@@ -20,6 +20,9 @@ PROGRAMS = Path(__file__).parent / "programs"
 SETTINGS = """[service]
 name = "under-test"
 
+[template]
+version = "1.2.3"
+
 [delivery]
 aws_region = "us-east-1"
 storage_url = "store"

@@ -105,7 +105,9 @@ def test_a_registry_that_does_not_answer_is_said(
     assert "registry 127.0.0.1:9: no answer (ConnectionError); check container_registry of [delivery]" in said.err
 
 
-def test_the_labels_say_commit_and_version(repository: Repository, registry: Registry, delivery: Delivery) -> None:
+def test_the_labels_say_commit_version_and_template(
+    repository: Repository, registry: Registry, delivery: Delivery
+) -> None:
     from delivery.registry import Image
     from delivery.registry import Registry as Client
 
@@ -115,6 +117,7 @@ def test_the_labels_say_commit_and_version(repository: Repository, registry: Reg
     labels = Client(registry.host).labels(image)
     assert labels["org.opencontainers.image.version"] == "c0ffee"
     assert labels["org.opencontainers.image.revision"] == repository.environment["GIT_COMMIT"]
+    assert labels["ml-service-template.version"] == "1.2.3"
 
 
 def test_labels_are_found_in_an_image_of_several_platforms(repository: Repository, registry: Registry) -> None:

@@ -16,7 +16,12 @@ import urllib.request
 from pathlib import Path
 
 PLACE = Path(os.environ["STAND_IN"])
-LABELS = {"REVISION": "revision", "VERSION": "version", "SOURCE": "source"}
+LABELS = {
+    "REVISION": "org.opencontainers.image.revision",
+    "VERSION": "org.opencontainers.image.version",
+    "SOURCE": "org.opencontainers.image.source",
+    "TEMPLATE_VERSION": "ml-service-template.version",
+}
 
 
 def build(arguments: list[str]) -> None:
@@ -38,7 +43,7 @@ def push(name: str) -> None:
     repository, _, tag = rest.rpartition(":")
     kept = PLACE / "built" / re.sub(r"\W", "_", name)
     given = json.loads((kept / "arguments.json").read_text())
-    labels = {f"org.opencontainers.image.{label}": given.get(name, "") for name, label in LABELS.items()}
+    labels = {label: given.get(name, "") for name, label in LABELS.items()}
     content = json.dumps({"config": {"Labels": labels}, "os": "linux", "context": _digests(kept / "context")}).encode()
     digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
     # The host of the registry may be a name that this machine does not resolve.
