@@ -62,7 +62,13 @@ def test_an_update_brings_the_change_and_keeps_what_the_team_wrote(source: Path,
     assert result.returncode == 0, result.stdout
     assert "Good work! Project's cruft has been updated" in result.stdout
     changed = {line[3:] for line in git(repository, "status", "--porcelain").splitlines()}
-    ours = {"README.md", "service.toml", "requirements/serving.in", "training/novelty.py"}
+    ours = {
+        "README.md",
+        "service.toml",
+        "deploy/k8s/base/deployment.yaml",
+        "requirements/serving.in",
+        "training/novelty.py",
+    }
     assert changed == {".cruft.json", *ours}
     assert git(repository, "diff", "--name-only", "--diff-filter=U") == ""
     assert git(repository, "diff", team, "--", "model", "requirements/training.in") == ""
