@@ -57,7 +57,9 @@ class ServingMetrics:
         """Observe an exchange."""
         if not self._watched and exchange.model is not None:
             self._watch(exchange.model)
-        key = (exchange.protocol, exchange.status, type(exchange.error))
+        error = exchange.error
+        # HTTPStatus hashes slowly; its number does not.
+        key = (exchange.protocol, 200 if error is None else int(exchange.status), type(error))
         self._requests[key] = self._requests.get(key, 0) + 1
         if self._predictions is not None and exchange.outputs:
             self._outputs.append(exchange.outputs[self._predictions.output])

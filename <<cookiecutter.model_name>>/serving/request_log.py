@@ -21,9 +21,9 @@ class RequestLog:
 
     def __call__(self, exchange: Exchange) -> None:
         """Log an exchange, if it failed or is drawn."""
-        status = exchange.status
-        if status < HTTPStatus.BAD_REQUEST and not (self._rate and random.random() < self._rate):  # noqa: S311
+        if exchange.error is None and not (self._rate and random.random() < self._rate):  # noqa: S311
             return
+        status = exchange.status
         if not self._left:
             self._kept_back += 1
             return

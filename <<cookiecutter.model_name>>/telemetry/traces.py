@@ -11,8 +11,12 @@ from pathlib import Path
 from typing import NoReturn
 
 DEFAULTS = {
-    # Ten spans for each request, and four fifths of the throughput, whether they are kept or not.
-    "DD_PATCH_MODULES": "flask:false,jinja2:false,requests:false,subprocess:false,futures:false",
+    # Flask: ten spans for each request, and four fifths of the throughput, whether they are kept or not.
+    # gevent, asyncio, futures, logging: they carry a running span along; ours are made when a request is over.
+    "DD_PATCH_MODULES": ",".join(
+        f"{name}:false"
+        for name in ("flask", "gevent", "logging", "asyncio", "futures", "jinja2", "requests", "subprocess")
+    ),
     # Neither does anything for spans of our own, and each has a thread.
     "DD_REMOTE_CONFIGURATION_ENABLED": "false",
     "DD_INSTRUMENTATION_TELEMETRY_ENABLED": "false",

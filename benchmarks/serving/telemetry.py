@@ -110,6 +110,8 @@ def running(model: Path, runtime: str, variables: Mapping[str, str], log: Path) 
         "SERVING_MODEL": str(model / "served" / "model"),
         "SERVING_RUNTIME": runtime,
         "SERVING_DRAIN_SECONDS": "0",
+        # Otherwise measured at the start, when the others start as well: two servers would not be the same.
+        "SERVING_MAX_BATCH_ROWS": "64",
         **variables,
     }
     started = time.monotonic()
