@@ -70,6 +70,13 @@ def bench_serving(session: nox.Session) -> None:
     session.run(sys.executable, "benchmarks/serving/bench.py", *session.posargs, external=True)
 
 
+@nox.session(venv_backend="uv", reuse_venv=True)
+def bench_ghost(session: nox.Session) -> None:
+    """Measure what a ghost costs the live service: `-- store/models/VERSION --rounds 5 --seconds 4`."""
+    session.install("--require-hashes", "-r", f"{TEMPLATE}/requirements/serving-litert.txt")
+    session.run("python", "benchmarks/ghost/compare.py", *session.posargs)
+
+
 @nox.session
 def bench_images(session: nox.Session) -> None:
     """Measure the images: time of each step, size by layer, rebuilds after a change of code and after a new model."""

@@ -36,6 +36,7 @@ from artifacts.storage import Storage, StorageError, open_storage
 SEGMENT_SECONDS = 10.0
 SEGMENT_BYTES = 4 << 20
 EVERY_SECONDS = 5.0
+_LOOK_SECONDS = 1.0
 
 _NAMES = (*EVENT_COUNTERS, *(f"mirror_{name}" for name in MIRROR_COUNTERS))
 _STATE_BYTES = 4096
@@ -97,6 +98,8 @@ class SpoolWriter:
         self._file: BinaryIO | None = None
         self._size = 0
         self._opened = 0.0
+        self._used = 0
+        self._looked = -_LOOK_SECONDS
         self._state = directory / f"{process.process}.state"
         partial = directory / f".{process.process}.state"
         self._state_file = partial.open("w+b")
@@ -112,7 +115,7 @@ class SpoolWriter:
     def write(self, lines: bytes, count: int) -> None:
         """Append whole lines that hold so many events."""
         try:
-            if _bytes_in(self._directory) + len(lines) > self._most_bytes:
+            if not self._has_room(len(lines)):
                 raise OSError("no room")
             self._open().write(lines)
         except OSError:
@@ -143,6 +146,14 @@ class SpoolWriter:
         self.counters.release()
         self._map.close()
         self._state_file.close()
+
+    def _has_room(self, more: int) -> bool:
+        """Looks at the directory once a second, as that takes longer than writing, and adds up in between."""
+        now = time.monotonic()
+        if now - self._looked >= _LOOK_SECONDS or self._used + more > self._most_bytes:
+            self._used, self._looked = _bytes_in(self._directory), now
+        self._used += more
+        return self._used <= self._most_bytes
 
     def _open(self) -> BinaryIO:
         if self._file is None:

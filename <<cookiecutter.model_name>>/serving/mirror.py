@@ -65,7 +65,10 @@ class Mirror:
         settings = service.settings
         self._settings = settings
         self._log = log
-        self._paths = {"v1": f"/v1/models/{service.name}:predict", "v2": f"/v2/models/{service.name}/infer"}
+        paths = {"v1": f"/v1/models/{service.name}:predict", "v2": f"/v2/models/{service.name}/infer"}
+        host = urlsplit(settings.ghost_url).netloc
+        start = f"HTTP/1.1\r\nHost: {host}\r\n{COPY_HEADER}: 1\r\n"
+        self._starts = {protocol: f"POST {path} {start}" for protocol, path in paths.items()}
         self._queue: deque[Copy] = deque()
         self._bytes = 0
         self._ready = Semaphore(0)
@@ -134,7 +137,7 @@ class Mirror:
             self._bytes -= copy.size
             started = time.monotonic()
             try:
-                status = connection.post(self._head(copy.exchange, url.netloc), copy.exchange.body)
+                status = connection.post(self._head(copy.exchange), copy.exchange.body)
             except BrokenError as error:
                 self._log.counters.add("mirror_failed")
                 self._failed(str(error))
@@ -149,7 +152,7 @@ class Mirror:
             self.seconds.append(time.monotonic() - started)
             self._succeeded()
 
-    def _head(self, exchange: Exchange, host: str) -> bytes:
+    def _head(self, exchange: Exchange) -> bytes:
         environ = exchange.environ
         found = {"version": exchange.version, "ms": round(1000 * exchange.seconds, 3), "status": int(exchange.status)}
         if exchange.model is not None and exchange.outputs:
@@ -157,19 +160,13 @@ class Mirror:
         answer = orjson.dumps(found).decode()
         # Headers are ASCII, which a label need not be; the standard library escapes, at five times the price.
         answer = answer if answer.isascii() else json.dumps(found)
-        lines = [
-            f"POST {self._paths[exchange.protocol]} HTTP/1.1",
-            f"Host: {host}",
-            f"Content-Length: {len(exchange.body)}",
-            f"Content-Type: {environ.get('CONTENT_TYPE') or 'application/json'}",
-            f"{REQUEST_ID_HEADER}: {exchange.request_id}",
-            f"{COPY_HEADER}: 1",
-            f"{LIVE_HEADER}: {answer}",
-        ]
         json_length = environ.get("HTTP_INFERENCE_HEADER_CONTENT_LENGTH")
-        if json_length is not None:
-            lines.append(f"Inference-Header-Content-Length: {json_length}")
-        return "\r\n".join([*lines, "", ""]).encode("latin-1", "replace")
+        binary = f"Inference-Header-Content-Length: {json_length}\r\n" if json_length is not None else ""
+        return (
+            f"{self._starts[exchange.protocol]}Content-Length: {len(exchange.body)}\r\n"
+            f"Content-Type: {environ.get('CONTENT_TYPE') or 'application/json'}\r\n"
+            f"{REQUEST_ID_HEADER}: {exchange.request_id}\r\n{LIVE_HEADER}: {answer}\r\n{binary}\r\n"
+        ).encode("latin-1", "replace")
 
     def _failed(self, reason: str) -> None:
         self._failures += 1

@@ -9,7 +9,7 @@ class GhostSettings(Section, section="ghost"):
     """Section [ghost] of service.toml. Shares are 0 to 1."""
 
     minimum_requests: int = Field(
-        default=300, ge=1, description="requests answered by both; with fewer there is no verdict"
+        default=200, ge=1, description="requests answered by both; with fewer there is no verdict"
     )
     minimum_labels: int = Field(
         default=100, ge=1, description="rows with a known label; with fewer accuracy is not judged by them"

