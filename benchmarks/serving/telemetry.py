@@ -1,6 +1,6 @@
 """What metrics, traces and logs cost the server: the same server with more and more of it on, in turn.
 
-    python telemetry.py --work WORK [--rounds 5] [--seconds 3]
+    python telemetry.py --work WORK [--rounds 20] [--seconds 0.6]
 
 WORK is that of `nox -s bench_serving`; its model `small` is made if it is not there. Run it with a Python that has the
 packages of the template's requirements/serving.txt and ai-edge-litert. The servers share a core and are asked one after
@@ -70,8 +70,8 @@ def main() -> None:
     """Measure, and print a table for each runtime."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--work", type=Path, default=HERE / ".work")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=3)
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--seconds", type=float, default=0.6, help="of one measurement; short, so that turns are close")
     parser.add_argument("--runtimes", nargs="+", default=["tensorflow", "litert"])
     options = parser.parse_args()
     model = options.work.resolve() / "models" / "small"
@@ -151,32 +151,36 @@ def measure(
 
 
 def show(runtime: str, found: Mapping[str, Mapping[str, Any]], agent: Agent) -> None:
-    """A Markdown table: medians, lowest and highest of the rounds."""
+    """A Markdown table: medians, lowest and highest of the rounds, and changes against `off`, round by round."""
     print(f"\n{runtime}\n")
     columns = ["telemetry", "requests/s, 64 connections", "p99 ms", "CPU us a request"]
     columns += ["requests/s, 1 connection", "p50 ms", "MB", "start s"]
     print("| " + " | ".join(columns) + " |")
     print("|" + "---|" * len(columns))
-    base = _median(found["off"]["busy"], "goodput")
     for name, each in found.items():
         rates = sorted(run["goodput"] for run in each["busy"])
-        share = 100 * (_median(each["busy"], "goodput") / base - 1)
         print(
-            f"| {name} | {_median(each['busy'], 'goodput'):,.0f} [{rates[0]:,.0f}-{rates[-1]:,.0f}] ({share:+.1f} %) "
-            f"| {_median(each['busy'], 'p99'):.1f} | {_cpu(each):.0f} ({_cpu(each) / _cpu(found['off']) - 1:+.1%}) "
-            f"| {_median(each['alone'], 'goodput'):,.0f} "
-            f"| {_median(each['alone'], 'p50'):.2f} | {each['rss']:.0f} | {each['cold']:.1f} |"
+            f"| {name} | {_median(each['busy'], 'goodput'):,.0f} [{rates[0]:,.0f}-{rates[-1]:,.0f}] "
+            f"({_against(found, name, 'goodput'):+.1%}) | {_median(each['busy'], 'p99'):.1f} "
+            f"| {_median(each['busy'], 'cpu'):.0f} ({_against(found, name, 'cpu'):+.1%}) "
+            f"| {_median(each['alone'], 'goodput'):,.0f} | {_median(each['alone'], 'p50'):.2f} "
+            f"| {each['rss']:.0f} | {each['cold']:.1f} |"
         )
     print(f"\nreceived: {agent.bytes:,} bytes of metrics, {agent.traces:,} of traces", flush=True)
 
 
 def _median(runs: Sequence[Mapping[str, Any]], field: str) -> float:
-    return statistics.median(float(run[field] if field == "goodput" else run["accepted"][field]) for run in runs)
+    return statistics.median(_read(run, field) for run in runs)
 
 
-def _cpu(found: Mapping[str, Any]) -> float:
-    """The lowest of the rounds: what else the machine does only adds to it."""
-    return min(float(run["cpu"]) for run in found["busy"])
+def _against(found: Mapping[str, Mapping[str, Any]], name: str, field: str) -> float:
+    """Median over the rounds of the change against `off` in the same round: what else the machine does hits both."""
+    pairs = zip(found[name]["busy"], found["off"]["busy"], strict=True)
+    return statistics.median(_read(one, field) / _read(other, field) for one, other in pairs) - 1
+
+
+def _read(run: Mapping[str, Any], field: str) -> float:
+    return float(run[field] if field in run else run["accepted"][field])
 
 
 def _cpu_seconds(pid: int) -> float:
