@@ -17,6 +17,8 @@ def document(service: Service) -> Schema:
     """The document, as JSON values. While there is no model it describes health alone."""
     model = service.model
     paths = _general_paths()
+    if service.settings.events:
+        paths["/v1/feedback"] = {"post": _feedback()}
     if model is not None:
         paths |= _model_paths(service, model)
     return {
@@ -36,7 +38,6 @@ def _general_paths() -> Schema:
     return {
         "/": {"get": _operation("What is served", {"type": "object"}, also="text/html")},
         "/v1/models": {"get": _operation("The models", _object({"models": _list_of({"type": "string"})}))},
-        "/v1/feedback": {"post": _feedback()},
         "/v2": {
             "get": _operation("Server metadata", {"type": "object", "required": ["name", "version", "extensions"]})
         },

@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import sys
+import tomllib
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -33,9 +34,14 @@ def cluster(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> Reposito
     monkeypatch.setenv("REAL_KUBECTL", kubectl)
     monkeypatch.setenv("DELIVERY_POLL_SECONDS", "0.01")
     shutil.copytree(ROOT / "deploy", repository.path / "deploy")
+    # The names that this repository was made with, in its manifests those of the settings under test.
+    made_with = tomllib.loads((ROOT / "service.toml").read_text(encoding="utf-8"))
+    names = {made_with["service"]["name"]: "under-test", made_with["delivery"]["kubernetes_namespace"]: "models"}
     for path in (repository.path / "deploy" / "k8s").rglob("*.yaml"):
-        named = re.sub(r"<<\W+cookiecutter\.model_name >>", "under-test", path.read_text())
-        path.write_text(re.sub(r"<<\W+cookiecutter\.\w+ >>", "models", named))
+        text = path.read_text()
+        for old, new in names.items():
+            text = text.replace(old, new)
+        path.write_text(re.sub(r"<<\W+cookiecutter\.\w+ >>", "other", text))
     for version in VERSIONS:
         repository.publish(version)
     return repository
