@@ -1,3 +1,4 @@
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -11,6 +12,15 @@ Render = Callable[[Mapping[str, str]], Path]
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The template as it stands in the working tree."""
     return rendered.copy_template(rendered.ROOT, tmp_path_factory.mktemp("template") / "template")
+
+
+@pytest.fixture
+def source(template: Path, tmp_path: Path) -> Path:
+    """A git repository of the template, to change and commit in."""
+    source = tmp_path / "template"
+    shutil.copytree(template, source)
+    rendered.commit_all(source, "The template")
+    return source
 
 
 @pytest.fixture(scope="session")

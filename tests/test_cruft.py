@@ -19,15 +19,6 @@ ANSWERS = {
 
 
 @pytest.fixture
-def source(template: Path, tmp_path: Path) -> Path:
-    """A git repository of the template."""
-    source = tmp_path / "template"
-    shutil.copytree(template, source)
-    commit_all(source, "The template")
-    return source
-
-
-@pytest.fixture
 def repository(source: Path, tmp_path: Path) -> Path:
     """A git repository that a team made from the template with cruft."""
     result = cruft(tmp_path, "create", str(source), "--no-input", "--extra-context", json.dumps(ANSWERS))

@@ -1,7 +1,6 @@
 """One release of the template for many repositories: what the commands of docs/fleet.md leave behind in each."""
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -31,15 +30,6 @@ def fleet(directory: Path, command: str) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
     )
-
-
-@pytest.fixture
-def source(template: Path, tmp_path: Path) -> Path:
-    """A git repository of the template."""
-    source = tmp_path / "template"
-    shutil.copytree(template, source)
-    commit_all(source, "The template")
-    return source
 
 
 def create(source: Path, directory: Path, name: str) -> Path:

@@ -27,10 +27,11 @@ an input, or anything else of a request's body, unless `body` is switched on.
 
 import gzip
 import json
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from typing import Any
+from typing import Any, TypeGuard
 
 from artifacts.storage import Storage
 
@@ -44,6 +45,11 @@ EVENT_COUNTERS = ("recorded", "written", "dropped")
 MIRROR_COUNTERS = ("offered", "sent", "refused", "failed", "skipped", "dropped")
 """Of copies for a ghost: taken up; answered with 202; with another status; not, or by what is no HTTP; not tried since
 the ghost had failed; thrown away as there was no room. What is missing was still waiting."""
+
+
+LONGEST_ID = 128
+SHARES = 2**32
+"""`share(id)` is below SHARES; so many of SHARES are sampled where it is below a bound."""
 
 
 class EventsError(ValueError):
@@ -73,6 +79,16 @@ class Segment:
     process: Process
     events: tuple[Mapping[str, Any], ...]
     damaged: int
+
+
+def is_request_id(given: object) -> TypeGuard[str]:
+    """Whether it may be an X-Request-ID: 1 to 128 printable ASCII characters."""
+    return isinstance(given, str) and 0 < len(given) <= LONGEST_ID and given.isascii() and given.isprintable()
+
+
+def share(id: str) -> int:
+    """Where a request lies among all, 0 to SHARES - 1: whoever samples below a bound takes the same ones."""
+    return zlib.crc32(id.encode())
 
 
 def key(process: Process, number: int, started: datetime) -> str:

@@ -24,9 +24,10 @@ LAST_LINES = 20
 # A container that the kernel or Docker killed: 128 + SIGKILL.
 KILLED = 137
 # Exit codes of `python -m training`; 75 is EX_TEMPFAIL of sysexits.h.
+BAD_PARAMETERS = 2
 GATE_CLOSED = 4
 TRAINING_SAYS: Mapping[int, str] = {
-    2: "a parameter or setting is wrong",
+    BAD_PARAMETERS: "a parameter or setting is wrong",
     3: "the data is not what model/dataset.py says",
     GATE_CLOSED: "the gate is closed: the model is not good enough to be published",
     75: "it was told to stop, each time; submit it again: it goes on from its last checkpoint",

@@ -86,7 +86,7 @@ class Releaser:
         say(f"deploy: {release.model} to {environment}: {release.image.reference}")
         try:
             self._apply(release)
-            self.cluster.wait(environment, self.settings.rollout_seconds, self.settings.poll_seconds, self.console)
+            self._wait(environment)
             say("deploy: all pods run; asking the service")
             said = self._try(release, model)
         except (Rollout, smoke.SmokeError) as error:
@@ -121,7 +121,7 @@ class Releaser:
         pointer = releases.pointer(self.store) if environment == "production" else None
         self.console.say(f"rollback: {environment} to {entry.model}, released {entry.at[:19]}")
         self.cluster.undo(environment, entry.replica_set)
-        self.cluster.wait(environment, self.settings.rollout_seconds, self.settings.poll_seconds, self.console)
+        self._wait(environment)
         done = replace(entry, at=now(), by=person(), action="rollback", reason=f"to the release of {entry.at[:19]}")
         self._record(done)
         if pointer is not None and not releases.set_production(self.store, entry.model, pointer):
@@ -172,6 +172,9 @@ class Releaser:
             (directory / "kustomization.yaml").write_text(json.dumps(content), encoding="utf-8")
             yield directory
 
+    def _wait(self, environment: str) -> None:
+        self.cluster.wait(environment, self.settings.rollout_seconds, self.settings.poll_seconds, self.console)
+
     def _try(self, release: Release, model: Manifest | None) -> str:
         with self.cluster.forwarded(release.environment) as url:
             return smoke.check(url, self.service, release.model, model)
@@ -187,7 +190,7 @@ class Releaser:
                 told.append(f"nothing ran there before, so the Deployment {name} was removed")
                 return FAILED, "\n".join(told)
             self.cluster.undo(environment, before.replica_set)
-            self.cluster.wait(environment, self.settings.rollout_seconds, self.settings.poll_seconds, self.console)
+            self._wait(environment)
         except (DeliveryError, KeyError) as second:
             told.append(f"AND IT COULD NOT BE TAKEN BACK: {second}")
             return FAILED, "\n".join(told)

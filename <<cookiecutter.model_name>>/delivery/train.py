@@ -13,7 +13,7 @@ from artifacts import manifest
 from artifacts.settings import ServiceSettings, load
 from artifacts.storage import Storage, StorageError
 from delivery import build
-from delivery.batch import GATE_CLOSED, Batch, Ended, Submission
+from delivery.batch import BAD_PARAMETERS, GATE_CLOSED, Batch, Ended, Submission
 from delivery.console import Console
 from delivery.errors import BadRequestError, DeliveryError, ExitCode, RefusedError
 from delivery.options import console_option, dry_run_option, store_option
@@ -24,7 +24,6 @@ from delivery.settings import DeliverySettings
 # What the pipeline prints last.
 _VERSION = re.compile(r"model version ([0-9a-f]{12}), accuracy")
 _REPORT = re.compile(r"^\s+report\s+(\S+)")
-BAD_PARAMETERS = 2
 
 
 class _Training(click.Command):
@@ -158,7 +157,7 @@ def _follow(batch: Batch, job: str, report: Path | None, store: Storage, console
             "model": model.id,
             "metrics": metrics,
             "report": place,
-            "dataset": model.properties.get("dataset"),
+            "dataset": dataset,
         },
     )
 

@@ -4,6 +4,8 @@ import zlib
 from http import HTTPStatus
 from typing import Any, Protocol
 
+import orjson
+
 from serving.errors import RequestError, bad_request
 
 _WINDOW = {"gzip": 16 + zlib.MAX_WBITS, "x-gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
@@ -20,6 +22,14 @@ class Connection(Protocol):
 
     def gone(self) -> bool:
         """Whether the client has hung up."""
+
+
+def parse_json(text: bytes | memoryview) -> Any:
+    """A body, or the part of it that is JSON. Raises RequestError (400)."""
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise bad_request(f"the body is not JSON: {error}") from None
 
 
 def read_body(environ: dict[str, Any], most: int) -> bytes:

@@ -6,7 +6,6 @@ format is that of artifacts/events.py, the spool that of artifacts/spool.py.
 
 import base64
 import logging
-import os
 import socket
 import time
 from collections import deque
@@ -21,6 +20,7 @@ import orjson
 from artifacts.events import Process
 from artifacts.spool import Counters, SpoolWriter
 from serving.exchange import Exchange
+from serving.memory import resident_bytes
 from serving.predicted import predicted
 from serving.service import ServedModel, Service
 from serving.signature import Array
@@ -193,7 +193,7 @@ class Usage:
         if self._contained:
             current = int((self._cgroup / "memory.current").read_text())
             return current - _field(self._cgroup / "memory.stat", "inactive_file")
-        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        return resident_bytes()
 
 
 def _field(path: Path, name: str) -> int:

@@ -7,6 +7,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+from artifacts.events import is_request_id
 from serving.batching import Arrays, ModelCall
 
 if TYPE_CHECKING:
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger("gunicorn.error")
 REQUEST_ID_HEADER = "X-Request-ID"
-_LONGEST_ID = 128
 
 Headers = list[tuple[str, str]]
 
@@ -91,7 +91,7 @@ class RequestIds:
     def of(self, environ: dict[str, Any]) -> str:
         """The client's id if it is 1 to 128 printable ASCII characters, else a new one."""
         given: str | None = environ.get("HTTP_X_REQUEST_ID")
-        if given and len(given) <= _LONGEST_ID and given.isascii() and given.isprintable():
+        if is_request_id(given):
             return given
         return f"{self._prefix}{next(self._numbers):012x}"
 

@@ -3,8 +3,8 @@
 from http import HTTPStatus
 from typing import Any
 
-import orjson
-
+from artifacts.events import is_request_id
+from serving.body import parse_json
 from serving.errors import RequestError, bad_request
 from serving.tensors import show
 
@@ -17,10 +17,7 @@ def decode(body: bytes, known: tuple[str, ...]) -> tuple[str, list[str | None]]:
 
     Raises RequestError (400) naming the first fault.
     """
-    try:
-        content = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise bad_request(f"the body is not JSON: {error}") from None
+    content = parse_json(body)
     if not isinstance(content, dict):
         raise bad_request(f"the body is {show(content)}; expected {_FORM}")
     unknown = [field for field in content if field not in _FIELDS]
@@ -29,7 +26,7 @@ def decode(body: bytes, known: tuple[str, ...]) -> tuple[str, list[str | None]]:
     if ("label" in content) == ("labels" in content):
         raise bad_request(f"the body has {'both' if 'label' in content else 'neither'} label and labels: {_FORM}")
     id = content.get("request_id")
-    if not isinstance(id, str) or not 0 < len(id) <= 128 or not id.isascii() or not id.isprintable():
+    if not is_request_id(id):
         raise bad_request(f"request_id is {show(id)}; expected X-Request-ID of the answer")
     given = content["labels"] if "labels" in content else [content["label"]]
     if not isinstance(given, list) or not given:

@@ -4,7 +4,6 @@ A request costs 1 to 2 us here: it is counted, and every n-th is timed. What tak
 is done for many requests at once.
 """
 
-import os
 import time
 from collections import deque
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from serving.batching import ModelCall
 from serving.drift import Drift
 from serving.errors import OverloadedError
 from serving.exchange import Exchange
+from serving.memory import resident_bytes
 from serving.service import ServedModel
 from serving.signature import Array
 from telemetry import registry
@@ -28,7 +28,6 @@ _CLASSES = 100
 # Rows whose inputs are compared with the baseline between two reports: 0.1 ms for each request at most.
 _DRIFT_REQUESTS = 100
 _DRIFT_ROWS = 4
-_PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 class ServingMetrics:
@@ -185,7 +184,7 @@ class ServingMetrics:
         since = max(now - self._cpu_at, 1e-9)
         self._metrics.gauge(registry.PROCESS_CPU, (cpu - self._cpu) / since)
         self._cpu, self._cpu_at = cpu, now
-        memory = _resident_bytes()
+        memory = resident_bytes()
         if memory:
             self._metrics.gauge(registry.PROCESS_MEMORY, memory)
 
@@ -217,12 +216,3 @@ def _outcome(status: int, error: type[Exception | None]) -> str:
     if status < 500:
         return "refused"
     return "shed" if issubclass(error, OverloadedError) else "failed"
-
-
-def _resident_bytes() -> int:
-    """Of this process; 0 where the system does not say."""
-    try:
-        with open("/proc/self/statm", encoding="ascii") as statm:  # noqa: PTH123
-            return int(statm.read().split()[1]) * _PAGE
-    except (OSError, IndexError, ValueError):
-        return 0

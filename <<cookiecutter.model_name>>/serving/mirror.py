@@ -11,7 +11,6 @@ http.client 156, with urllib3 252; a small request takes 110 to 200 in all.
 import json
 import logging
 import time
-import zlib
 from collections import deque
 from pathlib import Path
 from typing import NamedTuple
@@ -22,6 +21,7 @@ import orjson
 from gevent import socket
 from gevent.lock import Semaphore
 
+from artifacts.events import SHARES, share
 from serving.events import EventLog
 from serving.exchange import REQUEST_ID_HEADER, Exchange
 from serving.predicted import predicted
@@ -33,7 +33,6 @@ COPY_HEADER = "X-Ghost"
 LIVE_HEADER = "X-Live-Answer"
 """What the live service answered: JSON with version, ms, and labels and scores of the first rows."""
 
-_HASHES = 2**32
 _FAILURES = 5
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0
 _LONGEST_HEAD = 8192
@@ -72,7 +71,7 @@ class Mirror:
         self._queue: deque[Copy] = deque()
         self._bytes = 0
         self._ready = Semaphore(0)
-        self._below = int(settings.ghost_sample_rate * _HASHES)
+        self._below = int(settings.ghost_sample_rate * SHARES)
         self._failures = 0
         self._pause = _FIRST_PAUSE
         self._closed_until = 0.0
@@ -100,7 +99,7 @@ class Mirror:
         environ = exchange.environ
         if not self._below or exchange.status >= 500 or not exchange.body or "HTTP_X_GHOST" in environ:
             return False
-        if zlib.crc32(exchange.request_id.encode()) >= self._below:
+        if share(exchange.request_id) >= self._below:
             return False
         counters = self._log.counters
         counters.add("mirror_offered")
@@ -204,8 +203,8 @@ class Mirror:
                 told = str(error)
             else:
                 told = ""
-                if int(rate * _HASHES) != self._below:
-                    self._below = int(rate * _HASHES)
+                if int(rate * SHARES) != self._below:
+                    self._below = int(rate * SHARES)
                     LOG.info("Sample rate for the ghost: %g", rate)
             gevent.sleep(_RATE_SECONDS)
 

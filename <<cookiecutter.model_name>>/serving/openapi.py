@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from artifacts.events import LONGEST_ID
 from serving.protocol_v1 import SIGNATURE_NAME
 from serving.protocol_v2 import DATATYPES
 from serving.service import LABELS, ServedModel, Service
@@ -48,7 +49,7 @@ def _general_paths() -> Schema:
 
 def _feedback() -> Schema:
     label = {"type": ["string", "integer", "null"]}
-    request_id = {"request_id": {"type": "string", "minLength": 1, "maxLength": 128, "pattern": "^[ -~]+$"}}
+    request_id = {"request_id": {"type": "string", "minLength": 1, "maxLength": LONGEST_ID, "pattern": "^[ -~]+$"}}
     given = {"label": label, "labels": {"type": "array", "items": label, "minItems": 1}}
     request = {"oneOf": [_object({**request_id, name: schema}) for name, schema in given.items()]}
     answer = _object({**request_id, "labels": {"type": "array"}})

@@ -6,6 +6,7 @@ from typing import Any
 
 import orjson
 
+from serving.body import parse_json
 from serving.errors import bad_request
 from serving.signature import Array, Signature, Tensor
 from serving.tensors import Path, not_finite, only_numbers, show, string_values, to_array
@@ -25,10 +26,7 @@ class Request:
 
 def decode(body: bytes, signature: Signature, max_instances: int) -> Request:
     """Parse a predict request. Raises RequestError (400) naming the first fault."""
-    try:
-        content = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise bad_request(f"the body is not JSON: {error}") from None
+    content = parse_json(body)
     if not isinstance(content, dict):
         raise bad_request(f'the body is {show(content)}; expected an object such as {{"instances": [...]}}')
     unknown = [field for field in content if field not in _FIELDS]

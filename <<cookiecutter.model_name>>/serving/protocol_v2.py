@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import orjson
 
+from serving.body import parse_json
 from serving.errors import bad_request
 from serving.signature import Array, Signature, Tensor
 from serving.tensors import Path, check_range, not_finite, only_numbers, show, string_values, to_array
@@ -42,10 +43,7 @@ class Request:
 def decode(body: bytes, json_length: str | None, signature: Signature, max_instances: int) -> Request:
     """Parse an infer request. json_length: value of the header HEADER. Raises RequestError (400)."""
     text, binary = _split(body, json_length)
-    try:
-        content = orjson.loads(text)
-    except orjson.JSONDecodeError as error:
-        raise bad_request(f"the body is not JSON: {error}") from None
+    content = parse_json(text)
     _check_object(content, "the body", _REQUEST_FIELDS)
     found = _inputs_by_name(content, signature)
     sections = _Sections(binary)

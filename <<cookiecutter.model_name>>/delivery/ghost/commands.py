@@ -44,10 +44,11 @@ def ghost_report(since: str, version: str | None, output: Path | None, store: St
     except EventsError as error:
         raise DeliveryError(str(error)) from None
     made = report.make(observed, settings, now)
-    url = f"{store.url}/{reports.save(store, made)}"
+    page = report.render(made)
+    url = f"{store.url}/{reports.save(store, made, page)}"
     if output:
         output.mkdir(parents=True, exist_ok=True)
-        (output / "report.html").write_text(report.render(made), encoding="utf-8")
+        (output / "report.html").write_text(page, encoding="utf-8")
     found = made.verdict
     beside = f" beside {made.live_version}" if made.live_version else ""
     text = [f"{found.decision.value}: ghost {made.version}{beside}", *(f"  {reason}" for reason in found.reasons)]

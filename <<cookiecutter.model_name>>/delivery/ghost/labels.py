@@ -105,7 +105,7 @@ def _is_label(value: object) -> bool:
 
 
 def _id(path: Path, number: int, given: object) -> str:
-    if isinstance(given, str) and 0 < len(given) <= 128 and given.isascii() and given.isprintable():
+    if events.is_request_id(given):
         return given
     raise BadRequestError(
         f"{path}, line {number}: request_id is {given!r}; expected 1 to 128 printable ASCII characters"

@@ -1,6 +1,5 @@
 """What both sides noted, read from the store and joined by request id."""
 
-import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -16,8 +15,6 @@ from artifacts.storage import Storage
 Floats = NDArray[np.float64]
 Whole = NDArray[np.int64]
 Texts = NDArray[np.object_]
-
-_HASHES = 2**32
 
 
 class NothingObservedError(Exception):
@@ -139,7 +136,7 @@ class Collector:
 
     def __init__(self, since: datetime, until: datetime, most: int) -> None:
         self._since, self._until, self._most = since, until, most
-        self._below = _HASHES
+        self._below = events.SHARES
         self._sides: dict[tuple[str, str], Side] = {}
         self._truth: dict[str, tuple[float, tuple[str | None, ...]]] = {}
         self._counters: dict[str, tuple[Side, Mapping[str, Any]]] = {}
@@ -150,7 +147,7 @@ class Collector:
     @property
     def sampled(self) -> float:
         """Share of ids that are kept."""
-        return self._below / _HASHES
+        return self._below / events.SHARES
 
     def take(self, segment: Segment) -> None:
         """Add the events of a segment."""
@@ -233,7 +230,7 @@ class Collector:
         side.predictions[id] = found
 
     def _kept(self, id: str) -> bool:
-        return self._below == _HASHES or _hash(id) < self._below
+        return self._below == events.SHARES or events.share(id) < self._below
 
     def _halve(self) -> None:
         self._below //= 2
@@ -362,10 +359,6 @@ def _together(host: str, of: Mapping[str, Mapping[str, Usage]]) -> Usage:
 
 def _labels(given: Any) -> tuple[str | None, ...]:
     return tuple(None if label is None else str(label) for label in given)
-
-
-def _hash(id: str) -> int:
-    return zlib.crc32(id.encode())
 
 
 def _last(side: Side) -> float:

@@ -8,16 +8,16 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from artifacts.storage import Storage
-from delivery.ghost.report import Report, render
+from delivery.ghost.report import Report
 from delivery.ghost.verdict import Decision
 
 PREFIX = "releases/ghost-reports"
 
 
-def save(storage: Storage, report: Report) -> str:
-    """Keep a report, and return the key of its page. Raises StorageError."""
+def save(storage: Storage, report: Report, page: str) -> str:
+    """Keep a report and its page, and return the key of the page. Raises StorageError."""
     name = f"{PREFIX}/{report.version}/{report.made_at:%Y-%m-%dT%H-%M-%SZ}"
-    storage.write(f"{name}.html", render(report).encode())
+    storage.write(f"{name}.html", page.encode())
     # The JSON last: whoever finds it finds the page, too.
     storage.write(f"{name}.json", json.dumps(report.to_json(), indent=1, ensure_ascii=False).encode() + b"\n")
     return f"{name}.html"
