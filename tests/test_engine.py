@@ -88,7 +88,7 @@ class TestEngine:
     def test_that_root_cannot_install_is_named_with_the_installers_words(
         self, program: Program, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        program("apt-get", {"-o": (100, "E: Could not resolve deb.debian.org")})
+        program("apt-get", {"-o": (100, "E: Could not resolve mirror.example.com")})
         monkeypatch.setattr(os, "geteuid", lambda: 0)
         with pytest.raises(EngineError, match=r"Install docker\.io and iptables(.|\n)*Could not resolve"):
             open_engine(BASE).__enter__()
