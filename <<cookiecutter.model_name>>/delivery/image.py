@@ -68,7 +68,7 @@ def find_model(store: Storage, version: str | None) -> Manifest:
         return found
     if not list_models(store):
         raise RefusedError(NO_MODEL.format(url=store.url))
-    raise RefusedError(f"model version {version!r}: not in {store.url}/models; python -m delivery models lists them")
+    raise RefusedError(f"model version {version!r}: not in {store.url}/models; the list: python -m delivery models")
 
 
 def serving_recipe(model: Manifest, store: Storage, settings: DeliverySettings, cache: Path) -> build.Recipe:

@@ -63,7 +63,9 @@ class Releaser:
         if not image.repository.endswith(f"{self.service}-serving"):
             raise RefusedError(f"{reference}: is not an image of {self.service}-serving")
         if not model:
-            raise RefusedError(f"{reference}: its labels name no model version; python -m delivery bundle makes images")
+            raise RefusedError(
+                f"{reference}: its labels name no model version; make one: python -m delivery bundle VERSION"
+            )
         return Release(environment, image, model, labels.get("org.opencontainers.image.revision", ""), action, reason)
 
     def render(self, release: Release) -> str:
@@ -104,7 +106,7 @@ class Releaser:
         if pointer is not None and not releases.set_production(self.store, release.model, pointer):
             raise DeliveryError(
                 f"{release.model} runs in production, but meanwhile somebody else said that another version does; "
-                "python -m delivery status shows both"
+                "see both: python -m delivery status"
             )
         return entry
 
