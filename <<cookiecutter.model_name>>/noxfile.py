@@ -73,8 +73,8 @@ def policies(session: nox.Session) -> None:
 
 @nox.session
 def cluster(session: nox.Session) -> None:
-    """Try deploy/k8s in the cluster that KUBECONFIG names; with `-- --image REF` also roll that image out."""
-    _install(session, "dev")
+    """Try deploy/k8s and delivery in the cluster that KUBECONFIG names; `-- --image REF` plays releases."""
+    _install(session, "dev", "delivery")
     session.run("python", "-m", "tests.deploy.cluster", *session.posargs)
 
 

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +16,9 @@ REVISION = "deployment.kubernetes.io/revision"
 # As deploy/k8s/base/deployment.yaml names it.
 CONTAINER = "serving"
 LOG_LINES = 15
+EVENTS = 5
+# So many questions in a row may fail while a rollout is waited for.
+UNANSWERED = 4
 # States of a container that waits, and after how many seconds of them a rollout is given up. A pull may fail once.
 HOPELESS: Mapping[str, float] = {
     "CrashLoopBackOff": 0,
@@ -37,6 +40,31 @@ class Running:
     ready: int
     wanted: int
     settled: bool
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the cluster has of an environment, all of one answer."""
+
+    deployment: Mapping[str, Any] | None
+    replica_sets: Sequence[Mapping[str, Any]]
+    pods: Sequence[Mapping[str, Any]]
+
+    @property
+    def replica_set(self) -> str:
+        """Name of the ReplicaSet of the newest pod template; empty if there is none yet."""
+        revision = _revision(self.deployment) if self.deployment else ""
+        return next((str(each["metadata"]["name"]) for each in self.replica_sets if _revision(each) == revision), "")
+
+    @property
+    def new_pods(self) -> list[Mapping[str, Any]]:
+        """The pods of the newest template."""
+        owner = self.replica_set
+        return [
+            pod
+            for pod in self.pods
+            if owner and any(each["name"] == owner for each in pod["metadata"].get("ownerReferences", []))
+        ]
 
 
 class Rollout(DeliveryError):  # noqa: N818
@@ -66,29 +94,31 @@ class Cluster:
 
     def running(self, environment: str) -> Running | None:
         """What runs in an environment, or None."""
-        name = self.name(environment)
-        found = self.get("deployment", name)
+        seen = self.look(environment)
+        found = seen.deployment
         if found is None:
             return None
-        revision = found["metadata"].get("annotations", {}).get(REVISION)
-        sets = {_revision(each): each["metadata"]["name"] for each in self.replica_sets(environment)}
         status, template = found.get("status", {}), found["spec"]["template"]
-        wanted = int(found["spec"].get("replicas", 1))
         containers = [each for each in template["spec"]["containers"] if each["name"] == CONTAINER]
         return Running(
-            name=name,
+            name=self.name(environment),
             image=containers[0]["image"] if containers else "",
             version=template["metadata"].get("labels", {}).get(VERSION_LABEL, ""),
-            replica_set=sets.get(revision, ""),
+            replica_set=seen.replica_set,
             ready=int(status.get("readyReplicas", 0)),
-            wanted=wanted,
+            wanted=int(found["spec"].get("replicas", 1)),
             settled=_settled(found),
         )
 
-    def replica_sets(self, environment: str) -> list[dict[str, Any]]:
-        """The ReplicaSets of an environment, each a pod template to go back to."""
-        found: list[dict[str, Any]] = self.get("replicasets", f"--selector={self._selector(environment)}")["items"]
-        return found
+    def look(self, environment: str) -> Seen:
+        """The Deployment of an environment, its ReplicaSets, each a pod template to go back to, and its pods."""
+        name = self.name(environment)
+        found = self._listed("deployments,replicasets,pods", f"--selector=app.kubernetes.io/instance={name}")
+        by_kind = {
+            kind: [each for each in found if each["kind"] == kind] for kind in ("Deployment", "ReplicaSet", "Pod")
+        }
+        deployments = [each for each in by_kind["Deployment"] if each["metadata"]["name"] == name]
+        return Seen(deployments[0] if deployments else None, by_kind["ReplicaSet"], by_kind["Pod"])
 
     def wait(
         self,
@@ -99,12 +129,22 @@ class Cluster:
     ) -> None:
         """Wait until every pod is of the newest template and available, and say how far it is.
 
-        Raises Rollout if that takes too long, if the cluster gives up, or if a pod is seen to get nowhere.
+        Raises Rollout if that takes too long, if the cluster gives up, or if a pod is seen to get nowhere; ProgramError
+        if the cluster does not answer.
         """
-        name, shown, hopeless = self.name(environment), "", dict[str, float]()
+        name, shown, hopeless, unanswered = self.name(environment), "", dict[str, float](), 0
         end = time.monotonic() + seconds
         while True:
-            found = self.get("deployment", name)
+            try:
+                seen, unanswered = self.look(environment), 0
+            except programs.ProgramError:
+                # The rollout goes on where an API server does not answer for a moment.
+                unanswered += 1
+                if unanswered == UNANSWERED:
+                    raise
+                time.sleep(poll)
+                continue
+            found = seen.deployment
             if found is None:
                 raise Rollout(f"the Deployment {name} is gone: somebody deleted it")
             if _settled(found):
@@ -116,7 +156,7 @@ class Cluster:
             for condition in found.get("status", {}).get("conditions", []):
                 if condition.get("reason") == "ProgressDeadlineExceeded" and _observed(found):
                     raise Rollout(f"the rollout made no progress for too long: {condition.get('message', '')}")
-            for pod, reason in self._waiting(environment, found):
+            for pod, reason in _waiting(seen):
                 since = hopeless.setdefault(f"{pod} {reason}", time.monotonic())
                 if time.monotonic() - since >= HOPELESS[reason]:
                     raise Rollout(f"pod {pod} does not start: {reason}")
@@ -127,7 +167,10 @@ class Cluster:
     def diagnosis(self, environment: str) -> str:
         """What is wrong with the pods of the newest template that are not ready: states, events, last log lines."""
         lines: list[str] = []
-        for pod in self._new_pods(environment):
+        seen = self.look(environment)
+        if not seen.new_pods:
+            return _podless(seen.deployment)
+        for pod in seen.new_pods:
             states = [*pod.get("status", {}).get("containerStatuses", [])]
             if states and all(state.get("ready") for state in states):
                 continue
@@ -135,16 +178,14 @@ class Cluster:
             lines += [f"pod {name}: {pod.get('status', {}).get('phase', 'Unknown')}"]
             lines += [f"  {said}" for state in states for said in _states(state)]
             lines += [f"  {condition}" for condition in _unscheduled(pod)]
-            events = self.get("events", f"--field-selector=involvedObject.name={name}")
-            for event in (events or {"items": []})["items"][-5:]:
-                lines.append(f"  event {event.get('reason')}: {event.get('message')}")
+            lines += _told(self._listed("events", f"--field-selector=involvedObject.name={name}"))
             lines += self._log(name, any(state.get("restartCount") for state in states))
         return "\n".join(lines)
 
     def undo(self, environment: str, replica_set: str) -> None:
         """Bring back the pod template of a ReplicaSet that is still there."""
         name = self.name(environment)
-        sets = {each["metadata"]["name"]: each for each in self.replica_sets(environment)}
+        sets = {each["metadata"]["name"]: each for each in self.look(environment).replica_sets}
         found = sets[replica_set]
         self.kubectl("rollout", "undo", f"deployment/{name}", f"--to-revision={_revision(found)}")
         # What undoes a rollout changes the pods alone.
@@ -158,29 +199,9 @@ class Cluster:
         with programs.port_forward(self.namespace, f"service/{self.name(environment)}", "http") as port:
             yield f"http://127.0.0.1:{port}"
 
-    def _selector(self, environment: str) -> str:
-        return f"app.kubernetes.io/instance={self.name(environment)}"
-
-    def _new_pods(self, environment: str) -> list[dict[str, Any]]:
-        running = self.running(environment)
-        found: list[dict[str, Any]] = self.get("pods", f"--selector={self._selector(environment)}")["items"]
-        return [
-            pod
-            for pod in found
-            if running and any(o["name"] == running.replica_set for o in pod["metadata"].get("ownerReferences", []))
-        ]
-
-    def _waiting(self, environment: str, deployment: Mapping[str, Any]) -> list[tuple[str, str]]:
-        if not _observed(deployment):
-            return []
-        return [
-            (pod["metadata"]["name"], reason)
-            for pod in self._new_pods(environment)
-            for state in pod.get("status", {}).get("containerStatuses", [])
-            if (reason := state.get("state", {}).get("waiting", {}).get("reason")) in HOPELESS
-            # One crash may be the node's fault.
-            and (reason != "CrashLoopBackOff" or state.get("restartCount", 0) > 1)
-        ]
+    def _listed(self, *arguments: str) -> list[dict[str, Any]]:
+        # Of nothing kubectl prints no empty list, but nothing.
+        return list((self.get(*arguments) or {"items": []})["items"])
 
     def _log(self, pod: str, restarted: bool) -> list[str]:
         previous = ("--previous",) if restarted else ()
@@ -190,6 +211,20 @@ class Cluster:
             # A container that was never started has none.
             return []
         return [f"  log: {line}" for line in said.splitlines()]
+
+
+def _waiting(seen: Seen) -> list[tuple[str, str]]:
+    """Pods of the newest template that wait for what may never come, with what they wait for."""
+    if seen.deployment is None or not _observed(seen.deployment):
+        return []
+    return [
+        (pod["metadata"]["name"], reason)
+        for pod in seen.new_pods
+        for state in pod.get("status", {}).get("containerStatuses", [])
+        if (reason := state.get("state", {}).get("waiting", {}).get("reason")) in HOPELESS
+        # One crash may be the node's fault.
+        and (reason != "CrashLoopBackOff" or state.get("restartCount", 0) > 1)
+    ]
 
 
 def _revision(found: Mapping[str, Any]) -> str:
@@ -236,6 +271,32 @@ def _states(state: Mapping[str, Any]) -> list[str]:
     if not found and not state.get("ready"):
         found.append(f"{state['name']} runs and is not ready")
     return found
+
+
+def _told(events: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The newest events, each said once."""
+
+    def at(event: Mapping[str, Any]) -> str:
+        metadata = event.get("metadata", {})
+        # Which of them is filled depends on who wrote the event.
+        return str(event.get("lastTimestamp") or event.get("eventTime") or metadata.get("creationTimestamp") or "")
+
+    said = [f"  event {event.get('reason')}: {event.get('message')}" for event in sorted(events, key=at)]
+    return list(dict.fromkeys(said))[-EVENTS:]
+
+
+def _podless(deployment: Mapping[str, Any] | None) -> str:
+    """Why a Deployment has no pods of its newest template: of a quota, an admission webhook, a missing controller."""
+    if deployment is None:
+        return ""
+    if not _observed(deployment):
+        return "no pod was made: the cluster's controllers have not looked at the Deployment"
+    failures = [
+        condition.get("message", "")
+        for condition in deployment.get("status", {}).get("conditions", [])
+        if condition.get("type") == "ReplicaFailure" and condition.get("status") == "True"
+    ]
+    return "\n".join(f"no pod was made: {failure}" for failure in failures) or "no pod was made yet"
 
 
 def _unscheduled(pod: Mapping[str, Any]) -> list[str]:

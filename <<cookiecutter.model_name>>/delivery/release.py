@@ -14,7 +14,7 @@ from artifacts.manifest import Manifest
 from artifacts.settings import ServiceSettings, load
 from artifacts.storage import Storage
 from delivery import events, programs, smoke
-from delivery.cluster import VERSION_LABEL, Cluster, Rollout, Running
+from delivery.cluster import VERSION_LABEL, Cluster, Running
 from delivery.console import Console
 from delivery.errors import DeliveryError, RefusedError
 from delivery.history import DONE, FAILED, ROLLED_BACK, Entry, now, person, record
@@ -88,16 +88,18 @@ class Releaser:
         say(f"deploy: {release.model} to {environment}: {release.image.reference}")
         try:
             self._apply(release)
-            self._wait(environment)
-            say("deploy: all pods run; asking the service")
-            said = self._try(release, model)
-        except (Rollout, smoke.SmokeError) as error:
-            outcome, told = self._take_back(release, before, error)
-            self._record(self._entry(release, outcome, str(error)))
-            raise DeliveryError(told) from None
         except DeliveryError as error:
             self._record(self._entry(release, FAILED, str(error)))
             raise
+        try:
+            self._wait(environment)
+            say("deploy: all pods run; asking the service")
+            said = self._try(release, model)
+        except DeliveryError as error:
+            # Also where it could not be asked: what nobody has tried does not stay.
+            outcome, told = self._take_back(release, before, error)
+            self._record(self._entry(release, outcome, str(error)))
+            raise DeliveryError(told) from None
         say(f"deploy: {said}")
         entry = self._entry(release, DONE, release.reason)
         running = self.cluster.running(environment)
@@ -115,16 +117,21 @@ class Releaser:
 
         Raises DeliveryError or StorageError.
         """
-        known = {each["metadata"]["name"] for each in self.cluster.replica_sets(environment)}
+        known = {each["metadata"]["name"] for each in self.cluster.look(environment).replica_sets}
         if entry.replica_set not in known:
             return self.release(
                 self.of_image(environment, entry.image, "rollback", f"to the release of {entry.at[:19]}")
             )
         pointer = releases.pointer(self.store) if environment == "production" else None
         self.console.say(f"rollback: {environment} to {entry.model}, released {entry.at[:19]}")
-        self.cluster.undo(environment, entry.replica_set)
-        self._wait(environment)
         done = replace(entry, at=now(), by=person(), action="rollback", reason=f"to the release of {entry.at[:19]}")
+        try:
+            self.cluster.undo(environment, entry.replica_set)
+            self._wait(environment)
+        except DeliveryError as error:
+            self._record(replace(done, outcome=FAILED, reason=str(error)))
+            told = [f"{environment} is not back at {entry.model}: {error}", *self._diagnosis(environment)]
+            raise DeliveryError("\n".join(told)) from None
         self._record(done)
         if pointer is not None and not releases.set_production(self.store, entry.model, pointer):
             raise DeliveryError(f"{entry.model} runs in production, but meanwhile another version was said to")
@@ -167,6 +174,8 @@ class Releaser:
                 "apiVersion": "kustomize.config.k8s.io/v1beta1",
                 "kind": "Kustomization",
                 "resources": [os.path.relpath(overlay.resolve(), directory)],
+                # As the settings have it, which a variable of the environment may change.
+                "namespace": self.settings.kubernetes_namespace,
                 "images": [{"name": PLACEHOLDER, "newName": release.image.name, "digest": release.image.digest}],
                 "labels": [{"pairs": {VERSION_LABEL: release.version}, "includeTemplates": True}],
                 "patches": [{"target": {"kind": "Deployment"}, "patch": json.dumps(deployment)}],
@@ -184,8 +193,7 @@ class Releaser:
     def _take_back(self, release: Release, before: Running | None, error: DeliveryError) -> tuple[str, str]:
         """Bring back what was before; outcome and the whole story."""
         environment, name = release.environment, self.cluster.name(release.environment)
-        found = self.cluster.diagnosis(environment)
-        told = [f"{release.model} does not run in {environment}: {error}", *([found] if found else [])]
+        told = [f"{release.model} does not run in {environment}: {error}", *self._diagnosis(environment)]
         try:
             if before is None:
                 self.cluster.kubectl("delete", "deployment", name)
@@ -198,6 +206,12 @@ class Releaser:
             return FAILED, "\n".join(told)
         told.append(f"rolled back: {environment} runs {before.version} as before")
         return ROLLED_BACK, "\n".join(told)
+
+    def _diagnosis(self, environment: str) -> list[str]:
+        try:
+            return list(filter(None, [self.cluster.diagnosis(environment)]))
+        except DeliveryError as error:
+            return [f"the cluster does not say why: {error}"]
 
     def _entry(self, release: Release, outcome: str, reason: str) -> Entry:
         return Entry(

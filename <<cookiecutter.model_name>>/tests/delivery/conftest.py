@@ -12,6 +12,7 @@ import pytest
 
 from artifacts import manifest
 from artifacts.storage import LocalStorage
+from delivery.registry import RETRIES
 from tests.conftest import ROOT
 from tests.registry import Registry
 
@@ -100,6 +101,8 @@ def repository(tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPat
         monkeypatch.delenv(variable)
     for variable, value in environment.items():
         monkeypatch.setenv(variable, value)
+    # A registry that does not answer is asked twice, not for nine seconds.
+    monkeypatch.setattr("delivery.registry.RETRIES", RETRIES.new(total=1))
     monkeypatch.chdir(path)
     return Repository(path, registry, environment)
 

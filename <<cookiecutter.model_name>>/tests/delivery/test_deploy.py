@@ -53,14 +53,24 @@ def bundled(delivery: Delivery, version: str) -> str:
     return said.out.strip()
 
 
+def image_of(cluster: Repository, version: str) -> str:
+    """An image in the registry as far as releasing it goes, made in no time: its labels."""
+    labels = {
+        "org.opencontainers.image.version": version,
+        "org.opencontainers.image.revision": cluster.environment["GIT_COMMIT"],
+    }
+    digest = cluster.registry.add_image("team/under-test-serving", version, labels)
+    return f"{cluster.registry.host}/team/under-test-serving@{digest}"
+
+
 def behave(cluster: Repository, image: str, how: str) -> None:
     kept = cluster.programs / "behaviour.json"
     known = json.loads(kept.read_text()) if kept.exists() else {}
     kept.write_text(json.dumps({**known, image.rpartition("@")[2]: how}))
 
 
-def deployed(delivery: Delivery, environment: str, version: str) -> str:
-    image = bundled(delivery, version)
+def deployed(cluster: Repository, delivery: Delivery, environment: str, version: str) -> str:
+    image = image_of(cluster, version)
     said = delivery("deploy", "--environment", environment, "--image", image)
     assert said.code == 0, said.err
     return image
@@ -74,6 +84,11 @@ def in_cluster(cluster: Repository, name: str) -> dict[str, Any]:
 def history(cluster: Repository) -> list[dict[str, Any]]:
     keys = sorted(cluster.store.keys("releases/history/"))
     return [json.loads(cluster.store.read(key)) for key in keys]
+
+
+def unanswered(cluster: Repository, command: str, times: int) -> None:
+    """From here on kubectl gets no answer to a command, so many times."""
+    (cluster.programs / "unanswered.json").write_text(json.dumps({command: times}))
 
 
 class TestDeploy:
@@ -96,15 +111,36 @@ class TestDeploy:
 
     def test_changes_no_file_of_the_repository(self, cluster: Repository, delivery: Delivery) -> None:
         files = {path: path.read_bytes() for path in (cluster.path / "deploy").rglob("*.yaml")}
-        deployed(delivery, "staging", VERSIONS[0])
+        deployed(cluster, delivery, "staging", VERSIONS[0])
         assert {path: path.read_bytes() for path in (cluster.path / "deploy").rglob("*.yaml")} == files
+
+    def test_goes_on_where_the_cluster_does_not_answer_for_a_moment(
+        self, cluster: Repository, delivery: Delivery, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from delivery.cluster import Cluster
+
+        waited = Cluster.wait
+
+        def in_a_bad_moment(self: Cluster, *arguments: Any) -> None:
+            unanswered(cluster, "get", 2)
+            waited(self, *arguments)
+
+        monkeypatch.setattr(Cluster, "wait", in_a_bad_moment)
+        deployed(cluster, delivery, "staging", VERSIONS[0])
+
+    def test_goes_to_the_namespace_that_the_settings_name(
+        self, cluster: Repository, delivery: Delivery, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("DELIVERY_KUBERNETES_NAMESPACE", "elsewhere")
+        deployed(cluster, delivery, "staging", VERSIONS[0])
+        assert in_cluster(cluster, "under-test-staging")["found"]["metadata"]["namespace"] == "elsewhere"
 
     def test_to_production_says_in_the_store_what_is_in_production(
         self, cluster: Repository, delivery: Delivery
     ) -> None:
-        deployed(delivery, "staging", VERSIONS[0])
+        deployed(cluster, delivery, "staging", VERSIONS[0])
         assert production(cluster.store) is None
-        deployed(delivery, "production", VERSIONS[0])
+        deployed(cluster, delivery, "production", VERSIONS[0])
         assert production(cluster.store) == VERSIONS[0]
 
     def test_of_a_model_takes_the_image_that_was_bundled(self, cluster: Repository, delivery: Delivery) -> None:
@@ -116,7 +152,7 @@ class TestDeploy:
         assert in_cluster(cluster, "under-test-staging")["template"]["spec"]["containers"][0]["image"] == image
 
     def test_of_a_ghost_is_content_with_what_a_ghost_answers(self, cluster: Repository, delivery: Delivery) -> None:
-        said = delivery("deploy", "--environment", "ghost", "--image", bundled(delivery, VERSIONS[0]))
+        said = delivery("deploy", "--environment", "ghost", "--image", image_of(cluster, VERSIONS[0]))
         assert said.code == 0, said.err
         assert "takes what is mirrored to it" in said.err
 
@@ -125,7 +161,7 @@ class TestDeploy:
     ) -> None:
         monkeypatch.setenv("BUILD_URL", "https://jenkins/job/7/")
         monkeypatch.setenv("APPROVER", "ada")
-        image = deployed(delivery, "production", VERSIONS[0])
+        image = deployed(cluster, delivery, "production", VERSIONS[0])
         (entry,) = history(cluster)
         assert (entry["by"], entry["environment"], entry["action"]) == (
             "ada, https://jenkins/job/7/",
@@ -141,7 +177,7 @@ class TestDeploy:
     def test_as_a_dry_run_prints_the_manifests_and_asks_no_cluster(
         self, cluster: Repository, delivery: Delivery
     ) -> None:
-        image = bundled(delivery, VERSIONS[0])
+        image = image_of(cluster, VERSIONS[0])
         said = delivery("deploy", "--environment", "production", "--image", image, "--dry-run")
         assert said.code == 0, said.err
         manifests = list(yaml.safe_load_all(said.out))
@@ -172,7 +208,7 @@ class TestDeploy:
         assert "is not an image of under-test-serving" in said.err
 
     def test_without_a_namespace_says_how_to_make_it(self, cluster: Repository, delivery: Delivery) -> None:
-        image = bundled(delivery, VERSIONS[0])
+        image = image_of(cluster, VERSIONS[0])
         (cluster.programs / "no-namespace").touch()
         said = delivery("deploy", "--environment", "staging", "--image", image)
         assert said.code == 3
@@ -185,8 +221,8 @@ class TestFailure:
     def test_a_container_that_crashes_is_rolled_back_with_states_events_and_log(
         self, cluster: Repository, delivery: Delivery
     ) -> None:
-        good = deployed(delivery, "production", VERSIONS[0])
-        bad = bundled(delivery, VERSIONS[1])
+        good = deployed(cluster, delivery, "production", VERSIONS[0])
+        bad = image_of(cluster, VERSIONS[1])
         behave(cluster, bad, "crash")
         said = delivery("deploy", "--environment", "production", "--image", bad)
         assert said.code == 1
@@ -210,8 +246,8 @@ class TestFailure:
         self, cluster: Repository, delivery: Delivery, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("delivery.smoke.SETTLE_SECONDS", 0)
-        deployed(delivery, "production", VERSIONS[0])
-        bad = bundled(delivery, VERSIONS[1])
+        deployed(cluster, delivery, "production", VERSIONS[0])
+        bad = image_of(cluster, VERSIONS[1])
         behave(cluster, bad, "wrong")
         said = delivery("deploy", "--environment", "production", "--image", bad)
         assert said.code == 1
@@ -223,8 +259,8 @@ class TestFailure:
         self, cluster: Repository, delivery: Delivery, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("DELIVERY_ROLLOUT_SECONDS", "1")
-        deployed(delivery, "production", VERSIONS[0])
-        bad = bundled(delivery, VERSIONS[1])
+        deployed(cluster, delivery, "production", VERSIONS[0])
+        bad = image_of(cluster, VERSIONS[1])
         behave(cluster, bad, "pending")
         said = delivery("deploy", "--environment", "production", "--image", bad)
         assert said.code == 1
@@ -232,8 +268,48 @@ class TestFailure:
         assert "  not scheduled: 0/3 nodes: 3 Insufficient cpu." in said.err
         assert "rolled back" in said.err
 
+    def test_pods_that_are_not_let_in_are_explained_by_what_keeps_them_out(
+        self, cluster: Repository, delivery: Delivery, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("DELIVERY_ROLLOUT_SECONDS", "1")
+        bad = image_of(cluster, VERSIONS[0])
+        behave(cluster, bad, "quota")
+        said = delivery("deploy", "--environment", "staging", "--image", bad)
+        assert said.code == 1
+        assert "no pod was made: pods are forbidden: exceeded quota: small" in said.err
+
+    def test_a_service_that_cannot_be_asked_is_rolled_back(self, cluster: Repository, delivery: Delivery) -> None:
+        deployed(cluster, delivery, "production", VERSIONS[0])
+        unanswered(cluster, "port-forward", 1)
+        said = delivery("deploy", "--environment", "production", "--image", image_of(cluster, VERSIONS[1]))
+        assert said.code == 1
+        assert "kubectl port-forward service/under-test failed" in said.err
+        assert "rolled back: production runs aaaaaaaaaaaa-0123456 as before" in said.err
+        assert production(cluster.store) == VERSIONS[0]
+
+    def test_a_cluster_that_goes_away_is_said_with_what_was_not_done(
+        self, cluster: Repository, delivery: Delivery, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from delivery.cluster import Cluster
+
+        deployed(cluster, delivery, "production", VERSIONS[0])
+        applied = Cluster.kubectl
+
+        def and_gone(self: Cluster, *arguments: str, **options: Any) -> str:
+            said = applied(self, *arguments, **options)
+            if arguments[0] == "apply":
+                unanswered(cluster, "get", 99)
+            return said
+
+        monkeypatch.setattr(Cluster, "kubectl", and_gone)
+        said = delivery("deploy", "--environment", "production", "--image", image_of(cluster, VERSIONS[1]))
+        assert said.code == 1
+        assert "the cluster does not say why: kubectl get" in said.err
+        assert "AND IT COULD NOT BE TAKEN BACK: kubectl get" in said.err
+        assert history(cluster)[-1]["outcome"] == "failed"
+
     def test_the_first_release_of_all_is_removed(self, cluster: Repository, delivery: Delivery) -> None:
-        bad = bundled(delivery, VERSIONS[0])
+        bad = image_of(cluster, VERSIONS[0])
         behave(cluster, bad, "crash")
         said = delivery("deploy", "--environment", "production", "--image", bad)
         assert said.code == 1
@@ -246,8 +322,8 @@ class TestRollback:
     """Back to what ran before."""
 
     def test_goes_to_the_release_before(self, cluster: Repository, delivery: Delivery) -> None:
-        first = deployed(delivery, "production", VERSIONS[0])
-        deployed(delivery, "production", VERSIONS[1])
+        first = deployed(cluster, delivery, "production", VERSIONS[0])
+        deployed(cluster, delivery, "production", VERSIONS[1])
         said = delivery("rollback", "--environment", "production")
         assert said.code == 0, said.err
         assert f"production runs {VERSIONS[0]}" in said.out
@@ -256,23 +332,23 @@ class TestRollback:
         assert history(cluster)[-1]["action"] == "rollback"
 
     def test_never_goes_to_one_that_failed(self, cluster: Repository, delivery: Delivery) -> None:
-        deployed(delivery, "production", VERSIONS[0])
-        bad = bundled(delivery, VERSIONS[1])
+        deployed(cluster, delivery, "production", VERSIONS[0])
+        bad = image_of(cluster, VERSIONS[1])
         behave(cluster, bad, "crash")
         delivery("deploy", "--environment", "production", "--image", bad)
-        deployed(delivery, "production", VERSIONS[2])
+        deployed(cluster, delivery, "production", VERSIONS[2])
         assert f"production runs {VERSIONS[0]}" in delivery("rollback", "--environment", "production").out
 
     def test_goes_to_a_named_version(self, cluster: Repository, delivery: Delivery) -> None:
         for version in VERSIONS:
-            deployed(delivery, "production", version)
+            deployed(cluster, delivery, "production", version)
         said = delivery("rollback", "--environment", "production", "--to", VERSIONS[0])
         assert said.code == 0, said.err
         assert production(cluster.store) == VERSIONS[0]
 
     def test_deploys_again_what_the_cluster_has_forgotten(self, cluster: Repository, delivery: Delivery) -> None:
-        deployed(delivery, "staging", VERSIONS[0])
-        deployed(delivery, "staging", VERSIONS[1])
+        deployed(cluster, delivery, "staging", VERSIONS[0])
+        deployed(cluster, delivery, "staging", VERSIONS[1])
         state = json.loads((cluster.programs / "cluster.json").read_text())
         kept = state["deployments"]["under-test-staging"]["set"]
         state["sets"]["under-test-staging"] = {kept: state["sets"]["under-test-staging"][kept]}
@@ -281,15 +357,27 @@ class TestRollback:
         assert said.code == 0, said.err
         assert f"staging runs {VERSIONS[0]}" in said.out
 
+    def test_that_does_not_get_there_says_why_and_is_written_down(
+        self, cluster: Repository, delivery: Delivery
+    ) -> None:
+        first = deployed(cluster, delivery, "production", VERSIONS[0])
+        deployed(cluster, delivery, "production", VERSIONS[1])
+        behave(cluster, first, "crash")
+        said = delivery("rollback", "--environment", "production")
+        assert said.code == 1
+        assert "production is not back at aaaaaaaaaaaa: pod under-test-" in said.err
+        assert "  log: serving: the model in /model cannot be loaded" in said.err
+        assert (history(cluster)[-1]["action"], history(cluster)[-1]["outcome"]) == ("rollback", "failed")
+
     def test_with_nothing_to_go_back_to_is_refused(self, cluster: Repository, delivery: Delivery) -> None:
-        deployed(delivery, "staging", VERSIONS[0])
+        deployed(cluster, delivery, "staging", VERSIONS[0])
         said = delivery("rollback", "--environment", "staging")
         assert said.code == 3
         assert "there is no release before the one that runs in staging" in said.err
 
     def test_as_a_dry_run_says_where_it_would_go(self, cluster: Repository, delivery: Delivery) -> None:
-        deployed(delivery, "staging", VERSIONS[0])
-        deployed(delivery, "staging", VERSIONS[1])
+        deployed(cluster, delivery, "staging", VERSIONS[0])
+        deployed(cluster, delivery, "staging", VERSIONS[1])
         said = delivery("rollback", "--environment", "staging", "--dry-run")
         assert f"would go back to {VERSIONS[0]}" in said.out
         assert len(history(cluster)) == 2
@@ -306,7 +394,7 @@ class TestStatus:
         assert "nothing was released yet" in delivery("history").out
 
     def test_shows_each_environment(self, cluster: Repository, delivery: Delivery) -> None:
-        image = deployed(delivery, "production", VERSIONS[0])
+        image = deployed(cluster, delivery, "production", VERSIONS[0])
         rows = delivery("status").out.splitlines()
         assert rows[3].split() == ["production", f"{VERSIONS[0]}-0123456", "2", "of", "2", "settled", image]
         assert rows[4] == f"in production, as the store has it: {VERSIONS[0]}"
@@ -314,7 +402,7 @@ class TestStatus:
     def test_says_that_cluster_and_store_differ(self, cluster: Repository, delivery: Delivery) -> None:
         from artifacts.releases import set_production
 
-        deployed(delivery, "production", VERSIONS[0])
+        deployed(cluster, delivery, "production", VERSIONS[0])
         set_production(cluster.store, VERSIONS[1])
         assert f"THEY DIFFER: the cluster runs {VERSIONS[0]}-0123456" in delivery("status").out
 
@@ -333,8 +421,8 @@ class TestPromote:
         cluster.store.write(f"releases/ghost-reports/{version}/{made_at}.json", json.dumps(content).encode())
 
     def test_with_a_good_report_is_released(self, cluster: Repository, delivery: Delivery) -> None:
-        deployed(delivery, "production", VERSIONS[0])
-        ghost = deployed(delivery, "ghost", VERSIONS[1])
+        deployed(cluster, delivery, "production", VERSIONS[0])
+        ghost = deployed(cluster, delivery, "ghost", VERSIONS[1])
         self.report(cluster, VERSIONS[1], "promote", VERSIONS[0])
         said = delivery("promote")
         assert said.code == 0, said.err
@@ -348,7 +436,7 @@ class TestPromote:
         assert "no ghost runs; the first: python -m delivery deploy --environment ghost --model VERSION" in said.err
 
     def test_without_a_report_is_refused(self, cluster: Repository, delivery: Delivery) -> None:
-        deployed(delivery, "ghost", VERSIONS[1])
+        deployed(cluster, delivery, "ghost", VERSIONS[1])
         said = delivery("promote")
         assert said.code == 3
         assert f"{VERSIONS[1]} is not promoted: there is no ghost report on {VERSIONS[1]}" in said.err
@@ -357,8 +445,8 @@ class TestPromote:
     def test_with_a_bad_report_is_refused_unless_somebody_says_why(
         self, cluster: Repository, delivery: Delivery
     ) -> None:
-        deployed(delivery, "production", VERSIONS[0])
-        deployed(delivery, "ghost", VERSIONS[1])
+        deployed(cluster, delivery, "production", VERSIONS[0])
+        deployed(cluster, delivery, "ghost", VERSIONS[1])
         self.report(cluster, VERSIONS[1], "hold", VERSIONS[0])
         said = delivery("promote")
         assert said.code == 3
@@ -374,7 +462,7 @@ def test_of_two_who_release_at_once_one_is_told(
     from artifacts.releases import set_production
     from delivery import smoke
 
-    deployed(delivery, "production", VERSIONS[0])
+    deployed(cluster, delivery, "production", VERSIONS[0])
     before = smoke.check
 
     def meanwhile(*arguments: Any) -> str:
@@ -382,7 +470,7 @@ def test_of_two_who_release_at_once_one_is_told(
         return before(*arguments)
 
     monkeypatch.setattr(smoke, "check", meanwhile)
-    said = delivery("deploy", "--environment", "production", "--image", bundled(delivery, VERSIONS[1]))
+    said = delivery("deploy", "--environment", "production", "--image", image_of(cluster, VERSIONS[1]))
     assert said.code == 1
     assert "meanwhile somebody else said that another version does" in said.err
     assert production(cluster.store) == VERSIONS[2]
@@ -395,8 +483,8 @@ def test_datadog_is_told_of_a_release_that_works_and_of_one_that_does_not(
     with fake.serving() as url:
         monkeypatch.setenv("DD_API_KEY", "api")
         monkeypatch.setenv("DELIVERY_DATADOG_URL", url)
-        deployed(delivery, "staging", VERSIONS[0])
-        broken = bundled(delivery, VERSIONS[1])
+        deployed(cluster, delivery, "staging", VERSIONS[0])
+        broken = image_of(cluster, VERSIONS[1])
         behave(cluster, broken, "crash")
         assert delivery("deploy", "--environment", "staging", "--image", broken).code != 0
     works, fails = fake.events
@@ -411,6 +499,6 @@ def test_a_release_does_not_fail_because_datadog_is_not_there(
 ) -> None:
     monkeypatch.setenv("DD_API_KEY", "api")
     monkeypatch.setenv("DELIVERY_DATADOG_URL", "http://127.0.0.1:9")
-    said = delivery("deploy", "--environment", "staging", "--image", bundled(delivery, VERSIONS[0]))
+    said = delivery("deploy", "--environment", "staging", "--image", image_of(cluster, VERSIONS[0]))
     assert said.code == 0
     assert "deploy: Datadog was not told" in said.err

@@ -1,24 +1,35 @@
-"""Tries deploy/k8s in the cluster that KUBECONFIG names: `nox -s cluster`, with `-- --image REF` to start pods, too.
+"""Tries deploy/k8s and `python -m delivery` in the cluster that KUBECONFIG names: `nox -s cluster`.
 
 Everything happens in a namespace of its own that enforces Pod Security `restricted` and is deleted at the end. Made for
-kind, minikube, and an API server without nodes, which is asked as far as it can answer.
+kind, minikube, and an API server without nodes, which is asked as far as it can answer. With `-- --image REF`, a
+serving image by digest that nodes can pull, releases are played as somebody at a keyboard would: two that work, a
+rollback, one that crashes at its start, a ghost that is promoted. Without it one that no node can start, which is
+taken back.
 """
 
 import argparse
 import json
+import os
+import shutil
 import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
 import yaml
 
-from tests.deploy.manifests import COMPONENTS, K8S, OVERLAYS, Manifest, build, build_with, container, kubectl, one, pod
+from artifacts import manifest
+from artifacts.storage import LocalStorage
+from delivery.errors import DeliveryError
+from delivery.registry import Image
+from delivery.registry import Registry as Client
+from tests.deploy.manifests import COMPONENTS, K8S, OVERLAYS, ROOT, Manifest, build, build_with, kubectl, one, pod
+from tests.registry import Registry
 
 READY = "/v2/health/ready"
 
@@ -27,10 +38,79 @@ class RefusedError(Exception):
     """What the cluster did not do, in kubectl's words."""
 
 
+@dataclass(frozen=True)
+class Ran:
+    """What a command of delivery came to: exit code, result, and what it said on its way."""
+
+    code: int
+    out: str
+    err: str
+
+
+class Site:
+    """A copy of the manifests and settings to deliver from, and a store. environment: of every command."""
+
+    def __init__(self, directory: Path, namespace: str, rollout_seconds: int) -> None:
+        self.directory = directory
+        self.namespace = namespace
+        shutil.copytree(ROOT / "deploy", directory / "deploy")
+        shutil.copyfile(ROOT / "service.toml", directory / "service.toml")
+        self.store = LocalStorage(directory / "store")
+        # The kubectl of requirements/dev.txt is the one that is tried.
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        self.environment = {
+            **{name: value for name, value in os.environ.items() if name != "DD_API_KEY"},
+            "PATH": path,
+            "PYTHONPATH": str(ROOT),
+            "DELIVERY_KUBERNETES_NAMESPACE": namespace,
+            "DELIVERY_STORAGE_URL": str(directory / "store"),
+            "DELIVERY_ROLLOUT_SECONDS": str(rollout_seconds),
+            "DELIVERY_POLL_SECONDS": "1",
+        }
+
+    def overlay(self, environment: str) -> Path:
+        """The overlay of an environment, to be changed."""
+        return self.directory / "deploy" / "k8s" / "overlays" / environment
+
+    def change(self, environment: str, **settings: str) -> None:
+        """A tenth of a core a pod, so that a laptop has room, and these settings of the server."""
+        shutil.copyfile(K8S / "overlays" / environment / "kustomization.yaml", self._file(environment))
+        found = yaml.safe_load(self._file(environment).read_text(encoding="utf-8"))
+        operation = {
+            "op": "replace",
+            "path": "/spec/template/spec/containers/0/resources/requests/cpu",
+            "value": "100m",
+        }
+        patch = {"target": {"kind": "Deployment"}, "patch": yaml.safe_dump([operation])}
+        found.setdefault("patches", []).append(patch)
+        name = one(build(K8S / "base"), "Deployment")["metadata"]["name"]
+        generated = {"name": name, "behavior": "merge", "literals": []}
+        generators = found.setdefault("configMapGenerator", [generated])
+        generators[0]["literals"] += [f"{key}={value}" for key, value in settings.items()]
+        self._file(environment).write_text(yaml.safe_dump(found), encoding="utf-8")
+
+    def delivery(self, *arguments: str) -> Ran:
+        """Run a command and show it as somebody at a keyboard sees it."""
+        print(f"\n$ python -m delivery {' '.join(arguments)}", flush=True)
+        done = subprocess.run(
+            [sys.executable, "-m", "delivery", *arguments],
+            cwd=self.directory,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+        )
+        shown = done.stdout if len(done.stdout) < 2000 else f"({len(done.stdout.splitlines())} lines of manifests)\n"
+        print(f"{done.stderr}{shown}exit code {done.returncode}", flush=True)
+        return Ran(done.returncode, done.stdout, done.stderr)
+
+    def _file(self, environment: str) -> Path:
+        return self.overlay(environment) / "kustomization.yaml"
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Returns 0 if the cluster did all that was asked of it, 1 if it refused something, 2 if no cluster answers."""
+    """Returns 0 if the cluster did all that was asked of it, 1 if it did not, 2 if no cluster answers."""
     parser = argparse.ArgumentParser(prog="nox -s cluster --", description="Try deploy/k8s in a cluster.")
-    parser.add_argument("--image", help="a serving image that the nodes have or can pull; without it no pod is started")
+    parser.add_argument("--image", help="a serving image by digest, as `bundle` prints it, that nodes can pull")
     image = parser.parse_args(arguments).image
     try:
         version = json.loads(ask("version", "--output=json"))["serverVersion"]["gitVersion"]
@@ -42,14 +122,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"Kubernetes {version}, namespace {name}, Pod Security restricted")
             for overlay in OVERLAYS:
                 try_objects(overlay, name)
-            why_not = "" if ready_nodes() else "no node is ready to run them"
-            if not why_not and image is None:
-                why_not = "no image is given (nox -s cluster -- --image REF)"
-            if why_not:
-                print(f"stopped here: all objects are accepted; no pods, as {why_not}")
-                return 0
-            try_rollout(name, image)
-    except RefusedError as error:
+            try_delivery(name, image)
+    except (RefusedError, DeliveryError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
@@ -86,7 +160,7 @@ def within(manifests: list[Manifest], name: str) -> list[Manifest]:
 
 
 def try_objects(overlay: str, name: str) -> None:
-    """Offer an overlay with each component, make the overlay's objects but its pods, and offer one of those."""
+    """Offer an overlay with each component, make what its pods need, and offer one of those."""
     manifests = within(build(K8S / "overlays" / overlay), name)
     apply(manifests, "--dry-run=server")
     known = set(ask("api-resources", "--output=name").split())
@@ -102,11 +176,8 @@ def try_objects(overlay: str, name: str) -> None:
             continue
         apply(extended, "--dry-run=server")
         taken.append(component)
-    paused = [
-        {**each, "spec": {**each["spec"], "replicas": 0}} if each["kind"] == "Deployment" else each
-        for each in manifests
-    ]
-    apply([each for each in paused if each["kind"] != "HorizontalPodAutoscaler"])
+    # What a pod needs to be let in; the Deployment and its autoscaler are for delivery to bring.
+    apply([each for each in manifests if each["kind"] not in ("Deployment", "HorizontalPodAutoscaler")])
     template = pod(manifests)
     offered = {"apiVersion": "v1", "kind": "Pod", "spec": template["spec"]}
     offered["metadata"] = {**template["metadata"], "name": f"offered-{overlay}", "namespace": name}
@@ -130,72 +201,107 @@ def ready_nodes() -> int:
     )
 
 
-def try_rollout(name: str, image: str) -> None:
-    """Roll staging out, then another version while it is asked, then the first again; then the ghost."""
-    first = with_image(within(build(K8S / "overlays" / "staging"), name), image, "first")
-    roll_out("staging: the first version", first, name)
-    with asked_steadily(first, name) as answers:
-        second = with_image(first, image, "second")
-        roll_out("staging: the second version, under requests", second, name)
-        deployment = one(first, "Deployment")["metadata"]["name"]
-        ask("rollout", "undo", f"deployment/{deployment}", "--namespace", name)
-        wait("staging: back to the first version, under requests", deployment, name)
+def try_delivery(name: str, image: str | None) -> None:
+    """Play releases with the image if pods can be started, else one that cannot work."""
+    nodes = ready_nodes()
+    with tempfile.TemporaryDirectory() as directory:
+        if image is None or not nodes:
+            why_not = (
+                "no node is ready to run pods" if not nodes else "no image is given (nox -s cluster -- --image REF)"
+            )
+            print(f"\nno release that works is played, as {why_not}")
+            # A node needs half a minute to find out that there is no image, and is then given a minute for it.
+            try_failure(Site(Path(directory), name, 150 if nodes else 20))
+        else:
+            try_releases(Site(Path(directory), name, 300), image)
+
+
+def try_failure(site: Site) -> None:
+    """Release an image that no node has or can pull: it is said why, and nothing is left but the failure's entry."""
+    with Registry().running() as registry:
+        (name,) = names(site, "staging", "Deployment")
+        repository = f"{name.removesuffix('-staging')}-serving"
+        digest = registry.add_image(repository, "1", {"org.opencontainers.image.version": "none"})
+        image = f"{registry.host}/{repository}@{digest}"
+        try_manifests(site, image)
+        said = expect(site.delivery("deploy", "--environment", "staging", "--image", image), 1, "none does not run in")
+        told = said.err[said.err.index("none does not run in") :]
+        if not any(line.startswith("pod ") or "no pod was made" in line for line in told.splitlines()):
+            raise RefusedError("the failed deploy does not say what became of its pods")
+    expect(said, 1, f"nothing ran there before, so the Deployment {name} was removed")
+    expect(site.delivery("status"), 0, "nothing runs")
+    expect(site.delivery("rollback", "--environment", "staging"), 3, "there is no release before the one that runs")
+    expect(site.delivery("history"), 0, "failed")
+
+
+def try_releases(site: Site, image: str) -> None:
+    """Two releases to staging, a rollback and one that crashes, all while staging is asked; a ghost; its promotion."""
+    found = Image.parse(image)
+    if found is None:
+        raise RefusedError(f"--image {image}: must name its digest, registry/name@sha256:...")
+    version = Client(found.host).labels(found).get("org.opencontainers.image.version", "")
+    # Production takes only what the store has.
+    (site.directory / "model").mkdir()
+    (site.directory / "model" / "model").write_text("in the image")
+    manifest.publish(site.store, f"models/{version}", site.directory / "model", "model", version, {})
+    try_manifests(site, image)
+    to_staging = ("deploy", "--environment", "staging", "--image", image)
+    site.change("staging")
+    expect(site.delivery(*to_staging), 0, f"it serves {names(site, 'production', 'Deployment')[0]} {version}")
+    (service,) = names(site, "staging", "Service")
+    with asked_steadily(service, site.namespace) as answers:
+        # Other settings make other pods, as another image would.
+        site.change("staging", SERVING_FINISH_SECONDS="19")
+        expect(site.delivery(*to_staging), 0, "old ones left")
+        expect(site.delivery("rollback", "--environment", "staging"), 0, f"staging runs {version}")
+        site.change("staging", SERVING_NO_SUCH_SETTING="1")
+        crashed = expect(site.delivery(*to_staging), 1, f"{version} does not run in staging")
+        for told in ("CrashLoopBackOff", "event ", "log: ", "NO_SUCH_SETTING", "rolled back: staging runs"):
+            expect(crashed, 1, told)
+        site.change("staging")
+        expect(site.delivery("status"), 0, "settled")
     failed = [answer for answer in answers if answer]
-    print(f"staging: {len(answers)} requests meanwhile, {len(failed)} failed")
+    print(f"\nstaging: {len(answers)} requests meanwhile, {len(failed)} failed")
     if failed:
         raise RefusedError(f"requests failed during a rollout: {failed[0]}")
-    version = ask("get", f"deployment/{deployment}", "--namespace", name, "--output=json")
-    found = json.loads(version)["spec"]["template"]["metadata"]["labels"]["tags.datadoghq.com/version"]
-    if found != "first":
-        raise RefusedError(f"after the rollback the version is {found}")
-    ghost = with_image(within(build(K8S / "overlays" / "ghost"), name), image, "first")
-    roll_out("ghost", ghost, name)
+    for environment in ("ghost", "production"):
+        site.change(environment)
+    expect(site.delivery("promote"), 3, "no ghost runs")
+    expect(site.delivery("deploy", "--environment", "ghost", "--image", image), 0, f"ghost runs {version}")
+    expect(site.delivery("promote"), 3, "there is no ghost report")
+    expect(site.delivery("promote", "--override", "a trial"), 0, f"production runs {version}")
+    expect(site.delivery("ghost", "stop"), 0, "removed deployment")
+    expect(site.delivery("status"), 0, f"in production, as the store has it: {version}")
+    expect(site.delivery("history"), 0, "failed, rolled back")
 
 
-def with_image(manifests: list[Manifest], image: str, version: str) -> list[Manifest]:
-    """The same objects with an image, a version, and a tenth of a core, so that a laptop has room for two pods."""
-    changed: list[Manifest] = json.loads(json.dumps(manifests))
-    template = pod(changed)
-    template["metadata"]["labels"]["tags.datadoghq.com/version"] = version
-    template["spec"]["containers"][0] |= {"image": image, "imagePullPolicy": "IfNotPresent"}
-    container(changed)["resources"]["requests"]["cpu"] = "100m"
-    return changed
+def try_manifests(site: Site, image: str) -> None:
+    """Offer the cluster what delivery would apply, for each environment."""
+    for environment in OVERLAYS:
+        said = expect(site.delivery("deploy", "--environment", environment, "--image", image, "--dry-run"), 0, image)
+        apply(list(yaml.safe_load_all(said.out)), "--dry-run=server")
+        print(f"{environment}: the cluster accepts it")
 
 
-def roll_out(what: str, manifests: list[Manifest], name: str) -> None:
-    """Apply, and wait until all pods are of this version and ready, and the Service leads to one of them."""
-    apply(manifests)
-    wait(what, one(manifests, "Deployment")["metadata"]["name"], name)
-    get_ready(manifests, name)
+def names(site: Site, environment: str, kind: str) -> list[str]:
+    """Names of an environment's objects of a kind."""
+    return [each["metadata"]["name"] for each in build(site.overlay(environment)) if each["kind"] == kind]
 
 
-def wait(what: str, deployment: str, name: str) -> None:
-    """Wait for a rollout, at most its own deadline; RefusedError with the pods, events and logs if it fails."""
-    began = time.monotonic()
-    try:
-        ask("rollout", "status", f"deployment/{deployment}", "--namespace", name, "--timeout=600s")
-    except RefusedError as error:
-        pods = ask("get", "pods", "--namespace", name, "--output=wide")
-        events = ask("get", "events", "--namespace", name, "--sort-by=.lastTimestamp")
-        logs = subprocess.run(
-            [kubectl(), "logs", f"deployment/{deployment}", "--namespace", name, "--tail=20"],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        ).stdout
-        raise RefusedError(f"{what}: {error}\n{pods}\n{events}\n{logs}") from None
-    print(f"{what}: rolled out in {time.monotonic() - began:.0f} s")
+def expect(ran: Ran, code: int, text: str) -> Ran:
+    """The same, or RefusedError if it did not end so or does not say this."""
+    if ran.code != code or text not in ran.out + ran.err:
+        raise RefusedError(f"the command above was to end with {code} and say {text!r}")
+    return ran
 
 
-def get_ready(manifests: list[Manifest], name: str) -> None:
-    """Ask the Service whether it is ready, through the API server."""
-    service = one(manifests, "Service")
-    port = service["spec"]["ports"][0]["port"]
-    ask("get", "--raw", f"/api/v1/namespaces/{name}/services/{service['metadata']['name']}:{port}/proxy{READY}")
+def get_ready(service: str, name: str) -> None:
+    """Ask a Service whether it is ready, through the API server."""
+    ask("get", "--raw", f"/api/v1/namespaces/{name}/services/{service}:http/proxy{READY}")
 
 
 @contextmanager
-def asked_steadily(manifests: list[Manifest], name: str) -> Iterator[list[str]]:
+def asked_steadily(service: str, name: str) -> Iterator[list[str]]:
     """Ask the Service again and again; the list gets an empty text for each answer, the error for each failure."""
     answers: list[str] = []
     stop = threading.Event()
@@ -203,7 +309,7 @@ def asked_steadily(manifests: list[Manifest], name: str) -> Iterator[list[str]]:
     def keep_asking() -> None:
         while not stop.wait(0.1):
             try:
-                get_ready(manifests, name)
+                get_ready(service, name)
                 answers.append("")
             except RefusedError as error:
                 answers.append(str(error))

@@ -1,8 +1,8 @@
 """Stands in for kubectl and the cluster behind it: `kustomize` is the real one's, Deployments are kept in a file.
 
 A pod template becomes a ReplicaSet, as in a cluster, and its pods do what $STAND_IN/behaviour.json says of its image:
-{"<digest>": "crash" | "pending" | "wrong" | "ok"}; "wrong" runs and serves another model. Names are those of real
-answers of a cluster, as far as delivery reads them.
+{"<digest>": "crash" | "pending" | "quota" | "wrong" | "ok"}; "wrong" runs and serves another model, "quota" gets no
+pod. Names are those of real answers of a cluster, as far as delivery reads them.
 """
 
 import hashlib
@@ -10,11 +10,8 @@ import json
 import os
 import subprocess
 import sys
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 PLACE = Path(os.environ["STAND_IN"])
 STATE = PLACE / "cluster.json"
@@ -47,6 +44,9 @@ def apply(directory: str) -> None:
     if (PLACE / "no-namespace").exists():
         print('Error from server (NotFound): namespaces "models" not found', file=sys.stderr)
         sys.exit(1)
+    # Imported where they are used: most calls are `get`, and a test makes dozens.
+    import yaml
+
     state = load()
     for found in yaml.safe_load_all(kustomize(directory)):
         name = found["metadata"]["name"]
@@ -69,8 +69,11 @@ def deployment(state: dict[str, Any], name: str) -> dict[str, Any]:
     kept = state["deployments"][name]
     runs = behaviour(kept["template"]) in ("ok", "wrong")
     replicas = 2
-    status = {"observedGeneration": 1, "replicas": replicas, "updatedReplicas": replicas}
+    status: dict[str, Any] = {"observedGeneration": 1, "replicas": replicas, "updatedReplicas": replicas}
     status |= {"readyReplicas": replicas, "availableReplicas": replicas} if runs else {"readyReplicas": 0}
+    if behaviour(kept["template"]) == "quota":
+        failure = {"type": "ReplicaFailure", "status": "True", "message": "pods are forbidden: exceeded quota: small"}
+        status |= {"replicas": 0, "updatedReplicas": 0, "conditions": [failure]}
     revision = str(state["sets"][name][kept["set"]]["revision"])
     return {
         "metadata": {"name": name, "generation": 1, "annotations": {REVISION: revision}},
@@ -79,22 +82,20 @@ def deployment(state: dict[str, Any], name: str) -> dict[str, Any]:
     }
 
 
-def replica_sets(state: dict[str, Any], name: str) -> dict[str, Any]:
-    return {
-        "items": [
-            {
-                "metadata": {"name": f"{name}-{digest}", "annotations": {REVISION: str(each["revision"])}},
-                "spec": {"template": each["template"]},
-            }
-            for digest, each in state["sets"].get(name, {}).items()
-        ]
-    }
+def replica_sets(state: dict[str, Any], name: str) -> list[dict[str, Any]]:
+    return [
+        {
+            "metadata": {"name": f"{name}-{digest}", "annotations": {REVISION: str(each["revision"])}},
+            "spec": {"template": each["template"]},
+        }
+        for digest, each in state["sets"].get(name, {}).items()
+    ]
 
 
-def pods(state: dict[str, Any], name: str) -> dict[str, Any]:
+def pods(state: dict[str, Any], name: str) -> list[dict[str, Any]]:
     kept = state["deployments"].get(name)
-    if kept is None:
-        return {"items": []}
+    if kept is None or behaviour(kept["template"]) == "quota":
+        return []
     metadata = {"name": f"{name}-{kept['set']}-x7k2p", "ownerReferences": [{"name": f"{name}-{kept['set']}"}]}
     container: dict[str, Any] = {"name": "serving", "ready": True, "restartCount": 0, "state": {"running": {}}}
     phase, conditions = "Running", []
@@ -107,26 +108,23 @@ def pods(state: dict[str, Any], name: str) -> dict[str, Any]:
         phase, container = "Pending", {}
         conditions = [{"type": "PodScheduled", "status": "False", "message": "0/3 nodes: 3 Insufficient cpu."}]
     states = [container] if container else []
-    return {
-        "items": [
-            {"metadata": metadata, "status": {"phase": phase, "containerStatuses": states, "conditions": conditions}}
-        ]
-    }
+    return [{"metadata": metadata, "status": {"phase": phase, "containerStatuses": states, "conditions": conditions}}]
 
 
 def get(arguments: list[str]) -> None:
     state, kind = load(), arguments[0]
-    name = next((a for a in arguments[1:] if not a.startswith("-")), "")
     selector = next((a.partition("instance=")[2] for a in arguments if a.startswith("--selector=")), "")
-    if kind == "deployment":
-        print(json.dumps(deployment(state, name)) if name in state["deployments"] else "")
-    elif kind == "namespace":
+    if kind == "namespace":
         print("" if (PLACE / "no-namespace").exists() else "{}")
     elif kind == "events":
         event = {"reason": "BackOff", "message": "Back-off restarting failed container serving"}
         print(json.dumps({"items": [event]}))
     else:
-        print(json.dumps({"replicasets": replica_sets, "pods": pods}[kind](state, selector)))
+        found = [{"kind": "Deployment", **deployment(state, selector)}] if selector in state["deployments"] else []
+        found += [{"kind": "ReplicaSet", **each} for each in replica_sets(state, selector)]
+        found += [{"kind": "Pod", **each} for each in pods(state, selector)]
+        # As the real one with --ignore-not-found.
+        print(json.dumps({"items": found}) if found else "")
 
 
 def undo(arguments: list[str]) -> None:
@@ -139,33 +137,32 @@ def undo(arguments: list[str]) -> None:
     save(state)
 
 
-class Service(BaseHTTPRequestHandler):
-    """Answers for the model that the version label names."""
-
-    template: dict[str, Any]
-
-    def do_GET(self) -> None:
-        version = self.template["metadata"]["labels"][VERSION].partition("-")[0]
-        self._answer({"versions": ["another" if behaviour(self.template) == "wrong" else version]})
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        ghost = self.template["metadata"]["labels"].get("role") == "ghost"
-        self._answer({"predictions": [[0.5, 0.5] for _ in body["instances"]]}, 202 if ghost else 200)
-
-    def _answer(self, value: Any, status: int = 200) -> None:
-        content = json.dumps(value).encode()
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, *arguments: Any) -> None:
-        pass
-
-
 def port_forward(target: str) -> None:
-    Service.template = load()["deployments"][target.removeprefix("service/")]["template"]
+    """Answer for the model that the version label names."""
+    from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+    template = load()["deployments"][target.removeprefix("service/")]["template"]
+
+    class Service(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            version = template["metadata"]["labels"][VERSION].partition("-")[0]
+            self._answer({"versions": ["another" if behaviour(template) == "wrong" else version]})
+
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            ghost = template["metadata"]["labels"].get("role") == "ghost"
+            self._answer({"predictions": [[0.5, 0.5] for _ in body["instances"]]}, 202 if ghost else 200)
+
+        def _answer(self, value: Any, status: int = 200) -> None:
+            content = json.dumps(value).encode()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *arguments: Any) -> None:
+            pass
+
     server = ThreadingHTTPServer(("127.0.0.1", 0), Service)
     print(f"Forwarding from 127.0.0.1:{server.server_address[1]} -> 8080", flush=True)
     server.serve_forever()
@@ -174,6 +171,13 @@ def port_forward(target: str) -> None:
 def main(arguments: list[str]) -> None:
     with (PLACE / "kubectl.log").open("a") as log:
         log.write(" ".join(arguments) + "\n")
+    # By command, how often it gets no answer.
+    unanswered = PLACE / "unanswered.json"
+    known = json.loads(unanswered.read_text()) if unanswered.exists() else {}
+    if known.get(arguments[0]):
+        unanswered.write_text(json.dumps({**known, arguments[0]: known[arguments[0]] - 1}))
+        print("Unable to connect to the server: net/http: TLS handshake timeout", file=sys.stderr)
+        sys.exit(1)
     match arguments[0]:
         case "kustomize":
             print(kustomize(arguments[1]))
