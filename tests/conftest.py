@@ -1,11 +1,15 @@
+import os
 import shutil
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import rendered
+from matrix import ROWS, Matrix, Variant
 
 Render = Callable[[Mapping[str, str]], Path]
+MATRIX = pytest.StashKey[Matrix]()
 
 
 @pytest.fixture(scope="session")
@@ -35,3 +39,22 @@ def render(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Render:
         return repositories[key]
 
     return render_once
+
+
+@pytest.fixture(scope="session")
+def matrix(render: Render, request: pytest.FixtureRequest) -> Matrix:
+    """Every combination of the choices, and one of other names; what is executed in each is shown at the end."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        paths = list(pool.map(render, ROWS))
+    found = [
+        Variant({**rendered.DEFAULTS, **answers}, path, rendered.files(path))
+        for answers, path in zip(ROWS, paths, strict=True)
+    ]
+    return request.config.stash.setdefault(MATRIX, Matrix(found))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    matrix = config.stash.get(MATRIX, None)
+    if matrix is not None and matrix.executions:
+        terminalreporter.section("matrix")
+        terminalreporter.write_line(matrix.table())

@@ -13,6 +13,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,11 @@ DEFAULTS: dict[str, str] = {
 }
 # Every option of every choice at least once; the first of them are the defaults.
 VARIANTS: list[dict[str, str]] = [{}] + [{name: option} for name, options in CHOICES.items() for option in options[1:]]
+# Every option with every other, without what is the default anyway; the first of them are the defaults.
+COMBINATIONS: list[dict[str, str]] = [
+    {name: option for name, option in zip(CHOICES, options, strict=True) if option != DEFAULTS[name]}
+    for options in product(*CHOICES.values())
+]
 
 
 def copy_template(source: Path, destination: Path) -> Path:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from conftest import Render
 from jenkins_agent import install
-from pipeline import Build, Jenkins, lint
+from pipeline import Build, Jenkins
 from references import missing_references
 
 pytestmark = pytest.mark.jenkins
@@ -481,9 +481,6 @@ class TestFile:
         for answers in ({}, {"model_name": "m" * 40, "owning_team": "t" * 63}, {"training_device": "cpu"}):
             text = (render(answers) / "Jenkinsfile").read_text(encoding="utf-8")
             assert jenkins.complaints(text) == []
-
-    def test_passes_npm_groovy_lint(self, render: Render) -> None:
-        assert lint(render({})) == []
 
 
 def table(played: dict[str, Played]) -> str:

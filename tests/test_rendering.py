@@ -8,10 +8,10 @@ import json
 import re
 import shutil
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from fnmatch import fnmatch
 from html.parser import HTMLParser
-from itertools import filterfalse, zip_longest
+from itertools import filterfalse, product, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +22,25 @@ from detect_secrets.core.secrets_collection import SecretsCollection
 from detect_secrets.settings import default_settings
 from golden import CONFIGURATIONS, GOLDEN, TREE, compare, golden
 from markdown_it import MarkdownIt
+from matrix import Matrix
 from post_gen_project import LEFT_BY_TOOLS, UNNEEDED
 from references import missing_references
-from rendered import CHOICES, DEFAULTS, DIRECTORY, QUESTIONS, ROOT, VARIANTS, files
+from rendered import CHOICES, COMBINATIONS, DEFAULTS, DIRECTORY, QUESTIONS, ROOT, files
 from rendered import render as render_into
 
 pytestmark = pytest.mark.render
 
 COPIED = json.loads((ROOT / "cookiecutter.json").read_text(encoding="utf-8"))["_copy_without_render"]
 
+# All that depends on a choice. What is executed in which combination follows from it: the tests end with a table.
+DIFFERENT = {
+    "README.md",
+    "deploy/aws/job-definition.json",
+    "deploy/aws/stack.yaml",
+    "requirements/training-gpu.in",
+    "requirements/training-gpu.txt",
+    "service.toml",
+}
 # One name per question that occurs nowhere else.
 SENTINELS = {
     "model_name": "sentinel-model",
@@ -122,13 +132,11 @@ def read(path: str, content: bytes) -> Any:
     return READERS[Path(name).suffix or name](text_of(path, content))
 
 
-def hand_written(repository: Path) -> dict[str, str]:
-    """Text of every file that a person wrote, by path: not the data, not the locks."""
-    return {
-        path: content.decode("utf-8")
-        for path, content in files(repository).items()
-        if not path.endswith(".gz") and not (path.startswith("requirements/") and path.endswith(".txt"))
-    }
+def hand_written(contents: Iterable[tuple[str, bytes]]) -> Iterator[tuple[str, str]]:
+    """Path and text of every file that a person wrote: not the data, not the locks."""
+    for path, content in contents:
+        if not path.endswith(".gz") and not (path.startswith("requirements/") and path.endswith(".txt")):
+            yield path, content.decode("utf-8")
 
 
 def is_copied(path: str) -> bool:
@@ -136,32 +144,42 @@ def is_copied(path: str) -> bool:
     return any(fnmatch(path, pattern) for pattern in COPIED)
 
 
-@pytest.mark.parametrize("answers", VARIANTS, ids=lambda answers: "-".join(answers.values()) or "defaults")
-class TestEveryOption:
-    def test_renders_exactly_the_files_that_are_written_down(self, answers: dict[str, str], render: Render) -> None:
-        unneeded = {path for question, paths in UNNEEDED.items() for path in paths.get(answers.get(question, ""), ())}
-        tree = (GOLDEN / "defaults" / TREE).read_text(encoding="utf-8")
-        written_down = {line.split()[0] for line in tree.splitlines()} - unneeded
-        found = set(files(render(answers)))
-        new, gone = sorted(found - written_down), sorted(written_down - found)
-        assert not new and not gone, f"new {new}, gone {gone}; if that is meant: nox -s golden -- --update"
+class TestEveryCombination:
+    def test_differs_from_the_defaults_only_where_that_is_written_down(self, matrix: Matrix) -> None:
+        defaults, *others = (variant.files for variant in matrix.variants[: len(COMBINATIONS)])
+        found = {path for files in others for path in files.keys() | defaults if files.get(path) != defaults.get(path)}
+        assert found == DIFFERENT
 
-    def test_renders_files_that_can_be_read(self, answers: dict[str, str], render: Render) -> None:
-        for path, content in files(render(answers)).items():
+    def test_has_exactly_the_files_that_are_written_down(self, matrix: Matrix) -> None:
+        tree = (GOLDEN / "defaults" / TREE).read_text(encoding="utf-8")
+        written_down = {line.split()[0] for line in tree.splitlines()}
+        for variant in matrix.each("files as in tests/golden", "*"):
+            unneeded = {
+                path for question, paths in UNNEEDED.items() for path in paths.get(variant.answers[question], ())
+            }
+            new, gone = (
+                sorted(variant.files.keys() - written_down),
+                sorted(written_down - unneeded - variant.files.keys()),
+            )
+            assert not new and not gone, f"new {new}, gone {gone}; if that is meant: nox -s golden -- --update"
+            assert not unneeded & variant.files.keys()
+
+    def test_can_be_read_file_by_file(self, matrix: Matrix) -> None:
+        for path, content in matrix.each_file("YAML, TOML, JSON, Markdown, Python can be read", "*"):
             try:
                 read(path, content)
             except Exception as error:
                 pytest.fail(f"{path}: {error!r}")
 
-    def test_leaves_no_delimiter_of_the_template(self, answers: dict[str, str], render: Render) -> None:
-        for path, text in hand_written(render(answers)).items():
-            # What is copied as it is may shift bits; a YAML merge key is told by its colon.
+    def test_holds_no_delimiter_of_the_template(self, matrix: Matrix) -> None:
+        for path, text in hand_written(matrix.each_file("no delimiter left", "*")):
+            # What is copied as it is may shift bits; a YAML merge key is told by its colon. A description may hold any.
             copied = is_copied(path)
             left = re.findall(r"<<\s*cookiecutter|<%|<#" if copied else r"<<(?!:)|<%|%>|<#|#>|cookiecutter\.", text)
             assert left == [], path
 
-    def test_looks_written_by_hand(self, answers: dict[str, str], render: Render) -> None:
-        for path, text in hand_written(render(answers)).items():
+    def test_looks_written_by_hand(self, matrix: Matrix) -> None:
+        for path, text in hand_written(matrix.each_file("looks written by hand", "*")):
             if not text and path.endswith("__init__.py"):
                 continue
             assert "\r" not in text, path
@@ -173,22 +191,43 @@ class TestEveryOption:
             if not path.endswith(".py"):
                 assert "\n\n\n" not in text, f"{path}: two empty lines"
 
-    def test_has_no_empty_section(self, answers: dict[str, str], render: Render) -> None:
-        for path, text in hand_written(render(answers)).items():
+    def test_has_no_empty_section(self, matrix: Matrix) -> None:
+        for path, text in hand_written(matrix.each_file("no empty section", "*.toml", "*.md")):
             if path.endswith(".toml"):
                 lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
                 for line, following in zip(lines, [*lines[1:], "["], strict=True):
                     assert not (line.startswith("[") and following.startswith("[")), f"{path}: {line} is empty"
-            if path.endswith(".md"):
+            else:
                 blocks = [token for token in MarkdownIt().parse(text) if token.level == 0 and token.nesting >= 0]
                 for heading, content in zip_longest(blocks, blocks[1:]):
                     if heading.type == "heading_open":
                         filled = content and (content.type != "heading_open" or content.tag > heading.tag)
                         assert filled, f"{path}: an empty section below line {heading.map}"
 
-    def test_names_nothing_in_its_readme_that_is_not_there(self, answers: dict[str, str], render: Render) -> None:
-        repository = render(answers)
-        assert missing_references(repository / "README.md") == []
+    def test_names_nothing_on_its_pages_that_is_not_there(self, matrix: Matrix) -> None:
+        for variant in matrix.each("links, commands and paths of Markdown", "*"):
+            for page in variant.path.rglob("*.md"):
+                assert missing_references(page, variant.path) == [], page
+
+    def test_holds_nothing_of_the_people_or_the_machine_behind_the_template(self, matrix: Matrix) -> None:
+        for path, content in matrix.each_file("nothing of authors or machines", "*"):
+            text = text_of(path, content)
+            assert not re.search(r"(/home/|/Users/|/root/|/work/|/tmp/)", text), path
+            assert not re.search(r"[\w.+-]+@[\w-]+\.(com|org|net|io|de)\b", text), path
+            assert not re.search(r"--(index-url|extra-index-url|find-links)|://[^/\s]*pypi|pythonhosted", text), path
+
+    def test_holds_nothing_that_looks_like_a_secret_but_for_what_its_tests_make_up(
+        self, matrix: Matrix, tmp_path: Path
+    ) -> None:
+        with default_settings():
+            for path, text in hand_written(matrix.each_file("secrets", "*")):
+                if path.startswith("tests/"):
+                    continue
+                # Its detectors go by the name as well.
+                (tmp_path / Path(path).name).write_text(text, encoding="utf-8")
+                found = SecretsCollection(root=str(tmp_path))
+                found.scan_file(Path(path).name)
+                assert [secret.type for secrets in found.data.values() for secret in secrets] == [], path
 
 
 @pytest.mark.parametrize("configuration", CONFIGURATIONS)
@@ -201,10 +240,10 @@ def test_nothing_is_written_down_of_a_configuration_that_is_not_rendered() -> No
     assert {path.name for path in GOLDEN.iterdir()} == set(CONFIGURATIONS)
 
 
-def test_every_option_of_every_question_is_rendered() -> None:
-    rendered = {(question, DEFAULTS[question]) for question in CHOICES}
-    rendered |= {pair for answers in VARIANTS for pair in answers.items()}
-    assert rendered == {(question, option) for question, options in CHOICES.items() for option in options}
+def test_every_option_is_rendered_with_every_other() -> None:
+    options = {tuple({**DEFAULTS, **answers}[question] for question in CHOICES) for answers in COMBINATIONS}
+    assert options == set(product(*CHOICES.values()))
+    assert COMBINATIONS[0] == {}
 
 
 def test_every_question_has_a_prompt_for_people() -> None:
@@ -215,29 +254,10 @@ def test_every_question_has_a_prompt_for_people() -> None:
 
 
 def test_every_answer_arrives_and_no_default_does(render: Render) -> None:
-    text = "\n".join(hand_written(render(SENTINELS)).values())
+    text = "\n".join(text for _, text in hand_written(files(render(SENTINELS)).items()))
     assert [answer for answer in SENTINELS.values() if answer not in text] == []
     # Options are not in question: a site or a device may be named as an alternative.
     assert [default for name, default in DEFAULTS.items() if name not in CHOICES and default in text] == []
-
-
-def test_nothing_of_the_people_or_the_machine_behind_the_template_is_in_it(render: Render) -> None:
-    for path, content in files(render(SENTINELS)).items():
-        text = text_of(path, content)
-        assert not re.search(r"(/home/|/Users/|/root/|/work/|/tmp/)", text), path
-        assert not re.search(r"[\w.+-]+@[\w-]+\.(com|org|net|io|de)\b", text), path
-        assert not re.search(r"--(index-url|extra-index-url|find-links)|://[^/\s]*pypi|pythonhosted", text), path
-
-
-def test_nothing_in_it_looks_like_a_secret_but_for_what_its_tests_make_up(render: Render) -> None:
-    repository = render({})
-    # Locks are all hashes, and the data is compressed.
-    paths = [path for path in hand_written(repository) if not path.startswith("tests/")]
-    found = SecretsCollection(root=str(repository))
-    with default_settings():
-        for path in paths:
-            found.scan_file(path)
-    assert {path: [secret.type for secret in secrets] for path, secrets in found.data.items()} == {}
 
 
 @pytest.mark.parametrize("description", NASTY_DESCRIPTIONS)
