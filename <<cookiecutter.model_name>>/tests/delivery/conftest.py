@@ -1,19 +1,23 @@
 """A repository to deliver from, with a store, a registry, and programs that stand in for docker and kubectl."""
 
+import json
 import os
+import re
 import shutil
 import sys
+import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 
 from artifacts import manifest
 from artifacts.storage import LocalStorage
 from delivery.registry import RETRIES
-from tests.conftest import ROOT
+from tests.conftest import ROOT, Bucket
 from tests.registry import Registry
 
 PARTS = ("artifacts", "delivery", "docker", "model", "requirements", "serving", "telemetry", "training")
@@ -33,6 +37,19 @@ kubernetes_namespace = "models"
 datadog_site = "datadoghq.com"
 training_device = "cpu"
 """
+
+VERSIONS = ("aaaaaaaaaaaa", "bbbbbbbbbbbb", "cccccccccccc")
+DEFINITION = {
+    "jobDefinitionName": "under-test-training",
+    "type": "container",
+    "containerProperties": {
+        "image": "${IMAGE}",
+        "command": [],
+        "environment": [],
+        "resourceRequirements": [{"type": "VCPU", "value": "1"}, {"type": "MEMORY", "value": "2048"}],
+        "jobRoleArn": "arn:${PARTITION}:iam::${ACCOUNT}:role/under-test-training-job",
+    },
+}
 
 
 @dataclass(frozen=True)
@@ -135,3 +152,55 @@ class Delivery:
 def delivery(capfd: pytest.CaptureFixture[str]) -> Delivery:
     """`delivery("models", "--json")`, in this process."""
     return Delivery(capfd)
+
+
+@pytest.fixture
+def cluster(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> Repository:
+    """A repository with its manifests, three published models, and an empty cluster."""
+    # That of the development packages, or of this machine: not the one that stands in.
+    places = f"{Path(sys.executable).parent}:{repository.environment['PATH'].partition(':')[2]}"
+    kubectl = shutil.which("kubectl", path=places)
+    assert kubectl, "requirements/dev.txt holds kubectl: its own kustomize renders the manifests"
+    monkeypatch.setenv("REAL_KUBECTL", kubectl)
+    monkeypatch.setenv("DELIVERY_POLL_SECONDS", "0.01")
+    shutil.copytree(ROOT / "deploy", repository.path / "deploy", dirs_exist_ok=True)
+    # The names that this repository was made with, in its manifests those of the settings under test.
+    made_with = tomllib.loads((ROOT / "service.toml").read_text(encoding="utf-8"))
+    names = {made_with["service"]["name"]: "under-test", made_with["delivery"]["kubernetes_namespace"]: "models"}
+    for path in (repository.path / "deploy").rglob("*.*"):
+        text = path.read_text()
+        for old, new in names.items():
+            text = text.replace(old, new)
+        path.write_text(re.sub(r"<<\W+cookiecutter\.\w+ >>", "other", text))
+    for version in VERSIONS:
+        repository.publish(version)
+    return repository
+
+
+@pytest.fixture
+def account(repository: Repository, bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
+    """An account with a bucket and nothing else; its Batch takes jobs and says that they went well."""
+    from moto.core.config import default_user_config
+
+    monkeypatch.setitem(default_user_config, "batch", {"use_docker": False})
+    monkeypatch.setenv("DELIVERY_STORAGE_URL", bucket.url)
+    monkeypatch.setenv("DELIVERY_POLL_SECONDS", "0.01")
+    (repository.path / "deploy" / "aws").mkdir(parents=True, exist_ok=True)
+    (repository.path / "deploy" / "aws" / "job-definition.json").write_text(json.dumps(DEFINITION))
+    # Batch's queues live as long as the server, which all tests share.
+    monkeypatch.setenv("DELIVERY_BATCH_JOB_QUEUE", f"queue-{bucket.name}")
+    yield bucket
+
+
+@pytest.fixture
+def queue(account: Bucket) -> str:
+    """A job queue in the account."""
+    iam, batch = (boto3.client(name, endpoint_url=os.environ["AWS_ENDPOINT_URL"]) for name in ("iam", "batch"))
+    role = iam.create_role(RoleName=account.name, AssumeRolePolicyDocument="{}")["Role"]["Arn"]
+    environment = batch.create_compute_environment(
+        computeEnvironmentName=account.name, type="UNMANAGED", state="ENABLED", serviceRole=role
+    )["computeEnvironmentArn"]
+    name = os.environ["DELIVERY_BATCH_JOB_QUEUE"]
+    order = [{"order": 1, "computeEnvironment": environment}]
+    batch.create_job_queue(jobQueueName=name, state="ENABLED", priority=1, computeEnvironmentOrder=order)
+    return name

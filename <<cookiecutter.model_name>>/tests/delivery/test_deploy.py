@@ -5,46 +5,17 @@ Manifests are rendered by the real kubectl; the cluster is a stand-in that keeps
 
 import json
 import re
-import shutil
-import sys
-import tomllib
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
 from artifacts.releases import production
-from tests.conftest import ROOT
-from tests.delivery.conftest import Delivery, Repository
+from tests.delivery.conftest import VERSIONS, Delivery, Repository
 from tests.delivery.datadog_api import FakeDatadog
 
-VERSIONS = ("aaaaaaaaaaaa", "bbbbbbbbbbbb", "cccccccccccc")
 OVERLAYS = "deploy/k8s/overlays"
-
-
-@pytest.fixture
-def cluster(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> Repository:
-    """A repository with its manifests, three published models, and an empty cluster."""
-    # That of the development packages, or of this machine: not the one that stands in.
-    places = f"{Path(sys.executable).parent}:{repository.environment['PATH'].partition(':')[2]}"
-    kubectl = shutil.which("kubectl", path=places)
-    assert kubectl, "requirements/dev.txt holds kubectl: its own kustomize renders the manifests"
-    monkeypatch.setenv("REAL_KUBECTL", kubectl)
-    monkeypatch.setenv("DELIVERY_POLL_SECONDS", "0.01")
-    shutil.copytree(ROOT / "deploy", repository.path / "deploy")
-    # The names that this repository was made with, in its manifests those of the settings under test.
-    made_with = tomllib.loads((ROOT / "service.toml").read_text(encoding="utf-8"))
-    names = {made_with["service"]["name"]: "under-test", made_with["delivery"]["kubernetes_namespace"]: "models"}
-    for path in (repository.path / "deploy" / "k8s").rglob("*.yaml"):
-        text = path.read_text()
-        for old, new in names.items():
-            text = text.replace(old, new)
-        path.write_text(re.sub(r"<<\W+cookiecutter\.\w+ >>", "other", text))
-    for version in VERSIONS:
-        repository.publish(version)
-    return repository
 
 
 def bundled(delivery: Delivery, version: str) -> str:

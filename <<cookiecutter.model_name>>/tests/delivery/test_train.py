@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,46 +22,6 @@ from tests.delivery.conftest import Delivery, Repository
 from tests.registry import Registry
 
 TRAINING = "team/under-test-training"
-DEFINITION = {
-    "jobDefinitionName": "under-test-training",
-    "type": "container",
-    "containerProperties": {
-        "image": "${IMAGE}",
-        "command": [],
-        "environment": [],
-        "resourceRequirements": [{"type": "VCPU", "value": "1"}, {"type": "MEMORY", "value": "2048"}],
-        "jobRoleArn": "arn:${PARTITION}:iam::${ACCOUNT}:role/under-test-training-job",
-    },
-}
-
-
-@pytest.fixture
-def account(repository: Repository, bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
-    """An account with a bucket and nothing else; its Batch takes jobs and says that they went well."""
-    from moto.core.config import default_user_config
-
-    monkeypatch.setitem(default_user_config, "batch", {"use_docker": False})
-    monkeypatch.setenv("DELIVERY_STORAGE_URL", bucket.url)
-    monkeypatch.setenv("DELIVERY_POLL_SECONDS", "0.01")
-    (repository.path / "deploy" / "aws").mkdir(parents=True)
-    (repository.path / "deploy" / "aws" / "job-definition.json").write_text(json.dumps(DEFINITION))
-    # Batch's queues live as long as the server, which all tests share.
-    monkeypatch.setenv("DELIVERY_BATCH_JOB_QUEUE", f"queue-{bucket.name}")
-    yield bucket
-
-
-@pytest.fixture
-def queue(account: Bucket) -> str:
-    """A job queue in the account."""
-    iam, batch = (boto3.client(name, endpoint_url=os.environ["AWS_ENDPOINT_URL"]) for name in ("iam", "batch"))
-    role = iam.create_role(RoleName=account.name, AssumeRolePolicyDocument="{}")["Role"]["Arn"]
-    environment = batch.create_compute_environment(
-        computeEnvironmentName=account.name, type="UNMANAGED", state="ENABLED", serviceRole=role
-    )["computeEnvironmentArn"]
-    name = os.environ["DELIVERY_BATCH_JOB_QUEUE"]
-    order = [{"order": 1, "computeEnvironment": environment}]
-    batch.create_job_queue(jobQueueName=name, state="ENABLED", priority=1, computeEnvironmentOrder=order)
-    return name
 
 
 def settings() -> DeliverySettings:
