@@ -99,8 +99,10 @@ class RequestIds:
 class Answered(list[bytes]):
     """The body of an answer. pywsgi calls `close` when it has been sent, and only then do the observers learn of it."""
 
+    __slots__ = ("_exchange", "_observers")
+
     def __init__(self, body: bytes, exchange: Exchange, observers: Sequence[Observer]) -> None:
-        super().__init__((body,))
+        self.append(body)
         self._exchange = exchange
         self._observers = observers
 

@@ -17,7 +17,8 @@ DEFAULTS = {
         f"{name}:false"
         for name in ("flask", "gevent", "logging", "asyncio", "futures", "jinja2", "requests", "subprocess")
     ),
-    # Neither does anything for spans of our own, and each has a thread.
+    # None does anything for spans of our own, and each has a thread or two.
+    "DD_CODE_ORIGIN_FOR_SPANS_ENABLED": "false",
     "DD_REMOTE_CONFIGURATION_ENABLED": "false",
     "DD_INSTRUMENTATION_TELEMETRY_ENABLED": "false",
 }

@@ -1,14 +1,21 @@
 """What metrics, traces and logs cost the server: the same server with more and more of it on, in turn.
 
-    python telemetry.py --work WORK [--rounds 20] [--seconds 0.6]
+    python telemetry.py --work WORK [--starts 3] [--rounds 40] [--seconds 0.25] [--keep]
 
 WORK is that of `nox -s bench_serving`; its model `small` is made if it is not there. Run it with a Python that has the
 packages of the template's requirements/serving.txt and ai-edge-litert. The servers share a core and are asked one after
-another, round by round, from the other core; what they send is taken by this process, and counted.
+another, round by round, from the other core; what they send is taken by this process, and counted. `--keep` puts the
+tables into README.md.
+
+The machine's speed changes within seconds, and a process keeps what luck it had with its place in memory. So turns are
+short, all are started anew several times, and there are two servers without telemetry: their mean in a round is what
+the others are compared with in that round, and how far they are apart is what the machine does by itself. The most
+trustworthy figure is the processor time of a request: what others take from the machine counts in requests/s at once.
 """
 
 import argparse
 import json
+import math
 import os
 import signal
 import socket
@@ -18,8 +25,9 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -28,7 +36,23 @@ from load import Load, compiled
 
 HERE = Path(__file__).resolve().parent
 TEMPLATE = HERE.parents[1] / "<<cookiecutter.model_name>>"
+README = HERE / "README.md"
+BEGIN, END = "<!-- telemetry -->", "<!-- end of telemetry -->"
+OFF, CONTROL = "off", "off, a second server"
+ALONE_EVERY = 4
 CALLER = "x-datadog-trace-id: 123\r\nx-datadog-parent-id: 456\r\nx-datadog-sampling-priority: 1\r\n"
+
+
+@dataclass
+class Turns:
+    """What a kind of server did, turn by turn. alone: p50 of one connection in ms; cold: seconds until it was ready."""
+
+    rates: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
+    p99: list[float] = field(default_factory=list)
+    alone: list[float] = field(default_factory=list)
+    cold: list[float] = field(default_factory=list)
+    megabytes: list[float] = field(default_factory=list)
 
 
 class Agent:
@@ -70,32 +94,50 @@ def main() -> None:
     """Measure, and print a table for each runtime."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--work", type=Path, default=HERE / ".work")
-    parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--seconds", type=float, default=0.6, help="of one measurement; short, so that turns are close")
+    parser.add_argument("--starts", type=int, default=3, help="how often the servers are started anew")
+    parser.add_argument("--rounds", type=int, default=40, help="turns of each server after a start")
+    parser.add_argument("--seconds", type=float, default=0.25, help="of a turn")
     parser.add_argument("--runtimes", nargs="+", default=["tensorflow", "litert"])
+    parser.add_argument("--keep", action="store_true", help="put the tables into README.md")
     options = parser.parse_args()
-    model = options.work.resolve() / "models" / "small"
+    work = options.work.resolve()
+    model = work / "models" / "small"
     if not (model / "examples.json").is_file():
         model.mkdir(parents=True, exist_ok=True)
         subprocess.run([sys.executable, HERE / "make_models.py", "small", model], check=True)
     # What receives runs beside the load, away from the servers.
     os.sched_setaffinity(0, {1})
-    load, agent = compiled(options.work.resolve(), 1), Agent()
+    load, agent = compiled(work, 1), Agent()
     variants: dict[str, dict[str, str]] = {
-        "off": {},
+        OFF: {},
         "metrics, JSON logs": agent.environment(traces=False),
         "and traces of 1 %": agent.environment(traces=True),
         "and every caller traces": agent.environment(traces=True),
+        CONTROL: {},
     }
+    tables = [
+        f"{options.starts} starts of each server, {options.rounds} turns of {options.seconds:g} s after each. Changes: "
+        "median over the rounds, in brackets where it lies with 95 % certainty."
+    ]
     for runtime in options.runtimes:
-        with ExitStack() as stack:
-            servers = {
-                name: stack.enter_context(
-                    running(model, runtime, variables, options.work.resolve() / f"telemetry-{n}.log")
-                )
-                for n, (name, variables) in enumerate(variants.items())
-            }
-            show(runtime, measure(servers, load, model, options), agent)
+        found: dict[str, Turns] = {name: Turns() for name in variants}
+        for number in range(options.starts):
+            with ExitStack() as stack:
+                # Not always in the same order: the first one has the cold files.
+                names = _turned(list(variants), number)
+                servers = {
+                    name: stack.enter_context(running(model, runtime, variants[name], work / f"telemetry-{n}.log"))
+                    for n, name in enumerate(names)
+                }
+                measure(servers, load, model, options, found)
+        title = {"tensorflow": "TensorFlow", "litert": "LiteRT"}[runtime]
+        tables.append(f"{title}:\n\n{table(found)}")
+        print(f"\n{tables[-1]}", flush=True)
+    tables.append(f"Received: {agent.bytes:,} bytes of metrics, {agent.traces:,} of traces.")
+    print(f"\n{tables[-1]}")
+    if options.keep:
+        before, _, rest = README.read_text().partition(BEGIN)
+        README.write_text(f"{before}{BEGIN}\n\n" + "\n\n".join(tables) + f"\n\n{END}{rest.partition(END)[2]}")
 
 
 @contextmanager
@@ -132,61 +174,85 @@ def running(model: Path, runtime: str, variables: Mapping[str, str], log: Path) 
 
 
 def measure(
-    servers: Mapping[str, tuple[int, int, float]], load: Load, model: Path, options: argparse.Namespace
-) -> dict[str, dict[str, Any]]:
-    """Round by round, each server in turn, the first one moving on by one."""
+    servers: Mapping[str, tuple[int, int, float]],
+    load: Load,
+    model: Path,
+    options: argparse.Namespace,
+    found: Mapping[str, Turns],
+) -> None:
+    """Round by round, each server in turn, the first one moving on by one. What is measured is added to `found`."""
     rows = json.loads((model / "examples.json").read_text())["inputs"]
-    found: dict[str, dict[str, Any]] = {name: {"busy": [], "alone": []} for name in servers}
-    names = list(servers)
-    for number in range(options.rounds):
-        for name in names[number % len(names) :] + names[: number % len(names)]:
-            port, pid, cold = servers[name]
-            requests = _requests(options.work.resolve() / "telemetry-requests", rows, port, "every caller" in name)
+    requests = {
+        name: _requests(options.work.resolve() / "telemetry-requests" / str(port), rows, port, "every caller" in name)
+        for name, (port, _, _) in servers.items()
+    }
+    # The first turns are the servers' warming up.
+    for number in range(-2, options.rounds):
+        for name in _turned(list(servers), number):
+            port, pid, _ = servers[name]
             before = _cpu_seconds(pid)
-            busy = load.closed(port, options.seconds, 64, Path("-"), requests)
-            found[name]["busy"].append(busy | {"cpu": 1e6 * (_cpu_seconds(pid) - before) / busy["accepted"]["count"]})
-            found[name]["alone"].append(load.closed(port, options.seconds / 2, 1, Path("-"), requests))
-            found[name] |= {"cold": cold, "rss": _megabytes(pid)}
-    return found
+            busy = load.closed(port, options.seconds, 64, Path("-"), requests[name])
+            cpu = 1e6 * (_cpu_seconds(pid) - before) / busy["accepted"]["count"]
+            if number < 0:
+                continue
+            turns = found[name]
+            turns.rates.append(busy["goodput"])
+            turns.cpu.append(cpu)
+            turns.p99.append(busy["accepted"]["p99"])
+            if number % ALONE_EVERY == 0:
+                alone = load.closed(port, options.seconds, 1, Path("-"), requests[name])
+                turns.alone.append(alone["accepted"]["p50"])
+    for name, (_, pid, cold) in servers.items():
+        found[name].cold.append(cold)
+        found[name].megabytes.append(_megabytes(pid))
 
 
-def show(runtime: str, found: Mapping[str, Mapping[str, Any]], agent: Agent) -> None:
-    """A Markdown table: medians, lowest and highest of the rounds, and changes against `off`, round by round."""
-    print(f"\n{runtime}\n")
-    columns = ["telemetry", "requests/s, 64 connections", "p99 ms", "CPU us a request"]
-    columns += ["requests/s, 1 connection", "p50 ms", "MB", "start s"]
-    print("| " + " | ".join(columns) + " |")
-    print("|" + "---|" * len(columns))
-    for name, each in found.items():
-        rates = sorted(run["goodput"] for run in each["busy"])
-        print(
-            f"| {name} | {_median(each['busy'], 'goodput'):,.0f} [{rates[0]:,.0f}-{rates[-1]:,.0f}] "
-            f"({_against(found, name, 'goodput'):+.1%}) | {_median(each['busy'], 'p99'):.1f} "
-            f"| {_median(each['busy'], 'cpu'):.0f} ({_against(found, name, 'cpu'):+.1%}) "
-            f"| {_median(each['alone'], 'goodput'):,.0f} | {_median(each['alone'], 'p50'):.2f} "
-            f"| {each['rss']:.0f} | {each['cold']:.1f} |"
-        )
-    print(f"\nreceived: {agent.bytes:,} bytes of metrics, {agent.traces:,} of traces", flush=True)
+def table(found: Mapping[str, Turns]) -> str:
+    """Markdown: medians, and changes against the servers without telemetry, round by round."""
+    columns = ["telemetry", "CPU us a request", "requests/s, 64 connections", "p99 ms", "p50 ms, 1 connection"]
+    columns += ["MB", "start s"]
+    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+    for name, turns in found.items():
+        cells = [
+            name,
+            f"{statistics.median(turns.cpu):.0f}{_change(found, name, lambda each: each.cpu)}",
+            f"{statistics.median(turns.rates):,.0f}{_change(found, name, lambda each: each.rates)}",
+            f"{statistics.median(turns.p99):.1f}",
+            f"{statistics.median(turns.alone):.2f}",
+            f"{statistics.median(turns.megabytes):.0f}",
+            f"{statistics.median(turns.cold):.1f}",
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
 
 
-def _median(runs: Sequence[Mapping[str, Any]], field: str) -> float:
-    return statistics.median(_read(run, field) for run in runs)
+def _change(found: Mapping[str, Turns], name: str, of: Callable[[Turns], Sequence[float]]) -> str:
+    """` (+1.0 % [+0.2, +1.7])`: the median of the ratios to both servers without telemetry in the same round."""
+    if name == OFF:
+        return ""
+    # The two without telemetry are compared with each other.
+    base = [
+        one if name == CONTROL else (one + other) / 2
+        for one, other in zip(of(found[OFF]), of(found[CONTROL]), strict=True)
+    ]
+    ratios = sorted(100 * (value / off - 1) for value, off in zip(of(found[name]), base, strict=True))
+    # Of a median by its order statistics, with the normal distribution for the binomial one.
+    half = 0.98 * math.sqrt(len(ratios))
+    low = ratios[max(0, math.floor(len(ratios) / 2 - half))]
+    high = ratios[min(len(ratios) - 1, math.ceil(len(ratios) / 2 + half))]
+    return f" ({statistics.median(ratios):+.1f} % [{low:+.1f}, {high:+.1f}])"
 
 
-def _against(found: Mapping[str, Mapping[str, Any]], name: str, field: str) -> float:
-    """Median over the rounds of the change against `off` in the same round: what else the machine does hits both."""
-    pairs = zip(found[name]["busy"], found["off"]["busy"], strict=True)
-    return statistics.median(_read(one, field) / _read(other, field) for one, other in pairs) - 1
-
-
-def _read(run: Mapping[str, Any], field: str) -> float:
-    return float(run[field] if field in run else run["accepted"][field])
+def _turned(names: list[str], number: int) -> list[str]:
+    """The names, another one first."""
+    first = number % len(names)
+    return names[first:] + names[:first]
 
 
 def _cpu_seconds(pid: int) -> float:
-    """Processor time of a server and its workers so far."""
-    fields = [Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split() for each in _processes(pid)]
-    return sum(int(each[11]) + int(each[12]) for each in fields) / os.sysconf("SC_CLK_TCK")
+    """Processor time of a server and its workers so far, to the nanosecond; /proc/.../stat has hundredths."""
+    threads = [path for each in _processes(pid) for path in Path(f"/proc/{each}/task").iterdir()]
+    return sum(int((path / "schedstat").read_text().split()[0]) for path in threads) / 1e9
 
 
 def _processes(pid: int) -> list[str]:
@@ -194,7 +260,7 @@ def _processes(pid: int) -> list[str]:
 
 
 def _requests(directory: Path, rows: Sequence[Any], port: int, traced: bool) -> list[Path]:
-    directory.mkdir(exist_ok=True)
+    directory.mkdir(parents=True, exist_ok=True)
     paths = []
     for number, row in enumerate(rows):
         body = json.dumps({"instances": [row]}, separators=(",", ":"))
