@@ -1,6 +1,6 @@
 """The command line: one command a step."""
 
-import sys
+import os
 from collections.abc import Sequence
 
 import click
@@ -8,6 +8,7 @@ import click
 from artifacts.manifest import ArtifactError
 from artifacts.settings import SettingsError
 from artifacts.storage import StorageError
+from delivery.console import log_as_wanted, tell
 from delivery.datadog import datadog
 from delivery.deploy import deploy, rollback, status
 from delivery.doctor import doctor
@@ -21,6 +22,7 @@ from delivery.models import models
 from delivery.promote import promote
 from delivery.sbom import sbom
 from delivery.train import attach, train
+from telemetry import logs
 
 COMMANDS: tuple[click.Command, ...] = (
     image,
@@ -63,21 +65,25 @@ for _command in COMMANDS:
 
 def main(arguments: Sequence[str]) -> int:
     """Run a command with its arguments and return the exit code; what went wrong is said on standard error."""
+    log_as_wanted()
     try:
         code = cli.main(list(arguments), prog_name="python -m delivery", standalone_mode=False)
         return int(code or ExitCode.DONE)
     except click.ClickException as error:
-        error.show()
+        if logs.wants_json(os.environ):
+            tell(error.format_message())
+        else:
+            error.show()
         return ExitCode.BAD_REQUEST
     except (click.Abort, KeyboardInterrupt):
-        print("delivery: interrupted", file=sys.stderr)
+        tell("delivery: interrupted")
         return ExitCode.INTERRUPTED
     except SettingsError as error:
-        print(error, file=sys.stderr)
+        tell(str(error))
         return ExitCode.BAD_REQUEST
     except DeliveryError as error:
-        print(f"delivery: {error}", file=sys.stderr)
+        tell(f"delivery: {error}")
         return error.exit_code
     except (StorageError, ArtifactError) as error:
-        print(f"delivery: {error}", file=sys.stderr)
+        tell(f"delivery: {error}")
         return ExitCode.FAILED

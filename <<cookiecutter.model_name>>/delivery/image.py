@@ -90,7 +90,7 @@ def _bundle(
     model: Manifest, store: Storage, settings: DeliverySettings, console: Console, *, force: bool, dry_run: bool
 ) -> None:
     with tempfile.TemporaryDirectory(prefix="delivery-model-") as cache:
-        console.say(f"bundle: fetching and verifying model {model.id}")
+        console.say(f"bundle: fetching and verifying model {model.id}", model.id)
         made_of = serving_recipe(model, store, settings, Path(cache))
         _show(build.ensure(made_of, settings, console, version=model.id, force=force, dry_run=dry_run), console)
 

@@ -85,7 +85,7 @@ class Releaser:
         if pointer is not None and model is None:
             raise RefusedError(f"model version {release.model!r}: not in {self.store.url}/models")
         before = self.cluster.running(environment)
-        say(f"deploy: {release.model} to {environment}: {release.image.reference}")
+        say(f"deploy: {release.model} to {environment}: {release.image.reference}", release.model)
         try:
             self._apply(release)
         except DeliveryError as error:
@@ -100,7 +100,7 @@ class Releaser:
             outcome, told = self._take_back(release, before, error)
             self._record(self._entry(release, outcome, str(error)))
             raise DeliveryError(told) from None
-        say(f"deploy: {said}")
+        say(f"deploy: {said}", release.model)
         entry = self._entry(release, DONE, release.reason)
         running = self.cluster.running(environment)
         entry = replace(entry, replica_set=running.replica_set if running else "")
@@ -123,7 +123,7 @@ class Releaser:
                 self.of_image(environment, entry.image, "rollback", f"to the release of {entry.at[:19]}")
             )
         pointer = releases.pointer(self.store) if environment == "production" else None
-        self.console.say(f"rollback: {environment} to {entry.model}, released {entry.at[:19]}")
+        self.console.say(f"rollback: {environment} to {entry.model}, released {entry.at[:19]}", entry.model)
         done = replace(entry, at=now(), by=person(), action="rollback", reason=f"to the release of {entry.at[:19]}")
         try:
             self.cluster.undo(environment, entry.replica_set)

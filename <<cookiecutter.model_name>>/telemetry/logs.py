@@ -70,22 +70,22 @@ def wants_json(environment: Mapping[str, str]) -> bool:
     return any(environment.get(name) for name in ("DD_AGENT_HOST", "DD_DOGSTATSD_URL", "DD_TRACE_AGENT_URL", "DD_ENV"))
 
 
-def json_config(service: str) -> dict[str, Any]:
-    """For logging.config.dictConfig, and as gunicorn's logconfig_dict: everything to standard output, nothing twice."""
+def json_config(service: str, stream: str = "stdout") -> dict[str, Any]:
+    """For logging.config.dictConfig, and as gunicorn's logconfig_dict: everything to one stream, nothing twice."""
     plain = {"handlers": [], "propagate": True}
     return {
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": {"json": {"()": "telemetry.logs.JsonFormatter", "service": service}},
-        "handlers": {"stdout": {"class": "logging.StreamHandler", "formatter": "json", "stream": "ext://sys.stdout"}},
-        "root": {"level": "INFO", "handlers": ["stdout"]},
+        "handlers": {"json": {"class": "logging.StreamHandler", "formatter": "json", "stream": f"ext://sys.{stream}"}},
+        "root": {"level": "INFO", "handlers": ["json"]},
         "loggers": {"gunicorn.error": {"level": "INFO", **plain}, "gunicorn.access": {"level": "INFO", **plain}},
     }
 
 
-def log_json(service: str) -> None:
-    """Make this process log as JSON: records, warnings, and the exception that ends it."""
-    logging.config.dictConfig(json_config(service))
+def log_json(service: str, stream: str = "stdout") -> None:
+    """Make this process log as JSON: records, warnings, and the exception that ends it. stream: stdout or stderr."""
+    logging.config.dictConfig(json_config(service, stream))
     logging.captureWarnings(True)
     sys.excepthook = _log_exception
 
