@@ -27,6 +27,8 @@ Run = Callable[[Sequence[Array]], Sequence[Array]]
 """Computes outputs of (rows, ...) from inputs of (rows, ...). Raises ModelRejectsError for values it cannot take."""
 
 LOOP_LIMIT = 0.005
+_QUEUE_SECONDS = 0.05
+_ROOM = 16
 _STALE = 0.02
 _TICK = 0.05
 
@@ -76,7 +78,8 @@ class Batcher:
     """Collects requests into calls of `run`. One per process, used from its event loop only.
 
     costs: seconds of one call by number of rows, measured at warm-up; its largest key is the rows of a full batch.
-    queue_seconds: what would wait longer for the model is refused, unless nothing else waits.
+    queue_seconds: what would wait longer for the model is refused, unless nothing else waits. 0: 50 ms, or what 16 rows
+    take where that is longer, so that a few clients of a slow model, or on a slow machine, are not refused.
     """
 
     def __init__(self, run: Run, costs: Mapping[int, float], queue_seconds: float, one_shape: bool = True) -> None:
@@ -121,11 +124,15 @@ class Batcher:
         """Raises RequestError (503) at once if `rows` more would wait too long. deadline: on the monotonic clock."""
         if not self._rows and not self._running:
             return
-        ahead = self._wait(self._rows)
-        own = self.cost(min(rows, self.max_rows)) * ceil(rows / self.max_rows)
-        late = time.monotonic() + ahead + own > deadline
-        if late or (self._rows and ahead + own > self._queue_seconds and ahead > self.cost(self.max_rows)):
-            raise OverloadedError(ahead + own)
+        done = self._wait(self._rows + rows)
+        late = time.monotonic() + done > deadline
+        if late or (self._rows and done > self._patience() and self._wait(self._rows) > self.cost(self.max_rows)):
+            raise OverloadedError(done)
+
+    def _patience(self) -> float:
+        """Seconds that a request may wait."""
+        # One call more than the 16 rows fill: the one that is running when they come.
+        return self._queue_seconds or max(_QUEUE_SECONDS, (ceil(_ROOM / self.max_rows) + 1) * self.cost(self.max_rows))
 
     def compute(
         self,

@@ -8,6 +8,9 @@ from typing import Any
 from gunicorn.app.base import BaseApplication
 from gunicorn.glogging import Logger
 
+from artifacts.manifest import ArtifactError, list_artifacts
+from artifacts.settings import StorageSettings, load
+from artifacts.storage import StorageError, open_storage
 from serving.settings import ServingSettings
 from telemetry import agent, logs, traces
 
@@ -25,7 +28,7 @@ class Server(BaseApplication):  # type: ignore[misc]
     observing: Any = None
 
     def __init__(self, settings: ServingSettings, name: str, template_version: str) -> None:
-        self.settings = settings
+        self.settings = _one_version(settings)
         self.name = name
         self.template_version = template_version
         super().__init__()
@@ -47,6 +50,20 @@ class Server(BaseApplication):  # type: ignore[misc]
         ghost = GhostMode(self.service)
         self.observing = Observing(self.service, ghost, traced, agent.takes_metrics(os.environ))
         return create_app(self.service, self.observing.observers, ghost.log)
+
+
+def _one_version(settings: ServingSettings) -> ServingSettings:
+    """`latest` as a version, so that all workers serve the same one, those too that are started later.
+
+    As it is where there is no model yet, or no telling: a worker waits for it, or says what is wrong.
+    """
+    if settings.model != "latest":
+        return settings
+    try:
+        models = list_artifacts(open_storage(load(StorageSettings).url), "models")
+    except (ArtifactError, StorageError):
+        return settings
+    return settings.model_copy(update={"model": models[-1].id}) if models else settings
 
 
 def gunicorn_options(settings: ServingSettings, name: str) -> dict[str, Any]:

@@ -23,7 +23,12 @@ class ServingSettings(Section, section="serving", closed=True):
     threads: int = Field(default=0, ge=0, le=256, description="threads of one model call; 0: the CPU quota / workers")
 
     max_batch_rows: int = Field(default=0, ge=0, le=4096, description="rows in one model call; 0: measured at start")
-    queue_ms: int = Field(default=50, ge=1, le=60_000, description="longest wait for the model before a 503, in ms")
+    queue_ms: int = Field(
+        default=0,
+        ge=0,
+        le=60_000,
+        description="longest wait for the model before a 503, in ms; 0: 50, or longer where 16 rows take longer",
+    )
     deadline_ms: int = Field(default=10_000, ge=1, le=600_000, description="longest time for one answer, in ms")
 
     max_body_bytes: int = Field(default=8 << 20, ge=1024, le=1 << 30, description="body of a request, decompressed")

@@ -124,6 +124,22 @@ def test_too_long_a_queue_is_refused_at_once(model: Doubling) -> None:
     assert [each.get(timeout=10) for each in (first, second, third)] == [[[0.0]], [[2, 4, 6, 8]], [[2, 4, 6, 8]]]
 
 
+def test_sixteen_clients_of_a_slow_model_are_not_refused_unless_asked_for(model: Doubling) -> None:
+    batcher = Batcher(model, {1: 0.2, 4: 0.2}, queue_seconds=0)
+    with held(model, batcher) as first:
+        others = gevent.spawn(together, batcher, [rows(number) for number in range(1, 16)])
+        gevent.sleep(0.01)
+        assert batcher.queued_rows == 15
+        more = gevent.spawn(together, batcher, [rows(9) for _ in range(12)])
+        gevent.sleep(0.01)
+        assert batcher.queued_rows <= 20
+    assert first.get(timeout=10) == [[0.0]]
+    refused = [answer.status for answer in more.get(timeout=10) if isinstance(answer, RequestError)]
+    assert set(refused) == {503}
+    assert len(refused) >= 7
+    assert others.get(timeout=10) == [[2.0 * number] for number in range(1, 16)]
+
+
 def test_what_cannot_be_in_time_is_refused_at_once(model: Doubling) -> None:
     batcher = Batcher(model, {1: 1.0, 4: 1.0}, queue_seconds=10)
     with held(model, batcher):

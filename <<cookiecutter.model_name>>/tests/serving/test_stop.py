@@ -8,7 +8,7 @@ import signal
 import time
 from pathlib import Path
 
-from tests.serving.running import PREDICT, Client, service_toml, serving
+from tests.serving.running import NAME, PREDICT, Client, service_toml, serving
 
 BODY = json.dumps({"instances": [[[1.0] * 8] * 8]}).encode()
 
@@ -62,6 +62,27 @@ def test_a_worker_that_dies_is_replaced(light: Path) -> None:
         server.wait_for(503)
         server.wait_for(200)
         assert server.workers() != [worker]
+
+
+def test_a_worker_that_is_replaced_serves_the_version_of_the_others(tmp_path: Path, light: Path) -> None:
+    shutil.copytree(light.parent / "store", tmp_path / "store")
+    models = tmp_path / "store/models"
+    with serving(service_toml(tmp_path, runtime="litert")) as server:
+        server.wait_for(200)
+        shutil.copytree(models / "aaaaaaaaaaaa", tmp_path / "newer")
+        manifest = tmp_path / "newer/manifest.json"
+        newer = json.loads(manifest.read_text()) | {"id": "ffffffffffff", "created_at": "2999-01-01T00:00:00Z"}
+        manifest.write_text(json.dumps(newer))
+        (tmp_path / "newer").rename(models / "ffffffffffff")
+
+        (worker,) = server.workers()
+        os.kill(worker, signal.SIGKILL)
+        server.wait_for(503)
+        server.wait_for(200)
+        assert server.get(f"/v1/models/{NAME}").body["model_version_status"][0]["version"] == "aaaaaaaaaaaa"
+    with serving(service_toml(tmp_path, runtime="litert")) as server:
+        server.wait_for(200)
+        assert server.get(f"/v1/models/{NAME}").body["model_version_status"][0]["version"] == "ffffffffffff"
 
 
 def test_a_model_that_hangs_while_loading_fails_liveness(tmp_path: Path, toml: Path) -> None:
