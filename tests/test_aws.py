@@ -2,8 +2,10 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 from aws import ACCOUNT, Aws, account, job_definition
 from conftest import Render
 
@@ -34,6 +36,8 @@ def test_the_stack_can_be_deployed_and_holds_what_the_job_needs(aws: Aws, render
     properties = job_definition(repository, "image")["containerProperties"]
     assert roles["JobRole"] == properties["jobRoleArn"]
     assert roles["ExecutionRole"] == properties["executionRoleArn"]
+    assert "JenkinsRole" not in roles
+    assert [role["RoleName"] for role in aws.client("iam").list_roles()["Roles"] if "jenkins" in role["RoleName"]] == []
     queues = aws.client("batch").describe_job_queues()["jobQueues"]
     assert [queue["jobQueueName"] for queue in queues] == ["leaf-queue"]
     groups = aws.client("logs").describe_log_groups()["logGroups"]
@@ -53,6 +57,89 @@ def test_a_second_models_stack_uses_the_bucket_and_the_queue_that_are_there(aws:
     assert aws.deploy(second, Shared="existing")["StackStatus"] == "CREATE_COMPLETE"
     assert len(aws.client("batch").describe_job_queues()["jobQueues"]) == 1
     assert len(aws.client("ecr").describe_repositories()["repositories"]) == 4
+
+
+def document(found: Any) -> dict[str, Any]:
+    """A policy; moto returns some of them as text, in Python's own form, which is YAML as well."""
+    policy: dict[str, Any] = yaml.safe_load(found) if isinstance(found, str) else found
+    return policy
+
+
+@pytest.fixture(scope="module")
+def role(render: Render, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    """What IAM has of the role, and its `policies`."""
+    job = {
+        "JenkinsIssuer": "jenkins.example.com/oidc",
+        "JenkinsJob": "https://jenkins.example.com/job/leaf-reader/",
+    }
+    with account(REGION, tmp_path_factory.mktemp("aws") / "moto.log") as aws:
+        aws.deploy(render(ANSWERS), **job)
+        iam = aws.client("iam")
+        found: dict[str, Any] = iam.get_role(RoleName="leaf-reader-jenkins")["Role"]
+        names = iam.list_role_policies(RoleName="leaf-reader-jenkins")["PolicyNames"]
+        kept = [iam.get_role_policy(RoleName="leaf-reader-jenkins", PolicyName=name) for name in names]
+        yield {**found, "policies": [document(policy["PolicyDocument"]) for policy in kept]}
+
+
+class TestJenkins:
+    """The role of the Jenkins job, which there is with these parameters."""
+
+    def test_trusts_tokens_of_this_job_and_of_no_other(self, role: dict[str, Any]) -> None:
+        (statement,) = document(role["AssumeRolePolicyDocument"])["Statement"]
+        assert statement == {
+            "Effect": "Allow",
+            "Principal": {"Federated": f"arn:aws:iam::{ACCOUNT}:oidc-provider/jenkins.example.com/oidc"},
+            "Action": "sts:AssumeRoleWithWebIdentity",
+            "Condition": {
+                "StringEquals": {
+                    "jenkins.example.com/oidc:aud": "sts.amazonaws.com",
+                    "jenkins.example.com/oidc:sub": "https://jenkins.example.com/job/leaf-reader/",
+                }
+            },
+        }
+
+    def test_may_do_what_delivery_does_with_this_models_things_and_nothing_else(self, role: dict[str, Any]) -> None:
+        allowed: dict[str, set[str]] = {}
+        for policy in role["policies"]:
+            for each in policy["Statement"]:
+                assert each["Effect"] == "Allow"
+                actions, resources = (
+                    [found] if isinstance(found, str) else found for found in (each["Action"], each["Resource"])
+                )
+                for action in actions:
+                    allowed.setdefault(action, set()).update(resources)
+        batch, bucket = f"arn:aws:batch:{REGION}:{ACCOUNT}", "arn:aws:s3:::leaf-bucket"
+        definitions = {f"{batch}:job-definition/leaf-reader-training{end}" for end in ("", ":*")}
+        images = {
+            f"arn:aws:ecr:{REGION}:{ACCOUNT}:repository/team/images/leaf-reader-{kind}"
+            for kind in ("training", "serving")
+        }
+        roles = {f"arn:aws:iam::{ACCOUNT}:role/leaf-reader-training-{kind}" for kind in ("job", "execution")}
+        log = f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:/aws/batch/leaf-reader-training"
+        (allowed_log,) = allowed.pop("logs:GetLogEvents")
+        assert allowed_log.removesuffix(":*") == log
+        assert allowed == {
+            "s3:ListBucket": {bucket},
+            **{key: {f"{bucket}/leaf-reader/*"} for key in ("s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload")},
+            "ecr:GetAuthorizationToken": {"*"},
+            **dict.fromkeys(
+                (
+                    "ecr:BatchCheckLayerAvailability",
+                    "ecr:BatchGetImage",
+                    "ecr:CompleteLayerUpload",
+                    "ecr:GetDownloadUrlForLayer",
+                    "ecr:InitiateLayerUpload",
+                    "ecr:PutImage",
+                    "ecr:UploadLayerPart",
+                ),
+                images,
+            ),
+            **{key: {"*"} for key in ("batch:DescribeJobQueues", "batch:DescribeJobs", "batch:ListJobs")},
+            **dict.fromkeys(("batch:RegisterJobDefinition", "batch:TagResource"), definitions),
+            "batch:SubmitJob": {*definitions, f"{batch}:job-queue/leaf-queue"},
+            "batch:TerminateJob": {f"{batch}:job/*"},
+            "iam:PassRole": roles,
+        }
 
 
 @pytest.mark.parametrize("device", DEVICES)

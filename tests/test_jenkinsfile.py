@@ -255,6 +255,17 @@ class TestParameters:
             ["delivery", "promote", "--override", "Agreed with Ms. Müller (ML-12): too few labels, yet faster"]
         ]
 
+    def test_a_share_of_the_requests_goes_to_the_ghost(self, job: Job) -> None:
+        parameters, stages, _ = deployment("ghost")
+        done = job.press({**parameters, "GHOST_SAMPLE_RATE": "0.25"})
+        assert done.stages == ["Parameters", *stages]
+        assert job.commands()[-1] == [*deploy("ghost"), "--sample-rate", "0.25"]
+
+    def test_a_share_of_the_requests_is_for_a_ghost_only(self, job: Job) -> None:
+        done = job.press({**deployment("staging")[0], "GHOST_SAMPLE_RATE": "0.25"})
+        assert (done.result, done.stages) == ("FAILURE", ["Parameters"])
+        assert done.error == 'GHOST_SAMPLE_RATE is "0.25"; allowed with ENVIRONMENT ghost only'
+
     def test_a_period_goes_to_the_report(self, job: Job) -> None:
         job.press({"ACTION": "ghost-report", "GHOST_SINCE": "2027-01-31T08:00Z"})
         assert job.commands()[0][2:4] == ["--since", "2027-01-31T08:00Z"]
@@ -284,6 +295,9 @@ class TestParameters:
             ("OVERRIDE_REASON", "--dry-run"),
             ("OVERRIDE_REASON", "x\ny"),
             ("OVERRIDE_REASON", "x" * 201),
+            ("GHOST_SAMPLE_RATE", "1.1"),
+            ("GHOST_SAMPLE_RATE", ".5"),
+            ("GHOST_SAMPLE_RATE", "0.5; touch x"),
             ("GHOST_SINCE", ""),
             ("GHOST_SINCE", "1 day"),
             ("GHOST_SINCE", "24h; touch x"),
@@ -310,10 +324,12 @@ class TestParameters:
     def test_that_got_past_the_first_stage_are_still_no_commands(self, job: Job, action: str, value: str) -> None:
         # As if the forms of the first stage allowed anything.
         job.jenkinsfile = re.sub(r"(?m)^(        [A-Z_]+: )/.*/,$", r"\1/(?s).*/,", job.jenkinsfile)
-        assert job.jenkinsfile.count("/(?s).*/") == 9
+        assert job.jenkinsfile.count("/(?s).*/") == 10
         declared = [each["name"] for each in job.press().of("job")[0]["parameters"] if each["type"] == "string"]
         chosen = {name: ACTIONS[action][0][name] for name in ("ACTION", "ENVIRONMENT") if name in ACTIONS[action][0]}
-        done = job.press(dict.fromkeys(declared, value) | chosen)
+        # Which environment it is for is a rule of its own.
+        spared = {} if chosen.get("ENVIRONMENT") == "ghost" else {"GHOST_SAMPLE_RATE": ""}
+        done = job.press(dict.fromkeys(declared, value) | chosen | spared)
         assert done.result == "SUCCESS", done.log
         assert any(value in command for command in job.commands())
         assert list(job.directory.rglob("made")) == []

@@ -15,7 +15,7 @@ from delivery.doctor import doctor
 from delivery.errors import DeliveryError, ExitCode
 from delivery.gate import gate
 from delivery.ghost.commands import feedback, ghost_report
-from delivery.ghost.stop import ghost
+from delivery.ghost.trial import ghost
 from delivery.history import history
 from delivery.image import bundle, image
 from delivery.models import models

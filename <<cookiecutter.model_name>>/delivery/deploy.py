@@ -13,6 +13,7 @@ from artifacts.storage import Storage
 from delivery import build
 from delivery.console import Console
 from delivery.errors import BadRequestError, RefusedError
+from delivery.ghost.trial import set_sample_rate
 from delivery.history import DONE, Entry, newest_first
 from delivery.image import find_model, serving_recipe
 from delivery.options import ENVIRONMENTS, console_option, dry_run_option, environment_option, store_option
@@ -27,9 +28,21 @@ from delivery.settings import DeliverySettings
 @click.option("--model", metavar="VERSION", help="Instead: the image that `bundle` made of this model and this code.")
 @store_option
 @dry_run_option
+@click.option(
+    "--sample-rate",
+    metavar="SHARE",
+    type=click.FloatRange(0, 1),
+    help="ghost: the share of live requests that it gets copies of.  [default: that of the overlay production]",
+)
 @console_option
 def deploy(
-    environment: str, image: str | None, model: str | None, store: Storage, dry_run: bool, console: Console
+    environment: str,
+    image: str | None,
+    model: str | None,
+    store: Storage,
+    dry_run: bool,
+    sample_rate: float | None,
+    console: Console,
 ) -> None:
     """Bring a serving image into the cluster, wait until it runs, and ask the service for predictions.
 
@@ -39,13 +52,19 @@ def deploy(
     """
     if (image is None) == (model is None):
         raise BadRequestError("give either --image REF or --model VERSION")
+    if sample_rate is not None and environment != "ghost":
+        raise BadRequestError(f"--sample-rate {sample_rate:g}: of --environment ghost only, not of {environment}")
     releaser = Releaser(store, console)
     release = releaser.of_image(environment, image or _bundled(store, model, releaser.settings))
     if dry_run:
         manifests = releaser.render(release)
         console.result(manifests, {"manifests": manifests, "model": release.model, "image": release.image.reference})
         return
-    show(releaser.release(release), console)
+    entry = releaser.release(release)
+    if sample_rate is not None:
+        set_sample_rate(releaser.cluster, sample_rate)
+        console.say(f"deploy: copies of {sample_rate:g} of the live requests, in a minute or two")
+    show(entry, console)
 
 
 @click.command()

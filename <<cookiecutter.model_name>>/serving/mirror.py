@@ -189,12 +189,15 @@ class Mirror:
         self._pause = _FIRST_PAUSE
 
     def _watch_rate(self, path: Path) -> None:
-        """Follow a file that holds the rate, such as a mounted ConfigMap, so that no restart is needed."""
+        """Follow a file that holds the rate, such as a mounted ConfigMap, so that no restart is needed.
+
+        While it is not there, the rate is that of the settings.
+        """
         told = ""
         while True:
             try:
-                content = path.read_text(encoding="utf-8").strip()
-                rate = float(content)
+                content = path.read_text(encoding="utf-8").strip() if path.exists() else ""
+                rate = float(content) if content else self._settings.ghost_sample_rate
                 if not 0 <= rate <= 1:
                     raise ValueError(content)
             except (OSError, ValueError) as error:

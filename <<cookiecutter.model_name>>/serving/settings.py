@@ -59,7 +59,8 @@ class ServingSettings(Section, section="serving", closed=True):
     )
     ghost_sample_rate: float = Field(default=0, ge=0, le=1, description="share of requests copied to the ghost")
     ghost_sample_rate_file: str = Field(
-        default="", description="a file that holds this share; a change is followed within seconds, without a restart"
+        default="",
+        description="a file that holds this share, if it is there; followed without a restart",
     )
     ghost_timeout_ms: int = Field(default=2000, ge=10, le=60_000, description="time of the ghost for one copy, in ms")
     ghost_connections: int = Field(default=16, ge=1, le=256, description="copies sent at once by a worker")

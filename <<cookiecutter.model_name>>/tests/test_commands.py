@@ -41,6 +41,7 @@ BUILD = {
     "FORCE": "--force",
     "IMAGE": "registry.example.com/name-serving@sha256:0",
     "OVERRIDE_REASON": "Too few labels, yet faster",
+    "GHOST_SAMPLE_RATE": "0.25",
     "GHOST_SINCE": "24h",
 }
 

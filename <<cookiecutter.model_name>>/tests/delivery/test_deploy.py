@@ -4,7 +4,9 @@ Manifests are rendered by the real kubectl; the cluster is a stand-in that keeps
 """
 
 import json
+import os
 import re
+import subprocess
 from datetime import UTC, datetime
 from typing import Any
 
@@ -50,6 +52,22 @@ def deployed(cluster: Repository, delivery: Delivery, environment: str, version:
 def in_cluster(cluster: Repository, name: str) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((cluster.programs / "cluster.json").read_text())["deployments"][name]
     return found
+
+
+def sample_rate(cluster: Repository) -> str:
+    """What the live pods of production read, in the ConfigMap that they mount."""
+    overlay = cluster.path / OVERLAYS / "production"
+    command = [os.environ["REAL_KUBECTL"], "kustomize", str(overlay)]
+    manifests = yaml.safe_load_all(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
+    (live,) = (each for each in manifests if each["kind"] == "Deployment")
+    spec = live["spec"]["template"]["spec"]
+    (volume,) = (each["configMap"] for each in spec["volumes"] if each["name"] == "ghost")
+    (mount,) = (each for each in spec["containers"][0]["volumeMounts"] if each["name"] == "ghost")
+    found = json.loads((cluster.programs / "cluster.json").read_text())[volume["name"]]
+    assert found["metadata"]["labels"] == {"app.kubernetes.io/instance": "under-test-ghost"}
+    settings = (overlay / "kustomization.yaml").read_text()
+    path = re.findall("SERVING_GHOST_SAMPLE_RATE_FILE=(.*)", settings)[0]
+    return str(found["data"][path.removeprefix(f"{mount['mountPath']}/")])
 
 
 def history(cluster: Repository) -> list[dict[str, Any]]:
@@ -126,6 +144,33 @@ class TestDeploy:
         said = delivery("deploy", "--environment", "ghost", "--image", image_of(cluster, VERSIONS[0]))
         assert said.code == 0, said.err
         assert "takes what is mirrored to it" in said.err
+
+    def test_of_a_ghost_says_what_share_of_the_live_requests_it_gets(
+        self, cluster: Repository, delivery: Delivery
+    ) -> None:
+        image = bundled(delivery, VERSIONS[0])
+        said = delivery("deploy", "--environment", "ghost", "--image", image, "--sample-rate", "0.25")
+        assert said.code == 0, said.err
+        assert "deploy: copies of 0.25 of the live requests, in a minute or two" in said.err
+        assert sample_rate(cluster) == "0.25"
+        assert delivery("ghost", "sample-rate", "0").code == 0
+        assert sample_rate(cluster) == "0"
+
+    @pytest.mark.parametrize(
+        ("environment", "share", "message"),
+        [
+            ("ghost", "1.5", "Invalid value for '--sample-rate': 1.5 is not in the range 0<=x<=1."),
+            ("ghost", "many", "Invalid value for '--sample-rate': 'many' is not a valid float range."),
+            ("staging", "0.5", "--sample-rate 0.5: of --environment ghost only, not of staging"),
+        ],
+    )
+    def test_with_a_share_that_cannot_be_is_refused(
+        self, cluster: Repository, delivery: Delivery, environment: str, share: str, message: str
+    ) -> None:
+        said = delivery("deploy", "--environment", environment, "--image", "any", "--sample-rate", share)
+        assert said.code == 2
+        assert message in said.err
+        assert cluster.asked("kubectl") == []
 
     def test_is_written_down_with_who_and_what(
         self, cluster: Repository, delivery: Delivery, monkeypatch: pytest.MonkeyPatch

@@ -75,6 +75,6 @@ def test_every_object_of_the_ghost_carries_the_label_and_no_other_one_does() -> 
 
 
 def test_every_kind_of_object_that_a_ghost_has_is_removed() -> None:
-    from delivery.ghost.stop import KINDS
+    from delivery.ghost.trial import KINDS
 
     assert {each["kind"].lower() for each in build(K8S / "overlays" / "ghost")} <= set(KINDS.split(","))

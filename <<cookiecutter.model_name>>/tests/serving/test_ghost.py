@@ -253,6 +253,9 @@ def test_the_sample_rate_is_followed_without_a_restart(light: Path, tmp_path: Pa
         wait_for(lambda: "Sample rate for the ghost: 1" in server.log)
         ask(server)
         wait_for(lambda: copies(tmp_path / "spool")["sent"] == 1)
+        # Without the file it is what the settings say.
+        rate.unlink()
+        wait_for(lambda: "Sample rate for the ghost: 0\n" in server.log)
 
 
 @pytest.mark.parametrize(

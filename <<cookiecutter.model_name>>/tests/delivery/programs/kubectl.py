@@ -181,6 +181,9 @@ def main(arguments: list[str]) -> None:
     match arguments[0]:
         case "kustomize":
             print(kustomize(arguments[1]))
+        case "apply" if arguments[1] == "--filename=-":
+            found = json.load(sys.stdin)
+            save(load() | {found["metadata"]["name"]: found})
         case "apply":
             apply(arguments[2])
         case "get":
