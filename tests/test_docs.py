@@ -1,7 +1,10 @@
 """The pages of docs/ name only what is there, and their commands do what they say."""
 
+import html
+import re
 from pathlib import Path
 
+import dashboard
 import pytest
 from conftest import Render
 from references import missing_references
@@ -27,3 +30,19 @@ def test_a_page_names_nothing_that_is_not_there(page: Path) -> None:
 def test_a_rendered_page_names_nothing_that_is_not_there(page: Path, render: Render) -> None:
     repository = render({})
     assert missing_references(repository / page, repository) == []
+
+
+@pytest.mark.unit
+def test_the_picture_of_the_dashboard_is_what_its_file_gives() -> None:
+    # When it is not: python tests/dashboard.py --update
+    assert dashboard.drawn() == dashboard.PICTURE.read_text(encoding="utf-8")
+
+
+@pytest.mark.unit
+def test_the_picture_of_the_dashboard_shows_every_widget_and_every_metric_it_asks_for() -> None:
+    source = dashboard.SOURCE.read_text(encoding="utf-8")
+    shown = re.sub(r"<[^>]*>", "\n", dashboard.drawn())
+    titles = [html.escape(title, quote=False) for title in re.findall(r'"title": "([^"<]+)"', source)]
+    metrics = re.findall(r'"query": "\w+:([\w.]+)\{', source)
+    assert len(titles) > 25
+    assert [name for name in (*titles, *metrics) if name not in shown] == []
