@@ -16,6 +16,9 @@ from telemetry.registry import DROPPED, Metric
 
 LOG = logging.getLogger(__name__)
 _LINE_BYTES = 1000
+# Reports that must go through until the agent is believed to be back. Of two packets to a UDP port that nobody listens
+# on only every other one is refused: the system learns of the first one's fate when the second is sent.
+_BACK_AFTER = 3
 
 Tags = tuple[str, ...]
 
@@ -34,7 +37,9 @@ class Client(DogStatsd):
             socket_path=None if named else str(METRICS_SOCKET), constant_tags=tags, telemetry_min_flush_interval=60
         )
         self._seen = 0
-        self._dropping = False
+        self._clean = 0
+        self.dropping = False
+        """Whether the agent does not take what it is sent."""
 
     def values(self, name: str, values: Sequence[float], stride: int, tags: list[str]) -> None:
         """Values of a distribution, of which each stands for `stride` values, a power of two so that 1/stride is exact.
@@ -59,11 +64,13 @@ class Client(DogStatsd):
         # The client starts anew when it has reported its own figures.
         new = total - self._seen if total >= self._seen else total
         self._seen = total
-        if new and not self._dropping:
+        self._clean = 0 if new else self._clean + 1
+        if new and not self.dropping:
+            self.dropping = True
             LOG.warning("Datadog's agent does not take metrics; they are dropped until it does")
-        elif self._dropping and not new:
+        elif self.dropping and self._clean >= _BACK_AFTER:
+            self.dropping = False
             LOG.info("Datadog's agent takes metrics again")
-        self._dropping = bool(new)
         return new
 
 
@@ -97,6 +104,8 @@ class Metrics:
         self._counts, self._gauges, self._values = {}, {}, {}
         # Many lines to a packet.
         client = self._client
+        # Not while it would be dropped as well.
+        told = 0 if client.dropping else self._lost
         with client:
             for (metric, tags), value in counts.items():
                 client.count(metric.name, value, list(tags))
@@ -104,11 +113,11 @@ class Metrics:
                 client.gauge(metric.name, value, list(tags))
             for (metric, tags, stride), several in values.items():
                 client.values(metric.name, several, stride, list(tags))
-            if self._lost:
-                client.count(DROPPED.name, self._lost)
+            if told:
+                client.count(DROPPED.name, told)
         dropped = client.dropped()
         # Told again until a report gets through as a whole.
-        self._lost = self._lost + dropped if dropped else 0
+        self._lost += dropped or -told
 
     def event(self, title: str, text: str, *tags: str, failed: bool = False) -> None:
         """Put an event into Datadog's stream."""

@@ -42,9 +42,10 @@ class Line:
 
 @dataclass
 class Sink:
-    """An agent's socket: UDP, or a Unix one at `path`. Reads while it is `reading`."""
+    """An agent's socket: UDP at `port` (0: any), or a Unix one at `path`. Reads while it is `reading`."""
 
     path: Path | None = None
+    port: int = 0
     packets: list[str] = field(default_factory=list)
 
     @contextmanager
@@ -52,7 +53,7 @@ class Sink:
         """Listen until left."""
         family = socket.AF_UNIX if self.path else socket.AF_INET
         self._socket = socket.socket(family, socket.SOCK_DGRAM)
-        self._socket.bind(str(self.path) if self.path else ("127.0.0.1", 0))
+        self._socket.bind(str(self.path) if self.path else ("127.0.0.1", self.port))
         self._socket.settimeout(0.1)
         self._reading = reading
         self._open = True

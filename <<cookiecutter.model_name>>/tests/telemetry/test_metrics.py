@@ -9,7 +9,13 @@ import pytest
 from telemetry.agent import takes_metrics, takes_traces
 from telemetry.metrics import Client, Metrics
 from telemetry.registry import MODEL_BUSY, PREDICTIONS, QUEUE_ROWS, REQUEST_SECONDS
+from tests.serving.running import free_port
 from tests.telemetry.sink import Line, Sink, until
+
+GONE_AND_BACK = [
+    "Datadog's agent does not take metrics; they are dropped until it does",
+    "Datadog's agent takes metrics again",
+]
 
 
 @pytest.fixture
@@ -95,15 +101,31 @@ def test_what_an_agent_does_not_read_is_dropped_and_counted(
         sink.read_on()
         # Once a packet has been read there is room for more.
         until(lambda: sink.packets)
-        for _ in range(2):
+        for _ in range(5):
             metrics.gauge(QUEUE_ROWS, 1)
             metrics.send()
         until(lambda: sink.total("ml.telemetry.dropped"))
         assert sink.total("ml.telemetry.dropped") + len(sink.named("ml.queue.rows")) >= 2000
-    assert [record.getMessage() for record in caplog.records] == [
-        "Datadog's agent does not take metrics; they are dropped until it does",
-        "Datadog's agent takes metrics again",
-    ]
+    assert [record.getMessage() for record in caplog.records] == GONE_AND_BACK
+
+
+def test_a_port_that_nobody_listens_on_is_said_once_and_counted(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "telemetry")
+    port = free_port()
+    monkeypatch.setenv("DD_DOGSTATSD_URL", f"udp://127.0.0.1:{port}")
+    metrics = Metrics(Client("digits", "live"))
+    for _ in range(20):
+        metrics.gauge(QUEUE_ROWS, 1)
+        metrics.send()
+    with Sink(port=port).open() as sink:
+        for _ in range(5):
+            metrics.gauge(QUEUE_ROWS, 2)
+            metrics.send()
+        # The system tells of half of them.
+        until(lambda: sink.total("ml.telemetry.dropped") >= 9)
+    assert [record.getMessage() for record in caplog.records] == GONE_AND_BACK
 
 
 def test_an_agent_that_comes_back_is_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
