@@ -1,4 +1,7 @@
-"""A log line for requests that failed, and for a share of the others. Never a body: it may hold anything."""
+"""A log line for requests that failed, and for a share of the others.
+
+Never a body or a part of it: it may hold anything. What was wrong with a body is told to its sender alone.
+"""
 
 import logging
 import random
@@ -41,6 +44,8 @@ class RequestLog:
         }
         if exchange.trace is not None:
             extra["trace_id"], extra["span_id"] = f"{exchange.trace[0]:032x}", str(exchange.trace[1])
+        # That of a 400 quotes the value that is wrong.
+        reason = f": {exchange.error}" if exchange.error and status != HTTPStatus.BAD_REQUEST else ""
         LOG.log(
             logging.ERROR if status >= HTTPStatus.INTERNAL_SERVER_ERROR else logging.INFO,
             "%s %s %d in %.1f ms, request %s%s",
@@ -49,7 +54,7 @@ class RequestLog:
             status,
             1000 * exchange.seconds,
             exchange.request_id,
-            f": {exchange.error}" if exchange.error else "",
+            reason,
             extra=extra,
         )
 

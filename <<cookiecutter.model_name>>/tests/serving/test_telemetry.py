@@ -185,6 +185,13 @@ def test_a_failed_request_leaves_a_log_line_that_names_request_model_and_trace(w
     assert (line["dd.env"], line["dd.service"], line["dd.version"]) == ("test", "pictures", "v1-abc1234")
 
 
+def test_what_is_wrong_with_a_body_is_told_to_its_sender_and_not_to_the_log(watched: Watched) -> None:
+    answer = watched.server.ask("POST", PREDICT, b'{"instances": "secret"}', JSON | {"X-Request-ID": "quoted"})
+    assert "secret" in answer.error
+    until(lambda: [line for line in watched.log_lines() if line.get("request_id") == "quoted"])
+    assert "secret" not in watched.server.log
+
+
 def test_gunicorns_lines_are_json_as_well_and_good_requests_leave_none(watched: Watched) -> None:
     loggers = [line["logger.name"] for line in watched.log_lines()]
     assert loggers.count("gunicorn.error") >= 4
