@@ -13,8 +13,8 @@ TEMPLATE = "<<cookiecutter.model_name>>"
 
 @nox.session
 def demo(session: nox.Session) -> None:
-    """Render into demo/ with the default answers, train, serve, and ask for a prediction."""
-    session.run(sys.executable, "tests/demo.py", external=True)
+    """Render into demo/, or `-- DIRECTORY`, with the default answers, train, serve, and ask for a prediction."""
+    session.run(sys.executable, "tests/demo.py", *session.posargs, external=True)
 
 
 @nox.session

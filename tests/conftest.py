@@ -1,12 +1,13 @@
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import rendered
 from matrix import ROWS, Matrix, Variant
+from pipeline import Jenkins
 
 Render = Callable[[Mapping[str, str]], Path]
 MATRIX = pytest.StashKey[Matrix]()
@@ -16,6 +17,13 @@ MATRIX = pytest.StashKey[Matrix]()
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The template as it stands in the working tree."""
     return rendered.copy_template(rendered.ROOT, tmp_path_factory.mktemp("template") / "template")
+
+
+@pytest.fixture(scope="session")
+def jenkins() -> Iterator[Jenkins]:
+    """One process that stands in for Jenkins: it takes seconds to start, and a build leaves nothing behind in it."""
+    with Jenkins() as running:
+        yield running
 
 
 @pytest.fixture

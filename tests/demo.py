@@ -9,7 +9,7 @@ from typing import Any
 
 from rendered import DEFAULTS, ROOT, copy_template, post, published_model, render, serving
 
-DEMO = ROOT / "demo"
+DEMO = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "demo"
 SHADES = " .:-=+*#%@"
 
 

@@ -11,7 +11,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
@@ -133,7 +133,9 @@ def _send(request: urllib.request.Request) -> tuple[int, Any]:
 
 
 @contextmanager
-def serving(repository: Path, log: Path, patience: float = 180.0) -> Iterator[str]:
+def serving(
+    repository: Path, log: Path, patience: float = 180.0, command: Sequence[str] = ("nox", "-s", "serve")
+) -> Iterator[str]:
     """Starts `nox -s serve` in a repository and yields the base URL once it is ready; stops it in any case.
 
     RuntimeError with the server's log if it ends, or is not ready within `patience` seconds.
@@ -142,7 +144,7 @@ def serving(repository: Path, log: Path, patience: float = 180.0) -> Iterator[st
     url = f"http://127.0.0.1:{port}"
     with log.open("w", encoding="utf-8") as output:
         server = subprocess.Popen(
-            [sys.executable, "-m", "nox", "-s", "serve"],
+            [sys.executable, "-m", *command],
             cwd=repository,
             # Without draining: nobody else asks this server.
             env={**os.environ, "SERVING_PORT": str(port), "SERVING_DRAIN_SECONDS": "0"},

@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from documented import documented
 from render_diff import check_out
 from rendered import DIRECTORY, PARTS, ROOT, commit_all, cruft, files, git, render
 
@@ -21,7 +22,10 @@ ANSWERS = {
 @pytest.fixture
 def repository(source: Path, tmp_path: Path) -> Path:
     """A git repository that a team made from the template with cruft."""
-    result = cruft(tmp_path, "create", str(source), "--no-input", "--extra-context", json.dumps(ANSWERS))
+    program, *create = documented(ROOT, "README.md", "cruft create").split(maxsplit=2)
+    assert program == "cruft"
+    assert create == ["create", "<URL or directory of this template>"]
+    result = cruft(tmp_path, create[0], str(source), "--no-input", "--extra-context", json.dumps(ANSWERS))
     assert result.returncode == 0, result.stdout
     commit_all(tmp_path / "leaf-reader", "As rendered")
     return tmp_path / "leaf-reader"

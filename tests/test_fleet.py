@@ -1,17 +1,17 @@
 """One release of the template for many repositories: what the commands of docs/fleet.md leave behind in each."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from documented import documented
 from rendered import DIRECTORY, ROOT, commit_all, cruft, git
-from test_template import commands
 
 pytestmark = pytest.mark.render
 
-PAGE = ROOT / "docs" / "fleet.md"
 IDENTITY = {
     f"GIT_{who}_{what}": value
     for who in ("AUTHOR", "COMMITTER")
@@ -20,11 +20,11 @@ IDENTITY = {
 
 
 def fleet(directory: Path, command: str) -> subprocess.CompletedProcess[str]:
-    """Runs a command of the page, `nox -s fleet -- ...`, in a directory."""
-    session, _, arguments = command.partition(" -- ")
-    assert session == "nox -s fleet"
+    """Runs `nox -s fleet -- ...` in a directory that has of the template what that takes."""
+    for name in ("fleet.py", "noxfile.py"):
+        shutil.copy(ROOT / name, directory)
     return subprocess.run(
-        [sys.executable, str(ROOT / "fleet.py"), *arguments.split()],
+        [sys.executable, "-m", *command.split()],
         cwd=directory,
         env={**os.environ, **IDENTITY},
         capture_output=True,
@@ -58,8 +58,7 @@ def test_each_repository_gets_a_branch_and_is_itself_untouched(source: Path, tmp
     listed = tmp_path / "fleet.txt"
     listed.write_text(f"# All of ours\n{plain}\n{contested}  # since spring\n\n{current}\n", encoding="utf-8")
 
-    update, push = commands(PAGE.read_text(encoding="utf-8"))
-    result = fleet(tmp_path, update)
+    result = fleet(tmp_path, documented(ROOT, "docs/fleet.md", "--branch template-update"))
 
     assert result.returncode == 1, result.stderr
     rows = [line.split()[2:4] for line in result.stdout.splitlines()[:3]]
@@ -76,7 +75,7 @@ def test_each_repository_gets_a_branch_and_is_itself_untouched(source: Path, tmp
 
     (tmp_path / "fleet-clones" / "bark-reader" / "README.md").write_text("Merged by hand.\n", encoding="utf-8")
     commit_all(tmp_path / "fleet-clones" / "bark-reader", "Update from the template")
-    again = fleet(tmp_path, push)
+    again = fleet(tmp_path, documented(ROOT, "docs/fleet.md", "--push"))
     assert again.returncode == 0, again.stdout
     assert [line.split()[2] for line in again.stdout.splitlines()[:3]] == ["updated", "updated", "current"]
     pushed = {path.name for path in (plain, contested, current) if git(path, "branch", "--list", "template-update")}
@@ -111,6 +110,8 @@ def test_a_list_that_cannot_be_used_is_refused(text: str | None, reason: str, tm
     listed = tmp_path / "fleet.txt"
     if text is not None:
         listed.write_text(text, encoding="utf-8")
-    result = fleet(tmp_path, "nox -s fleet -- fleet.txt")
+    # Without nox, which ends with a code of its own.
+    command = [sys.executable, str(ROOT / "fleet.py"), "fleet.txt"]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert (result.returncode, result.stderr) == (2, f"fleet.txt: {reason}\n")
     assert not (tmp_path / "fleet-clones").exists()

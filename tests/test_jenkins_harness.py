@@ -1,6 +1,5 @@
 """The stand-in for Jenkins does what Jenkins does: what it refuses, and in which order things happen."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +7,6 @@ import pytest
 from pipeline import Build, Jenkins
 
 pytestmark = pytest.mark.jenkins
-
-
-@pytest.fixture(scope="module")
-def jenkins() -> Iterator[Jenkins]:
-    with Jenkins() as running:
-        yield running
 
 
 @pytest.fixture

@@ -92,7 +92,7 @@ class Site:
 
 
 @pytest.fixture(scope="module")
-def site(render: Render, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def site(jenkins: Jenkins, render: Render, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     directory = tmp_path_factory.mktemp("site")
     repository = directory / "repository"
     shutil.copytree(render({}), repository)
@@ -110,7 +110,6 @@ def site(render: Render, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
     with (
         account(DEFAULTS["aws_region"], directory / "moto.log") as aws,
         module(repository / "tests" / "registry.py").Registry().running() as registry,
-        Jenkins() as jenkins,
     ):
         aws.client("s3").create_bucket(
             Bucket="releases", CreateBucketConfiguration={"LocationConstraint": DEFAULTS["aws_region"]}

@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -94,12 +93,6 @@ ACTIONS: dict[str, tuple[dict[str, str], list[str], list[list[str]]]] = {
         [["delivery", "status"], ["delivery", "models"], ["delivery", "history"]],
     ),
 }
-
-
-@pytest.fixture(scope="module")
-def jenkins() -> Iterator[Jenkins]:
-    with Jenkins() as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,9 @@
 """A rendered repository works on its first day: its own checks, training, serving; and with another team's model."""
 
+import json
+import re
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,6 +11,7 @@ from typing import Any
 import pytest
 from browser import have_browser
 from conftest import Render
+from documented import documented
 from rendered import LEFT_BY_TOOLS, ROOT, commit_all, files, get, git, nox, post, published_model, serving
 
 pytestmark = pytest.mark.rendered
@@ -27,7 +31,7 @@ def repository(render: Render, tmp_path_factory: pytest.TempPathFactory) -> Path
 @pytest.fixture(scope="module")
 def manifest(repository: Path) -> dict[str, Any]:
     """The manifest of the model that a first training published."""
-    result = nox(repository, "-s", "train")
+    result = nox(repository, *arguments(documented(repository, "README.md", ".venv/bin/nox -s train")))
     assert result.returncode == 0, result.stdout
     return published_model(repository)
 
@@ -35,8 +39,16 @@ def manifest(repository: Path) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def service(repository: Path, manifest: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Base URL of the service, serving the model published."""
-    with serving(repository, tmp_path_factory.mktemp("service") / "server.log") as url:
+    command = ("nox", *arguments(documented(repository, "README.md", ".venv/bin/nox -s serve")))
+    with serving(repository, tmp_path_factory.mktemp("service") / "server.log", command=command) as url:
         yield url
+
+
+def arguments(command: str) -> list[str]:
+    """What stands behind `.venv/bin/nox`."""
+    program, *rest = command.split()
+    assert program == ".venv/bin/nox"
+    return rest
 
 
 def test_its_own_lint_and_tests_pass(repository: Path) -> None:
@@ -82,6 +94,42 @@ def test_the_service_predicts_images_it_never_saw(service: str, manifest: dict[s
     assert status == 200, body
     assert all(sum(probabilities) == pytest.approx(1, abs=1e-4) for probabilities in body["predictions"])
     assert_accurate(body["predictions"], properties, 0.9)
+
+
+def test_the_readmes_request_is_answered_as_it_says(
+    repository: Path, service: str, manifest: dict[str, Any], tmp_path: Path
+) -> None:
+    command = documented(repository, "README.md", "curl ")
+    assert "localhost:8080/" in command
+    program = command.replace("localhost:8080", service.removeprefix("http://"))
+    result = subprocess.run(["/bin/sh", "-c", program], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    (probabilities,) = json.loads(result.stdout)["predictions"]
+    assert manifest["properties"]["labels"][probabilities.index(max(probabilities))] == "0"
+    assert "This one is a zero." in (repository / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_templates_first_command_ends_with_a_prediction(
+    repository: Path, manifest: dict[str, Any], tmp_path: Path
+) -> None:
+    set_up, _, program = documented(ROOT, "README.md", "nox -s demo").rpartition(" && ")
+    # CI begins with the same set-up.
+    assert documented(ROOT, "README.md", "nox -s lint tests").startswith(f"{set_up} && ")
+    result = nox(
+        ROOT,
+        *arguments(program),
+        "--",
+        str(tmp_path / "demo"),
+        # With the environments that are there, and no longer than it takes to say something.
+        NOX_ENVDIR=str(repository / ".nox"),
+        TRAINING_EPOCHS="3",
+        TRAINING_MINIMUM_ACCURACY="0.1",
+        TRAINING_LITERT="false",
+    )
+    assert result.returncode == 0, result.stdout
+    assert re.search(
+        r"The service says: \d, with a probability of \d\.\d{3}\. The label in the data: \d\.", result.stdout
+    )
 
 
 def assert_accurate(predictions: list[list[float]], properties: dict[str, Any], share: float) -> None:

@@ -10,16 +10,12 @@ from pathlib import Path
 
 import pytest
 from conftest import Render
+from documented import commands, documented
 from references import missing_references
 from render_diff import compare, difference
 from rendered import DEFAULTS, ROOT, VARIANTS, commit_all, cookiecutter, files
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-
-
-def commands(text: str) -> list[str]:
-    """The lines of every shell block of a Markdown text."""
-    return [line for block in re.findall(r"```(?:ba)?sh\n(.*?)```", text, re.DOTALL) for line in block.splitlines()]
 
 
 @pytest.mark.unit
@@ -38,7 +34,7 @@ class TestReadme:
         assert os.access(script, os.X_OK)
         lines = script.read_text(encoding="utf-8").splitlines()
         run = [line for line in lines if line and not line.startswith(("#", "set ", "cd "))]
-        assert run == [[line for line in commands(README) if ".venv/bin/nox" in line][1]]
+        assert run == [documented(ROOT, "README.md", "nox -s lint tests")]
 
     def test_lists_every_question_with_its_default(self) -> None:
         rows = dict(re.findall(r"^\| `(\w+)` \| `([^`]+)` \|", README, re.MULTILINE))
