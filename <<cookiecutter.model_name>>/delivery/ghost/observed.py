@@ -254,7 +254,9 @@ def observe(
     place = f"{storage.url}/{events.PREFIX}/{service}"
     if not collector.segments:
         raise NothingObservedError(
-            f"no events in {place} since {since:%Y-%m-%d %H:%M} UTC: set [serving] events on both sides and ship them"
+            f"no events in {place} since {since:%Y-%m-%d %H:%M} UTC. Both sides have to take notes: add "
+            "../../components/events to `components` of deploy/k8s/overlays/production and ghost, with its image as "
+            "its first lines say, and deploy both; elsewhere set SERVING_EVENTS and run python -m artifacts.spool"
         )
     ghosts = collector.sides("ghost")
     chosen = next((side for side in reversed(ghosts) if ghost in (None, side.version)), None)

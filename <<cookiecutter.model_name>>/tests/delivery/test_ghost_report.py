@@ -226,7 +226,9 @@ def test_a_damaged_line_is_counted_and_the_rest_is_read(tmp_path: Path) -> None:
 
 
 def test_nothing_to_report_on_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(NothingObservedError, match=r"no events in .*: set \[serving\] events on both sides"):
+    with pytest.raises(
+        NothingObservedError, match=r"no events in .*components/events to `components` of deploy.*production and ghost"
+    ):
         observed(tmp_path)
     write(tmp_path, "live", [prediction("a")])
     with pytest.raises(NothingObservedError, match=r"no answers of a ghost in .*; deploy one with"):
