@@ -6,7 +6,8 @@ import nox
 
 # A second environment per session would be a copy of the one that nox is in.
 nox.options.default_venv_backend = "none"
-nox.options.sessions = ["lint", "tests"]
+# None by itself: `nox` lists them.
+nox.options.sessions = []
 
 TEMPLATE = "<<cookiecutter.model_name>>"
 

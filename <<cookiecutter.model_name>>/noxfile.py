@@ -1,4 +1,4 @@
-"""What is done in this repository, by name: `nox -l` lists it, `nox -s train` does it."""
+"""What is done in this repository, by name: `nox` lists it, `nox -s train` does it."""
 
 import os
 import sys
@@ -10,7 +10,8 @@ import nox
 nox.needs_version = ">=2025.5"
 nox.options.default_venv_backend = "uv"
 nox.options.reuse_existing_virtualenvs = True
-nox.options.sessions = ["lint", "tests"]
+# None by itself: `nox` lists them.
+nox.options.sessions = []
 
 REQUIREMENTS = Path("requirements")
 

@@ -69,7 +69,7 @@ def rollback(environment: str) -> tuple[dict[str, str], list[str], list[list[str
 
 
 ACTIONS: dict[str, tuple[dict[str, str], list[str], list[list[str]]]] = {
-    "test": ({}, ["Tests"], [["nox", "--", "--junitxml=reports/tests.xml"]]),
+    "test": ({}, ["Tests"], [["nox", "-s", "lint", "tests", "--", "--junitxml=reports/tests.xml"]]),
     "train": ({"ACTION": "train"}, ["Training image", "Train"], [IMAGE_TRAINING, TRAIN]),
     "train-and-release, staging": release("staging"),
     "train-and-release, ghost": release("ghost"),
@@ -441,9 +441,9 @@ class TestEnvironment:
 
     def test_is_the_same_nox_that_readme_and_laptop_have(self, job: Job, render: Render) -> None:
         job.press()
-        assert job.commands() == [["nox", "--", "--junitxml=reports/tests.xml"]]
+        assert job.commands() == [["nox", "-s", "lint", "tests", "--", "--junitxml=reports/tests.xml"]]
         readme = (render({}) / "README.md").read_text(encoding="utf-8")
-        assert "| `.venv/bin/nox` | all checks: `lint` and `tests` |" in readme
+        assert "| `.venv/bin/nox -s lint tests` | all checks |" in readme
 
 
 class TestKept:

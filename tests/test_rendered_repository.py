@@ -1,6 +1,7 @@
 """A rendered repository works on its first day: its own checks, training, serving; and with another team's model."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -12,18 +13,53 @@ import pytest
 from browser import have_browser
 from conftest import Render
 from documented import documented
-from rendered import LEFT_BY_TOOLS, ROOT, commit_all, files, get, git, nox, post, published_model, serving
+from matrix import Matrix
+from rendered import DEFAULTS, LEFT_BY_TOOLS, ROOT, commit_all, files, get, git, nox, post, published_model, serving
 
 pytestmark = pytest.mark.rendered
 
-NAME = "leaf-reader"
+NAME = DEFAULTS["model_name"]
+WINE = "wine-classifier"
+# Those of a repository's own tests that read what rendering changes, and what they read.
+OF_WHAT_IS_RENDERED = {
+    "own tests of the images": (("requirements/*", "docker/*"), ("tests/delivery/test_image.py",)),
+    "own tests of the manifests": (
+        ("deploy/k8s/*",),
+        (
+            "tests/deploy/test_kubernetes.py",
+            "tests/delivery/test_deploy.py::TestDeploy::test_brings_the_image_by_digest_with_model_and_commit_as_version",
+        ),
+    ),
+    "own tests of what Datadog gets": (("deploy/datadog/*",), ("tests/delivery/test_datadog.py",)),
+}
+
+# In each of the directories given, with nobody to ask: to whom it turns, and what an image would be made of.
+FIRST_COMMANDS = """
+import os, socket, sys
+sys.path.insert(0, sys.argv[1])
+sys.stderr = sys.stdout
+from artifacts.settings import load
+from delivery.build import training_recipe
+from delivery.cli import main
+from delivery.settings import DeliverySettings
+
+def nobody(*asked, **more):
+    raise socket.gaierror("nobody answers")
+
+socket.getaddrinfo = nobody
+for directory in sys.argv[1:]:
+    os.chdir(directory)
+    main(["datadog", "diff"])
+    print(*sorted(training_recipe(load(DeliverySettings)).files))
+    print("---")
+"""
 
 
 @pytest.fixture(scope="module")
 def repository(render: Render, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A rendered repository, under git as a team would have it."""
     repository = tmp_path_factory.mktemp("day-one") / NAME
-    shutil.copytree(render({"model_name": NAME}), repository)
+    shutil.copytree(render({}), repository)
     commit_all(repository, "As rendered")
     return repository
 
@@ -51,11 +87,51 @@ def arguments(command: str) -> list[str]:
     return rest
 
 
-def test_its_own_lint_and_tests_pass(repository: Path) -> None:
+def test_its_own_lint_and_tests_pass(repository: Path, matrix: Matrix) -> None:
     complete = have_browser()
-    result = nox(repository, "-s", "lint", "tests")
-    assert result.returncode == 0, result.stdout
-    assert not complete or " skipped" not in result.stdout, result.stdout
+    for variant in matrix.each("own lint and all own tests, by Python", "*.py"):
+        assert set(files(variant.path).items()) <= set(files(repository).items())
+        result = nox(repository, "-s", "lint", "tests")
+        assert result.returncode == 0, result.stdout
+        assert not complete or " skipped" not in result.stdout, result.stdout
+
+
+@pytest.mark.parametrize("check", OF_WHAT_IS_RENDERED)
+def test_its_own_tests_pass_where_what_they_read_is_another(
+    check: str, repository: Path, matrix: Matrix, tmp_path: Path
+) -> None:
+    read, tests = OF_WHAT_IS_RENDERED[check]
+    for number, variant in enumerate(matrix.each(check, *read)):
+        if variant.answers == DEFAULTS:
+            # All of its tests run above.
+            continue
+        shutil.copytree(variant.path, tmp_path / str(number))
+        with_environments_of(repository, tmp_path / str(number))
+        result = nox(tmp_path / str(number), "-s", "tests", "--", *tests)
+        assert result.returncode == 0, result.stdout
+
+
+def with_environments_of(repository: Path, other: Path) -> None:
+    """Let nox use the environments of the one in the other, which has the same locks: they take a minute to make."""
+    (repository / ".nox").mkdir(exist_ok=True)
+    (other / ".nox").symlink_to(repository / ".nox")
+
+
+def test_its_delivery_asks_the_datadog_site_and_builds_for_the_device_that_were_chosen(
+    repository: Path, matrix: Matrix
+) -> None:
+    prepared = nox(repository, "-s", "delivery", "--", "--help")
+    assert prepared.returncode == 0, prepared.stdout
+    command = [repository / ".nox" / "delivery" / "bin" / "python", "-c", FIRST_COMMANDS]
+    directories = [variant.path for variant in matrix.variants]
+    settings = {"DD_API_KEY": "key", "DD_APP_KEY": "key"}
+    done = subprocess.run([*command, *directories], capture_output=True, text=True, env=os.environ | settings)
+    said = dict(zip(directories, done.stdout.split("---\n"), strict=False))
+    for variant in matrix.each("delivery asks the site, builds for the device", "service.toml", "requirements/*"):
+        assert f"Datadog is not reached at https://api.{variant.answers['datadog_site']}: " in said[variant.path]
+        requirements = "training-gpu" if variant.answers["training_device"] == "gpu" else "training"
+        assert f" requirements/{requirements}.txt" in said[variant.path]
+        assert (" requirements/training-gpu.txt" in said[variant.path]) == (requirements == "training-gpu")
 
 
 def test_clients_that_others_wrote_work_unchanged(repository: Path) -> None:
@@ -156,13 +232,25 @@ def test_nothing_that_training_and_serving_leave_behind_shows_up_in_git(reposito
 
 
 @pytest.fixture(scope="module")
-def wine(render: Render, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def wine(repository: Path, render: Render, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A rendered repository with another team's model: tabular, thirteen scalar inputs, three classes."""
-    repository = tmp_path_factory.mktemp("wine") / NAME
-    shutil.copytree(render({"model_name": NAME}), repository)
-    shutil.rmtree(repository / "model")
-    shutil.copytree(ROOT / "tests" / "examples" / "wine" / "model", repository / "model", ignore=LEFT_BY_TOOLS)
-    return repository
+    wine = tmp_path_factory.mktemp("wine") / WINE
+    shutil.copytree(render({"model_name": WINE}), wine)
+    shutil.rmtree(wine / "model")
+    shutil.copytree(ROOT / "tests" / "examples" / "wine" / "model", wine / "model", ignore=LEFT_BY_TOOLS)
+    with_environments_of(repository, wine)
+    return wine
+
+
+def see_the_model(repository: Path) -> list[str]:
+    """Those of the tests of training that use model/: they import it, or the command, without the tests' own model."""
+    found = []
+    for path in sorted((repository / "tests" / "training").glob("test_*.py")):
+        text = path.read_text(encoding="utf-8")
+        imports_it = re.search(r"^(import model|from training\.__main__ import .*)$", text, re.MULTILINE)
+        if imports_it and "toy_process" not in text:
+            found.append(path.relative_to(repository).as_posix())
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -188,14 +276,16 @@ class TestAnotherModel:
         properties = wine_manifest["properties"]
         instances = [sample["instance"] for sample in properties["samples"]]
         with serving(wine, tmp_path / "server.log") as url:
-            status, body = post(f"{url}/v1/models/{NAME}:predict", {"instances": instances})
+            status, body = post(f"{url}/v1/models/{WINE}:predict", {"instances": instances})
             assert status == 200, body
             assert_accurate(body["predictions"], properties, 0.9)
-            status, body = post(f"{url}/v1/models/{NAME}:predict", {"instances": [{"proline": 1065}]})
+            status, body = post(f"{url}/v1/models/{WINE}:predict", {"instances": [{"proline": 1065}]})
             assert status == 400
             assert "alcohol" in body["error"]
 
-    def test_passes_the_repositorys_own_lint_and_the_tests_of_the_room_that_imports_it(self, wine: Path) -> None:
-        # No other room sees the model; with the digits above, their tests have run once.
-        result = nox(wine, "-s", "lint", "tests", "--", "tests/training", "tests/test_rooms.py")
+    def test_passes_the_repositorys_own_lint_and_every_test_that_sees_it(self, wine: Path) -> None:
+        # No other room sees the model; with the digits above, all tests have run once.
+        seen = see_the_model(wine)
+        assert {"tests/training/test_command.py", "tests/training/test_gate.py"} <= set(seen)
+        result = nox(wine, "-s", "lint", "tests", "--", *seen, "tests/test_rooms.py")
         assert result.returncode == 0, result.stdout

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 from conftest import Render
 from documented import commands, documented
-from references import missing_references
+from golden import CONFIGURATIONS
+from references import missing_references, sessions
 from render_diff import compare, difference
-from rendered import DEFAULTS, ROOT, VARIANTS, commit_all, cookiecutter, files
+from rendered import DEFAULTS, DIRECTORY, ROOT, VARIANTS, commit_all, cookiecutter, cruft, files, git, nox
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -85,24 +86,61 @@ class TestDifference:
         assert "# only with training_device=cpu\n--- /dev/null\n+++ b/cpu.txt\n" in report
 
 
+@pytest.mark.unit
+@pytest.mark.parametrize("directory", [ROOT, ROOT / DIRECTORY], ids=["template", "repository"])
+def test_nox_without_arguments_lists_every_session_with_its_line(directory: Path, tmp_path: Path) -> None:
+    # Elsewhere, as nox would leave a folder behind.
+    shutil.copy(directory / "noxfile.py", tmp_path)
+    listed = nox(tmp_path)
+    assert listed.returncode == 0, listed.stdout
+    assert set(re.findall(r"^- (\w+) -> \S", listed.stdout, re.MULTILINE)) == sessions(directory)
+
+
 @pytest.mark.render
-def test_render_diff_shows_what_a_change_does_to_a_rendered_repository(template: Path, tmp_path: Path) -> None:
-    source = tmp_path / "source"
-    shutil.copytree(template, source)
+def test_a_change_goes_from_the_template_to_a_repository_as_the_page_for_maintainers_says(
+    source: Path, tmp_path: Path
+) -> None:
+    page = (ROOT / "docs" / "maintaining.md").read_text(encoding="utf-8")
+    shutil.copy(ROOT / "noxfile.py", source)
     shutil.copytree(ROOT / "tests", source / "tests", ignore=shutil.ignore_patterns("__pycache__"))
-    commit_all(source, "The template")
-    settings = source / "<<cookiecutter.model_name>>" / "service.toml"
-    settings.write_text(settings.read_text(encoding="utf-8") + '\n[new]\nregion = "<< cookiecutter.aws_region >>"\n')
+    commit_all(source, "Its tests")
+    made = cruft(tmp_path, "create", str(source), "--no-input", "--extra-context", '{"model_name": "leaf-reader"}')
+    assert made.returncode == 0, made.stdout
+    repository = tmp_path / "leaf-reader"
+    commit_all(repository, "As rendered")
 
-    def render_diff(*revisions: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, str(source / "tests" / "render_diff.py"), *revisions]
-        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    def run(session: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        assert f"`{' '.join(['nox -s', session, *(['--', *arguments] if arguments else [])])}`" in page
+        return nox(source, "-s", session, "--", *arguments)
 
-    changed = render_diff()
-    assert changed.returncode == 0, changed.stderr
-    assert "--- a/service.toml\n+++ b/service.toml\n" in changed.stdout
-    assert f'+[new]\n+region = "{DEFAULTS["aws_region"]}"\n' in changed.stdout
-    unknown = render_diff("no-such-revision")
+    settings = source / DIRECTORY / "service.toml"
+    text = settings.read_text(encoding="utf-8").replace("epochs = 20\n", "epochs = 30\n")
+    settings.write_text(f'{text}\n[new]\nregion = "<< cookiecutter.aws_region >>"\n', encoding="utf-8")
+    shown = run("render_diff")
+    assert shown.returncode == 0, shown.stdout
+    assert "--- a/service.toml\n+++ b/service.toml\n" in shown.stdout
+    assert "-epochs = 20\n+epochs = 30\n" in shown.stdout
+    assert f'+[new]\n+region = "{DEFAULTS["aws_region"]}"\n' in shown.stdout
+    differs = run("golden")
+    assert differs.returncode == 1
+    assert all(f"+++ b/{configuration}/service.toml\n" in differs.stdout for configuration in CONFIGURATIONS)
+    assert run("golden", "--update").returncode == 0
+    assert "epochs = 30\n" in (source / "tests" / "golden" / "cpu" / "service.toml").read_text(encoding="utf-8")
+    commit_all(source, "Train longer")
+
+    assert "`cruft update`" in page
+    updated = cruft(repository, "update", "--skip-apply-ask")
+    assert updated.returncode == 0, updated.stdout
+    changed = [line[3:] for line in git(repository, "status", "--porcelain").splitlines()]
+    assert changed == [".cruft.json", "service.toml"]
+    assert "epochs = 30\n" in (repository / "service.toml").read_text(encoding="utf-8")
+    assert cruft(repository, "check").returncode == 0
+
+
+@pytest.mark.render
+def test_render_diff_refuses_a_revision_that_there_is_not() -> None:
+    command = [sys.executable, str(ROOT / "tests" / "render_diff.py"), "no-such-revision"]
+    unknown = subprocess.run(command, capture_output=True, text=True)
     assert unknown.returncode == 2
     assert unknown.stderr.startswith("no-such-revision: ")
 

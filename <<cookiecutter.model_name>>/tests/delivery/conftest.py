@@ -170,7 +170,8 @@ def cluster(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> Reposito
     for path in (repository.path / "deploy").rglob("*.*"):
         text = path.read_text()
         for old, new in names.items():
-            text = text.replace(old, new)
+            # As a whole word: a namespace may be called "m".
+            text = re.sub(rf"(?<![\w-]){re.escape(old)}(?!\w)", new, text)
         path.write_text(re.sub(r"<<\W+cookiecutter\.\w+ >>", "other", text))
     for version in VERSIONS:
         repository.publish(version)

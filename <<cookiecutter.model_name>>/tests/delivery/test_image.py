@@ -65,6 +65,8 @@ def test_the_image_for_gpus_is_made_of_the_packages_for_gpus(
     repository: Repository, delivery: Delivery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DELIVERY_TRAINING_DEVICE", "gpu")
+    # A repository for CPUs has none.
+    (repository.path / "requirements" / "training-gpu.txt").write_text("tensorflow[and-cuda]\n")
     assert delivery("image", "training").code == 0
     assert "--build-arg=REQUIREMENTS=requirements/training-gpu.txt" in repository.asked("docker")[0]
 

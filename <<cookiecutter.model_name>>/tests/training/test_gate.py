@@ -208,8 +208,8 @@ def test_a_test_split_that_has_grown_since_is_told(fraction: float, told: bool) 
 
 # What a person sees. Run in this process, because TensorFlow takes seconds to start in another, with networks that know
 # nothing and a production that knows everything, whatever model this repository holds.
-FIRST = ("--epochs", "1", "--seed", "1", "--minimum-accuracy", "0")
-SECOND = ("--epochs", "1", "--seed", "2", "--minimum-accuracy", "0")
+FIRST = ("--epochs", "1", "--seed", "1", "--minimum-accuracy", "0", "--litert", "false")
+SECOND = ("--epochs", "1", "--seed", "2", "--minimum-accuracy", "0", "--litert", "false")
 # Asked for something else, the same run is judged anew.
 ANEW = (*SECOND, "--maximum-regression", "0.02")
 

@@ -18,18 +18,20 @@ from training.__main__ import main
 from training.records import SUFFIXES
 
 QUICK = ("--epochs", "1", "--minimum-accuracy", "0")
+# Converting is half of such a training, and where it is not in question it is left out.
+WITHOUT_COPY = ("--litert", "false")
+
+Train = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def train(
-    bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> Callable[[], tuple[int, str, str]]:
+def train(bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Train:
     """Train on the bucket, in this process: TensorFlow starts slowly. Exit code, and what it says."""
     (tmp_path / "service.toml").write_text(f'[service]\nname = "under-test"\n[storage]\nurl = "{bucket.url}"\n')
     monkeypatch.chdir(tmp_path)
 
-    def trained() -> tuple[int, str, str]:
-        code = main(QUICK)
+    def trained(*arguments: str) -> tuple[int, str, str]:
+        code = main((*QUICK, *arguments))
         return int(code), *capfd.readouterr()
 
     return trained
@@ -45,7 +47,7 @@ def published(bucket: Bucket) -> list[str]:
 
 
 def test_a_run_comes_through_faults_of_every_kind(
-    bucket: Bucket, train: Callable[[], tuple[int, str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bucket: Bucket, train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # As many as there are: several faults may come together at one request.
     monkeypatch.delenv("AWS_MAX_ATTEMPTS")
@@ -69,16 +71,16 @@ def test_a_run_comes_through_faults_of_every_kind(
 
 
 def test_a_store_that_fails_half_way_ends_the_run_without_a_model_and_the_next_run_goes_on(
-    bucket: Bucket, train: Callable[[], tuple[int, str, str]]
+    bucket: Bucket, train: Train
 ) -> None:
     bucket.faults.fault(Answer(500, "InternalError"), "PUT", "models/.*/manifest.json", times=3)
-    code, _, err = train()
+    code, _, err = train(*WITHOUT_COPY)
     assert code == 1
     assert "manifest.json: S3 answered 500 InternalError in each of 3 attempts; try again later" in err
     assert "Traceback" not in err
     assert manifest.list_artifacts(open_storage(bucket.url), "models") == []
     before = len(bucket.faults.requests)
-    assert train()[0] == 0
+    assert train(*WITHOUT_COPY)[0] == 0
     assert len(manifest.list_artifacts(open_storage(bucket.url), "models")) == 1
     # What was trained was not trained again.
     assert not [request for request in bucket.faults.requests[before:] if "PUT" in request and "/training/" in request]
@@ -94,7 +96,7 @@ def test_a_store_that_fails_half_way_ends_the_run_without_a_model_and_the_next_r
     ],
 )
 def test_a_store_that_answers_nothing_else_is_said(
-    bucket: Bucket, train: Callable[[], tuple[int, str, str]], status: int, code: str, sentence: str
+    bucket: Bucket, train: Train, status: int, code: str, sentence: str
 ) -> None:
     for method in ("GET", "HEAD", "PUT"):
         bucket.faults.fault(Answer(status, code), method, "", times=FOREVER)
@@ -106,9 +108,7 @@ def test_a_store_that_answers_nothing_else_is_said(
     assert bucket.objects() == {}
 
 
-def test_missing_credentials_are_said(
-    bucket: Bucket, train: Callable[[], tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_missing_credentials_are_said(bucket: Bucket, train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     code, _, err = train()
