@@ -122,10 +122,10 @@ def test_its_delivery_asks_the_datadog_site_and_builds_for_the_device_that_were_
 ) -> None:
     prepared = nox(repository, "-s", "delivery", "--", "--help")
     assert prepared.returncode == 0, prepared.stdout
-    command = [repository / ".nox" / "delivery" / "bin" / "python", "-c", FIRST_COMMANDS]
+    command = [str(repository / ".nox" / "delivery" / "bin" / "python"), "-c", FIRST_COMMANDS]
     directories = [variant.path for variant in matrix.variants]
     settings = {"DD_API_KEY": "key", "DD_APP_KEY": "key"}
-    done = subprocess.run([*command, *directories], capture_output=True, text=True, env=os.environ | settings)
+    done = subprocess.run([*command, *map(str, directories)], capture_output=True, text=True, env=os.environ | settings)
     said = dict(zip(directories, done.stdout.split("---\n"), strict=False))
     for variant in matrix.each("delivery asks the site, builds for the device", "service.toml", "requirements/*"):
         assert f"Datadog is not reached at https://api.{variant.answers['datadog_site']}: " in said[variant.path]

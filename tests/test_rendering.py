@@ -25,7 +25,7 @@ from markdown_it import MarkdownIt
 from matrix import Matrix
 from post_gen_project import LEFT_BY_TOOLS, UNNEEDED
 from references import missing_references
-from rendered import CHOICES, COMBINATIONS, DEFAULTS, DIRECTORY, QUESTIONS, ROOT, files
+from rendered import CHOICES, COMBINATIONS, DEFAULTS, DIRECTORY, QUESTIONS, ROOT, cookiecutter, files
 from rendered import render as render_into
 
 pytestmark = pytest.mark.render
@@ -277,6 +277,47 @@ def test_any_printable_description_arrives_unharmed_in_files_of_every_kind(
         if token.type == "inline" and {child.type for child in token.children or []} <= {"text", "text_special"}
     ]
     assert description in shown
+
+
+ASK_PYTHON = "cycler.__init__.__globals__.os.mkdir('PLACE/owned')"
+COMMANDS = [
+    f"{{{{ {ASK_PYTHON} }}}} << {ASK_PYTHON} >>",
+    f"{{% if {ASK_PYTHON} %}}{{% endif %}} <% if {ASK_PYTHON} %><% endif %>",
+    "$(mkdir owned) `mkdir owned` '; mkdir owned; ' \"; mkdir owned; \" | mkdir owned & mkdir owned #",
+    "\"\"\") + str(__import__('os').mkdir('owned')) + (\"\"\" ''') + str(__import__('os').mkdir('owned')) + ('''",
+    "one line\n__import__('os').mkdir('owned')\n$(mkdir owned)",
+]
+
+
+@pytest.mark.parametrize("answer", COMMANDS)
+def test_no_answer_is_run(answer: str, template: Path, tmp_path: Path) -> None:
+    for question in ("description", "model_name"):
+        given = answer.replace("PLACE/", "" if question == "description" else f"{tmp_path}/")
+        result = cookiecutter(template, tmp_path, {question: given})
+        refused = question == "model_name" or "\n" in given
+        assert ("One answer cannot be used" in result.stdout) == refused, result.stdout
+        assert bool(result.returncode) == refused
+        assert list(tmp_path.rglob("owned")) == []
+
+
+def test_what_is_no_template_comes_out_as_it_is_whatever_its_bytes(template: Path, tmp_path: Path) -> None:
+    worked_in = tmp_path / "template"
+    shutil.copytree(template, worked_in)
+    looks_like_jinja = b"a << 2; << cookiecutter.model_name >> <% if x %> <# y"
+    added = {
+        "serving/static/added.js": looks_like_jinja,
+        "serving/static/added.css": looks_like_jinja,
+        "serving/templates/added.html": looks_like_jinja,
+        "model/added.py": looks_like_jinja,
+        "model/data/added.csv.gz": gzip.compress(looks_like_jinja * 9),
+        "model/data/added.npy": b"\x93NUMPY\x01\x00" + looks_like_jinja + bytes(range(256)),
+        "docs/added.png": b"\x89PNG\r\n\x1a\n\x00\x00" + looks_like_jinja + bytes(range(256)),
+    }
+    for path, content in added.items():
+        (worked_in / DIRECTORY / path).parent.mkdir(parents=True, exist_ok=True)
+        (worked_in / DIRECTORY / path).write_bytes(content)
+    rendered = files(render_into(worked_in, tmp_path / "output", {}))
+    assert {path: rendered[path] for path in added} == added
 
 
 @pytest.mark.parametrize("name", ["ab", "m" * 40, "x1-2-3", "python", "model", "tests", "e1"])
