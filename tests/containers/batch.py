@@ -9,8 +9,15 @@ from typing import Any
 from aws import CREDENTIALS, Aws, job_definition
 from engine import Engine
 
-# Jobs are on the network of the services, where moto goes by the name in services/compose.yaml.
-ENVIRONMENT = {"AWS_ENDPOINT_URL": "http://aws:5000", **CREDENTIALS}
+# Jobs are on the network of the services, which go by their names in services/compose.yaml.
+ENVIRONMENT = {
+    "AWS_ENDPOINT_URL": "http://aws:5000",
+    **CREDENTIALS,
+    "DD_AGENT_HOST": "datadog",
+    "DD_ENV": "test",
+    "DD_VERSION": "v1",
+    "LOG_FORMAT": "text",
+}
 
 
 @dataclass(frozen=True)

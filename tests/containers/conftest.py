@@ -54,13 +54,15 @@ def repository(render: Render, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 @pytest.fixture(scope="package")
-def docker_compose_command(engine: Engine) -> str:
-    """Compose for this engine, with the image of the services, which are built here as Compose needs buildx for it."""
-    settings = {
-        "DOCKER_HOST": engine.host,
-        "ENGINE_SOCKET": engine.socket,
-        "SERVICES_IMAGE": engine.build(SERVICES, "Dockerfile", "services"),
-    }
+def services_image(engine: Engine) -> str:
+    """The image of the services; built here, as Compose needs buildx for it."""
+    return engine.build(SERVICES, "Dockerfile", "services")
+
+
+@pytest.fixture(scope="package")
+def docker_compose_command(engine: Engine, services_image: str) -> str:
+    """Compose for this engine, with the image of the services."""
+    settings = {"DOCKER_HOST": engine.host, "ENGINE_SOCKET": engine.socket, "SERVICES_IMAGE": services_image}
     assignments = " ".join(f"{name}={shlex.quote(value)}" for name, value in settings.items())
     return f"{assignments} {shlex.quote(str(Path(sys.executable).with_name('docker-compose')))}"
 
@@ -114,8 +116,11 @@ def batch(aws: Aws, engine: Engine, repository: Path, training_image: str) -> Ba
 
 
 @pytest.fixture(scope="package")
-def jobs(batch: Batch) -> list[Job]:
-    """The same job submitted three times: stopped in the middle, then killed in the middle, then left alone."""
+def jobs(batch: Batch, datadog: Datadog) -> list[Job]:
+    """The same job submitted three times: stopped in the middle, then killed in the middle, then left alone.
+
+    datadog: is told of their metrics.
+    """
     engine = batch.engine
 
     def in_epoch(number: int, *command: str) -> Callable[[str], None]:

@@ -1,6 +1,6 @@
 """What the stand-in for Datadog's agent received; services/compose.yaml says what it is."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.request import Request, urlopen
 
@@ -9,11 +9,15 @@ from rendered import get
 
 @dataclass(frozen=True)
 class Datadog:
-    """The agent: the ports of this machine that answer for traces and for metrics, and the network that it is on."""
+    """The agent: the ports of this machine that answer for traces and for metrics, and the network that it is on.
+
+    forgotten: packets that were received before `forget`.
+    """
 
     traces_port: int
     metrics_port: int
     network: str
+    forgotten: list[str] = field(default_factory=list)
 
     @property
     def options(self) -> tuple[str, str]:
@@ -39,7 +43,8 @@ class Datadog:
         return found
 
     def forget(self) -> None:
-        """Forget what was received."""
+        """Forget what was received, but for `forgotten`."""
+        self.forgotten.extend(self.packets())
         urlopen(f"{self._traces}/test/session/clear").close()
         urlopen(Request(f"{self._metrics}/packets", method="DELETE")).close()
 
