@@ -22,7 +22,8 @@ from delivery.errors import DeliveryError
 from delivery.registry import Image, Registry, docker_environment
 from delivery.settings import DeliverySettings
 
-KINDS = ("training", "serving")
+KINDS = ("training", "serving", "events")
+OVERLAYS = Path("deploy") / "k8s" / "overlays"
 # Python's, and those of tools; .dockerignore names them too.
 CACHES = re.compile(r"__pycache__|\..*_cache")
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
@@ -31,18 +32,25 @@ TAG_LENGTH = 20
 
 @dataclass(frozen=True)
 class Recipe:
-    """What an image is made of. files: by path in the build's context; arguments: those that decide what comes out."""
+    """What an image is made of. files: by path in the build's context; arguments: those that decide what comes out.
+
+    digests: SHA-256 in hex of files that are known by it; such a file is in `files` only where the image may be built.
+    """
 
     kind: str
     dockerfile: Path
     files: Mapping[str, Path]
     arguments: Mapping[str, str] = field(default_factory=dict)
+    digests: Mapping[str, str] = field(default_factory=dict)
 
     def tag(self) -> str:
         """20 hex digits of the hash of everything."""
         digest = hashlib.sha256()
-        for path, source in sorted({**self.files, "Dockerfile": self.dockerfile}.items()):
-            digest.update(f"{path}\0{hashlib.sha256(source.read_bytes()).hexdigest()}\n".encode())
+        read = {path: source for path, source in self.files.items() if path not in self.digests}
+        read["Dockerfile"] = self.dockerfile
+        digests = {path: hashlib.sha256(source.read_bytes()).hexdigest() for path, source in read.items()}
+        for path, known in sorted({**digests, **self.digests}.items()):
+            digest.update(f"{path}\0{known}\n".encode())
         for name, value in sorted(self.arguments.items()):
             digest.update(f"{name}={value}\n".encode())
         return digest.hexdigest()[:TAG_LENGTH]
@@ -58,10 +66,15 @@ class Built:
 
 
 def recipe(
-    kind: str, settings: DeliverySettings, arguments: Mapping[str, str], extra: Mapping[str, Path] | None = None
+    kind: str,
+    settings: DeliverySettings,
+    arguments: Mapping[str, str],
+    extra: Mapping[str, Path] | None = None,
+    digests: Mapping[str, str] | None = None,
 ) -> Recipe:
     """What `docker/<kind>.Dockerfile` copies from this repository; `extra`: files of the context from elsewhere.
 
+    digests: SHA-256 of such files, if they are known; what is named there has not to be at hand.
     Raises DeliveryError if the Dockerfile or a file that it copies is not there.
     """
     dockerfile = Path("docker") / f"{kind}.Dockerfile"
@@ -70,22 +83,36 @@ def recipe(
     text = dockerfile.read_text(encoding="utf-8").replace("\\\n", " ")
     given = {**arguments, **({"BASE_IMAGE": settings.base_image} if settings.base_image else {})}
     values = {**dict(re.findall(r"^ARG (\w+)=(.*)$", text, re.MULTILINE)), **given}
-    found = dict(extra or {})
+    found, elsewhere = dict(extra or {}), {**(extra or {}), **(digests or {})}
     for line in re.findall(r"^COPY\s+(.*)$", text, re.MULTILINE):
         words = shlex.split(line)
         if any(word.startswith("--from") for word in words):
             continue
         for source in [word for word in words if not word.startswith("--")][:-1]:
             path = re.sub(r"\$\{(\w+)\}", lambda name: values.get(name[1], ""), source)
-            if not any(name == path or name.startswith(f"{path}/") for name in extra or {}):
+            if not any(name == path or name.startswith(f"{path}/") for name in elsewhere):
                 found |= _files(path, dockerfile)
-    return Recipe(kind, dockerfile, found, given)
+    return Recipe(kind, dockerfile, found, given, digests or {})
 
 
 def training_recipe(settings: DeliverySettings) -> Recipe:
     """What the training image of this code is made of. Raises DeliveryError."""
     gpu = settings.training_device == "gpu"
     return recipe("training", settings, {"REQUIREMENTS": "requirements/training-gpu.txt"} if gpu else {})
+
+
+def events_recipe(settings: DeliverySettings) -> Recipe:
+    """What the image that ships the notes of requests is made of. Raises DeliveryError."""
+    return recipe("events", settings, {})
+
+
+def ships_events(environment: str) -> bool:
+    """Whether the overlay of an environment takes the component `events`, and so its image beside the server's."""
+    try:
+        text = (OVERLAYS / environment / "kustomization.yaml").read_text(encoding="utf-8")
+    except OSError:
+        return False
+    return "components/events" in re.sub(r"#.*", "", text)
 
 
 def repository(kind: str, settings: DeliverySettings) -> tuple[str, str]:

@@ -99,16 +99,20 @@ class Cluster:
         if found is None:
             return None
         status, template = found.get("status", {}), found["spec"]["template"]
-        containers = [each for each in template["spec"]["containers"] if each["name"] == CONTAINER]
         return Running(
             name=self.name(environment),
-            image=containers[0]["image"] if containers else "",
+            image=_image(found, CONTAINER),
             version=template["metadata"].get("labels", {}).get(VERSION_LABEL, ""),
             replica_set=seen.replica_set,
             ready=int(status.get("readyReplicas", 0)),
             wanted=int(found["spec"].get("replicas", 1)),
             settled=_settled(found),
         )
+
+    def image(self, environment: str, container: str) -> str:
+        """The image of a container of an environment's pods; empty if there is none."""
+        found = self.look(environment).deployment
+        return _image(found, container) if found else ""
 
     def look(self, environment: str) -> Seen:
         """The Deployment of an environment, its ReplicaSets, each a pod template to go back to, and its pods."""
@@ -211,6 +215,18 @@ class Cluster:
             # A container that was never started has none.
             return []
         return [f"  log: {line}" for line in said.splitlines()]
+
+
+def _image(deployment: Mapping[str, Any], container: str) -> str:
+    spec = deployment["spec"]["template"]["spec"]
+    return next(
+        (
+            str(each["image"])
+            for each in [*spec["containers"], *spec.get("initContainers", [])]
+            if each["name"] == container
+        ),
+        "",
+    )
 
 
 def _waiting(seen: Seen) -> list[tuple[str, str]]:

@@ -1,8 +1,6 @@
 """`deploy`, `rollback` and `status`: what runs in the cluster."""
 
-import tempfile
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import click
@@ -14,7 +12,7 @@ from delivery import build
 from delivery.console import Console
 from delivery.errors import BadRequestError, RefusedError
 from delivery.ghost.trial import set_sample_rate
-from delivery.history import DONE, Entry, newest_first
+from delivery.history import DONE, STOP, Entry, newest_first
 from delivery.image import find_model, serving_recipe
 from delivery.options import ENVIRONMENTS, console_option, dry_run_option, environment_option, store_option
 from delivery.registry import Registry
@@ -82,7 +80,8 @@ def rollback(environment: str, to: str | None, store: Storage, dry_run: bool, co
     running = releaser.cluster.running(environment)
     current = running.replica_set if running else ""
     for entry in newest_first(store, environment):
-        if entry.outcome == DONE and entry.replica_set != current and to in (None, entry.model):
+        released = entry.outcome == DONE and entry.action != STOP
+        if released and entry.replica_set != current and to in (None, entry.model):
             break
     else:
         asked = f"of model {to} " if to else "before the one that runs "
@@ -130,8 +129,7 @@ def show(entry: Entry, console: Console) -> None:
 def _bundled(store: Storage, version: str | None, settings: DeliverySettings) -> str:
     """The image of a model and this code. Raises RefusedError if there is none."""
     model = find_model(store, version)
-    with tempfile.TemporaryDirectory(prefix="delivery-model-") as cache:
-        tag = serving_recipe(model, store, settings, Path(cache)).tag()
+    tag = serving_recipe(model, settings).tag()
     host, repository = build.repository("serving", settings)
     found = build.look_up(Registry(host), repository, tag)
     if found is None:

@@ -23,13 +23,15 @@ from delivery.console import Console
 from delivery.options import ENVIRONMENTS, console_option, store_option
 
 PREFIX = "releases/history/"
+# The action that takes a ghost out of the cluster; all others bring something into it.
+STOP = "stop"
 DONE, FAILED, ROLLED_BACK = "done", "failed", "failed, rolled back"
 _TIME = "%Y-%m-%dT%H-%M-%S.%fZ"
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One release. at: UTC, ISO 8601; action: deploy, promote, rollback; replica_set: the pod template it made."""
+    """One release. at: UTC, ISO 8601; action: deploy, promote, rollback, stop; replica_set: its pod template."""
 
     at: str
     by: str

@@ -1,6 +1,8 @@
 """`image` and `bundle`: an image in the registry, built only if what it is made of changed."""
 
+import hashlib
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
@@ -14,7 +16,7 @@ from artifacts.storage import Storage
 from delivery import build
 from delivery.console import Console
 from delivery.errors import RefusedError
-from delivery.options import console_option, dry_run_option, store_option
+from delivery.options import ENVIRONMENTS, console_option, dry_run_option, store_option
 from delivery.settings import DeliverySettings
 
 NO_MODEL = "no model in {url} yet; train the first one: python -m delivery train"
@@ -31,11 +33,12 @@ def image(kind: str, model: str | None, force: bool, store: Storage, dry_run: bo
     """Have an image in the registry, and print its reference by digest.
 
     It is built and pushed unless the registry has one of the same Dockerfile, files and build arguments: its tag is
-    their hash. Credentials for ECR come from AWS, for others from docker login.
+    their hash. Credentials for ECR come from AWS, for others from docker login. Where an overlay takes the component
+    `events`, its image is made along with the serving image.
     """
     settings = load(DeliverySettings)
-    if kind == "training":
-        made_of = build.training_recipe(settings)
+    if kind != "serving":
+        made_of = build.training_recipe(settings) if kind == "training" else build.events_recipe(settings)
         _show(build.ensure(made_of, settings, console, force=force, dry_run=dry_run), console)
         return
     _bundle(find_model(store, model), store, settings, console, force=force, dry_run=dry_run)
@@ -71,19 +74,21 @@ def find_model(store: Storage, version: str | None) -> Manifest:
     raise RefusedError(f"model version {version!r}: not in {store.url}/models; the list: python -m delivery models")
 
 
-def serving_recipe(model: Manifest, store: Storage, settings: DeliverySettings, cache: Path) -> build.Recipe:
-    """What the serving image with a model is made of; the model is fetched and verified.
+def serving_recipe(
+    model: Manifest, settings: DeliverySettings, content: Mapping[str, Path] | None = None
+) -> build.Recipe:
+    """What the serving image with a model is made of. content: the manifest and the model's files, to build of them.
 
-    Raises StorageError, or ArtifactError, also where [serving] runtime cannot compute it.
+    Without them the recipe has its tag all the same, of the digests in the manifest. Raises ArtifactError where
+    [serving] runtime cannot compute the model.
     """
-    place = f"store/models/{model.id}"
-    found, content = manifest.fetch(store, f"models/{model.id}", cache)
     runtime = load(RuntimeSettings).runtime
-    runtime_path(found, runtime)
-    (cache / manifest.MANIFEST).write_bytes(found.to_json())
-    files = {f"{place}/{found.content}/{path}": content / path for path in found.files}
-    files[f"{place}/{manifest.MANIFEST}"] = cache / manifest.MANIFEST
-    return build.recipe("serving", settings, {"MODEL": place, "RUNTIME": runtime}, files)
+    runtime_path(model, runtime)
+    place = f"store/models/{model.id}"
+    digests = {f"{place}/{model.content}/{path}": entry.sha256 for path, entry in model.files.items()}
+    digests[f"{place}/{manifest.MANIFEST}"] = hashlib.sha256(model.to_json()).hexdigest()
+    files = {f"{place}/{path}": source for path, source in (content or {}).items()}
+    return build.recipe("serving", settings, {"MODEL": place, "RUNTIME": runtime}, files, digests)
 
 
 def _bundle(
@@ -91,8 +96,15 @@ def _bundle(
 ) -> None:
     with tempfile.TemporaryDirectory(prefix="delivery-model-") as cache:
         console.say(f"bundle: fetching and verifying model {model.id}", model.id)
-        made_of = serving_recipe(model, store, settings, Path(cache))
-        _show(build.ensure(made_of, settings, console, version=model.id, force=force, dry_run=dry_run), console)
+        found, directory = manifest.fetch(store, f"models/{model.id}", Path(cache))
+        kept = Path(cache) / manifest.MANIFEST
+        kept.write_bytes(found.to_json())
+        content = {manifest.MANIFEST: kept, **{f"{found.content}/{path}": directory / path for path in found.files}}
+        made_of = serving_recipe(found, settings, content)
+        built = build.ensure(made_of, settings, console, version=model.id, force=force, dry_run=dry_run)
+    if any(build.ships_events(environment) for environment in ENVIRONMENTS):
+        build.ensure(build.events_recipe(settings), settings, console, dry_run=dry_run)
+    _show(built, console)
 
 
 def _show(built: build.Built | None, console: Console) -> None:

@@ -13,7 +13,7 @@ from artifacts import manifest, releases
 from artifacts.manifest import Manifest
 from artifacts.settings import ServiceSettings, load
 from artifacts.storage import Storage
-from delivery import events, programs, smoke
+from delivery import build, events, programs, smoke
 from delivery.cluster import VERSION_LABEL, Cluster, Running
 from delivery.console import Console
 from delivery.errors import DeliveryError, RefusedError
@@ -21,9 +21,10 @@ from delivery.history import DONE, FAILED, ROLLED_BACK, Entry, now, person, reco
 from delivery.registry import Image, Registry
 from delivery.settings import DeliverySettings
 
-OVERLAYS = Path("deploy") / "k8s" / "overlays"
 # As deploy/k8s/base/deployment.yaml names the image that is put in its place.
 PLACEHOLDER = "serving"
+# As deploy/k8s/components/events names its own, and the container that runs it.
+EVENTS = "events"
 
 
 @dataclass(frozen=True)
@@ -159,7 +160,7 @@ class Releaser:
     @contextmanager
     def _kustomization(self, release: Release) -> Iterator[Path]:
         """A kustomization on top of the overlay with image, version and cause; the repository stays as it is."""
-        overlay = OVERLAYS / release.environment
+        overlay = build.OVERLAYS / release.environment
         if not overlay.is_dir():
             raise DeliveryError(f"{overlay}: not there; run from the repository's root")
         cause = f"{release.action} of model {release.model} by {person()}"
@@ -168,6 +169,7 @@ class Releaser:
             "kind": "Deployment",
             "metadata": {"name": "any", "annotations": {"kubernetes.io/change-cause": cause}},
         }
+        images = {PLACEHOLDER: release.image, **self._events_image(release.environment)}
         with tempfile.TemporaryDirectory(prefix="delivery-deploy-") as temporary:
             directory = Path(temporary).resolve()
             content = {
@@ -176,12 +178,32 @@ class Releaser:
                 "resources": [os.path.relpath(overlay.resolve(), directory)],
                 # As the settings have it, which a variable of the environment may change.
                 "namespace": self.settings.kubernetes_namespace,
-                "images": [{"name": PLACEHOLDER, "newName": release.image.name, "digest": release.image.digest}],
+                "images": [
+                    {"name": name, "newName": image.name, "digest": image.digest} for name, image in images.items()
+                ],
                 "labels": [{"pairs": {VERSION_LABEL: release.version}, "includeTemplates": True}],
                 "patches": [{"target": {"kind": "Deployment"}, "patch": json.dumps(deployment)}],
             }
             (directory / "kustomization.yaml").write_text(json.dumps(content), encoding="utf-8")
             yield directory
+
+    def _events_image(self, environment: str) -> dict[str, Image]:
+        """The image of the container that ships events, by its placeholder, where the overlay has one.
+
+        That of this code; if it was not built, say when an old image is deployed again, the one that runs there.
+        Raises RefusedError if there is neither.
+        """
+        if not build.ships_events(environment):
+            return {}
+        host, repository = build.repository("events", self.settings)
+        found = build.look_up(Registry(host), repository, build.events_recipe(self.settings).tag())
+        found = found or Image.parse(self.cluster.image(environment, EVENTS))
+        if found is None:
+            raise RefusedError(
+                f"{environment} takes the component events, and there is no image of it in {host}/{repository} yet; "
+                "make it first: python -m delivery image events"
+            )
+        return {EVENTS: found}
 
     def _wait(self, environment: str) -> None:
         self.cluster.wait(environment, self.settings.rollout_seconds, self.settings.poll_seconds, self.console)

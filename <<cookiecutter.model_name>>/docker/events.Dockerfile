@@ -32,3 +32,12 @@ USER 10001:10001
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["python", "-m", "artifacts.spool"]
 CMD ["/events"]
+# Last, as they differ in every build.
+ARG REVISION=""
+ARG VERSION=""
+ARG SOURCE=""
+ARG TEMPLATE_VERSION=""
+LABEL org.opencontainers.image.revision=${REVISION} \
+      org.opencontainers.image.version=${VERSION} \
+      org.opencontainers.image.source=${SOURCE} \
+      ml-service-template.version=${TEMPLATE_VERSION}

@@ -5,10 +5,12 @@ import json
 import click
 
 from artifacts.settings import ServiceSettings, load
-from delivery import programs
+from artifacts.storage import Storage
+from delivery import events
 from delivery.cluster import Cluster
 from delivery.console import Console
-from delivery.options import console_option, dry_run_option
+from delivery.history import DONE, STOP, Entry, now, person, record
+from delivery.options import console_option, dry_run_option, store_option
 from delivery.settings import DeliverySettings
 
 # The Deployment first: an autoscaler that is left alone does no harm, one that is gone leaves the pods.
@@ -51,23 +53,33 @@ def set_sample_rate(cluster: Cluster, share: float) -> None:
 
 
 @ghost.command()
+@store_option
 @dry_run_option
 @console_option
-def stop(dry_run: bool, console: Console) -> None:
-    """Remove the ghost from the cluster. The live service then tries one copy every 30 seconds, and nobody notices."""
-    name, namespace = load(ServiceSettings).name, load(DeliverySettings).kubernetes_namespace
-    removed = programs.output(
-        "kubectl",
+def stop(store: Storage, dry_run: bool, console: Console) -> None:
+    """Remove the ghost from the cluster, and write that into the history.
+
+    The live service then tries one copy every 30 seconds, and nobody notices.
+    """
+    settings, name = load(DeliverySettings), load(ServiceSettings).name
+    cluster = Cluster(settings.kubernetes_namespace, name)
+    ran = cluster.running("ghost")
+    removed = cluster.kubectl(
         "delete",
         KINDS,
-        f"--namespace={namespace}",
-        f"--selector=app.kubernetes.io/instance={name}-ghost",
+        f"--selector=app.kubernetes.io/instance={cluster.name('ghost')}",
         "--ignore-not-found",
         "--output=name",
         *(["--dry-run=client"] if dry_run else []),
+        seconds=120,
     ).split()
     if not removed:
-        console.result(f"no ghost of {name} runs in {namespace}", {"removed": []})
+        console.result(f"no ghost of {name} runs in {settings.kubernetes_namespace}", {"removed": []})
         return
+    if ran and not dry_run:
+        model, _, commit = ran.version.partition("-")
+        entry = Entry(now(), person(), "ghost", STOP, ran.image, model, commit, DONE)
+        record(store, entry)
+        events.tell(entry, name, settings, console)
     lines = [f"{'would remove' if dry_run else 'removed'} {each}" for each in removed]
     console.result("\n".join(lines), {"removed": removed, "dry_run": dry_run})

@@ -140,6 +140,14 @@ class TestDeploy:
         assert delivery("deploy", "--environment", "staging", "--model", VERSIONS[0]).code == 0
         assert in_cluster(cluster, "under-test-staging")["template"]["spec"]["containers"][0]["image"] == image
 
+    def test_of_a_model_finds_its_image_without_the_models_files(self, cluster: Repository, delivery: Delivery) -> None:
+        bundled(delivery, VERSIONS[0])
+        for key in list(cluster.store.keys(f"models/{VERSIONS[0]}/")):
+            if not key.endswith("manifest.json"):
+                cluster.store.delete(key)
+        said = delivery("deploy", "--environment", "staging", "--model", VERSIONS[0])
+        assert said.code == 0, said.err
+
     def test_of_a_ghost_is_content_with_what_a_ghost_answers(self, cluster: Repository, delivery: Delivery) -> None:
         said = delivery("deploy", "--environment", "ghost", "--image", image_of(cluster, VERSIONS[0]))
         assert said.code == 0, said.err
@@ -229,6 +237,52 @@ class TestDeploy:
         said = delivery("deploy", "--environment", "staging", "--image", image)
         assert said.code == 3
         assert "create it: kubectl create namespace models" in said.err
+
+
+class TestEvents:
+    """Where an overlay takes the component `events`, a second image goes along with the server's."""
+
+    @pytest.fixture
+    def shipping(self, cluster: Repository) -> Repository:
+        overlay = cluster.path / OVERLAYS / "production" / "kustomization.yaml"
+        text = overlay.read_text()
+        assert "components: []" in text
+        overlay.write_text(text.replace("components: []", "components: [../../components/events]"))
+        return cluster
+
+    def containers(self, cluster: Repository) -> dict[str, str]:
+        spec = in_cluster(cluster, "under-test")["template"]["spec"]
+        return {each["name"]: each["image"] for each in [*spec["containers"], *spec.get("initContainers", [])]}
+
+    def test_bundle_builds_it_and_deploy_takes_it_by_digest(self, shipping: Repository, delivery: Delivery) -> None:
+        image = bundled(delivery, VERSIONS[0])
+        (tag,) = shipping.registry.tags("team/under-test-events")
+        said = delivery("deploy", "--environment", "production", "--image", image)
+        assert said.code == 0, said.err
+        events = json.loads(delivery("image", "events", "--json").out)
+        assert (events["tag"], events["built"]) == (tag, False)
+        assert self.containers(shipping) == {"serving": image, "events": events["image"]}
+
+    def test_without_it_the_deployment_says_what_to_type(self, shipping: Repository, delivery: Delivery) -> None:
+        said = delivery("deploy", "--environment", "production", "--image", image_of(shipping, VERSIONS[0]))
+        assert said.code == 3
+        assert "there is no image of it in" in said.err
+        assert "make it first: python -m delivery image events" in said.err
+        assert not (shipping.programs / "cluster.json").exists()
+
+    def test_of_other_code_keeps_the_one_that_runs(self, shipping: Repository, delivery: Delivery) -> None:
+        image = bundled(delivery, VERSIONS[0])
+        delivery("deploy", "--environment", "production", "--image", image)
+        before = self.containers(shipping)["events"]
+        with (shipping.path / "docker" / "events.Dockerfile").open("a") as file:
+            file.write("# Changed, and not built.\n")
+        said = delivery("deploy", "--environment", "production", "--image", image_of(shipping, VERSIONS[1]))
+        assert said.code == 0, said.err
+        assert self.containers(shipping)["events"] == before
+
+    def test_an_overlay_without_it_makes_no_second_image(self, cluster: Repository, delivery: Delivery) -> None:
+        bundled(delivery, VERSIONS[0])
+        assert cluster.registry.tags("team/under-test-events") == []
 
 
 class TestFailure:
@@ -361,6 +415,16 @@ class TestRollback:
         said = delivery("rollback", "--environment", "production", "--to", VERSIONS[0])
         assert said.code == 0, said.err
         assert production(cluster.store) == VERSIONS[0]
+
+    def test_of_a_ghost_that_was_stopped_brings_the_last_one_back(
+        self, cluster: Repository, delivery: Delivery
+    ) -> None:
+        deployed(cluster, delivery, "ghost", VERSIONS[0])
+        assert delivery("ghost", "stop").code == 0
+        said = delivery("rollback", "--environment", "ghost")
+        assert said.code == 0, said.err
+        assert f"ghost runs {VERSIONS[0]}" in said.out
+        assert [entry["action"] for entry in history(cluster)] == ["deploy", "stop", "rollback"]
 
     def test_deploys_again_what_the_cluster_has_forgotten(self, cluster: Repository, delivery: Delivery) -> None:
         deployed(cluster, delivery, "staging", VERSIONS[0])

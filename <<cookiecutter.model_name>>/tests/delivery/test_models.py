@@ -1,11 +1,16 @@
-"""`python -m delivery models`: what is published."""
+"""`python -m delivery models`: what is published; and the help of all commands."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
+
+import click
 
 from artifacts import manifest
 from artifacts.storage import LocalStorage
+from delivery.cli import cli
 from tests.conftest import Command
+from tests.delivery.conftest import Delivery, Repository
 
 STORE = ("--store", "store")
 
@@ -49,3 +54,18 @@ def test_a_command_that_there_is_not_is_refused_with_the_way_to_the_list(command
     assert done.returncode == 2
     assert "No such command 'realease'" in done.stderr
     assert "python -m delivery --help" in done.stderr
+
+
+def commands(found: click.Command, *path: str) -> Iterator[list[str]]:
+    yield list(path)
+    for name, each in getattr(found, "commands", {}).items():
+        yield from commands(each, *path, name)
+
+
+def test_the_help_of_every_command_is_text_alone(repository: Repository, delivery: Delivery) -> None:
+    for path in commands(cli):
+        said = delivery(*path, "--help")
+        assert said.code == 0
+        # What tells click to leave a paragraph as it is.
+        assert "\\b" not in said.out, path
+        assert all(character.isprintable() or character == "\n" for character in said.out), path

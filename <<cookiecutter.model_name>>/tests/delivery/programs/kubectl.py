@@ -127,6 +127,18 @@ def get(arguments: list[str]) -> None:
         print(json.dumps({"items": found}) if found else "")
 
 
+def delete(arguments: list[str]) -> None:
+    """One by its name, or all with the label of an environment; of those the Deployment and what depends on it."""
+    state = load()
+    selector = next((a.partition("instance=")[2] for a in arguments if a.startswith("--selector=")), "")
+    name = selector or arguments[1]
+    if state["deployments"].pop(name, None):
+        print(f"deployment.apps/{name}")
+    if selector:
+        state["sets"].pop(name, None)
+    save(state)
+
+
 def undo(arguments: list[str]) -> None:
     state, name = load(), arguments[1].removeprefix("deployment/")
     wanted = next(a.partition("=")[2] for a in arguments if a.startswith("--to-revision="))
@@ -191,9 +203,7 @@ def main(arguments: list[str]) -> None:
         case "rollout":
             undo(arguments[1:])
         case "delete":
-            state = load()
-            del state["deployments"][arguments[2]]
-            save(state)
+            delete(arguments[1:])
         case "logs":
             print("serving: the model in /model cannot be loaded\nserving: stopped")
         case "port-forward":
