@@ -44,6 +44,7 @@ def test_the_stack_can_be_deployed_and_holds_what_the_job_needs(aws: Aws, render
     assert properties["logConfiguration"]["options"]["awslogs-group"] in {group["logGroupName"] for group in groups}
     repositories = aws.client("ecr").describe_repositories()["repositories"]
     assert {found["repositoryName"] for found in repositories} == {
+        "team/images/leaf-reader-events",
         "team/images/leaf-reader-serving",
         "team/images/leaf-reader-training",
     }
@@ -56,7 +57,7 @@ def test_a_second_models_stack_uses_the_bucket_and_the_queue_that_are_there(aws:
     second = render({**ANSWERS, "model_name": "root-reader"})
     assert aws.deploy(second, Shared="existing")["StackStatus"] == "CREATE_COMPLETE"
     assert len(aws.client("batch").describe_job_queues()["jobQueues"]) == 1
-    assert len(aws.client("ecr").describe_repositories()["repositories"]) == 4
+    assert len(aws.client("ecr").describe_repositories()["repositories"]) == 6
 
 
 def document(found: Any) -> dict[str, Any]:

@@ -2,12 +2,13 @@
 
 An image registry and an AWS account (moto) of their own, jobs and server in real containers of the Docker Engine that
 answers here, and delivery's own commands, as Jenkins gives them: training image, job in AWS Batch, gate, serving image,
-manifests. The server is then started with the rights that Kubernetes gives it, and asked as after a deployment. Each
-further release changes one parameter, the seed, and is compared with the one before. At the end stands how many seconds
-each step took.
+manifests, which are checked against the schemas of Kubernetes; `nox -s cluster` tries them in a cluster. The server is
+then started with the rights that Kubernetes gives it, and asked as after a deployment. Each further release changes one
+parameter, the seed, and is compared with the one before. At the end stands how many seconds each step took.
 """
 
 import argparse
+import itertools
 import json
 import os
 import socket
@@ -22,6 +23,8 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import kubernetes_validate
+import yaml
 
 from artifacts import manifest, releases
 from artifacts.manifest import Manifest
@@ -29,6 +32,7 @@ from artifacts.models import columns
 from artifacts.settings import ServiceSettings, load
 from artifacts.storage import open_storage
 from delivery import programs, smoke
+from tests.deploy.manifests import VERSIONS, check_schema
 from tests.registry import Registry
 
 REGION = "us-east-1"
@@ -38,6 +42,10 @@ CREDENTIALS = {"AWS_ACCESS_KEY_ID": "for-moto", "AWS_SECRET_ACCESS_KEY": "for-mo
 # As the restricted profile of Kubernetes would start it.
 LOCKED_UP = ("--read-only", "--tmpfs=/tmp", "--cap-drop=ALL", "--security-opt=no-new-privileges")
 START_SECONDS = 120
+# Where the engine runs on this machine, jobs share its network and so its loopback interface. Docker Desktop's engine
+# lies in a virtual machine, out of which this name leads to the loopback interface of the machine around it.
+LOCAL_ENGINE = sys.platform == "linux"
+JOBS_REACH = "127.0.0.1" if LOCAL_ENGINE else "host.docker.internal"
 
 
 class Play:
@@ -115,12 +123,25 @@ def _release(play: Play, parameters: Sequence[str]) -> None:
     model = json.loads(play.step("train", "train", "--json", *parameters))["model"]
     play.step("gate", "gate", model)
     image = play.step("serving image", "bundle", model)
-    play.step("manifests", "deploy", "--environment", "production", "--image", image, "--dry-run")
+    rendered = play.step("manifests", "deploy", "--environment", "production", "--image", image, "--dry-run")
+    with play.timed("check manifests"):
+        print(_checked(rendered))
     store = open_storage(f"s3://{BUCKET}/play")
     with play.timed("start and ask"):
         print(f"$ docker run {image}\n{_serve(image, manifest.read(store, f'models/{model}'))}")
     # As a deployment to production says: the next model is compared with it.
     releases.set_production(store, model)
+
+
+def _checked(rendered: str) -> str:
+    """What the schemas of Kubernetes say of manifests. SystemExit with the field if one does not know it."""
+    found = list(yaml.safe_load_all(rendered))
+    for each, version in itertools.product(found, VERSIONS):
+        try:
+            check_schema(each, version)
+        except kubernetes_validate.ValidationError as error:
+            raise SystemExit(f"{each['kind']}: Kubernetes {version} does not take it: {error}") from None
+    return f"{len(found)} objects are valid in Kubernetes {', '.join(VERSIONS)}"
 
 
 def _forget(registry: str) -> None:
@@ -151,7 +172,7 @@ def _job_definition(work: Path, port: int) -> Path:
     properties |= {"volumes": [], "mountPoints": []}
     properties.pop("logConfiguration", None)
     properties["resourceRequirements"] = [n for n in properties["resourceRequirements"] if n["type"] != "GPU"]
-    reached = {"AWS_ENDPOINT_URL": f"http://host.docker.internal:{port}", **CREDENTIALS}
+    reached = {"AWS_ENDPOINT_URL": f"http://{JOBS_REACH}:{port}", **CREDENTIALS}
     properties["environment"] += [{"name": name, "value": value} for name, value in reached.items()]
     path = work / "job-definition.json"
     path.write_text(json.dumps(definition), encoding="utf-8")
@@ -160,12 +181,14 @@ def _job_definition(work: Path, port: int) -> Path:
 
 @contextmanager
 def _account(work: Path) -> Iterator[int]:
-    """Port of an AWS account with a bucket and a job queue. Jobs reach it too: it listens on every address."""
+    """Port of an AWS account with a bucket and a job queue, on loopback: who reaches it starts containers here."""
     port = _free_port()
     log = work / "moto.log"
-    command = [sys.executable, "-c", "from moto.server import main; main()", "-H", "0.0.0.0", "-p", str(port)]
+    command = [sys.executable, "-c", "from moto.server import main; main()", "-H", "127.0.0.1", "-p", str(port)]
     with log.open("w", encoding="utf-8") as output:
         environment = {**os.environ, **CREDENTIALS, "MOTO_PORT": str(port)}
+        if LOCAL_ENGINE:
+            environment["MOTO_DOCKER_NETWORK_MODE"] = "host"
         server = subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT)
     try:
         _wait_for(f"http://127.0.0.1:{port}/moto-api/", server, log)

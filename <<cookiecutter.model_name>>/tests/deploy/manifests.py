@@ -7,12 +7,17 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import kubernetes_validate
 import yaml
+from kubernetes_validate.utils import all_versions
 
 ROOT = Path(__file__).resolve().parents[2]
 K8S = ROOT / "deploy" / "k8s"
 OVERLAYS = sorted(path.name for path in (K8S / "overlays").iterdir())
 COMPONENTS = sorted(path.name for path in (K8S / "components").iterdir())
+
+# Kubernetes itself supports its three newest minor versions.
+VERSIONS = all_versions()[-3:]
 
 Manifest = dict[str, Any]
 
@@ -38,6 +43,11 @@ def build_with(overlay: str, component: str, directory: Path) -> list[Manifest]:
     kustomization["components"] = [f"../../components/{component}"]
     file.write_text(yaml.safe_dump(kustomization), encoding="utf-8")
     return build(file.parent)
+
+
+def check_schema(manifest: Manifest, version: str) -> None:
+    """Raise kubernetes_validate.ValidationError if a version of Kubernetes does not know the object as it is."""
+    kubernetes_validate.validate(manifest, version, strict=True)
 
 
 def one(manifests: list[Manifest], kind: str) -> Manifest:
