@@ -30,8 +30,8 @@ def keep(heading: str, table: str, options: argparse.Namespace, engine_seconds: 
     commit = git(ROOT, "rev-parse", "--short", "HEAD").strip()
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     text = (
-        f"Seconds, of commit {commit} on {os.cpu_count()} cores with {memory:.0f} GiB of memory, {options.epochs} epochs\n"
-        f"each; {engine_seconds:.1f} s before that until engine and base image were ready."
+        f"Seconds, of commit {commit} on {os.cpu_count()} cores with {memory:.0f} GiB of memory,\n"
+        f"{options.epochs} epochs each; {engine_seconds:.1f} s before that until engine and base image were ready."
     )
     before, mark, after = KEPT.read_text(encoding="utf-8").partition(f"\n## {heading}\n")
     rest = f"\n## {after.partition(chr(10) + '## ')[2]}" if "\n## " in after else ""
