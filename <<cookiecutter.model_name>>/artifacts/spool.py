@@ -27,7 +27,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from artifacts import events
-from artifacts.events import EVENT_COUNTERS, MIRROR_COUNTERS, EventsError, Process
+from artifacts.counters import COUNTERS_BYTES, Counters
+from artifacts.events import MIRROR_COUNTERS, EventsError, Process
 from artifacts.settings import SettingsError, StorageSettings, load
 from artifacts.storage import Storage, StorageError, open_storage
 
@@ -38,48 +39,9 @@ SEGMENT_BYTES = 4 << 20
 EVERY_SECONDS = 5.0
 _LOOK_SECONDS = 1.0
 
-_NAMES = (*EVENT_COUNTERS, *(f"mirror_{name}" for name in MIRROR_COUNTERS))
 _STATE_BYTES = 4096
-_HEADER_AT = 8 * 16
+_HEADER_AT = COUNTERS_BYTES
 _TIME = "%Y%m%d%H%M%S"
-
-
-class Counters:
-    """Counts that a process can raise for less than 0.1 us, and that others read when it is gone."""
-
-    def __init__(self, memory: Any = None) -> None:
-        self._memory = memoryview(memory if memory is not None else bytearray(_HEADER_AT)).cast("B")[:_HEADER_AT]
-        self._cells = self._memory.cast("Q")
-
-    def add(self, name: str, number: int = 1) -> None:
-        """Raise a counter: one of EVENT_COUNTERS, or of MIRROR_COUNTERS after `mirror_`."""
-        self._cells[_PLACES[name]] += number
-
-    def __getitem__(self, name: str) -> int:
-        return int(self._cells[_PLACES[name]])
-
-    def take_over(self, other: "Counters") -> None:
-        """Add what another one has counted."""
-        for name in _NAMES:
-            self.add(name, other[name])
-
-    def event(self, at: float, killed: bool) -> dict[str, Any]:
-        """As an event; see events.py."""
-        return {
-            "kind": "counters",
-            "at": round(at, 3),
-            "killed": killed,
-            "events": {name: self[name] for name in EVENT_COUNTERS},
-            "mirror": {name: self[f"mirror_{name}"] for name in MIRROR_COUNTERS},
-        }
-
-    def release(self) -> None:
-        """Let go of the memory."""
-        self._cells.release()
-        self._memory.release()
-
-
-_PLACES = {name: place for place, name in enumerate(_NAMES)}
 
 
 class SpoolWriter:
@@ -111,6 +73,11 @@ class SpoolWriter:
         self._map[_HEADER_AT : _HEADER_AT + len(header) + 1] = header + b"\n"
         self.counters = Counters(self._map)
         partial.rename(self._state)
+
+    @property
+    def state(self) -> BinaryIO:
+        """The file of the counters and of the lock. Who inherits it holds the lock, too: not dead yet."""
+        return self._state_file
 
     def write(self, lines: bytes, count: int) -> None:
         """Append whole lines that hold so many events."""

@@ -6,19 +6,22 @@ format is that of artifacts/events.py, the spool that of artifacts/spool.py.
 
 import base64
 import logging
+import mmap
 import socket
 import time
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from tempfile import TemporaryFile
+from typing import Any, BinaryIO, NamedTuple
 from uuid import uuid4
 
 import gevent
 import orjson
 
+from artifacts.counters import COUNTERS_BYTES, Counters
 from artifacts.events import Process
-from artifacts.spool import Counters, SpoolWriter
+from artifacts.spool import SpoolWriter
 from serving.exchange import Exchange
 from serving.memory import resident_bytes
 from serving.predicted import predicted
@@ -46,6 +49,7 @@ class Note(NamedTuple):
     seconds: float
     model: ServedModel | None
     outputs: Sequence[Array]
+    predicted: dict[str, Any] | None
     mirrored: bool
     body: bytes
 
@@ -65,6 +69,23 @@ class EventLog:
         self._requests = 0
         self.counters = Counters()
         self.on = bool(service.settings.events)
+        self._shared: BinaryIO | None = None
+
+    @property
+    def open(self) -> bool:
+        """Whether it is known where to write."""
+        return self._spool is not None
+
+    def shared_counters(self) -> int:
+        """Descriptor of a file that holds the counters: the state in the spool, or one without a name."""
+        if self._spool is not None:
+            return self._spool.state.fileno()
+        if self._shared is None:
+            self._shared = TemporaryFile()  # noqa: SIM115
+            self._shared.truncate(COUNTERS_BYTES)
+            before, self.counters = self.counters, Counters(mmap.mmap(self._shared.fileno(), COUNTERS_BYTES))
+            self.counters.take_over(before)
+        return self._shared.fileno()
 
     def start(self) -> None:
         """Begin to write once there is a model."""
@@ -90,6 +111,7 @@ class EventLog:
                 exchange.seconds,
                 exchange.model,
                 exchange.outputs,
+                exchange.predicted,
                 mirrored,
                 body,
             )
@@ -211,7 +233,9 @@ def _line(note: Note | dict[str, Any]) -> bytes:
         "status": note.status,
         "ms": round(1000 * note.seconds, 3),
     }
-    if note.model is not None and note.outputs:
+    if note.predicted is not None:
+        event |= note.predicted
+    elif note.model is not None and note.outputs:
         event |= predicted(note.model, note.outputs)
     if note.mirrored:
         event["mirrored"] = True

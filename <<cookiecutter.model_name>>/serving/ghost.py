@@ -9,9 +9,9 @@ from artifacts.events import MIRROR_COUNTERS
 from serving.events import EventLog
 from serving.exchange import Exchange, Observer
 from serving.mirror import Mirror
-from serving.predicted import predicted
+from serving.predicted import predicted_once
 from serving.service import Service
-from telemetry.registry import EVENTS_DROPPED, GHOST_COMPARISONS, GHOST_COPIES, GHOST_COPY_SECONDS
+from telemetry.registry import EVENTS_DROPPED, GHOST_COMPARISONS, GHOST_COPIES
 
 if TYPE_CHECKING:
     from telemetry.metrics import Metrics
@@ -39,6 +39,11 @@ class GhostMode:
         if self.mirror:
             self.mirror.start()
 
+    def finish(self) -> None:
+        """Send the copies that wait, so that what becomes of them is counted."""
+        if self.mirror:
+            self.mirror.stop()
+
     def stop(self) -> None:
         """Write what is left."""
         self.log.stop()
@@ -49,8 +54,6 @@ class GhostMode:
             for result in MIRROR_COUNTERS:
                 if result != "offered":
                     metrics.count(GHOST_COPIES, self._new(f"mirror_{result}"), f"result:{result}")
-            metrics.distribution(GHOST_COPY_SECONDS, list(self.mirror.seconds))
-            self.mirror.seconds.clear()
         for agreement, rows in self._compared.items():
             if rows:
                 metrics.count(GHOST_COMPARISONS, rows, f"agreement:{agreement}")
@@ -65,9 +68,9 @@ class GhostMode:
 
     def _observe(self, exchange: Exchange) -> None:
         mirrored = self.mirror.offer(exchange) if self.mirror else False
-        self.log.note(exchange, mirrored)
         if self._is_ghost:
             self._compare(exchange)
+        self.log.note(exchange, mirrored)
 
     def _compare(self, exchange: Exchange) -> None:
         """Hold the ghost's labels against those that came with a copy."""
@@ -79,5 +82,5 @@ class GhostMode:
         # Whoever may ask the ghost can send anything.
         except (orjson.JSONDecodeError, KeyError, TypeError):
             return
-        for theirs, mine in zip(live, predicted(exchange.model, exchange.outputs).get("labels", ()), strict=False):
+        for theirs, mine in zip(live, predicted_once(exchange).get("labels", ()), strict=False):
             self._compared["same" if theirs == mine else "different"] += 1

@@ -53,6 +53,7 @@ class Observing:
 
     def stop(self) -> None:
         """Do the last tick, and send what has come since the last report."""
+        self._ghost.finish()
         for tick in self._every_second:
             tick()
         if self._report is not None:

@@ -6,8 +6,16 @@ from typing import Any
 
 import numpy as np
 
+from serving.exchange import Exchange
 from serving.service import ServedModel
 from serving.signature import Array
+
+
+def predicted_once(exchange: Exchange) -> dict[str, Any]:
+    """`predicted` of an exchange that has outputs; kept with it for whoever asks next."""
+    if exchange.predicted is None and exchange.model is not None:
+        exchange.predicted = predicted(exchange.model, exchange.outputs)
+    return exchange.predicted or {}
 
 
 def predicted(model: ServedModel, outputs: Sequence[Array]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from gunicorn.glogging import Logger
 from artifacts.manifest import ArtifactError, list_artifacts
 from artifacts.settings import StorageSettings, load
 from artifacts.storage import StorageError, open_storage
+from serving.sender import FLUSH_SECONDS
 from serving.settings import ServingSettings
 from telemetry import agent, logs, traces
 
@@ -69,6 +70,7 @@ def _one_version(settings: ServingSettings) -> ServingSettings:
 def gunicorn_options(settings: ServingSettings, name: str) -> dict[str, Any]:
     """The settings of gunicorn."""
     in_json = logs.wants_json(os.environ)
+    flush = FLUSH_SECONDS + 1 if settings.ghost_url else 0
     return {
         "bind": [f"{settings.host}:{settings.port}"],
         "proc_name": name,
@@ -80,7 +82,7 @@ def gunicorn_options(settings: ServingSettings, name: str) -> dict[str, Any]:
         "post_worker_init": _load_model,
         "worker_exit": _stop_observing,
         "when_ready": _forward_second_sigterm,
-        "graceful_timeout": int(settings.drain_seconds + settings.finish_seconds) + 2,
+        "graceful_timeout": int(settings.drain_seconds + settings.finish_seconds + flush) + 2,
         # A worker whose event loop stands still for this long is killed. Longer than any model call may take.
         "timeout": int(settings.stuck_seconds) + 30,
         # The heartbeat file; on a disk, touching it may block.

@@ -84,7 +84,7 @@ GHOST_COPIES = Metric(
     "request",
     ("result",),
     "Requests copied to the ghost by the live service. result: sent (the ghost took it), refused (it answered with "
-    "another status), failed (no answer), skipped (not tried: it had failed), dropped (no room in the queue).",
+    "another status), failed (no answer), skipped (not tried: it had failed), dropped (no room, or its sender died).",
     room="ghost",
 )
 GHOST_COPY_SECONDS = Metric(

@@ -1,14 +1,18 @@
-"""What a ghost costs the live service: latency with the mirror off and on, and with a ghost that is frozen or gone.
+"""What a ghost costs the live service: latency with the mirror off and on, and with ghosts that do not work.
 
-    nox -s bench_ghost -- store/models/VERSION --rounds 5 --seconds 4
+    nox -s bench_ghost -- store/models/VERSION --rounds 14 --seconds 2 --write
 
-Live servers on one core, one for each way, asked in turn; the load generator of benchmarks/serving and the ghost on
-another. The ghost there only runs when the generator does not (SCHED_IDLE), so that it takes no time from the clock.
-Requests come at the times of a Poisson process; latency counts from the time a request was due.
+Live servers on one core, one for each way, each with its own sender of copies; the load generator of benchmarks/serving
+and the ghosts on another. The ghosts there only run when the generator does not (SCHED_IDLE), so that they take no time
+from the clock. Open: requests come at the times of a Poisson process, and latency counts from the time a request was
+due. Closed: 16 connections ask as fast as they are answered, so that the server has no time to spare. The ways are
+asked in turn in short rounds; each is held against off in the same round. The interval is that of the median (order
+statistics, 95 %). --write puts the table into README.md.
 """
 
 import argparse
 import json
+import math
 import os
 import signal
 import socket
@@ -19,7 +23,7 @@ import tempfile
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -32,15 +36,48 @@ from load import Load, compiled  # noqa: E402
 
 NAME = "measured"
 LIVE_CORE, OTHER_CORE = 0, 1
-WAYS = ("off", "sampled", "all", "frozen", "gone")
+MARK = "## Figures"
+WAYS = {
+    "off": "no ghost, no events",
+    "again": "the same once more: what chance alone makes",
+    "sampled": "a tenth of the requests copied, and events",
+    "all": "every request copied, and events",
+    "slow": "every request; the ghost answers after 100 ms",
+    "garbage": "every request; the ghost answers what is no HTTP",
+    "frozen": "every request; the ghost takes connections and says nothing",
+    "gone": "every request; there is no ghost",
+}
+CLOSED_CONNECTIONS = 16
+STAND_IN = """
+import asyncio, sys
+async def handle(reader, writer):
+    try:
+        while True:
+            head = await reader.readuntil(b"\\r\\n\\r\\n")
+            length = head.lower().partition(b"content-length:")[2].split(b"\\r")[0]
+            await reader.readexactly(int(length))
+            if sys.argv[1] == "slow":
+                await asyncio.sleep(0.1)
+                writer.write(b"HTTP/1.1 202 Accepted\\r\\nContent-Length: 0\\r\\n\\r\\n")
+            else:
+                writer.write(b"\\x00\\xff" * 1000)
+    except (asyncio.IncompleteReadError, OSError):
+        writer.close()
+async def main():
+    await (await asyncio.start_server(handle, "127.0.0.1", int(sys.argv[2]))).serve_forever()
+asyncio.run(main())
+"""
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path, help="directory of a published model, with manifest.json")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=4)
-    parser.add_argument("--loads", type=float, nargs="+", default=[0.2, 0.4], help="shares of the capacity with it off")
+    parser.add_argument("--rounds", type=int, default=14)
+    parser.add_argument("--seconds", type=float, default=2)
+    parser.add_argument(
+        "--loads", type=float, nargs="+", default=[0.4], help="shares of the capacity with it off; 1: closed"
+    )
+    parser.add_argument("--write", action="store_true", help="put the table into README.md")
     parser.add_argument("--runtime", default="litert")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary, ExitStack() as running:
@@ -59,8 +96,13 @@ def main() -> int:
         ports = {
             # As without ghost mode: no notes are taken either.
             "off": serve("off", LIVE_CORE, events=""),
+            "again": serve("again", LIVE_CORE, events=""),
             "sampled": serve("sampled", LIVE_CORE, **{**copying, "ghost_sample_rate": 0.1}),
             "all": serve("all", LIVE_CORE, **copying),
+            "slow": serve("slow", LIVE_CORE, **{**copying, "ghost_url": running.enter_context(stand_in("slow"))}),
+            "garbage": serve(
+                "garbage", LIVE_CORE, **{**copying, "ghost_url": running.enter_context(stand_in("garbage"))}
+            ),
             "frozen": serve("frozen", LIVE_CORE, **{**copying, "ghost_url": f"http://127.0.0.1:{frozen}"}),
             "gone": serve("gone", LIVE_CORE, **{**copying, "ghost_url": f"http://127.0.0.1:{free_port()}"}),
         }
@@ -68,9 +110,13 @@ def main() -> int:
             wait(port)
         requests = {way: write_requests(work, options.model, way, port) for way, port in ports.items()}
         found = measure(options, load, ports, requests)
-        found["copies"] = {way: copies(work / way) for way in WAYS if way != "off"}
+        found["copies"] = {way: copies(work / way) for way in WAYS if way not in ("off", "again")}
     print(json.dumps(found, indent=1))
+    found["machine"] = machine()
     print(table(found), file=sys.stderr)
+    if options.write:
+        readme = HERE / "README.md"
+        readme.write_text(readme.read_text().partition(MARK)[0] + MARK + "\n\n" + table(found) + "\n")
     return 0
 
 
@@ -85,27 +131,58 @@ def measure(
     for number in range(options.rounds):
         for share in options.loads:
             # Another order every round: what follows what does not matter.
-            for way in WAYS[number % len(WAYS) :] + WAYS[: number % len(WAYS)]:
-                result = load.open(ports[way], options.seconds, share * capacity, none, requests[way])
+            first = number % len(WAYS)
+            for way in [*WAYS][first:] + [*WAYS][:first]:
+                if share >= 1:
+                    result = load.closed(ports[way], options.seconds, CLOSED_CONNECTIONS, none, requests[way])
+                else:
+                    result = load.open(ports[way], options.seconds, share * capacity, none, requests[way])
                 visits.append({"round": number, "way": way, "load": share, "result": result})
     return {"capacity": capacity, "loads": options.loads, "visits": visits}
 
 
 def table(found: Mapping[str, Any]) -> str:
-    lines = [f"capacity with it off: {found['capacity']:.0f} requests/s"]
+    lines = [f"{found['machine']}. Capacity with it off: {found['capacity']:.0f} requests/s."]
     for share in found["loads"]:
         rounds: dict[int, dict[str, Any]] = {}
         for visit in found["visits"]:
             if visit["load"] == share:
                 rounds.setdefault(visit["round"], {})[visit["way"]] = visit["result"]
-        for way in WAYS:
-            p50, p99 = ([latency(each[way], point) for each in rounds.values()] for point in ("p50", "p99"))
-            ratios = [latency(each[way], "p99") / latency(each["off"], "p99") for each in rounds.values()]
-            lines.append(
-                f"load {share:.0%} {way:8} p50 {statistics.median(p50):.3f} ms, p99 {statistics.median(p99):.3f} ms, "
-                f"p99 by that of off: {statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})"
+        load = f"{CLOSED_CONNECTIONS} connections in a closed loop" if share >= 1 else f"{share:.0%} of the capacity"
+        lines += ["", f"At {load}, {len(rounds)} rounds:", ""]
+        lines += ["| | p50, ms | p99, ms | p99 by that of off (95 %) | within 5 %? |", "|---|---|---|---|---|"]
+        for way, what in WAYS.items():
+            p50, p99 = (
+                statistics.median(latency(each[way], point) for each in rounds.values()) for point in ("p50", "p99")
             )
-    return "\n".join([*lines, json.dumps(found["copies"])])
+            ratios = sorted(latency(each[way], "p99") / latency(each["off"], "p99") for each in rounds.values())
+            low, high = interval(ratios)
+            verdict = "" if way == "off" else "yes" if high <= 1.05 else "no" if low > 1.05 else "not decided"
+            ratio = "1" if way == "off" else f"{statistics.median(ratios):.2f} ({low:.2f} to {high:.2f})"
+            lines.append(f"| {way}: {what} | {p50:.2f} | {p99:.2f} | {ratio} | {verdict} |")
+    lines += ["", "What became of the copies, in all rounds:", "", "| | offered | sent | other |", "|---|---|---|---|"]
+    for way, counted in found["copies"].items():
+        other = ", ".join(f"{name} {n}" for name, n in counted.items() if n and name not in ("offered", "sent"))
+        lines.append(f"| {way} | {counted['offered']} | {counted['sent']} | {other} |")
+    return "\n".join(lines)
+
+
+def interval(ordered: Sequence[float]) -> tuple[float, float]:
+    """Of the median, with at least 95 %: the order statistics below which it lies with a probability of 2.5 %.
+
+    For fewer than six values, their range.
+    """
+    count, tail, place = len(ordered), 0.0, 0
+    while (tail := tail + math.comb(count, place) / 2**count) <= 0.025:
+        place += 1
+    place = max(place - 1, 0)
+    return ordered[place], ordered[count - 1 - place]
+
+
+def machine() -> str:
+    cpuinfo = Path("/proc/cpuinfo").read_text().splitlines()
+    model = next((line.partition(":")[2].strip() for line in cpuinfo if line.startswith("model name")), "unknown CPU")
+    return f"{model}, {os.cpu_count()} CPUs, Linux {os.uname().release.split('-')[0]}, Python {sys.version.split()[0]}"
 
 
 def latency(result: Mapping[str, Any], point: str) -> float:
@@ -129,6 +206,19 @@ def server(work: Path, core: int, settings: Mapping[str, object]) -> Iterator[in
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+
+
+@contextmanager
+def stand_in(kind: str) -> Iterator[str]:
+    """URL of what answers as a ghost would not."""
+    port = free_port()
+    command = ["taskset", "-c", str(OTHER_CORE), "chrt", "-i", "0", sys.executable, "-c", STAND_IN, kind, str(port)]
+    process = subprocess.Popen(command)
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.kill()
+        process.wait()
 
 
 @contextmanager
@@ -161,7 +251,7 @@ def write_requests(work: Path, model: Path, way: str, port: int) -> list[Path]:
 
 def copies(spool: Path) -> dict[str, int]:
     sys.path.insert(0, str(TEMPLATE))
-    from artifacts.spool import Counters
+    from artifacts.counters import Counters
 
     (state,) = spool.glob("*.state")
     return dict(Counters(bytearray(state.read_bytes())).event(0, False)["mirror"])

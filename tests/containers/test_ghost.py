@@ -35,7 +35,7 @@ EXAMPLES = (
 )
 # Of a running server: what became of the copies for the ghost.
 COPIES = (
-    "import json; from pathlib import Path; from artifacts.spool import Counters; "
+    "import json; from pathlib import Path; from artifacts.counters import Counters; "
     "(state,) = Path('/events').glob('*.state'); "
     "print(json.dumps(Counters(bytearray(state.read_bytes())).event(0, False)['mirror']))"
 )
