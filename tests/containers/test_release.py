@@ -38,7 +38,7 @@ def test_a_release_from_a_changed_parameter_to_an_answer_is_one_command(
     for step in steps:
         assert re.search(rf"^{step} +\d+\.\d$", result.stdout, re.MULTILINE), result.stdout[-3000:]
     assert re.search(r"^in all +\d+\.\d$", result.stdout, re.MULTILINE)
-    assert re.search(r"7 objects are valid in Kubernetes 1\.\d+, 1\.\d+, 1\.\d+", result.stdout)
+    assert re.search(r"7 objects are valid in Kubernetes 1\.\d+\.\d+, 1\.\d+\.\d+, 1\.\d+\.\d+", result.stdout)
     assert engine.output("images", "--filter", "reference=127.0.0.1:*/play/*", "--quiet") == ""
 
 

@@ -17,7 +17,8 @@ OVERLAYS = sorted(path.name for path in (K8S / "overlays").iterdir())
 COMPONENTS = sorted(path.name for path in (K8S / "components").iterdir())
 
 # Kubernetes itself supports its three newest minor versions.
-VERSIONS = all_versions()[-3:]
+# The package may list a version twice.
+VERSIONS = list(dict.fromkeys(all_versions()))[-3:]
 
 Manifest = dict[str, Any]
 
