@@ -113,7 +113,7 @@ class TestJenkins:
         definitions = {f"{batch}:job-definition/leaf-reader-training{end}" for end in ("", ":*")}
         images = {
             f"arn:aws:ecr:{REGION}:{ACCOUNT}:repository/team/images/leaf-reader-{kind}"
-            for kind in ("training", "serving")
+            for kind in ("training", "serving", "events")
         }
         roles = {f"arn:aws:iam::{ACCOUNT}:role/leaf-reader-training-{kind}" for kind in ("job", "execution")}
         log = f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:/aws/batch/leaf-reader-training"
