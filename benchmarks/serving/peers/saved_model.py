@@ -2,8 +2,8 @@
 
 From the environment: MODEL, its directory; KIND, small or medium.
 
-`predict` calls the signature, as the documentation of TensorFlow shows; `frozen` is the fastest that TensorFlow's public
-interface has, for the hand-written batcher; ours goes one layer below it. One thread for a call, one between calls, as in
+`predict` calls the signature, as the documentation of TensorFlow shows; `frozen` is the fastest of TensorFlow's public
+interface, for the hand-written batcher; ours goes one layer below it. One thread for a call, one between calls, as in
 our server on one core.
 """
 
