@@ -91,6 +91,8 @@ class Batcher:
         self.watch: deque[ModelCall] | None = None
         """Takes every call that has ended, if somebody wants them and takes them out again."""
         self._queue_seconds = queue_seconds
+        # One call more than the 16 rows fill: the one that is running when they come.
+        self._room_calls = ceil(_ROOM / self.max_rows) + 1
         self._one_shape = one_shape
         self._queue: deque[Entry] = deque()
         self._rows = 0
@@ -131,8 +133,7 @@ class Batcher:
 
     def _patience(self) -> float:
         """Seconds that a request may wait."""
-        # One call more than the 16 rows fill: the one that is running when they come.
-        return self._queue_seconds or max(_QUEUE_SECONDS, (ceil(_ROOM / self.max_rows) + 1) * self.cost(self.max_rows))
+        return self._queue_seconds or max(_QUEUE_SECONDS, self._room_calls * self.cost(self.max_rows))
 
     def compute(
         self,

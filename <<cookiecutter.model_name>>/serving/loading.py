@@ -4,7 +4,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from artifacts.manifest import MANIFEST, ArtifactError, Manifest, find, list_artifacts, read_directory
+from artifacts.manifest import MANIFEST, ArtifactError, Manifest, find, read_directory
+from artifacts.models import list_models
 from artifacts.runtimes import runtime_path
 from artifacts.settings import StorageSettings, load
 from artifacts.storage import StorageError, open_storage
@@ -44,7 +45,7 @@ def find_model(settings: ServingSettings) -> Path:
         raise NoModelError(f"[serving] model = {settings.model!r}: no {MANIFEST} there; bundle a model into it first")
     storage = open_storage(load(StorageSettings).url)
     if settings.model == "latest":
-        models = list_artifacts(storage, "models")
+        models = list_models(storage)
         if not models:
             raise NoModelError(f"no model in {storage.url}/models yet; train one with: python -m training")
         version = models[-1].id

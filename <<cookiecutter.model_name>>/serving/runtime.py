@@ -68,7 +68,7 @@ def _warm_up(run: Run, row: Sequence[Array], signature: Signature, max_rows: int
         inputs = [np.repeat(array, size, axis=0) for array in row]
         _check_outputs(run(inputs), signature, size)
         batches[size] = inputs
-        costs[size] = max(_timed(run, inputs), 1e-6)
+        costs[size] = _timed(run, inputs)
         if not max_rows and costs[size] > _SLOW_CALL:
             break
     end = time.perf_counter() + _MEASURING
@@ -77,7 +77,7 @@ def _warm_up(run: Run, row: Sequence[Array], signature: Signature, max_rows: int
             break
         # What disturbs a call only ever adds to its time, and seldom lasts for a whole turn of all sizes.
         for size, inputs in batches.items():
-            costs[size] = max(min(costs[size], _timed(run, inputs)), 1e-6)
+            costs[size] = min(costs[size], _timed(run, inputs))
     if not max_rows:
         costs = _worthwhile(costs)
     return WarmRuntime(run, costs)
@@ -93,7 +93,8 @@ def _worthwhile(costs: Mapping[int, float]) -> dict[int, float]:
 def _timed(run: Run, inputs: Sequence[Array]) -> float:
     start = time.perf_counter()
     run(inputs)
-    return time.perf_counter() - start
+    # Costs are divided by.
+    return max(time.perf_counter() - start, 1e-6)
 
 
 def _check_outputs(outputs: Sequence[Array], signature: Signature, rows: int) -> None:

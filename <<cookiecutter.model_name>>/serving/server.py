@@ -8,7 +8,8 @@ from typing import Any
 from gunicorn.app.base import BaseApplication
 from gunicorn.glogging import Logger
 
-from artifacts.manifest import ArtifactError, list_artifacts
+from artifacts.manifest import ArtifactError
+from artifacts.models import list_models
 from artifacts.settings import StorageSettings, load
 from artifacts.storage import StorageError, open_storage
 from serving.sender import FLUSH_SECONDS
@@ -61,7 +62,7 @@ def _one_version(settings: ServingSettings) -> ServingSettings:
     if settings.model != "latest":
         return settings
     try:
-        models = list_artifacts(open_storage(load(StorageSettings).url), "models")
+        models = list_models(open_storage(load(StorageSettings).url))
     except (ArtifactError, StorageError):
         return settings
     return settings.model_copy(update={"model": models[-1].id}) if models else settings
