@@ -97,13 +97,16 @@ class Batcher:
         self._queue: deque[Entry] = deque()
         self._rows = 0
         self._slowness = 1.0
-        self._kicked = False
         self._running: list[Entry] = []
         self._started = 0.0
         self._loop = gevent.get_hub().loop
-        self._idle = self._loop.idle()
         # Below the sockets' priority: it fires when all that has arrived has been read.
+        self._idle = self._loop.idle()
         self._idle.priority = -2
+        # Above it, for a full batch: it fires at the next turn of the loop. Under overload some socket is always
+        # readable and the other never fires.
+        self._next = self._loop.idle()
+        self._next.priority = 2
         self._inbox: Any = None
         if self._costs[-1] > LOOP_LIMIT:
             self._start_thread()
@@ -176,14 +179,14 @@ class Batcher:
         self._queue.append(entry)
         self._rows += entry.rows
         if not self._running:
-            if self._rows >= self.max_rows:
-                # Under overload some socket is always readable and idle never comes.
-                if not self._kicked:
-                    self._kicked = True
-                    self._loop.run_callback(self._kick)
-            elif not self._idle.active:
-                self._idle.start(self._kick)
+            self._schedule()
         return entry
+
+    def _schedule(self) -> None:
+        """Have the next batch run: at once if it is full, else when nobody else has anything to add to it."""
+        watcher = self._next if self._rows >= self.max_rows else self._idle
+        if not watcher.active:
+            watcher.start(self._kick)
 
     def _result(self, entry: Entry, calls: list[ModelCall] | None) -> Arrays:
         try:
@@ -233,25 +236,23 @@ class Batcher:
         return True
 
     def _kick(self) -> None:
-        """Run what is queued; in the event loop."""
-        self._kicked = False
+        """Run the next batch; in the event loop. One only: between two calls the sockets have their turn."""
         self._idle.stop()
-        while self._queue and not self._running:
-            batch = self._take()
-            if not batch:
-                continue
-            self._running = batch
-            self._started = time.monotonic()
-            if self._inbox is not None:
-                self._inbox.put(batch)
-                return
-            self._execute(batch)
-            self._running = []
-            for entry in batch:
-                entry.finish()
-            if self._queue and self._rows < self.max_rows:
-                self._idle.start(self._kick)
-                return
+        self._next.stop()
+        batch = self._take()
+        if not batch:
+            return
+        self._running = batch
+        self._started = time.monotonic()
+        if self._inbox is not None:
+            self._inbox.put(batch)
+            return
+        self._execute(batch)
+        self._running = []
+        for entry in batch:
+            entry.finish()
+        if self._queue:
+            self._schedule()
 
     def _execute(self, batch: list[Entry]) -> None:
         """One model call for a batch; on the native thread or in the loop."""

@@ -16,6 +16,8 @@ class Connection(Protocol):
 
     too_slow: bool
     """Whether the client has been cut off because it took too long to send its request."""
+    refused_until: float
+    """When a client that was refused for overload may come again, on the monotonic clock."""
 
     def body_read(self) -> None:
         """The client has sent everything; its time for sending no longer runs."""

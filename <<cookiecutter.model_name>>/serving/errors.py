@@ -26,7 +26,8 @@ class OverloadedError(RequestError):
 
     def __init__(self, wait: float) -> None:
         reason = f"overloaded: the wait would be {1000 * wait:.0f} ms"
-        super().__init__(HTTPStatus.SERVICE_UNAVAILABLE, reason, retry_after=max(1, ceil(wait)))
+        self.seconds = max(1, ceil(wait))
+        super().__init__(HTTPStatus.SERVICE_UNAVAILABLE, reason, retry_after=self.seconds)
 
 
 class ModelRejectsError(Exception):

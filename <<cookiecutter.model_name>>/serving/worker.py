@@ -44,6 +44,7 @@ class Handler(PyWSGIHandler):  # type: ignore[misc]
     idle_since = math.inf
     sending = False
     too_slow = False
+    refused_until = 0.0
     _held: bytearray | None = None
 
     def handle(self) -> None:

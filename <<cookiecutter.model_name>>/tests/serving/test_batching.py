@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import gevent
+import gevent.socket
 import numpy as np
 import pytest
 
@@ -109,6 +110,19 @@ def test_the_event_loop_goes_on_while_a_slow_model_computes(model: Doubling) -> 
     model.go_on.set()
     assert asking.get(timeout=10) == [[2]]
     assert batcher.busy_for() == 0
+
+
+def test_between_two_calls_of_a_fast_model_the_sockets_have_their_turn(model: Doubling) -> None:
+    batcher = Batcher(model, FAST, queue_seconds=1)
+    here, there = gevent.socket.socketpair()
+    with here, there:
+        reading = gevent.spawn(lambda: here.recv(1) and len(model.calls))
+        gevent.sleep(0.01)
+        asking = gevent.spawn(together, batcher, [rows(*[float(number)] * 4) for number in range(5)])
+        there.send(b"x")
+        assert len(asking.get(timeout=10)) == 5
+        assert len(model.calls) == 5
+        assert reading.get(timeout=10) < 2
 
 
 def test_too_long_a_queue_is_refused_at_once(model: Doubling) -> None:

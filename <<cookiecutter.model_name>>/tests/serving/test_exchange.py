@@ -26,6 +26,7 @@ class Patient:
     """A connection whose client has sent everything and waits."""
 
     too_slow = False
+    refused_until = 0.0
 
     def body_read(self) -> None: ...
 

@@ -1,12 +1,14 @@
 """A model that is slow: what happens to those who wait, and that health does not."""
 
+import http.client
 import json
 import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 import pytest
@@ -32,6 +34,19 @@ def slow_server(slow_toml: Path) -> Iterator[Running]:
         yield running
 
 
+@pytest.fixture
+def busy_server(slow_toml: Path) -> Iterator[Running]:
+    """A server with no room: it computes for a second or more, one row at a time, and as many wait as may."""
+    with serving(slow_toml, queue_ms=10, max_batch_rows=1) as server, ThreadPoolExecutor(20) as pool:
+        server.wait_for(200)
+        computing = pool.submit(server.predict, instances(1.0, 2 * ENDLESS))
+        time.sleep(0.1)
+        waiting = [pool.submit(server.predict, instances(1.0)) for _ in range(19)]
+        assert any(each.result().status == 503 for each in as_completed(waiting, timeout=20))
+        yield server
+        assert not computing.done()
+
+
 def instances(x: float, work: int = 20) -> dict[str, object]:
     return {"instances": [{"x": x, "work": work}]}
 
@@ -54,6 +69,26 @@ def test_everyone_gets_the_right_answer_or_is_told_when_to_come_back(slow_server
     accepted = [(x, value) for x, (status, value) in enumerate(answers) if status == 200]
     assert accepted
     assert all(value == [float(x)] for x, value in accepted)
+
+
+def test_what_cannot_be_computed_in_time_is_refused_before_its_body_is_sent(busy_server: Running) -> None:
+    with socket.create_connection(("127.0.0.1", busy_server.port), timeout=20) as connection:
+        connection.sendall(f"POST {PREDICT} HTTP/1.1\r\nHost: here\r\nContent-Length: 1000\r\n\r\n".encode())
+        assert connection.recv(1000).startswith(b"HTTP/1.1 503 ")
+
+
+def test_who_comes_again_before_the_time_it_was_told_waits_for_the_next_refusal(busy_server: Running) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", busy_server.port, timeout=20)
+    took = []
+    for _ in range(3):
+        start = time.monotonic()
+        connection.request("POST", PREDICT, _json(instances(1.0)))
+        response = connection.getresponse()
+        response.read()
+        took.append(time.monotonic() - start)
+        assert (response.status, response.headers["Retry-After"] is None) == (503, False)
+    connection.close()
+    assert min(took[1:]) >= 0.05
 
 
 def test_health_is_answered_while_the_model_computes(slow_server: Running) -> None:
