@@ -68,7 +68,13 @@ def bench_training(session: nox.Session) -> None:
 @nox.session
 def bench_serving(session: nox.Session) -> None:
     """Measure our server against FastAPI, BentoML, LitServe, MLServer and Ray Serve: `-- --rounds 3 --minutes 8`."""
-    session.run(sys.executable, "benchmarks/serving/bench.py", *session.posargs, external=True)
+    # Interrupted, it ends servers that are frozen, which takes longer than the half second that nox gives.
+    session.run(
+        *(sys.executable, "benchmarks/serving/bench.py", *session.posargs),
+        external=True,
+        interrupt_timeout=60,
+        terminate_timeout=60,
+    )
 
 
 @nox.session(venv_backend="uv", reuse_venv=True)

@@ -1,8 +1,9 @@
 """The limit of the model: calls of the served model without HTTP, through the server's own runtime.
 
-    python calls.py tensorflow|litert DIRECTORY SECONDS
+    python calls.py tensorflow|litert DIRECTORY
 
-Prints rows per second by rows in a call, as JSON. DIRECTORY holds manifest.json.
+Says "ready" when the model is loaded. Then each line of standard input is a time in seconds, for which it calls the
+model, and prints rows per second by rows in a call, as JSON. DIRECTORY holds manifest.json.
 """
 
 import json
@@ -24,24 +25,27 @@ from serving.signature import read_signature
 SIZES = (1, 2, 4, 8, 16, 32, 64)
 
 
-def main(runtime: str, directory: Path, seconds: float) -> dict[int, float]:
+def main(runtime: str, directory: Path) -> None:
     manifest, content = read_directory(directory)
     signature = read_signature(manifest.properties)
     path = content / runtime_path(manifest, runtime)
     run = load_runtime(runtime, path, manifest.properties, signature, 1, 0).run
     (tensor,) = signature.inputs
     random = np.random.default_rng(1)
-    found = {}
+    rows = {size: random.integers(0, 17, (size, *tensor.shape)).astype(tensor.dtype) for size in SIZES}
     for size in SIZES:
-        rows = random.integers(0, 17, (size, *tensor.shape)).astype(tensor.dtype)
-        run([rows])
-        calls, start = 0, time.perf_counter()
-        while time.perf_counter() - start < seconds / len(SIZES):
-            run([rows])
-            calls += 1
-        found[size] = round(calls * size / (time.perf_counter() - start), 1)
-    return found
+        run([rows[size]])
+    print("ready", flush=True)
+    for line in sys.stdin:
+        found = {}
+        for size in SIZES:
+            calls, start = 0, time.perf_counter()
+            while time.perf_counter() - start < float(line) / len(SIZES):
+                run([rows[size]])
+                calls += 1
+            found[size] = round(calls * size / (time.perf_counter() - start), 1)
+        print(json.dumps(found), flush=True)
 
 
 if __name__ == "__main__":
-    print(json.dumps(main(sys.argv[1], Path(sys.argv[2]), float(sys.argv[3]))))
+    main(sys.argv[1], Path(sys.argv[2]))

@@ -12,9 +12,9 @@ from typing import Any
 from environments import HERE
 from servers import BY_NAME, SERVERS
 
-Visit = Mapping[str, Any]
+Result = Mapping[str, Any]
 Content = Mapping[str, Any]
-Read = Callable[[Visit], float]
+Read = Callable[[Result], float]
 MODELS = {"small": "Small model: the digits, JSON", "medium": "Medium model: MobileNetV2 96x96x3, bytes"}
 BEGIN, END = "<!-- figures -->", "<!-- end of figures -->"
 
@@ -62,66 +62,78 @@ class Target:
 
 
 class Figures:
-    """The visits that gave figures."""
+    """What gave figures: a result is one server in one round."""
 
     def __init__(self, content: Content) -> None:
-        self._visits: dict[tuple[str, str, int], Visit] = {
-            (visit["model"], visit["server"], visit["round"]): visit for visit in content["visits"]
+        self._results: dict[tuple[str, str, int], Result] = {
+            (result["model"], result["server"], result["round"]): result for result in content["results"]
         }
 
     def rounds(self, model: str, server: str) -> list[int]:
         """The rounds in which a server was measured."""
         return [
             number
-            for (m, s, number), visit in self._visits.items()
-            if (m, s) == (model, server) and "error" not in visit
+            for (m, s, number), result in self._results.items()
+            if (m, s) == (model, server) and "error" not in result
         ]
 
     def errors(self) -> list[str]:
         """What could not be measured, and why."""
         return [
-            f"{server}, {model} model, round {number + 1}: {visit['error']}"
-            for (model, server, number), visit in self._visits.items()
-            if "error" in visit
+            f"{server}, {model} model, round {number + 1}: {result['error']}"
+            for (model, server, number), result in self._results.items()
+            if "error" in result
         ]
 
     def spread(self, model: str, server: str, read: Read) -> Spread:
         """A figure of a server."""
-        return Spread([read(self._visits[model, server, number]) for number in self.rounds(model, server)])
+        return Spread([read(self._results[model, server, number]) for number in self.rounds(model, server)])
 
-    def ratio(self, model: str, server: str, others: Sequence[str], read: Read, best: Callable[..., float]) -> Spread:
-        """A figure of a server divided by the best of others in the same round."""
+    def open(self, model: str, server: str, read: Read) -> Spread:
+        """A figure of its open loops, in the rounds that have them."""
+        results = (self._results[model, server, number] for number in self.rounds(model, server))
+        return Spread([read(result) for result in results if "open" in result])
+
+    def cold(self, model: str, server: str) -> Spread:
+        """Seconds from the command to the first right answer, in the rounds before which it was started."""
+        results = (self._results[model, server, number] for number in self.rounds(model, server))
+        return Spread([float(result["cold_seconds"]) for result in results if "cold_seconds" in result])
+
+    def ratio(
+        self, model: str, server: str, read: Read, others: Sequence[str], of: Read, best: Callable[..., float] = max
+    ) -> Spread:
+        """A figure of a server divided by the best that others have of theirs in the same round, seconds apart."""
         values = []
         for number in self.rounds(model, server):
             against = [
-                read(self._visits[model, other, number]) for other in others if number in self.rounds(model, other)
+                of(self._results[model, other, number]) for other in others if number in self.rounds(model, other)
             ]
             if against and best(against):
-                values.append(read(self._visits[model, server, number]) / best(against))
+                values.append(read(self._results[model, server, number]) / best(against))
         return Spread(values)
 
 
 def rate(connections: int) -> Read:
-    return lambda visit: float(visit["closed"][str(connections)]["goodput"])
+    return lambda result: float(result["closed"][str(connections)]["goodput"])
 
 
 def latency(connections: int, point: str) -> Read:
-    return lambda visit: float(visit["closed"][str(connections)]["accepted"].get(point, float("inf")))
+    return lambda result: float(result["closed"][str(connections)]["accepted"].get(point, float("inf")))
 
 
 def health(connections: int, point: str) -> Read:
-    return lambda visit: float(visit["closed"][str(connections)]["health"].get(point, float("inf")))
+    return lambda result: float(result["closed"][str(connections)]["health"].get(point, float("inf")))
 
 
-def cpu(visit: Visit) -> float:
+def cpu(result: Result) -> float:
     """Processor time of all the server's processes for a request at 64 connections, in microseconds."""
-    loop = visit["closed"]["64"]
-    return 1e6 * float(loop["server_cpu"]) / max(float(loop["goodput"]), 1e-9)
+    loop = result["closed"]["64"]
+    return 1e6 * float(loop["server_cpu_seconds"]) / max(float(loop["accepted"]["count"]), 1e-9)
 
 
 def open_loop(factor: str, *path: str) -> Read:
-    def read(visit: Visit) -> float:
-        value: Any = visit.get("open", {}).get(factor, {})
+    def read(result: Result) -> float:
+        value: Any = result.get("open", {}).get(factor, {})
         for name in path:
             value = value.get(name, {}) if isinstance(value, dict) else value
         return float(value) if isinstance(value, int | float) else float("inf")
@@ -130,19 +142,19 @@ def open_loop(factor: str, *path: str) -> Read:
 
 
 def kept(factor: str) -> Read:
-    """Goodput under an open loop as a share of the best that a closed loop reached in the same visit."""
-    return lambda visit: open_loop(factor, "goodput")(visit) / max(*(rate(n)(visit) for n in (1, 16, 64)), 1e-9)
+    """Goodput under an open loop as a share of the best that a closed loop reached in the same round."""
+    return lambda result: open_loop(factor, "goodput")(result) / max(*(rate(n)(result) for n in (1, 16, 64)), 1e-9)
 
 
-def faults(visit: Visit) -> float:
+def faults(result: Result) -> float:
     """Answers in the closed loops that are no 200, and connections that broke."""
-    each = visit["closed"].values()
+    each = result["closed"].values()
     return float(sum(sum(loop["statuses"].values()) - loop["statuses"].get("200", 0) + loop["broken"] for loop in each))
 
 
-def bare(visit: Visit) -> float:
+def bare(result: Result) -> float:
     """The best rows per second over the sizes of a call."""
-    return float(max(visit["rows_per_second"].values()))
+    return float(max(result["rows_per_second"].values()))
 
 
 def targets(figures: Figures) -> list[Target]:
@@ -152,23 +164,23 @@ def targets(figures: Figures) -> list[Target]:
     found = [
         Target(
             "small, 64 connections: requests/s, against the best packaged server",
-            figures.ratio("small", ours, packaged, rate(64), max),
+            figures.ratio("small", ours, rate(64), packaged, rate(64)),
             *(5, True, " x"),
         ),
         Target(
             "small, 64 connections: requests/s, against the hand-written batcher on FastAPI",
-            figures.ratio("small", ours, ["fastapi-batched"], rate(64), max),
+            figures.ratio("small", ours, rate(64), ["fastapi-batched"], rate(64)),
             *(1, True, " x"),
         ),
         Target(
             "small, 64 connections: p99, against the lowest of the packaged servers",
-            figures.ratio("small", ours, packaged, latency(64, "p99"), min),
+            figures.ratio("small", ours, latency(64, "p99"), packaged, latency(64, "p99"), min),
             *(0.1, False, " x"),
         ),
         *(
             Target(
                 f"medium, {connections} connections: requests/s, against FastAPI with the signature",
-                figures.ratio("medium", ours, ["fastapi"], rate(connections), max),
+                figures.ratio("medium", ours, rate(connections), ["fastapi"], rate(connections)),
                 *(2, True, " x"),
             )
             for connections in (16, 64)
@@ -176,7 +188,7 @@ def targets(figures: Figures) -> list[Target]:
         *(
             Target(
                 f"medium, 16 connections: requests/s, against the model without HTTP ({runtime})",
-                _of_bare(figures, f"ours-{runtime}", f"call-{runtime}"),
+                figures.ratio("medium", f"ours-{runtime}", rate(16), [f"call-{runtime}"], bare),
                 *(0.65, True, " x"),
             )
             for runtime in ("tensorflow", "litert")
@@ -192,39 +204,33 @@ def targets(figures: Figures) -> list[Target]:
                 ),
                 Target(
                     f"{model}, {runtime}: p99 of accepted requests at 3x overload",
-                    figures.spread(model, name, open_loop("3", "accepted", "p99")),
+                    figures.open(model, name, open_loop("3", "accepted", "p99")),
                     *(60, False, " ms", 0),
                 ),
                 Target(
                     f"{model}, {runtime}: goodput at 3x overload, of capacity",
-                    figures.spread(model, name, kept("3")),
+                    figures.open(model, name, kept("3")),
                     *(0.8, True, " x"),
                 ),
                 Target(
                     f"{model}, {runtime}: cold start to the first right answer",
-                    figures.spread(model, name, lambda visit: float(visit["cold_seconds"])),
+                    figures.cold(model, name),
                     *(6 if name == ours else 1, False, " s"),
                 ),
             ]
     return [target for target in found if target.found.values]
 
 
-def _of_bare(figures: Figures, server: str, call: str) -> Spread:
-    calls = figures.spread("medium", call, bare)
-    mine = figures.spread("medium", server, rate(16))
-    return Spread([value / calls.middle for value in mine.values]) if calls.values else Spread([])
-
-
 def text(content: Content) -> str:
     """All tables as Markdown."""
     figures = Figures(content)
-    machine, visits = content["machine"], content["visits"]
-    rounds = 1 + max((visit["round"] for visit in visits), default=0)
-    seconds = sorted({visit["seconds"] for visit in visits})
+    machine, results = content["machine"], content["results"]
+    rounds = 1 + max((result["round"] for result in results), default=0)
+    seconds = "/".join(f"{each:g}" for each in sorted({result["seconds"] for result in results}))
     parts = [
         f"{machine['cpu']}, {machine['cores']} cores, Linux {machine['system']}, CPython {machine['python']}; "
-        f"{rounds} rounds, {'/'.join(f'{each:g}' for each in seconds)} s a measurement; median [lowest-highest] over "
-        f"the rounds; code at {', '.join(sorted({visit['commit'] for visit in visits}))}.",
+        f"{rounds} rounds, turns of {seconds} s, twice that in open loops; median [lowest-highest] over the rounds, of "
+        f"ratios as well; code at {', '.join(sorted({result['commit'] for result in results}))}. {_calm(results)}",
         "### Targets",
         "\n".join(["| | target | reached | |", "| --- | --- | --- | --- |", *(t.row() for t in targets(figures))]),
     ]
@@ -238,6 +244,18 @@ def text(content: Content) -> str:
     if errors:
         parts += ["### Not measured", "\n".join(f"- {error}" for error in errors)]
     return "\n\n".join(parts)
+
+
+def _calm(results: Sequence[Result]) -> str:
+    """What the machine did besides."""
+    turns = [turn for each in results for way in ("closed", "open") for turn in each.get(way, {}).values()]
+    if not turns:
+        return ""
+    core, others = Spread([turn["core_ms"] for turn in turns]), Spread([turn["others"] for turn in turns])
+    return (
+        f"The same work took the server's core {core.text(1)} ms from turn to turn; other processes had "
+        f"{others.text(2)} of a core."
+    )
 
 
 def _tables(figures: Figures, model: str, names: Sequence[str]) -> list[str]:
@@ -265,33 +283,35 @@ def _tables(figures: Figures, model: str, names: Sequence[str]) -> list[str]:
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for name in names:
+        if not figures.open(model, name, kept("3")).values:
+            continue
         cells = [BY_NAME[name].title]
         for factor in ("0.5", "1", "3"):
-            points = [figures.spread(model, name, open_loop(factor, "accepted", p)).middle for p in ("p50", "p99")]
-            cells += [figures.spread(model, name, kept(factor)).text(2), f"{points[0]:.1f} / {points[1]:.0f}"]
-        share = figures.spread(model, name, _share("refused", "count")).middle
-        cells += [f"{share:.0%}", f"{figures.spread(model, name, open_loop('3', 'refused', 'p99')).middle:.0f}"]
-        cells += [f"{figures.spread(model, name, _share('unanswered')).middle:.0%}"]
-        cells += [f"{figures.spread(model, name, open_loop('3', 'health', 'p99')).middle:.0f}"]
+            points = [figures.open(model, name, open_loop(factor, "accepted", p)).middle for p in ("p50", "p99")]
+            cells += [figures.open(model, name, kept(factor)).text(2), f"{points[0]:.1f} / {points[1]:.0f}"]
+        share = figures.open(model, name, _share("refused", "count")).middle
+        cells += [f"{share:.0%}", f"{figures.open(model, name, open_loop('3', 'refused', 'p99')).middle:.0f}"]
+        cells += [f"{figures.open(model, name, _share('unanswered')).middle:.0%}"]
+        cells += [f"{figures.open(model, name, open_loop('3', 'health', 'p99')).middle:.0f}"]
         opened.append(f"| {' | '.join(cells)} |".replace("| inf |", "| - |"))
     rest = [
-        "Start and memory (all processes; resident, and proportional in brackets) after the closed loops.",
+        "Start; memory of all processes after the closed loops: resident, and in brackets with what they share once.",
         "",
         "| server | cold start, s | memory, MB |",
         "| --- | --- | --- |",
     ]
     for name in names:
-        cold = figures.spread(model, name, lambda visit: float(visit["cold_seconds"])).text(2)
-        rss = figures.spread(model, name, lambda visit: float(visit["loaded"]["rss_mb"])).middle
-        pss = figures.spread(model, name, lambda visit: float(visit["loaded"]["pss_mb"])).middle
-        rest.append(f"| {BY_NAME[name].title} | {cold} | {rss:,.0f} ({pss:,.0f}) |")
+        cold = figures.cold(model, name).text(2)
+        rss = figures.spread(model, name, lambda result: float(result["loaded"]["rss_mb"])).middle
+        once = figures.spread(model, name, lambda result: float(result["loaded"]["once_mb"])).middle
+        rest.append(f"| {BY_NAME[name].title} | {cold} | {rss:,.0f} ({once:,.0f}) |")
     return ["\n".join(closed), "\n".join(opened), "\n".join(rest)]
 
 
 def _share(*path: str) -> Read:
-    def read(visit: Visit) -> float:
-        due = open_loop("3", "scheduled")(visit)
-        return open_loop("3", *path)(visit) / due
+    def read(result: Result) -> float:
+        due = open_loop("3", "scheduled")(result)
+        return open_loop("3", *path)(result) / due
 
     return read
 
@@ -303,7 +323,7 @@ def _calls(figures: Figures) -> str:
         for runtime in ("tensorflow", "litert"):
             if figures.rounds(model, f"call-{runtime}"):
                 cells = [
-                    figures.spread(model, f"call-{runtime}", lambda visit, s=size: visit["rows_per_second"][s]).middle  # type: ignore[misc]
+                    figures.spread(model, f"call-{runtime}", lambda result, s=size: result["rows_per_second"][s]).middle  # type: ignore[misc]
                     for size in sizes
                 ]
                 lines.append(f"| {model}, {runtime} | {' | '.join(f'{cell:,.0f}' for cell in cells)} |")
@@ -360,11 +380,11 @@ def chart(content: Content) -> str:
 
 
 def write(content: Content, directory: Path) -> None:
-    """The raw figures, a visit a line, and the chart."""
+    """The raw figures, a server in a round a line, and the chart."""
     parts = {name: json.dumps(content[name]) for name in ("machine", "versions")}
-    visits = ",\n".join(json.dumps(visit) for visit in content["visits"])
+    results = ",\n".join(json.dumps(result) for result in content["results"])
     (directory / "results.json").write_text(
-        f'{{"machine": {parts["machine"]},\n"versions": {parts["versions"]},\n"visits": [\n{visits}\n]}}\n'
+        f'{{"machine": {parts["machine"]},\n"versions": {parts["versions"]},\n"results": [\n{results}\n]}}\n'
     )
     (directory / "chart.svg").write_text(chart(content))
 

@@ -1,25 +1,36 @@
-"""A server under measurement: started on its core, asked until it is right, weighed, and ended with all it started."""
+"""A server under measurement: started on its core, asked until right, frozen while others are measured, and ended."""
 
 import http.client
 import json
 import math
 import os
+import re
 import shutil
 import signal
 import subprocess
 import time
 import uuid
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from environments import HERE
 from servers import Place, Question, Row, Server
 
 MARK = "BENCHMARK_RUN"
 PATIENCE = 180.0
+AWAKE = 10.0
+# Of /proc/.../smaps: the first line of a mapping, and what counts of the others.
+MAPPING = re.compile(
+    r"^[0-9a-f]+-[0-9a-f]+ \S+ (?P<offset>\S+) \S+ (?P<inode>\d+).*\n(?:[A-Z]\w*:.*\n)*?"
+    r"Rss: +(?P<rss>\d+) kB\n(?:[A-Z]\w*:.*\n)*?Pss: +(?P<pss>\d+) kB\n(?:[A-Z]\w*:.*\n)*?"
+    r"Anonymous: +(?P<anonymous>\d+) kB\n",
+    re.MULTILINE,
+)
 
 
 class WrongError(Exception):
@@ -58,24 +69,81 @@ class Running:
     cold_seconds: float = math.nan
 
     def processes(self) -> list[int]:
-        """Ids of all processes that it has started and that still run."""
-        found = []
+        """Ids of all processes that it has started and that still run, parents first.
+
+        Those that carry its mark, and all children: a process that gives itself a title (as Ray's agents do) writes it
+        over its environment.
+        """
+        found = [self.process.pid] if self.process.poll() is None else []
+        children = defaultdict(list)
         for directory in Path("/proc").glob("[0-9]*"):
             with suppress(OSError):
-                if f"{MARK}={self.mark}".encode() in (directory / "environ").read_bytes():
+                parent = int((directory / "stat").read_text().rpartition(")")[2].split()[1])
+                children[parent].append(int(directory.name))
+                marked = f"{MARK}={self.mark}".encode() in (directory / "environ").read_bytes()
+                if marked and int(directory.name) not in found:
                     found.append(int(directory.name))
+        for pid in found:
+            found += [child for child in children[pid] if child not in found]
         return found
 
+    def send(self, number: signal.Signals, pids: Sequence[int]) -> None:
+        """A signal to those of its processes that still run."""
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+    def freeze(self) -> None:
+        """Stop all its processes, so that nothing of it takes the core from the server whose turn it is."""
+        stopped: set[int] = set()
+        while fresh := [pid for pid in self.processes() if pid not in stopped]:
+            self.send(signal.SIGSTOP, fresh)
+            stopped.update(fresh)
+
+    def thaw(self, examples: Examples) -> None:
+        """Continue, and wait until it answers rightly. Raises WrongError if it does not within 10 seconds.
+
+        Its first process goes last: a supervisor ends workers that have not told for long that they live.
+        """
+        pids = [pid for pid in self.processes() if pid != self.process.pid]
+        self.send(signal.SIGCONT, pids)
+        time.sleep(0.1)
+        self.send(signal.SIGCONT, [self.process.pid])
+        time.sleep(0.1)
+        self.await_right(examples, AWAKE)
+
+    def await_right(self, examples: Examples, patience: float) -> None:
+        """Ask until an answer is right. Raises WrongError if it ends, or none is within so many seconds."""
+        question = self.server.ask(self.place.kind, examples.inputs[0])
+        fault, end = "no answer", time.monotonic() + patience
+        while time.monotonic() < end:
+            if self.process.poll() is not None:
+                raise WrongError(f"{self.server.name} ended with {self.process.returncode}:\n{self.tail()}")
+            with suppress(OSError, http.client.HTTPException):
+                fault = wrong(self, question, examples, 0)
+                if not fault:
+                    return
+            time.sleep(0.01)
+        raise WrongError(f"{self.server.name} gives no right answer within {patience:g} s: {fault}\n{self.tail()}")
+
     def megabytes(self) -> dict[str, float]:
-        """Memory of all its processes: resident (shared pages count once for each), and proportional."""
-        total = {"Rss": 0, "Pss": 0}
+        """Memory of all its processes: resident, and with what they share counted once.
+
+        Not the kernel's proportional size: a library that other servers have mapped as well would count in part.
+        """
+        resident, private, files = 0.0, 0.0, defaultdict[str, float](float)
         for pid in self.processes():
             with suppress(OSError):
-                for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-                    name, _, rest = line.partition(":")
-                    if name in total:
-                        total[name] += int(rest.split()[0])
-        return {"rss_mb": round(total["Rss"] / 1e3, 1), "pss_mb": round(total["Pss"] / 1e3, 1)}
+                for mapping in MAPPING.finditer(Path(f"/proc/{pid}/smaps").read_text()):
+                    rss, pss, anonymous = (int(mapping[name]) / 1e3 for name in ("rss", "pss", "anonymous"))
+                    resident += rss
+                    if mapping["inode"] == "0":
+                        private += pss
+                    else:
+                        private += anonymous
+                        part = f"{mapping['inode']} {mapping['offset']}"
+                        files[part] = max(files[part], rss - anonymous)
+        return {"rss_mb": round(resident, 1), "once_mb": round(private + sum(files.values()), 1)}
 
     def cpu_seconds(self) -> float:
         """Processor time of all its processes so far."""
@@ -114,24 +182,55 @@ def running(server: Server, place: Place, examples: Examples, core: int) -> Iter
         )
     found = Running(server, place, process, mark, log)
     try:
-        found.cold_seconds = _first_right_answer(found, examples, started)
+        found.await_right(examples, PATIENCE)
+        found.cold_seconds = time.monotonic() - started
         yield found
     finally:
-        _end(found)
+        end([found])
 
 
-def _first_right_answer(found: Running, examples: Examples, started: float) -> float:
-    question = found.server.ask(found.place.kind, examples.inputs[0])
-    fault = "no answer"
-    while time.monotonic() < started + PATIENCE:
-        if found.process.poll() is not None:
-            raise WrongError(f"{found.server.name} ended with {found.process.returncode}:\n{found.tail()}")
-        with suppress(OSError, http.client.HTTPException):
-            fault = wrong(found, question, examples, 0)
-            if not fault:
-                return time.monotonic() - started
-        time.sleep(0.01)
-    raise WrongError(f"{found.server.name} gives no right answer within {PATIENCE:g} s: {fault}\n{found.tail()}")
+@dataclass(frozen=True)
+class Calls:
+    """The model without HTTP, loaded by calls.py, which sleeps until it is asked."""
+
+    process: subprocess.Popen[str]
+    log: Path
+
+    def measure(self, seconds: float) -> dict[str, float]:
+        """Rows per second by rows in a call. Raises WrongError if it has ended."""
+        with suppress(BrokenPipeError):
+            print(seconds, file=self.process.stdin, flush=True)
+        found: dict[str, float] = json.loads(self.line())
+        return found
+
+    def line(self) -> str:
+        """The next that it says."""
+        assert self.process.stdout
+        line = self.process.stdout.readline()
+        if not line:
+            raise WrongError(f"calls.py ended with {self.process.wait()}:\n{self.log.read_text()[-2000:]}")
+        return line
+
+
+@contextmanager
+def calling(python: str, runtime: str, directory: Path, log: Path, core: int) -> Iterator[Calls]:
+    """Load the model in calls.py on a core; end it on leaving. Raises WrongError."""
+    with log.open("w") as errors:
+        process = subprocess.Popen(
+            ["taskset", "-c", str(core), python, str(HERE / "calls.py"), runtime, str(directory)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            start_new_session=True,
+        )
+    with process:
+        try:
+            found = Calls(process, log)
+            found.line()
+            yield found
+        finally:
+            process.kill()
 
 
 def wrong(found: Running, question: Question, examples: Examples, number: int) -> str:
@@ -191,16 +290,17 @@ def slowness(core: int) -> float:
     return round(1e3 * sorted(took)[2], 3)
 
 
-def _end(found: Running) -> None:
-    """All processes that carry its mark; no others."""
+def end(servers: Sequence[Running]) -> None:
+    """All processes of these servers, frozen or not; no others."""
     for number, patience in ((signal.SIGTERM, 5.0), (signal.SIGKILL, 10.0)):
-        for pid in found.processes():
-            with suppress(ProcessLookupError):
-                os.kill(pid, number)
-        end = time.monotonic() + patience
-        while time.monotonic() < end and found.processes():
-            found.process.poll()
+        for each in servers:
+            pids = each.processes()
+            each.send(signal.SIGCONT, pids)
+            each.send(number, pids)
+        until = time.monotonic() + patience
+        while time.monotonic() < until and any(each.processes() for each in servers):
             time.sleep(0.05)
-    found.process.wait(10)
-    if found.server.name == "ray":
-        shutil.rmtree(f"/tmp/ray-{found.place.port}", ignore_errors=True)
+    for each in servers:
+        each.process.wait(10)
+        if each.server.name == "ray":
+            shutil.rmtree(f"/tmp/ray-{each.place.port}", ignore_errors=True)
