@@ -29,7 +29,7 @@ Environ = dict[str, Any]
 JSON = ("Content-Type", "application/json")
 TIMEOUT_HEADER = "X-Request-Timeout-Ms"
 
-_IMPATIENT_SECONDS = 0.05
+_IMPATIENT_SECONDS = 0.2
 _STATUS_LINES = {status: f"{status.value} {status.phrase}" for status in HTTPStatus}
 # curl -d sends the form type, and TensorFlow Serving's documentation shows exactly that.
 _JSON_TYPES = ("application/json", "application/x-www-form-urlencoded", "text/json", "")

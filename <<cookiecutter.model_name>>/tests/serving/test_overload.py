@@ -88,7 +88,7 @@ def test_who_comes_again_before_the_time_it_was_told_waits_for_the_next_refusal(
         took.append(time.monotonic() - start)
         assert (response.status, response.headers["Retry-After"] is None) == (503, False)
     connection.close()
-    assert min(took[1:]) >= 0.05
+    assert min(took[1:]) >= 0.2
 
 
 def test_health_is_answered_while_the_model_computes(slow_server: Running) -> None:
