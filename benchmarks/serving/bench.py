@@ -32,7 +32,19 @@ from typing import Any
 import report
 from environments import HERE, TEMPLATE, environment
 from load import Load, compiled
-from running import Calls, Examples, Running, WrongError, calling, check, end, machine_cpu_seconds, running, slowness
+from running import (
+    AWAKE,
+    Calls,
+    Examples,
+    Running,
+    WrongError,
+    calling,
+    check,
+    end,
+    machine_cpu_seconds,
+    running,
+    slowness,
+)
 from servers import BY_NAME, SERVERS, Place
 
 CONNECTIONS = (1, 16, 64)
@@ -202,7 +214,7 @@ class Turns:
         run = partial(self._load.open, port, seconds, factor * capacity, server.health, server.requests)
         result.setdefault("open", {})[str(factor)] = self._measured(server.running, run)
         if factor == OVERLOADS[-1]:
-            result["still_right"] = not self._fault_after(server.running)
+            result["still_right"] = self._right_after(server.running)
 
     def _measured(self, found: Running, run: Callable[[], Result]) -> Result:
         """With what the turn was like.
@@ -219,14 +231,14 @@ class Turns:
         used = {"server_cpu_seconds": round(server, 2), "others": round(others / elapsed, 3)}
         return result | used | {"core_ms": milliseconds}
 
-    def _fault_after(self, found: Running) -> str:
+    def _right_after(self, found: Running) -> bool:
         """Whether it still answers, and rightly, once the overload is over."""
-        time.sleep(0.5)
         try:
+            found.await_right(self._examples, AWAKE)
             check(found, self._examples, clients=4)
-        except (WrongError, OSError) as error:
-            return str(error) or type(error).__name__
-        return ""
+        except (WrongError, OSError):
+            return False
+        return True
 
 
 class Done:
