@@ -28,7 +28,9 @@ MADE_LATER = (
 # Commands that a user has, or gets by the set-up line.
 PROGRAMS = {
     "cd",
+    "chromium",
     "cookiecutter",
+    "cp",
     "cruft",
     "curl",
     "docker",

@@ -106,7 +106,8 @@ def intervals(rows: Sequence[tuple[str, float, float, float]]) -> Markup:
     along = ticks(min(row[1] for row in rows), max(row[3] for row in rows))
     along = [tick for tick in along if 0 <= tick <= 1]
     low, high = min(along[0], *(row[1] for row in rows)), max(along[-1], *(row[3] for row in rows))
-    x = Axis(low, high, 16, WIDTH - 16)
+    # Half of "100 %" stands beyond the last tick.
+    x = Axis(low, high, 16, WIDTH - 20)
     body = [_below(x, along, height, percent=True), _grid(x, along, height), _caption("accuracy", height)]
     for i, (name, *figures) in enumerate(rows):
         kind = "" if i == 0 else " other"
