@@ -1,13 +1,13 @@
 """What a ghost costs the live service: latency with the mirror off and on, and with ghosts that do not work.
 
-    nox -s bench_ghost -- store/models/VERSION --rounds 14 --seconds 2 --write
+    nox -s bench_ghost -- store/models/VERSION --write
 
 Live servers on one core, one for each way, each with its own sender of copies; the load generator of benchmarks/serving
 and the ghosts on another. The ghosts there only run when the generator does not (SCHED_IDLE), so that they take no time
 from the clock. Open: requests come at the times of a Poisson process, and latency counts from the time a request was
 due. Closed: 16 connections ask as fast as they are answered, so that the server has no time to spare. The ways are
-asked in turn in short rounds; each is held against off in the same round. The interval is that of the median (order
-statistics, 95 %). --write puts the table into README.md.
+asked in turn in short rounds, the others frozen meanwhile (SIGSTOP), and each is held against off in the same round.
+The interval is that of the median (order statistics, 95 %). --write puts the table into README.md.
 """
 
 import argparse
@@ -25,6 +25,7 @@ import time
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,8 @@ WAYS = {
     "gone": "every request; there is no ghost",
 }
 CLOSED_CONNECTIONS = 16
+WAKE_SECONDS = 0.1
+SETTLE_SECONDS = 0.3
 STAND_IN = """
 import asyncio, sys
 async def handle(reader, writer):
@@ -69,11 +72,29 @@ asyncio.run(main())
 """
 
 
+@dataclass(frozen=True)
+class Live:
+    """A server's port, and the group of its processes, the sender of copies among them."""
+
+    port: int
+    group: int
+
+    @contextmanager
+    def awake(self) -> Iterator[None]:
+        """Let it run, and stop it again once the copies that wait have had time to leave."""
+        os.killpg(self.group, signal.SIGCONT)
+        wait(self.port)
+        time.sleep(WAKE_SECONDS)
+        yield
+        time.sleep(SETTLE_SECONDS)
+        os.killpg(self.group, signal.SIGSTOP)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path, help="directory of a published model, with manifest.json")
-    parser.add_argument("--rounds", type=int, default=14)
-    parser.add_argument("--seconds", type=float, default=2)
+    parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--seconds", type=float, default=0.5)
     parser.add_argument(
         "--loads", type=float, nargs="+", default=[0.4], help="shares of the capacity with it off; 1: closed"
     )
@@ -86,14 +107,14 @@ def main() -> int:
         (work / "service.toml").write_text(f'[service]\nname = "{NAME}"\n[template]\nversion = "0"\n')
         settings = {"model": options.model.resolve(), "runtime": options.runtime, "drain_seconds": 0}
 
-        def serve(way: str, core: int, **more: object) -> int:
+        def serve(way: str, core: int, **more: object) -> Live:
             spool = work / way
             return running.enter_context(server(work, core, {**settings, "events": spool, **more}))
 
-        ghost = serve("ghost", OTHER_CORE, role="ghost")
+        ghost = serve("ghost", OTHER_CORE, role="ghost").port
         frozen = running.enter_context(silent())
         copying = {"ghost_url": f"http://127.0.0.1:{ghost}", "ghost_sample_rate": 1}
-        ports = {
+        servers = {
             # As without ghost mode: no notes are taken either.
             "off": serve("off", LIVE_CORE, events=""),
             "again": serve("again", LIVE_CORE, events=""),
@@ -106,10 +127,12 @@ def main() -> int:
             "frozen": serve("frozen", LIVE_CORE, **{**copying, "ghost_url": f"http://127.0.0.1:{frozen}"}),
             "gone": serve("gone", LIVE_CORE, **{**copying, "ghost_url": f"http://127.0.0.1:{free_port()}"}),
         }
-        for port in (ghost, *ports.values()):
-            wait(port)
-        requests = {way: write_requests(work, options.model, way, port) for way, port in ports.items()}
-        found = measure(options, load, ports, requests)
+        wait(ghost)
+        for each in servers.values():
+            with each.awake():
+                pass
+        requests = {way: write_requests(work, options.model, way, each.port) for way, each in servers.items()}
+        found = measure(options, load, servers, requests)
         found["copies"] = {way: copies(work / way) for way in WAYS if way not in ("off", "again")}
     print(json.dumps(found, indent=1))
     found["machine"] = machine()
@@ -121,22 +144,26 @@ def main() -> int:
 
 
 def measure(
-    options: argparse.Namespace, load: Load, ports: Mapping[str, int], requests: Mapping[str, list[Path]]
+    options: argparse.Namespace, load: Load, servers: Mapping[str, Live], requests: Mapping[str, list[Path]]
 ) -> dict[str, Any]:
     none = Path("-")
-    for way, port in ports.items():
-        load.closed(port, 1, 16, none, requests[way])
-    capacity = load.closed(ports["off"], options.seconds, 64, none, requests["off"])["goodput"]
+    for way, each in servers.items():
+        with each.awake():
+            load.closed(each.port, 1, 16, none, requests[way])
+    with servers["off"].awake():
+        capacity = load.closed(servers["off"].port, 2, 64, none, requests["off"])["goodput"]
     visits: list[dict[str, Any]] = []
     for number in range(options.rounds):
         for share in options.loads:
             # Another order every round: what follows what does not matter.
             first = number % len(WAYS)
             for way in [*WAYS][first:] + [*WAYS][:first]:
-                if share >= 1:
-                    result = load.closed(ports[way], options.seconds, CLOSED_CONNECTIONS, none, requests[way])
-                else:
-                    result = load.open(ports[way], options.seconds, share * capacity, none, requests[way])
+                port = servers[way].port
+                with servers[way].awake():
+                    if share >= 1:
+                        result = load.closed(port, options.seconds, CLOSED_CONNECTIONS, none, requests[way])
+                    else:
+                        result = load.open(port, options.seconds, share * capacity, none, requests[way])
                 visits.append({"round": number, "way": way, "load": share, "result": result})
     return {"capacity": capacity, "loads": options.loads, "visits": visits}
 
@@ -190,8 +217,8 @@ def latency(result: Mapping[str, Any], point: str) -> float:
 
 
 @contextmanager
-def server(work: Path, core: int, settings: Mapping[str, object]) -> Iterator[int]:
-    """Port of `python -m serving` on a core."""
+def server(work: Path, core: int, settings: Mapping[str, object]) -> Iterator[Live]:
+    """`python -m serving` on a core."""
     port = free_port()
     env = {name: value for name, value in os.environ.items() if not name.startswith(("SERVING_", "DD_"))}
     env |= {"SERVICE_TOML": str(work / "service.toml"), "PYTHONPATH": str(TEMPLATE), "PYTHONDONTWRITEBYTECODE": "1"}
@@ -201,7 +228,7 @@ def server(work: Path, core: int, settings: Mapping[str, object]) -> Iterator[in
     with (work / f"{port}.log").open("wb") as log:
         process = subprocess.Popen(command, env=env, stdout=log, stderr=log, start_new_session=True)
         try:
-            yield port
+            yield Live(port, process.pid)
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
