@@ -28,9 +28,7 @@ MADE_LATER = (
 # Commands that a user has, or gets by the set-up line.
 PROGRAMS = {
     "cd",
-    "chromium",
     "cookiecutter",
-    "cp",
     "cruft",
     "curl",
     "docker",
