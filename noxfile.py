@@ -79,7 +79,7 @@ def bench_serving(session: nox.Session) -> None:
 
 @nox.session(venv_backend="uv", reuse_venv=True)
 def bench_ghost(session: nox.Session) -> None:
-    """Measure what a ghost costs the live service: `-- store/models/VERSION --rounds 5 --seconds 4`."""
+    """Measure what a ghost costs the live service: `-- store/models/VERSION --rounds 60`."""
     session.install("--require-hashes", "-r", f"{TEMPLATE}/requirements/serving-litert.txt")
     session.run("python", "benchmarks/ghost/compare.py", *session.posargs)
 

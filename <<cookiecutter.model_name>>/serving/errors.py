@@ -5,9 +5,12 @@ from math import ceil
 
 
 class RequestError(Exception):
-    """A request gets an error for an answer; `reason` is one sentence for the person who sent it."""
+    """A request gets an error for an answer; `reason` is one sentence for the person who sent it.
 
-    def __init__(self, status: HTTPStatus, reason: str, retry_after: int | None = None, close: bool = False) -> None:
+    retry_after: seconds until it is worth asking again, 0 if that is not known.
+    """
+
+    def __init__(self, status: HTTPStatus, reason: str, retry_after: int = 0, close: bool = False) -> None:
         super().__init__(reason)
         self.status = status
         self.reason = reason
@@ -17,7 +20,7 @@ class RequestError(Exception):
     @property
     def headers(self) -> list[tuple[str, str]]:
         """Headers that belong to the error: Retry-After in whole seconds, Connection when the body was left unread."""
-        headers = [("Retry-After", str(self.retry_after))] if self.retry_after is not None else []
+        headers = [("Retry-After", str(self.retry_after))] if self.retry_after else []
         return [*headers, ("Connection", "close")] if self.close else headers
 
 
@@ -26,8 +29,7 @@ class OverloadedError(RequestError):
 
     def __init__(self, wait: float) -> None:
         reason = f"overloaded: the wait would be {1000 * wait:.0f} ms"
-        self.seconds = max(1, ceil(wait))
-        super().__init__(HTTPStatus.SERVICE_UNAVAILABLE, reason, retry_after=self.seconds)
+        super().__init__(HTTPStatus.SERVICE_UNAVAILABLE, reason, retry_after=max(1, ceil(wait)))
 
 
 class ModelRejectsError(Exception):

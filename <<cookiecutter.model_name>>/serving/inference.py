@@ -81,9 +81,7 @@ class Inference:
         environ, settings = exchange.environ, self._service.settings
         _require_json(environ)
         deadline = _deadline(environ, settings.deadline_ms)
-        # Of what is refused anyway not even the body is read.
-        model.batcher.admit(1, deadline)
-        self._read(exchange)
+        self._read(exchange, model, deadline)
         request = self._decode_v1(exchange.body, model.signature)
         outputs = _compute(exchange, model, request, deadline)
         return [JSON], protocol_v1.encode(outputs, model.signature, request.by_row)
@@ -94,9 +92,7 @@ class Inference:
         if json_length is None:
             _require_json(environ)
         deadline = _deadline(environ, settings.deadline_ms)
-        # Of what is refused anyway not even the body is read.
-        model.batcher.admit(1, deadline)
-        self._read(exchange)
+        self._read(exchange, model, deadline)
         request = self._decode_v2(exchange.body, json_length, model.signature)
         outputs = _compute(exchange, model, request, deadline)
         return protocol_v2.encode(outputs, model.signature, request, self._service.name, model.manifest.id)
@@ -115,7 +111,9 @@ class Inference:
             return protocol_v2.decode(body, json_length, signature, most)
         return self._large.apply(lambda: protocol_v2.decode(body, json_length, signature, most))
 
-    def _read(self, exchange: Exchange) -> None:
+    def _read(self, exchange: Exchange, model: ServedModel, deadline: float) -> None:
+        # Of what is refused anyway not even the body is read.
+        model.batcher.admit(1, deadline)
         exchange.body = read_body(exchange.environ, self._service.settings.max_body_bytes)
         exchange.read = time.monotonic()
 
@@ -174,12 +172,12 @@ def _compute(
 def _slow_down(connection: Connection, error: OverloadedError) -> None:
     """Let a client wait that was refused and has asked again before the time it was told.
 
-    Clients that ask again at once take the processor from the model: 38 of them half of it (204 requests/s are
-    answered without this wait, 404 with it).
+    Clients that ask again at once take the processor from the model: of an image model's, 64 of them get 248 answers/s
+    without this wait, 524 with it.
     """
     if time.monotonic() < connection.refused_until:
         gevent.sleep(_IMPATIENT_SECONDS)
-    connection.refused_until = time.monotonic() + error.seconds
+    connection.refused_until = time.monotonic() + error.retry_after
 
 
 def failure(error: RequestError) -> Answer:

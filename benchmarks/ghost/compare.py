@@ -128,9 +128,6 @@ def main() -> int:
             "gone": serve("gone", LIVE_CORE, **{**copying, "ghost_url": f"http://127.0.0.1:{free_port()}"}),
         }
         wait(ghost)
-        for each in servers.values():
-            with each.awake():
-                pass
         requests = {way: write_requests(work, options.model, way, each.port) for way, each in servers.items()}
         found = measure(options, load, servers, requests)
         found["copies"] = {way: copies(work / way) for way in WAYS if way not in ("off", "again")}

@@ -137,7 +137,7 @@ class Turns:
                 if "error" not in found[name]:
                     try:
                         if name in self._servers:
-                            self._turn(self._servers[name], lambda server: measure(server, found[name]))  # noqa: B023
+                            self._turn(self._servers[name], measure, found[name])
                         elif calls:
                             found[name]["rows_per_second"] = self._calls[name].measure(2 * self._plan.seconds)
                     except WrongError as error:
@@ -192,10 +192,10 @@ class Turns:
         model = self._directory / "served" / "model"
         return self._stack.enter_context(calling(python, runtime, model, log, self._plan.server_core))
 
-    def _turn(self, server: Started, measure: Callable[[Started], None]) -> None:
+    def _turn(self, server: Started, measure: Callable[[Started, Result], None], result: Result) -> None:
         try:
             server.running.thaw(self._examples)
-            measure(server)
+            measure(server, result)
         finally:
             server.running.freeze()
 

@@ -152,6 +152,10 @@ def faults(result: Result) -> float:
     return float(sum(sum(loop["statuses"].values()) - loop["statuses"].get("200", 0) + loop["broken"] for loop in each))
 
 
+def rows(size: str) -> Read:
+    return lambda result: float(result["rows_per_second"][size])
+
+
 def bare(result: Result) -> float:
     """The best rows per second over the sizes of a call."""
     return float(max(result["rows_per_second"].values()))
@@ -322,10 +326,7 @@ def _calls(figures: Figures) -> str:
     for model in MODELS:
         for runtime in ("tensorflow", "litert"):
             if figures.rounds(model, f"call-{runtime}"):
-                cells = [
-                    figures.spread(model, f"call-{runtime}", lambda result, s=size: result["rows_per_second"][s]).middle  # type: ignore[misc]
-                    for size in sizes
-                ]
+                cells = [figures.spread(model, f"call-{runtime}", rows(size)).middle for size in sizes]
                 lines.append(f"| {model}, {runtime} | {' | '.join(f'{cell:,.0f}' for cell in cells)} |")
     return "\n".join(lines)
 
