@@ -330,17 +330,18 @@ def test_the_memory_of_copies_that_wait_is_bounded(light: Path, tmp_path: Path) 
         }
         with serving(light, **settings) as server:
             server.wait_for(200)
-            # What fills the queue.
-            for _ in range(20):
-                assert server.ask("POST", PREDICT, body, {"Content-Type": "application/json"}).status == 200
-            pid = sender(server)
-            before = used(pid)
-            for _ in range(100):
-                assert server.ask("POST", PREDICT, body, {"Content-Type": "application/json"}).status == 200
-            # One is under way.
-            most = bound // len(body) + 1
-            wait_for(lambda: (found := copies(tmp_path))["offered"] == 120 and found["dropped"] >= 120 - most)
-            assert used(pid) - before < 20 * len(body)
+
+            def fill(offered: int, more: int) -> int:
+                """Memory of the sender once it has taken up so many more; all but what the queue holds are dropped."""
+                for _ in range(more):
+                    assert server.ask("POST", PREDICT, body, {"Content-Type": "application/json"}).status == 200
+                # One is under way.
+                least = offered + more - bound // len(body) - 1
+                wait_for(lambda: (found := copies(tmp_path))["offered"] == offered + more and found["dropped"] >= least)
+                return used(sender(server))
+
+            before = fill(0, 20)
+            assert fill(20, 100) - before < 20 * len(body)
 
 
 def test_a_ghost_that_comes_back_gets_copies_again(light: Path, tmp_path: Path) -> None:

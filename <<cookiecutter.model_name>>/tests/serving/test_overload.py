@@ -36,10 +36,10 @@ def slow_server(slow_toml: Path) -> Iterator[Running]:
 
 @pytest.fixture
 def busy_server(slow_toml: Path) -> Iterator[Running]:
-    """A server with no room: it computes for a second or more, one row at a time, and as many wait as may."""
-    with serving(slow_toml, queue_ms=10, max_batch_rows=1) as server, ThreadPoolExecutor(20) as pool:
+    """A server with no room: it computes for longer than a test takes, one row at a time, and as many wait as may."""
+    with ThreadPoolExecutor(20) as pool, serving(slow_toml, queue_ms=10, max_batch_rows=1) as server:
         server.wait_for(200)
-        computing = pool.submit(server.predict, instances(1.0, 2 * ENDLESS))
+        computing = pool.submit(server.predict, instances(1.0, 10 * ENDLESS))
         time.sleep(0.1)
         waiting = [pool.submit(server.predict, instances(1.0)) for _ in range(19)]
         assert any(each.result().status == 503 for each in as_completed(waiting, timeout=20))
@@ -93,7 +93,7 @@ def test_who_comes_again_before_the_time_it_was_told_waits_for_the_next_refusal(
 
 def test_health_is_answered_while_the_model_computes(slow_server: Running) -> None:
     with ThreadPoolExecutor(1) as pool:
-        asking = pool.submit(slow_server.predict, instances(1.0, ENDLESS // 3))
+        asking = pool.submit(slow_server.predict, instances(1.0, ENDLESS))
         time.sleep(0.1)
         answers = [slow_server.get("/v2/health/live").status for _ in range(5)]
         assert (answers, asking.done()) == ([200] * 5, False)
@@ -106,7 +106,7 @@ def test_a_deadline_is_kept_though_the_model_is_not_ready(slow_server: Running) 
 
 
 def test_a_model_that_is_stuck_makes_the_server_not_live(slow_server: Running) -> None:
-    asking = threading.Thread(target=lambda: slow_server.predict(instances(1.0, ENDLESS)))
+    asking = threading.Thread(target=lambda: slow_server.predict(instances(1.0, 5 * ENDLESS)))
     asking.start()
     reply = slow_server.wait_for(503, "/v2/health/live")
     assert reply.error.startswith("a model call has been running for ")
