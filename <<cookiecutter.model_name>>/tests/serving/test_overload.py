@@ -15,7 +15,8 @@ import pytest
 
 from tests.serving.running import PREDICT, Running, service_toml, serving
 
-ENDLESS = 3000
+SECOND = 3000
+"""Work for one second on a fast machine, for three on a slow one."""
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +40,7 @@ def busy_server(slow_toml: Path) -> Iterator[Running]:
     """A server with no room: it computes for longer than a test takes, one row at a time, and as many wait as may."""
     with ThreadPoolExecutor(20) as pool, serving(slow_toml, queue_ms=10, max_batch_rows=1) as server:
         server.wait_for(200)
-        computing = pool.submit(server.predict, instances(1.0, 10 * ENDLESS))
+        computing = pool.submit(server.predict, instances(1.0, 10 * SECOND))
         time.sleep(0.1)
         waiting = [pool.submit(server.predict, instances(1.0)) for _ in range(19)]
         assert any(each.result().status == 503 for each in as_completed(waiting, timeout=20))
@@ -93,20 +94,20 @@ def test_who_comes_again_before_the_time_it_was_told_waits_for_the_next_refusal(
 
 def test_health_is_answered_while_the_model_computes(slow_server: Running) -> None:
     with ThreadPoolExecutor(1) as pool:
-        asking = pool.submit(slow_server.predict, instances(1.0, ENDLESS))
+        asking = pool.submit(slow_server.predict, instances(1.0, SECOND))
         time.sleep(0.1)
         answers = [slow_server.get("/v2/health/live").status for _ in range(5)]
         assert (answers, asking.done()) == ([200] * 5, False)
 
 
 def test_a_deadline_is_kept_though_the_model_is_not_ready(slow_server: Running) -> None:
-    reply = slow_server.ask("POST", PREDICT, _json(instances(1.0, ENDLESS // 3)), {"X-Request-Timeout-Ms": "100"})
+    reply = slow_server.ask("POST", PREDICT, _json(instances(1.0, SECOND // 3)), {"X-Request-Timeout-Ms": "100"})
     assert (reply.status, reply.error) == (504, "the deadline has passed before the model came to this request")
     slow_server.wait_for(200)
 
 
 def test_a_model_that_is_stuck_makes_the_server_not_live(slow_server: Running) -> None:
-    asking = threading.Thread(target=lambda: slow_server.predict(instances(1.0, 5 * ENDLESS)))
+    asking = threading.Thread(target=lambda: slow_server.predict(instances(1.0, 5 * SECOND)))
     asking.start()
     reply = slow_server.wait_for(503, "/v2/health/live")
     assert reply.error.startswith("a model call has been running for ")
@@ -128,7 +129,7 @@ def test_a_second_sigterm_ends_the_draining_and_finishes_what_is_in_flight(slow_
 def test_what_is_not_finished_in_time_is_cut(slow_toml: Path) -> None:
     with serving(slow_toml, finish_seconds=1) as server, ThreadPoolExecutor(1) as pool:
         server.wait_for(200)
-        asking = pool.submit(server.predict, instances(7.0, 20 * ENDLESS))
+        asking = pool.submit(server.predict, instances(7.0, 20 * SECOND))
         time.sleep(0.2)
         os.kill(server.process.pid, signal.SIGTERM)
         assert isinstance(asking.exception(15), ConnectionError)
