@@ -24,9 +24,8 @@ from artifacts.events import Process
 from artifacts.spool import SpoolWriter
 from serving.exchange import Exchange
 from serving.memory import resident_bytes
-from serving.predicted import predicted
+from serving.predicted import Predicted, predicted_by
 from serving.service import ServedModel, Service
-from serving.signature import Array
 
 LOG = logging.getLogger("gunicorn.error")
 # Lines are made little by little, a hundred times a second: 25 take 0.1 ms, which a request may have to wait. It takes
@@ -47,9 +46,7 @@ class Note(NamedTuple):
     id: str
     status: int
     seconds: float
-    model: ServedModel | None
-    outputs: Sequence[Array]
-    predicted: dict[str, Any] | None
+    predicted: Predicted | None
     mirrored: bool
     body: bytes
 
@@ -109,9 +106,7 @@ class EventLog:
                 exchange.request_id,
                 status,
                 exchange.seconds,
-                exchange.model,
-                exchange.outputs,
-                exchange.predicted,
+                predicted_by(exchange),
                 mirrored,
                 body,
             )
@@ -234,9 +229,7 @@ def _line(note: Note | dict[str, Any]) -> bytes:
         "ms": round(1000 * note.seconds, 3),
     }
     if note.predicted is not None:
-        event |= note.predicted
-    elif note.model is not None and note.outputs:
-        event |= predicted(note.model, note.outputs)
+        event |= note.predicted()
     if note.mirrored:
         event["mirrored"] = True
     if note.body:

@@ -11,6 +11,7 @@ from artifacts.events import is_request_id
 from serving.batching import Arrays, ModelCall
 
 if TYPE_CHECKING:
+    from serving.predicted import Predicted
     from serving.service import ServedModel
 
 LOG = logging.getLogger("gunicorn.error")
@@ -26,7 +27,7 @@ class Exchange:
     empty if it was not read. inputs, outputs: arrays of (rows, ...) in the signature's order, empty if it did not come
     so far. calls: the model calls it waited for, several for a request larger than a batch. answer: the body, before
     it is compressed. error: why there is no prediction; a RequestError, or what was not foreseen. model: None while
-    there is none. predicted: labels and scores, once somebody wanted them; see predicted.py.
+    there is none. predicted: labels and scores, for whoever wants them; see predicted.py.
 
     Times are seconds on the monotonic clock, 0 for what was not reached: `started` the headers are here, `read` so is
     the body, `parsed` it waits for the model, `computed` the outputs are here, `finished` the answer is made.
@@ -47,7 +48,7 @@ class Exchange:
     error: Exception | None = None
     trace: tuple[int, int] | None = None
     model: "ServedModel | None" = None
-    predicted: dict[str, Any] | None = None
+    predicted: "Predicted | None" = None
 
     def __init__(self, protocol: str, environ: dict[str, Any], request_id: str, started: float) -> None:
         self.protocol = protocol

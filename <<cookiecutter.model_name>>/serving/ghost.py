@@ -9,7 +9,7 @@ from artifacts.events import MIRROR_COUNTERS
 from serving.events import EventLog
 from serving.exchange import Exchange, Observer
 from serving.mirror import Mirror
-from serving.predicted import predicted_once
+from serving.predicted import predicted_by
 from serving.service import Service
 from telemetry.registry import EVENTS_DROPPED, GHOST_COMPARISONS, GHOST_COPIES
 
@@ -75,12 +75,13 @@ class GhostMode:
     def _compare(self, exchange: Exchange) -> None:
         """Hold the ghost's labels against those that came with a copy."""
         told = exchange.environ.get("HTTP_X_LIVE_ANSWER")
-        if told is None or exchange.model is None or not exchange.outputs:
+        mine = predicted_by(exchange)
+        if told is None or mine is None:
             return
         try:
             live = orjson.loads(told)["labels"]
         # Whoever may ask the ghost can send anything.
         except (orjson.JSONDecodeError, KeyError, TypeError):
             return
-        for theirs, mine in zip(live, predicted_once(exchange).get("labels", ()), strict=False):
-            self._compared["same" if theirs == mine else "different"] += 1
+        for theirs, ours in zip(live, mine().get("labels", ()), strict=False):
+            self._compared["same" if theirs == ours else "different"] += 1

@@ -1,8 +1,8 @@
 """Copies of requests for the ghost, made after their answers. Whatever the ghost does, the live service goes on.
 
-A copy costs the event loop one write into a socket that does not block. Behind it is a process that does the rest, see
-serving/sender.py: what it does not take at once is dropped and counted, and when it dies another one is started. A
-request that is itself a copy is never copied.
+Copies wait for 10 ms, then one write hands them all to a process that does the rest, see serving/sender.py: one by
+one, each would wake it, which takes the core from requests. When more wait than may, because it does not take them, new
+ones are dropped and counted; when it dies another one is started. A request that is itself a copy is never copied.
 """
 
 import json
@@ -10,6 +10,8 @@ import logging
 import os
 import subprocess
 import sys
+from collections import deque
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -21,7 +23,7 @@ from artifacts.counters import UNSENT
 from artifacts.events import SHARES, share
 from serving.events import EventLog
 from serving.exchange import REQUEST_ID_HEADER, Exchange
-from serving.predicted import predicted, predicted_once
+from serving.predicted import predicted, predicted_by
 from serving.sender import FLUSH_SECONDS, LENGTH_BYTES, Plan
 from serving.service import Service
 
@@ -31,10 +33,16 @@ COPY_HEADER = "X-Ghost"
 LIVE_HEADER = "X-Live-Answer"
 """What the live service answered: JSON with version, ms, and labels and scores of the first rows."""
 
+# How long copies wait for others. So many are handed over in a turn of 0.2 ms, which a request may have to wait; a
+# pause lets others in: gevent runs what asks for the next turn for 5 ms before it looks at a socket.
+_GATHER_SECONDS = 0.01
+_TURN, _PAUSE_SECONDS = 32, 0.001
 # Rows told to the ghost beside a copy, for its own metrics; the report compares all of them.
 _ROWS_TOLD = 32
 _RATE_SECONDS = 5.0
 _LOOK_SECONDS = 1.0
+# For what waits when the server stops.
+_HAND_OVER_SECONDS = 1.0
 # Between two starts of the sender, doubled each time.
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0
 _ROOT = Path(__file__).resolve().parents[1]
@@ -65,8 +73,9 @@ class Mirror:
         self._below = int(settings.ghost_sample_rate * SHARES)
         self._process: subprocess.Popen[bytes] | None = None
         self._stopped = False
-        # The rest of a copy of which the socket took the beginning.
-        self._rest = memoryview(b"")
+        self._waiting: deque[Exchange] = deque()
+        self._waiting_bytes = 0
+        self._handing_over: gevent.Greenlet[[], None] | None = None
         self._open()
 
     def start(self) -> None:
@@ -78,7 +87,9 @@ class Mirror:
     def stop(self) -> None:
         """Let the sender send what waits, within its time."""
         self._stopped = True
-        self._socket.close()
+        if self._handing_over:
+            self._handing_over.join(_HAND_OVER_SECONDS)
+        self._close()
         if self._process is None:
             return
         try:
@@ -102,41 +113,44 @@ class Mirror:
             return False
         counters = self._log.counters
         counters.add("mirror_offered")
-        head = self._head(exchange)
-        size = len(head) + len(exchange.body)
-        if self._rest or size > self._settings.ghost_queue_bytes:
+        size = len(exchange.body)
+        if (
+            not self._taking
+            or len(self._waiting) >= self._settings.ghost_queue
+            or self._waiting_bytes + size > self._settings.ghost_queue_bytes
+        ):
             counters.add(UNSENT)
             return False
-        head = size.to_bytes(LENGTH_BYTES, "big") + head
-        try:
-            taken = self._socket.sendmsg((head, exchange.body))
-        # Full, or the sender is gone.
-        except OSError:
-            counters.add(UNSENT)
-            return False
-        if taken < LENGTH_BYTES + size:
-            self._rest = memoryview(head + exchange.body)[taken:]
-            gevent.spawn(self._send_rest)
+        self._waiting.append(exchange)
+        self._waiting_bytes += size
+        if not self._handing_over:
+            self._handing_over = gevent.spawn_later(_GATHER_SECONDS, self._hand_over)
         return True
 
-    def _send_rest(self) -> None:
+    def _hand_over(self) -> None:
+        """Write what waits into the socket."""
         mine = self._socket
-        while self._rest and mine is self._socket:
-            try:
-                socket.wait_write(mine.fileno())
-                self._rest = self._rest[mine.send(self._rest) :]
-            except BlockingIOError:
-                continue
-            except OSError:
-                self._rest = memoryview(b"")
+        # The sender is gone, or the socket is closed: _keep_sender counts what is lost.
+        with suppress(OSError):
+            while self._waiting:
+                some = [self._waiting.popleft() for _ in range(min(_TURN, len(self._waiting)))]
+                self._waiting_bytes -= sum(len(exchange.body) for exchange in some)
+                parts: list[bytes | memoryview] = []
+                for exchange in some:
+                    head = self._head(exchange)
+                    size = len(head) + len(exchange.body)
+                    parts += (size.to_bytes(LENGTH_BYTES, "big") + head, exchange.body)
+                _write(mine, parts)
+                if self._waiting:
+                    gevent.sleep(_PAUSE_SECONDS)
 
     def _head(self, exchange: Exchange) -> bytes:
         environ = exchange.environ
         found = {"version": exchange.version, "ms": round(1000 * exchange.seconds, 3), "status": int(exchange.status)}
-        if exchange.model is not None and exchange.outputs:
-            few = exchange.rows <= _ROWS_TOLD
-            first = () if few else [array[:_ROWS_TOLD] for array in exchange.outputs]
-            found |= predicted_once(exchange) if few else predicted(exchange.model, first)
+        if exchange.rows > _ROWS_TOLD and exchange.model is not None and exchange.outputs:
+            found |= predicted(exchange.model, [array[:_ROWS_TOLD] for array in exchange.outputs])
+        elif (whole := predicted_by(exchange)) is not None:
+            found |= whole()
         answer = orjson.dumps(found).decode()
         # Headers are ASCII, which a label need not be; the standard library escapes, at five times the price.
         answer = answer if answer.isascii() else json.dumps(found)
@@ -150,9 +164,15 @@ class Mirror:
 
     def _open(self) -> None:
         """A new socket; the other end waits for a sender."""
-        self._rest = memoryview(b"")
         self._socket, self._other_end = socket.socketpair()
-        self._socket.setblocking(False)
+        self._taking = True
+
+    def _close(self) -> None:
+        """Let go of the socket, and of what waits for it."""
+        self._taking = False
+        self._socket.close()
+        self._waiting.clear()
+        self._waiting_bytes = 0
 
     def _keep_sender(self) -> None:
         """Start the sender once it is known where counts are kept; another one when it has died."""
@@ -165,7 +185,7 @@ class Mirror:
                 gevent.sleep(_LOOK_SECONDS)
             if self._stopped:
                 return
-            self._socket.close()
+            self._close()
             lost = self._log.counters.waiting
             self._log.counters.add(UNSENT, lost)
             LOG.error("The sender of copies for the ghost has ended; %d copies are lost, another one is started", lost)
@@ -204,6 +224,19 @@ class Mirror:
                     self._below = int(rate * SHARES)
                     LOG.info("Sample rate for the ghost: %g", rate)
             gevent.sleep(_RATE_SECONDS)
+
+
+def _write(to: socket.socket, parts: list[bytes | memoryview]) -> None:
+    """Write all of the parts, which are used up. Raises OSError."""
+    while parts:
+        written = to.sendmsg(parts)
+        whole = 0
+        while whole < len(parts) and written >= len(parts[whole]):
+            written -= len(parts[whole])
+            whole += 1
+        del parts[:whole]
+        if parts:
+            parts[0] = memoryview(parts[0])[written:]
 
 
 def _environment() -> dict[str, str]:
