@@ -7,7 +7,9 @@ and the ghosts on another. The ghosts there only run when the generator does not
 from the clock. Open: requests come at the times of a Poisson process, and latency counts from the time a request was
 due. Closed: 16 connections ask as fast as they are answered, so that the server has no time to spare. The ways are
 asked in turn in short rounds, the others frozen meanwhile (SIGSTOP), and each is held against off in the same round.
-The interval is that of the median (order statistics, 95 %). --write puts the table into README.md.
+The interval is that of the median (order statistics, 95 %). CPU is that of the live service without its sender, from
+the kernel (schedstat). A ghost elsewhere is one that answers at once: what is left when its model computes on another
+machine, and not on the second thread of the live service's core. --write puts the table into README.md.
 """
 
 import argparse
@@ -43,6 +45,8 @@ WAYS = {
     "again": "the same once more: what chance alone makes",
     "sampled": "a tenth of the requests copied, and events",
     "all": "every request copied, and events",
+    "sampled elsewhere": "the same, and the ghost computes nothing here",
+    "all elsewhere": "every request, and the ghost computes nothing here",
     "slow": "every request; the ghost answers after 100 ms",
     "garbage": "every request; the ghost answers what is no HTTP",
     "frozen": "every request; the ghost takes connections and says nothing",
@@ -59,8 +63,8 @@ async def handle(reader, writer):
             head = await reader.readuntil(b"\\r\\n\\r\\n")
             length = head.lower().partition(b"content-length:")[2].split(b"\\r")[0]
             await reader.readexactly(int(length))
-            if sys.argv[1] == "slow":
-                await asyncio.sleep(0.1)
+            if sys.argv[1] != "garbage":
+                await asyncio.sleep(0.1 if sys.argv[1] == "slow" else 0)
                 writer.write(b"HTTP/1.1 202 Accepted\\r\\nContent-Length: 0\\r\\n\\r\\n")
             else:
                 writer.write(b"\\x00\\xff" * 1000)
@@ -78,6 +82,16 @@ class Live:
 
     port: int
     group: int
+
+    def cpu_seconds(self) -> float:
+        """CPU that the server has used so far, without its sender."""
+        used = 0
+        for process in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError, IndexError):
+                group = int((process / "stat").read_text().rpartition(")")[2].split()[2])
+                if group == self.group and b"serving.sender" not in (process / "cmdline").read_bytes():
+                    used += sum(int(each.read_text().split()[0]) for each in process.glob("task/*/schedstat"))
+        return used / 1e9
 
     @contextmanager
     def awake(self) -> Iterator[None]:
@@ -113,6 +127,7 @@ def main() -> int:
 
         ghost = serve("ghost", OTHER_CORE, role="ghost").port
         frozen = running.enter_context(silent())
+        elsewhere = running.enter_context(stand_in("elsewhere"))
         copying = {"ghost_url": f"http://127.0.0.1:{ghost}", "ghost_sample_rate": 1}
         servers = {
             # As without ghost mode: no notes are taken either.
@@ -120,6 +135,8 @@ def main() -> int:
             "again": serve("again", LIVE_CORE, events=""),
             "sampled": serve("sampled", LIVE_CORE, **{**copying, "ghost_sample_rate": 0.1}),
             "all": serve("all", LIVE_CORE, **copying),
+            "sampled elsewhere": serve("sampled elsewhere", LIVE_CORE, ghost_url=elsewhere, ghost_sample_rate=0.1),
+            "all elsewhere": serve("all elsewhere", LIVE_CORE, ghost_url=elsewhere, ghost_sample_rate=1),
             "slow": serve("slow", LIVE_CORE, **{**copying, "ghost_url": running.enter_context(stand_in("slow"))}),
             "garbage": serve(
                 "garbage", LIVE_CORE, **{**copying, "ghost_url": running.enter_context(stand_in("garbage"))}
@@ -157,11 +174,13 @@ def measure(
             for way in [*WAYS][first:] + [*WAYS][:first]:
                 port = servers[way].port
                 with servers[way].awake():
+                    used = servers[way].cpu_seconds()
                     if share >= 1:
                         result = load.closed(port, options.seconds, CLOSED_CONNECTIONS, none, requests[way])
                     else:
                         result = load.open(port, options.seconds, share * capacity, none, requests[way])
-                visits.append({"round": number, "way": way, "load": share, "result": result})
+                    used = servers[way].cpu_seconds() - used
+                visits.append({"round": number, "way": way, "load": share, "result": result, "cpu_seconds": used})
     return {"capacity": capacity, "loads": options.loads, "visits": visits}
 
 
@@ -169,12 +188,16 @@ def table(found: Mapping[str, Any]) -> str:
     lines = [f"{found['machine']}. Capacity with it off: {found['capacity']:.0f} requests/s."]
     for share in found["loads"]:
         rounds: dict[int, dict[str, Any]] = {}
+        cpu: dict[str, list[float]] = {}
         for visit in found["visits"]:
             if visit["load"] == share:
                 rounds.setdefault(visit["round"], {})[visit["way"]] = visit["result"]
+                spent = 1e6 * visit["cpu_seconds"] / visit["result"]["accepted"]["count"]
+                cpu.setdefault(visit["way"], []).append(spent)
         load = f"{CLOSED_CONNECTIONS} connections in a closed loop" if share >= 1 else f"{share:.0%} of the capacity"
         lines += ["", f"At {load}, {len(rounds)} rounds:", ""]
-        lines += ["| | p50, ms | p99, ms | p99 by that of off (95 %) | within 5 %? |", "|---|---|---|---|---|"]
+        lines += ["| | p50, ms | p99, ms | p99 by that of off (95 %) | within 5 %? | CPU of a request, us |"]
+        lines += ["|---|---|---|---|---|---|"]
         for way, what in WAYS.items():
             p50, p99 = (
                 statistics.median(latency(each[way], point) for each in rounds.values()) for point in ("p50", "p99")
@@ -183,7 +206,8 @@ def table(found: Mapping[str, Any]) -> str:
             low, high = interval(ratios)
             verdict = "" if way == "off" else "yes" if high <= 1.05 else "no" if low > 1.05 else "not decided"
             ratio = "1" if way == "off" else f"{statistics.median(ratios):.2f} ({low:.2f} to {high:.2f})"
-            lines.append(f"| {way}: {what} | {p50:.2f} | {p99:.2f} | {ratio} | {verdict} |")
+            took = statistics.median(cpu[way])
+            lines.append(f"| {way}: {what} | {p50:.2f} | {p99:.2f} | {ratio} | {verdict} | {took:.0f} |")
     lines += ["", "What became of the copies, in all rounds:", "", "| | offered | sent | other |", "|---|---|---|---|"]
     for way, counted in found["copies"].items():
         other = ", ".join(f"{name} {n}" for name, n in counted.items() if n and name not in ("offered", "sent"))
