@@ -75,8 +75,7 @@ class GhostMode:
     def _compare(self, exchange: Exchange) -> None:
         """Hold the ghost's labels against those that came with a copy."""
         told = exchange.environ.get("HTTP_X_LIVE_ANSWER")
-        mine = predicted_by(exchange)
-        if told is None or mine is None:
+        if told is None or (mine := predicted_by(exchange)) is None:
             return
         try:
             live = orjson.loads(told)["labels"]

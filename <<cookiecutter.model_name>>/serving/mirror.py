@@ -1,8 +1,8 @@
 """Copies of requests for the ghost, made after their answers. Whatever the ghost does, the live service goes on.
 
-Copies wait for 10 ms, then one write hands them all to a process that does the rest, see serving/sender.py: one by
-one, each would wake it, which takes the core from requests. When more wait than may, because it does not take them, new
-ones are dropped and counted; when it dies another one is started. A request that is itself a copy is never copied.
+Copies wait for 10 ms, then one write hands up to 32 of them to a process that does the rest, see serving/sender.py: one
+by one, each would wake it, which takes the core from requests. When more wait than may, because it does not take them,
+new ones are dropped and counted; when it dies another one is started. A request that is itself a copy is never copied.
 """
 
 import json
@@ -23,7 +23,7 @@ from artifacts.counters import UNSENT
 from artifacts.events import SHARES, share
 from serving.events import EventLog
 from serving.exchange import REQUEST_ID_HEADER, Exchange
-from serving.predicted import predicted, predicted_by
+from serving.predicted import predicted_by
 from serving.sender import FLUSH_SECONDS, LENGTH_BYTES, Plan
 from serving.service import Service
 
@@ -33,10 +33,13 @@ COPY_HEADER = "X-Ghost"
 LIVE_HEADER = "X-Live-Answer"
 """What the live service answered: JSON with version, ms, and labels and scores of the first rows."""
 
-# How long copies wait for others. So many are handed over in a turn of 0.2 ms, which a request may have to wait; a
+# How long copies wait for others. So many are handed over in a turn of 0.3 ms, which a request may have to wait; a
 # pause lets others in: gevent runs what asks for the next turn for 5 ms before it looks at a socket.
 _GATHER_SECONDS = 0.01
 _TURN, _PAUSE_SECONDS = 32, 0.001
+# Copies that wait here, and their bodies; one is taken whatever its size. The queue is the sender's: more wait here
+# only when it does not read, and each keeps its request and its answer.
+_MOST_WAITING, _MOST_WAITING_BYTES = 1000, 1 << 19
 # Rows told to the ghost beside a copy, for its own metrics; the report compares all of them.
 _ROWS_TOLD = 32
 _RATE_SECONDS = 5.0
@@ -114,11 +117,8 @@ class Mirror:
         counters = self._log.counters
         counters.add("mirror_offered")
         size = len(exchange.body)
-        if (
-            not self._taking
-            or len(self._waiting) >= self._settings.ghost_queue
-            or self._waiting_bytes + size > self._settings.ghost_queue_bytes
-        ):
+        full = len(self._waiting) >= _MOST_WAITING or self._waiting_bytes + size > _MOST_WAITING_BYTES
+        if not self._taking or (self._waiting and full) or size > self._settings.ghost_queue_bytes:
             counters.add(UNSENT)
             return False
         self._waiting.append(exchange)
@@ -147,10 +147,8 @@ class Mirror:
     def _head(self, exchange: Exchange) -> bytes:
         environ = exchange.environ
         found = {"version": exchange.version, "ms": round(1000 * exchange.seconds, 3), "status": int(exchange.status)}
-        if exchange.rows > _ROWS_TOLD and exchange.model is not None and exchange.outputs:
-            found |= predicted(exchange.model, [array[:_ROWS_TOLD] for array in exchange.outputs])
-        elif (whole := predicted_by(exchange)) is not None:
-            found |= whole()
+        if (whole := predicted_by(exchange)) is not None:
+            found |= {name: rows[:_ROWS_TOLD] for name, rows in whole().items()}
         answer = orjson.dumps(found).decode()
         # Headers are ASCII, which a label need not be; the standard library escapes, at five times the price.
         answer = answer if answer.isascii() else json.dumps(found)

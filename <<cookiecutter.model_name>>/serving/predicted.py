@@ -14,7 +14,7 @@ from serving.signature import Array
 class Predicted:
     """`predicted` of one request, worked out when it is first asked for: not while the request is being answered.
 
-    That is with others in one turn, where it takes a third of the time.
+    That is with others in one turn, where it takes half of the time.
     """
 
     __slots__ = ("_found", "_model", "_outputs")

@@ -35,6 +35,7 @@ HERE = Path(__file__).resolve().parent
 TEMPLATE = HERE.parents[1] / "<<cookiecutter.model_name>>"
 sys.path.insert(0, str(HERE.parent / "serving"))
 
+from cpu import cpu_seconds  # noqa: E402
 from load import Load, compiled  # noqa: E402
 
 NAME = "measured"
@@ -83,16 +84,6 @@ class Live:
     port: int
     group: int
 
-    def cpu_seconds(self) -> float:
-        """CPU that the server has used so far, without its sender."""
-        used = 0
-        for process in Path("/proc").glob("[0-9]*"):
-            with suppress(OSError, IndexError):
-                group = int((process / "stat").read_text().rpartition(")")[2].split()[2])
-                if group == self.group and b"serving.sender" not in (process / "cmdline").read_bytes():
-                    used += sum(int(each.read_text().split()[0]) for each in process.glob("task/*/schedstat"))
-        return used / 1e9
-
     @contextmanager
     def awake(self) -> Iterator[None]:
         """Let it run, and stop it again once the copies that wait have had time to leave."""
@@ -135,8 +126,10 @@ def main() -> int:
             "again": serve("again", LIVE_CORE, events=""),
             "sampled": serve("sampled", LIVE_CORE, **{**copying, "ghost_sample_rate": 0.1}),
             "all": serve("all", LIVE_CORE, **copying),
-            "sampled elsewhere": serve("sampled elsewhere", LIVE_CORE, ghost_url=elsewhere, ghost_sample_rate=0.1),
-            "all elsewhere": serve("all elsewhere", LIVE_CORE, ghost_url=elsewhere, ghost_sample_rate=1),
+            "sampled elsewhere": serve(
+                "sampled elsewhere", LIVE_CORE, **{**copying, "ghost_url": elsewhere, "ghost_sample_rate": 0.1}
+            ),
+            "all elsewhere": serve("all elsewhere", LIVE_CORE, **{**copying, "ghost_url": elsewhere}),
             "slow": serve("slow", LIVE_CORE, **{**copying, "ghost_url": running.enter_context(stand_in("slow"))}),
             "garbage": serve(
                 "garbage", LIVE_CORE, **{**copying, "ghost_url": running.enter_context(stand_in("garbage"))}
@@ -174,13 +167,13 @@ def measure(
             for way in [*WAYS][first:] + [*WAYS][:first]:
                 port = servers[way].port
                 with servers[way].awake():
-                    used = servers[way].cpu_seconds()
+                    before = cpu_seconds(servers[way].group)
                     if share >= 1:
                         result = load.closed(port, options.seconds, CLOSED_CONNECTIONS, none, requests[way])
                     else:
                         result = load.open(port, options.seconds, share * capacity, none, requests[way])
-                    used = servers[way].cpu_seconds() - used
-                visits.append({"round": number, "way": way, "load": share, "result": result, "cpu_seconds": used})
+                    cpu = cpu_seconds(servers[way].group) - before
+                visits.append({"round": number, "way": way, "load": share, "result": {**result, "cpu_seconds": cpu}})
     return {"capacity": capacity, "loads": options.loads, "visits": visits}
 
 
@@ -188,12 +181,9 @@ def table(found: Mapping[str, Any]) -> str:
     lines = [f"{found['machine']}. Capacity with it off: {found['capacity']:.0f} requests/s."]
     for share in found["loads"]:
         rounds: dict[int, dict[str, Any]] = {}
-        cpu: dict[str, list[float]] = {}
         for visit in found["visits"]:
             if visit["load"] == share:
                 rounds.setdefault(visit["round"], {})[visit["way"]] = visit["result"]
-                spent = 1e6 * visit["cpu_seconds"] / visit["result"]["accepted"]["count"]
-                cpu.setdefault(visit["way"], []).append(spent)
         load = f"{CLOSED_CONNECTIONS} connections in a closed loop" if share >= 1 else f"{share:.0%} of the capacity"
         lines += ["", f"At {load}, {len(rounds)} rounds:", ""]
         lines += ["| | p50, ms | p99, ms | p99 by that of off (95 %) | within 5 %? | CPU of a request, us |"]
@@ -206,8 +196,8 @@ def table(found: Mapping[str, Any]) -> str:
             low, high = interval(ratios)
             verdict = "" if way == "off" else "yes" if high <= 1.05 else "no" if low > 1.05 else "not decided"
             ratio = "1" if way == "off" else f"{statistics.median(ratios):.2f} ({low:.2f} to {high:.2f})"
-            took = statistics.median(cpu[way])
-            lines.append(f"| {way}: {what} | {p50:.2f} | {p99:.2f} | {ratio} | {verdict} | {took:.0f} |")
+            cpu = statistics.median(cpu_us(each[way]) for each in rounds.values())
+            lines.append(f"| {way}: {what} | {p50:.2f} | {p99:.2f} | {ratio} | {verdict} | {cpu:.0f} |")
     lines += ["", "What became of the copies, in all rounds:", "", "| | offered | sent | other |", "|---|---|---|---|"]
     for way, counted in found["copies"].items():
         other = ", ".join(f"{name} {n}" for name, n in counted.items() if n and name not in ("offered", "sent"))
@@ -235,6 +225,11 @@ def machine() -> str:
 
 def latency(result: Mapping[str, Any], point: str) -> float:
     return float(result["accepted"][point])
+
+
+def cpu_us(result: Mapping[str, Any]) -> float:
+    """Of a request that was answered."""
+    return 1e6 * float(result["cpu_seconds"]) / float(result["accepted"]["count"])
 
 
 @contextmanager

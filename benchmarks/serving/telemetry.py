@@ -32,6 +32,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from cpu import cpu_seconds, processes
 from load import Load, compiled
 
 HERE = Path(__file__).resolve().parent
@@ -190,9 +191,9 @@ def measure(
     for number in range(-2, options.rounds):
         for name in _turned(list(servers), number):
             port, pid, _ = servers[name]
-            before = _cpu_seconds(pid)
+            before = cpu_seconds(pid)
             busy = load.closed(port, options.seconds, 64, Path("-"), requests[name])
-            cpu = 1e6 * (_cpu_seconds(pid) - before) / busy["accepted"]["count"]
+            cpu = 1e6 * (cpu_seconds(pid) - before) / busy["accepted"]["count"]
             if number < 0:
                 continue
             turns = found[name]
@@ -249,16 +250,6 @@ def _turned(names: list[str], number: int) -> list[str]:
     return names[first:] + names[:first]
 
 
-def _cpu_seconds(pid: int) -> float:
-    """Processor time of a server and its workers so far, to the nanosecond; /proc/.../stat has hundredths."""
-    threads = [path for each in _processes(pid) for path in Path(f"/proc/{each}/task").iterdir()]
-    return sum(int((path / "schedstat").read_text().split()[0]) for path in threads) / 1e9
-
-
-def _processes(pid: int) -> list[str]:
-    return [str(pid), *Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
 def _requests(directory: Path, rows: Sequence[Any], port: int, traced: bool) -> list[Path]:
     directory.mkdir(parents=True, exist_ok=True)
     paths = []
@@ -282,7 +273,7 @@ def _ready(port: int) -> bool:
 
 
 def _megabytes(pid: int) -> float:
-    pages = sum(int(Path(f"/proc/{each}/statm").read_text().split()[1]) for each in _processes(pid))
+    pages = sum(int(Path(f"/proc/{each}/statm").read_text().split()[1]) for each in processes(pid))
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 

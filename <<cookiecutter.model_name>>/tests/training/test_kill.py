@@ -84,17 +84,17 @@ def test_killed_at_random_moments_it_ends_with_the_same_weights(directories: tup
     chance = random.Random(1)
     signals = [signal.SIGTERM, signal.SIGKILL] * (KILLS // 2)
     chance.shuffle(signals)
-    # Half meet what comes before the first step, half the steps, and these for 0.25 s on average: a fast machine, at
-    # 20 ms an epoch, still has some of the 150 left in the end.
+    # 8 meet what comes before the first step, 12 the steps, and these for 0.2 s on average: a fast machine, at 20 ms an
+    # epoch, still has some of the 150 left in the end.
     before, within = "train: on ", "loss="
-    moments = [before, within] * (KILLS // 2)
+    moments = [before] * 8 + [within] * 12
     chance.shuffle(moments)
     resumed = 0
     for number, moment in zip(signals, moments, strict=True):
         process = start(killed)
         try:
             wait_for(process, killed, moment)
-            time.sleep(chance.uniform(0, 0.5))
+            time.sleep(chance.uniform(0, 0.4))
             resumed += "going on from a checkpoint" in printed(killed)
             assert process.pid
             os.kill(process.pid, number)
@@ -104,7 +104,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_weights(directories: tup
         finally:
             process.kill()
             process.join()
-    assert resumed > KILLS // 4, "most that came to the steps went on from a checkpoint"
+    assert resumed >= KILLS // 2, "most runs are killed after they went on from a checkpoint"
 
     last = start(killed)
     last.join(120)
