@@ -23,12 +23,21 @@ is one segment: gzip over lines of JSON objects in UTF-8. The first line says wh
 
 Readers ignore fields and kinds they do not know; a field that changes its meaning raises `format`. An event never holds
 an input, or anything else of a request's body, unless `body` is switched on.
+
+A server writes the predictions of a few milliseconds as one line of columns, which costs it a third of what lines of
+their own do. What ships them makes such lines again, so that none of these reaches the store:
+
+    {"kind": "predictions", "clock", "id", "started", "finished", "status", "rows", "labels", "scores", "mirrored",
+     "body"}
+        clock: seconds to add to started and finished (from the headers to the answer). rows: of each request that was
+        predicted; labels and scores hold those of all requests, one after the other. The other fields but the clock
+        have one value a request; mirrored, body, labels or scores are absent where no request has any.
 """
 
 import gzip
 import json
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, TypeGuard
@@ -47,6 +56,9 @@ MIRROR_COUNTERS = ("offered", "sent", "refused", "failed", "skipped", "dropped")
 the ghost had failed; thrown away as there was no room. What is missing was still waiting."""
 
 
+_COLUMNS = b'{"kind":"predictions"'
+
+REQUEST_ID_HEADER = "X-Request-ID"
 LONGEST_ID = 128
 SHARES = 2**32
 """`share(id)` is below SHARES; so many of SHARES are sampled where it is below a bound."""
@@ -101,6 +113,54 @@ def pack(lines: bytes) -> bytes:
     """Lines as the content of a segment; the same lines always give the same bytes."""
     # Level 6 is a quarter of 9's time for 1 % more bytes.
     return gzip.compress(lines, 6, mtime=0)
+
+
+def rows(columns: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """A line of columns as the events that it stands for."""
+    first = 0
+    for place, count in enumerate(columns["rows"]):
+        yield row(columns, place, first)
+        first += count
+
+
+def row(columns: Mapping[str, Any], place: int, first: int) -> dict[str, Any]:
+    """The event at a place in a line of columns. first: where its labels and scores begin."""
+    started, finished = columns["started"][place], columns["finished"][place]
+    event: dict[str, Any] = {
+        "kind": "prediction",
+        "at": round(columns["clock"] + finished, 3),
+        "id": columns["id"][place],
+        "status": columns["status"][place],
+        "ms": round(1000 * (finished - started), 3),
+    }
+    if count := columns["rows"][place]:
+        if "labels" in columns:
+            event["labels"] = columns["labels"][first : first + count]
+        if "scores" in columns:
+            event["scores"] = [round(score, 6) for score in columns["scores"][first : first + count]]
+    if "mirrored" in columns and columns["mirrored"][place]:
+        event["mirrored"] = True
+    if "body" in columns and columns["body"][place]:
+        event["body"] = columns["body"][place]
+    return event
+
+
+def in_rows(lines: bytes) -> bytes:
+    """Lines of a spool as those of a segment: each event has a line of its own. Damaged ones stay as they are."""
+    return b"\n".join(_in_rows(lines.split(b"\n")))
+
+
+def _in_rows(lines: Iterable[bytes]) -> Iterator[bytes]:
+    for line in lines:
+        if not line.startswith(_COLUMNS):
+            yield line
+            continue
+        try:
+            found = [*rows(json.loads(line))]
+        except (ValueError, LookupError, TypeError):
+            yield line
+        else:
+            yield from (json.dumps(event, ensure_ascii=False).encode() for event in found)
 
 
 def read_header(line: bytes, origin: str) -> Process:

@@ -6,8 +6,8 @@
 
 A process holds a lock on its state; when that is free the process is dead, and what it left is whole again but for a
 last line. `python -m artifacts.spool DIRECTORY` ships: beside the server in a container of its own, because that one
-lives on when the server is killed, needs boto3 and credentials where the server needs neither, and compresses on CPU
-that is not the server's.
+lives on when the server is killed, needs boto3 and credentials where the server needs neither, and makes lines of
+columns (see events.py) and compresses them on CPU that is not the server's.
 """
 
 import argparse
@@ -152,7 +152,7 @@ def ship(storage: Storage, directory: Path) -> Shipped:
         _, number, moment = path.stem.rsplit("-", 2)
         started = datetime.strptime(moment, _TIME).replace(tzinfo=UTC)
         # Twice is no harm: the same key, the same content.
-        storage.write(events.key(process, int(number), started), events.pack(content))
+        storage.write(events.key(process, int(number), started), events.pack(events.in_rows(content)))
         path.unlink()
         count += 1
     return Shipped(count, killed)

@@ -11,12 +11,9 @@ from artifacts.events import is_request_id
 from serving.batching import Arrays, ModelCall
 
 if TYPE_CHECKING:
-    from serving.predicted import Predicted
     from serving.service import ServedModel
 
 LOG = logging.getLogger("gunicorn.error")
-REQUEST_ID_HEADER = "X-Request-ID"
-
 Headers = list[tuple[str, str]]
 
 
@@ -27,7 +24,7 @@ class Exchange:
     empty if it was not read. inputs, outputs: arrays of (rows, ...) in the signature's order, empty if it did not come
     so far. calls: the model calls it waited for, several for a request larger than a batch. answer: the body, before
     it is compressed. error: why there is no prediction; a RequestError, or what was not foreseen. model: None while
-    there is none. predicted: labels and scores, for whoever wants them; see predicted.py.
+    there is none.
 
     Times are seconds on the monotonic clock, 0 for what was not reached: `started` the headers are here, `read` so is
     the body, `parsed` it waits for the model, `computed` the outputs are here, `finished` the answer is made.
@@ -48,7 +45,6 @@ class Exchange:
     error: Exception | None = None
     trace: tuple[int, int] | None = None
     model: "ServedModel | None" = None
-    predicted: "Predicted | None" = None
 
     def __init__(self, protocol: str, environ: dict[str, Any], request_id: str, started: float) -> None:
         self.protocol = protocol

@@ -14,11 +14,12 @@ from typing import Any
 import gevent
 import orjson
 
+from artifacts.events import REQUEST_ID_HEADER
 from serving import protocol_v1, protocol_v2
 from serving.body import Connection, read_body
 from serving.compression import compress
 from serving.errors import OverloadedError, RequestError
-from serving.exchange import REQUEST_ID_HEADER, Answered, Exchange, Headers, Observer, RequestIds
+from serving.exchange import Answered, Exchange, Headers, Observer, RequestIds
 from serving.large import PIECE, LargeBodies, rows_in_pieces
 from serving.service import ServedModel, Service
 from serving.signature import Array, Signature

@@ -1,19 +1,18 @@
 """Copies of requests for the ghost, made after their answers. Whatever the ghost does, the live service goes on.
 
-Copies wait for 10 ms, then one write hands up to 32 of them to a process that does the rest, see serving/sender.py: one
-by one, each would wake it, which takes the core from requests. When more wait than may, because it does not take them,
-new ones are dropped and counted; when it dies another one is started. A request that is itself a copy is never copied.
+Copies leave in bundles, each by one write, to a process that does the rest, see serving/sender.py: one by one, each
+would wake it, which takes the core from requests. When more wait than may, because it does not take them, new ones are
+dropped and counted; when it dies another one is started. A request that is itself a copy is never copied.
 """
 
-import json
 import logging
 import os
 import subprocess
 import sys
 from collections import deque
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import gevent
 import orjson
@@ -21,27 +20,15 @@ from gevent import socket
 
 from artifacts.counters import UNSENT
 from artifacts.events import SHARES, share
-from serving.events import EventLog
-from serving.exchange import REQUEST_ID_HEADER, Exchange
-from serving.predicted import predicted_by
-from serving.sender import FLUSH_SECONDS, LENGTH_BYTES, Plan
+from serving.events import Asked, EventLog
+from serving.sender import BUNDLE, FLUSH_SECONDS, Plan
 from serving.service import Service
 
 LOG = logging.getLogger("gunicorn.error")
-COPY_HEADER = "X-Ghost"
-"""Marks a copy; its value is 1."""
-LIVE_HEADER = "X-Live-Answer"
-"""What the live service answered: JSON with version, ms, and labels and scores of the first rows."""
 
-# How long copies wait for others. So many are handed over in a turn of 0.3 ms, which a request may have to wait; a
-# pause lets others in: gevent runs what asks for the next turn for 5 ms before it looks at a socket.
-_GATHER_SECONDS = 0.01
-_TURN, _PAUSE_SECONDS = 32, 0.001
 # Copies that wait here, and their bodies; one is taken whatever its size. The queue is the sender's: more wait here
-# only when it does not read, and each keeps its request and its answer.
+# only when it does not read.
 _MOST_WAITING, _MOST_WAITING_BYTES = 1000, 1 << 19
-# Rows told to the ghost beside a copy, for its own metrics; the report compares all of them.
-_ROWS_TOLD = 32
 _RATE_SECONDS = 5.0
 _LOOK_SECONDS = 1.0
 # For what waits when the server stops.
@@ -69,15 +56,11 @@ class Mirror:
             queue=settings.ghost_queue,
             queue_bytes=settings.ghost_queue_bytes,
         )
-        paths = {"v1": f"/v1/models/{service.name}:predict", "v2": f"/v2/models/{service.name}/infer"}
-        host = urlsplit(settings.ghost_url).netloc
-        start = f"HTTP/1.1\r\nHost: {host}\r\n{COPY_HEADER}: 1\r\n"
-        self._starts = {protocol: f"POST {path} {start}" for protocol, path in paths.items()}
         self._below = int(settings.ghost_sample_rate * SHARES)
         self._process: subprocess.Popen[bytes] | None = None
         self._stopped = False
-        self._waiting: deque[Exchange] = deque()
-        self._waiting_bytes = 0
+        self._bundles: deque[list[bytes | memoryview]] = deque()
+        self._waiting = self._waiting_bytes = 0
         self._handing_over: gevent.Greenlet[[], None] | None = None
         self._open()
 
@@ -93,72 +76,62 @@ class Mirror:
         if self._handing_over:
             self._handing_over.join(_HAND_OVER_SECONDS)
         self._close()
-        if self._process is None:
-            return
-        try:
-            self._process.wait(FLUSH_SECONDS + 1)
-        except subprocess.TimeoutExpired:
-            LOG.warning("The sender of copies for the ghost did not end; it is killed")
-            self._process.kill()
-            self._process.wait()
+        if self._process is not None:
+            try:
+                self._process.wait(FLUSH_SECONDS + 1)
+            except subprocess.TimeoutExpired:
+                LOG.warning("The sender of copies for the ghost did not end; it is killed")
+                self._process.kill()
+                self._process.wait()
         self._log.counters.add(UNSENT, self._log.counters.waiting)
 
-    def offer(self, exchange: Exchange) -> bool:
-        """Hand over a copy of a request that has been answered, if it is one to be copied; whether it was taken.
+    def take(self, ids: Sequence[str], asked: Sequence[Asked | None]) -> list[bool]:
+        """Of which requests a copy is sent; those that find no room are dropped, and counted.
 
-        Which requests are sampled follows from their ids. Not copied: what is a copy, what had no body that could be
-        read, and what was answered with 5xx, because a service in trouble needs no more work.
+        Which ones are sampled follows from their ids. asked: None for what is not to be copied.
         """
-        environ = exchange.environ
-        if not self._below or exchange.status >= 500 or not exchange.body or "HTTP_X_GHOST" in environ:
-            return False
-        if share(exchange.request_id) >= self._below:
-            return False
-        counters = self._log.counters
-        counters.add("mirror_offered")
-        size = len(exchange.body)
-        full = len(self._waiting) >= _MOST_WAITING or self._waiting_bytes + size > _MOST_WAITING_BYTES
+        below = self._below
+        if not below:
+            return []
+        return [
+            each is not None and (below >= SHARES or share(id) < below) and self._takes(len(each[1]))
+            for id, each in zip(ids, asked, strict=True)
+        ]
+
+    def _takes(self, size: int) -> bool:
+        self._log.counters.add("mirror_offered")
+        full = self._waiting >= _MOST_WAITING or self._waiting_bytes + size > _MOST_WAITING_BYTES
         if not self._taking or (self._waiting and full) or size > self._settings.ghost_queue_bytes:
-            counters.add(UNSENT)
+            self._log.counters.add(UNSENT)
             return False
-        self._waiting.append(exchange)
+        self._waiting += 1
         self._waiting_bytes += size
-        if not self._handing_over:
-            self._handing_over = gevent.spawn_later(_GATHER_SECONDS, self._hand_over)
         return True
+
+    def hand_over(self, columns: bytes, version: str, copies: Sequence[Asked]) -> None:
+        """Give copies that were taken to the sender. columns: a line that holds them as those that are mirrored."""
+        bodies = [body for _, body, _, _ in copies]
+        bundle = {
+            "columns": orjson.Fragment(columns),
+            "version": version,
+            "requests": [(protocol, kind, json_length, len(body)) for protocol, body, kind, json_length in copies],
+        }
+        head = orjson.dumps(bundle)
+        size = len(head) + sum(len(body) for body in bodies)
+        self._bundles.append([BUNDLE.pack(size, len(bodies), len(head)) + head, *bodies])
+        if not self._handing_over:
+            self._handing_over = gevent.spawn(self._hand_over)
 
     def _hand_over(self) -> None:
         """Write what waits into the socket."""
         mine = self._socket
         # The sender is gone, or the socket is closed: _keep_sender counts what is lost.
         with suppress(OSError):
-            while self._waiting:
-                some = [self._waiting.popleft() for _ in range(min(_TURN, len(self._waiting)))]
-                self._waiting_bytes -= sum(len(exchange.body) for exchange in some)
-                parts: list[bytes | memoryview] = []
-                for exchange in some:
-                    head = self._head(exchange)
-                    size = len(head) + len(exchange.body)
-                    parts += (size.to_bytes(LENGTH_BYTES, "big") + head, exchange.body)
-                _write(mine, parts)
-                if self._waiting:
-                    gevent.sleep(_PAUSE_SECONDS)
-
-    def _head(self, exchange: Exchange) -> bytes:
-        environ = exchange.environ
-        found = {"version": exchange.version, "ms": round(1000 * exchange.seconds, 3), "status": int(exchange.status)}
-        if (whole := predicted_by(exchange)) is not None:
-            found |= {name: rows[:_ROWS_TOLD] for name, rows in whole().items()}
-        answer = orjson.dumps(found).decode()
-        # Headers are ASCII, which a label need not be; the standard library escapes, at five times the price.
-        answer = answer if answer.isascii() else json.dumps(found)
-        json_length = environ.get("HTTP_INFERENCE_HEADER_CONTENT_LENGTH")
-        binary = f"Inference-Header-Content-Length: {json_length}\r\n" if json_length is not None else ""
-        return (
-            f"{self._starts[exchange.protocol]}Content-Length: {len(exchange.body)}\r\n"
-            f"Content-Type: {environ.get('CONTENT_TYPE') or 'application/json'}\r\n"
-            f"{REQUEST_ID_HEADER}: {exchange.request_id}\r\n{LIVE_HEADER}: {answer}\r\n{binary}\r\n"
-        ).encode("latin-1", "replace")
+            while self._bundles:
+                bundle = self._bundles.popleft()
+                self._waiting -= len(bundle) - 1
+                self._waiting_bytes -= sum(len(body) for body in bundle[1:])
+                _write(mine, bundle)
 
     def _open(self) -> None:
         """A new socket; the other end waits for a sender."""
@@ -169,8 +142,8 @@ class Mirror:
         """Let go of the socket, and of what waits for it."""
         self._taking = False
         self._socket.close()
-        self._waiting.clear()
-        self._waiting_bytes = 0
+        self._bundles.clear()
+        self._waiting = self._waiting_bytes = 0
 
     def _keep_sender(self) -> None:
         """Start the sender once it is known where counts are kept; another one when it has died."""

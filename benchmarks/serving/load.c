@@ -11,6 +11,9 @@
  * (at most MOST, beyond which they wait here). Latency counts from the time a request was due, so a server that stalls
  * cannot hide what it made others wait. After SECONDS nothing more is sent, and answers are awaited for GRACE seconds.
  *
+ * LOAD_TRACE, in the environment: a file for a pair of doubles of each answer 200: when it was due (CLOCK_MONOTONIC,
+ * seconds) and how long it took (seconds).
+ *
  * Prints one JSON object. Times are milliseconds. `goodput`: answers 200 within SECONDS, per second. `late`: how long
  * after it was due a request was sent although a connection was there for it: the generator's own fault. */
 #define _GNU_SOURCE
@@ -49,8 +52,9 @@ static int request_count, next_request, epoll_fd, open_loop, connection_count, i
 static struct connection connections[MOST + 1], *idle[MOST + 1];
 static double start, end, rate, next_due, next_health;
 static double *waiting;
+static const char *trace_path;
 static size_t wait_first, wait_last, wait_room;
-static struct series accepted, refused, health, late;
+static struct series accepted, refused, health, late, trace;
 static long statuses[1000], broken, in_time, scheduled, health_bad, opened, in_flight;
 
 static double now(void) {
@@ -146,6 +150,7 @@ static void finish(struct connection *c, int ok) {
         statuses[c->status % 1000]++;
         add(c->status == 200 ? &accepted : &refused, took);
         if (c->status == 200 && t <= end) in_time++;
+        if (c->status == 200 && trace_path) add(&trace, c->due), add(&trace, took);
     }
     release(c, t);
 }
@@ -282,6 +287,7 @@ int main(int count, char **arguments) {
     if (health_on) health_request = read_request(arguments[5]);
     for (int i = 6; i < count && request_count < 256; i++) requests[request_count++] = read_request(arguments[i]);
     epoll_fd = epoll_create1(0);
+    trace_path = getenv("LOAD_TRACE");
     prctl(PR_SET_TIMERSLACK, 1000UL);
     struct connection *h = &connections[MOST];
     h->fd = -1;
@@ -309,6 +315,10 @@ int main(int count, char **arguments) {
         int n = epoll_pwait2(epoll_fd, events, 256, &timeout, 0);
         for (int i = 0; i < n; i++) on_event(events[i].data.ptr, events[i].events);
         t = now();
+    }
+    if (trace_path) {
+        FILE *file = fopen(trace_path, "wb");
+        if (!file || fwrite(trace.values, sizeof *trace.values, trace.count, file) != trace.count || fclose(file)) exit(2);
     }
     struct rusage used;
     getrusage(RUSAGE_SELF, &used);

@@ -40,6 +40,38 @@ def test_events_of_a_process_that_ends_well_are_shipped_with_its_counters(tmp_pa
     assert list((tmp_path / "spool").iterdir()) == []
 
 
+COLUMNS = (
+    b'{"kind":"predictions","clock":1000.0,"id":["a","b","c"],"started":[1.0,2.0,3.0],"finished":[1.125,2.5,3.25],'
+    b'"status":[200,503,200],"rows":[2,0,1],"labels":["cat","dog","owl"],"scores":[0.75,0.5,0.123456789],'
+    b'"mirrored":[true,false,false],"body":["eyJ9","",""]}\n'
+)
+
+
+def test_a_line_of_columns_is_shipped_as_the_events_that_it_stands_for(tmp_path: Path) -> None:
+    writer = written(tmp_path / "spool")
+    writer.write(COLUMNS, 3)
+    writer.close()
+    ship(LocalStorage(tmp_path / "store"), tmp_path / "spool")
+    (segment,) = segments(LocalStorage(tmp_path / "store"))
+    first = {"kind": "prediction", "at": 1001.125, "id": "a", "status": 200, "ms": 125.0, "labels": ["cat", "dog"]}
+    assert segment.events[:3] == (
+        first | {"scores": [0.75, 0.5], "mirrored": True, "body": "eyJ9"},
+        {"kind": "prediction", "at": 1002.5, "id": "b", "status": 503, "ms": 500.0},
+        {"kind": "prediction", "at": 1003.25, "id": "c", "status": 200, "ms": 250.0, "labels": ["owl"],
+         "scores": [0.123457]},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("damaged", [COLUMNS[:-9], COLUMNS.replace(b'"id":', b'"ids":'), b'{"kind":"predictions"}'])
+def test_a_damaged_line_of_columns_keeps_no_other_from_being_shipped(tmp_path: Path, damaged: bytes) -> None:
+    writer = written(tmp_path / "spool")
+    writer.write(damaged.rstrip() + b"\n" + LINE, 2)
+    writer.close()
+    ship(LocalStorage(tmp_path / "store"), tmp_path / "spool")
+    (segment,) = segments(LocalStorage(tmp_path / "store"))
+    assert [event["id"] for event in segment.events if event["kind"] == "prediction"] == ["r"]
+
+
 def test_a_segment_being_written_is_left_alone(tmp_path: Path) -> None:
     writer = written(tmp_path / "spool")
     writer.write(LINE, 1)

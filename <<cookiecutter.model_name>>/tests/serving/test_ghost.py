@@ -14,12 +14,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import pytest
 
-from artifacts.counters import Counters
-from artifacts.events import PREFIX
+from artifacts.counters import COUNTERS_BYTES, Counters
+from artifacts.events import PREFIX, in_rows
+from serving.sender import BUNDLE, Plan
 from tests.serving.running import NAME, PREDICT, ROOT, Running, free_port, serving
 from tests.telemetry.sink import Sink
 
@@ -33,11 +35,11 @@ def ask(server: Running, id: str = "", **headers: str) -> tuple[int, Any]:
 
 
 def lines(spool: Path) -> list[dict[str, Any]]:
-    """All that stands in a spool."""
+    """All that stands in a spool, as it would be shipped."""
     return [
         json.loads(line)
         for path in sorted(spool.glob("*.[oj][ps]*"))
-        for line in path.read_bytes().splitlines()
+        for line in in_rows(path.read_bytes()).splitlines()
         if line.endswith(b"}")
     ]
 
@@ -522,6 +524,52 @@ def test_the_sender_is_nice_where_it_may_not_be_idle() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.stdout.split() == [str(min(19, os.nice(0) + 10)), "False"], done.stderr
+
+
+@contextmanager
+def sending(url: str) -> Iterator[Callable[[list[float]], None]]:
+    """A sender by itself. What it gives takes copies, by how many seconds from now their requests are answered."""
+    ours, its = socket.socketpair()
+    with ours, its, TemporaryFile() as counters:
+        counters.truncate(COUNTERS_BYTES)
+        plan = Plan("digits", url, timeout_ms=2000, connections=4, queue=100, queue_bytes=1 << 20)
+        arguments = plan.arguments(its.fileno(), counters.fileno())
+        command = [sys.executable, "-m", "serving.sender", *arguments]
+        with subprocess.Popen(command, cwd=ROOT, pass_fds=[its.fileno(), counters.fileno()]) as process:
+            its.close()
+
+            def hand_over(ages: list[float]) -> None:
+                columns: dict[str, Any] = {"clock": 0.0, "id": [str(n) for n in range(len(ages))]}
+                columns["started"] = columns["finished"] = [time.monotonic() + age for age in ages]
+                same = {"status": 200, "rows": 0, "mirrored": True}
+                columns |= {name: [value] * len(ages) for name, value in same.items()}
+                requests = [["v1", None, None, 2]] * len(ages)
+                head = json.dumps({"columns": columns, "version": "v", "requests": requests}).encode()
+                bodies = b"{}" * len(ages)
+                ours.sendall(BUNDLE.pack(len(head) + len(bodies), len(ages), len(head)) + head + bodies)
+
+            try:
+                yield hand_over
+            finally:
+                ours.close()
+                process.wait(20)
+
+
+def test_copies_leave_at_the_pace_at_which_the_requests_were_answered() -> None:
+    seen: dict[str, float] = {}
+
+    def takes(connection: socket.socket) -> None:
+        while found := connection.recv(65536):
+            seen[found.decode().split("X-Request-ID: ")[1].split()[0]] = time.monotonic()
+            connection.sendall(b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n")
+
+    with other_side(takes) as url:
+        with sending(url) as hand_over:
+            hand_over([0, 0, 1, 60])
+            wait_for(lambda: len(seen) == 3)
+            assert seen["2"] - max(seen["0"], seen["1"]) > 0.5
+        # The live service has ended: what waits leaves at once.
+        assert seen.keys() == {"0", "1", "2", "3"}
 
 
 def test_when_the_sender_dies_its_copies_are_counted_and_another_one_is_started(
