@@ -18,7 +18,7 @@ import gevent
 import orjson
 from gevent import socket
 
-from artifacts.counters import UNSENT
+from artifacts.counters import UNSENT, UNTRIED
 from artifacts.events import SHARES, share
 from serving.events import Asked, EventLog
 from serving.sender import BUNDLE, FLUSH_SECONDS, Plan
@@ -86,7 +86,7 @@ class Mirror:
         self._log.counters.add(UNSENT, self._log.counters.waiting)
 
     def take(self, ids: Sequence[str], asked: Sequence[Asked | None]) -> list[bool]:
-        """Of which requests a copy is sent; those that find no room are dropped, and counted.
+        """Of which requests a copy is sent; those that find no room, or a ghost that fails, are dropped and counted.
 
         Which ones are sampled follows from their ids. asked: None for what is not to be copied.
         """
@@ -99,10 +99,14 @@ class Mirror:
         ]
 
     def _takes(self, size: int) -> bool:
-        self._log.counters.add("mirror_offered")
+        counters = self._log.counters
+        counters.add("mirror_offered")
+        if counters.paused:
+            counters.add(UNTRIED)
+            return False
         full = self._waiting >= _MOST_WAITING or self._waiting_bytes + size > _MOST_WAITING_BYTES
         if not self._taking or (self._waiting and full) or size > self._settings.ghost_queue_bytes:
-            self._log.counters.add(UNSENT)
+            counters.add(UNSENT)
             return False
         self._waiting += 1
         self._waiting_bytes += size
@@ -165,6 +169,7 @@ class Mirror:
             self._open()
 
     def _start_sender(self) -> None:
+        self._log.counters.pause(False)
         with self._other_end as copies:
             descriptors = (copies.fileno(), self._log.shared_counters())
             command = [sys.executable, "-m", "serving.sender", *self._plan.arguments(*descriptors)]

@@ -240,11 +240,15 @@ class Sender:
     def _failed(self, reason: str) -> None:
         self._failures += 1
         self._probing = False
-        if self._failures < _FAILURES:
+        # Those that were under way when it was given up say nothing new.
+        if self._failures < _FAILURES or time.monotonic() < self._closed_until:
             return
         if self._failures == _FAILURES:
             LOG.warning("The ghost at %s fails (%s); no copies for a while", self._plan.url, reason)
         self._closed_until = time.monotonic() + self._pause
+        # Not even handed over meanwhile: what is not taken up costs the live service nothing.
+        self._counters.pause(True)
+        gevent.spawn_later(self._pause, self._counters.pause, False)
         self._pause = min(2 * self._pause, _LONGEST_PAUSE)
         # What waits would only find the same.
         self._counters.add("mirror_skipped", len(self._queue))
@@ -257,6 +261,7 @@ class Sender:
         self._failures = 0
         self._probing = False
         self._pause = _FIRST_PAUSE
+        self._counters.pause(False)
 
 
 def _copies(head: bytes, bodies: bytearray) -> Iterator[Copy]:

@@ -1,15 +1,17 @@
-"""What a ghost costs the live service: latency with the mirror off and on, and with ghosts that do not work.
+"""What a ghost costs the live service: latency with ghost mode off and on, and with ghosts that do not work.
 
     nox -s bench_ghost -- store/models/VERSION --write
 
 Live servers on one core, one for each way, each with its own sender of copies; the load generator of benchmarks/serving
-and the ghosts on another. The ghosts there only run when the generator does not (SCHED_IDLE), so that they take no time
-from the clock. Open: requests come at the times of a Poisson process, and latency counts from the time a request was
-due. Closed: 16 connections ask as fast as they are answered, so that the server has no time to spare. The ways are
-asked in turn in short rounds, the others frozen meanwhile (SIGSTOP), and each is held against off in the same round.
-The interval is that of the median (order statistics, 95 %). CPU is that of the live service without its sender, from
-the kernel (schedstat). A ghost elsewhere is one that answers at once: what is left when its model computes on another
-machine, and not on the second thread of the live service's core. --write puts the table into README.md.
+and the ghosts on another. The generator goes first (SCHED_FIFO, which takes a privilege), so that no ghost takes time
+from the clock. In each server ghost mode is on in every second quarter of a second and off in the others, under a load
+that goes on, over connections that stay open: two processes of the same server differ by up to 20 % from start to end,
+one process does not from itself. A quarter is held against its neighbour; the interval is that of the median of these
+ratios (order statistics, 95 %). Open: requests come at the times of a Poisson process, and latency counts from the time
+a request was due. Closed: 16 connections ask as fast as they are answered, so that the server has no time to spare.
+The ways are asked in turn, the others frozen meanwhile (SIGSTOP). CPU is that of the event loop, without the sender. A
+ghost elsewhere is one that answers at once: what is left when its model computes on another machine, and not on the
+second thread of the live service's core. --write puts the table into README.md.
 """
 
 import argparse
@@ -25,7 +27,8 @@ import tempfile
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,15 +38,16 @@ HERE = Path(__file__).resolve().parent
 TEMPLATE = HERE.parents[1] / "<<cookiecutter.model_name>>"
 sys.path.insert(0, str(HERE.parent / "serving"))
 
-from cpu import cpu_seconds  # noqa: E402
 from load import Load, compiled  # noqa: E402
 
 NAME = "measured"
+# Those of switched.py, which runs where the server's packages are.
+QUARTER, PART = 0.25, 0.05
 LIVE_CORE, OTHER_CORE = 0, 1
 MARK = "## Figures"
 WAYS = {
-    "off": "no ghost, no events",
-    "again": "the same once more: what chance alone makes",
+    "nothing": "neither events nor copies: what chance alone makes",
+    "events": "events of every request, and no copies",
     "sampled": "a tenth of the requests copied, and events",
     "all": "every request copied, and events",
     "sampled elsewhere": "the same, and the ghost computes nothing here",
@@ -56,6 +60,8 @@ WAYS = {
 CLOSED_CONNECTIONS = 16
 WAKE_SECONDS = 0.1
 SETTLE_SECONDS = 0.3
+# Of a visit; its first part fills caches and opens connections.
+WARM_SECONDS = 0.5
 STAND_IN = """
 import asyncio, sys
 async def handle(reader, writer):
@@ -98,111 +104,153 @@ class Live:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path, help="directory of a published model, with manifest.json")
-    parser.add_argument("--rounds", type=int, default=40)
-    parser.add_argument("--seconds", type=float, default=0.5)
+    parser.add_argument("--rounds", type=int, default=6, help="visits to each server, at each load")
+    parser.add_argument("--seconds", type=float, default=10, help="of a visit")
     parser.add_argument(
-        "--loads", type=float, nargs="+", default=[0.4], help="shares of the capacity with it off; 1: closed"
+        "--loads", type=float, nargs="+", default=[0.4], help="shares of the capacity, ghost mode being off; 1: closed"
     )
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=[*WAYS], help="those to be measured")
     parser.add_argument("--write", action="store_true", help="put the table into README.md")
     parser.add_argument("--runtime", default="litert")
     options = parser.parse_args()
+    if not (options.model / "manifest.json").is_file():
+        parser.error(f"model is {options.model}, which holds no manifest.json; expected store/models/VERSION")
     with tempfile.TemporaryDirectory() as temporary, ExitStack() as running:
         work = Path(temporary)
-        load = compiled(work, OTHER_CORE)
+        load = compiled(work, OTHER_CORE, alone=False)
         (work / "service.toml").write_text(f'[service]\nname = "{NAME}"\n[template]\nversion = "0"\n')
         settings = {"model": options.model.resolve(), "runtime": options.runtime, "drain_seconds": 0}
 
-        def serve(way: str, core: int, **more: object) -> Live:
-            spool = work / way
-            return running.enter_context(server(work, core, {**settings, "events": spool, **more}))
+        def serve(way: str, **more: object) -> Live:
+            return running.enter_context(server(work, way, LIVE_CORE, {**settings, "events": work / way, **more}))
 
-        ghost = serve("ghost", OTHER_CORE, role="ghost").port
+        ghost_settings = {**settings, "events": work / "ghost", "role": "ghost"}
+        ghost = running.enter_context(server(work, "", OTHER_CORE, ghost_settings)).port
         frozen = running.enter_context(silent())
         elsewhere = running.enter_context(stand_in("elsewhere"))
         copying = {"ghost_url": f"http://127.0.0.1:{ghost}", "ghost_sample_rate": 1}
-        servers = {
-            # As without ghost mode: no notes are taken either.
-            "off": serve("off", LIVE_CORE, events=""),
-            "again": serve("again", LIVE_CORE, events=""),
-            "sampled": serve("sampled", LIVE_CORE, **{**copying, "ghost_sample_rate": 0.1}),
-            "all": serve("all", LIVE_CORE, **copying),
-            "sampled elsewhere": serve(
-                "sampled elsewhere", LIVE_CORE, **{**copying, "ghost_url": elsewhere, "ghost_sample_rate": 0.1}
-            ),
-            "all elsewhere": serve("all elsewhere", LIVE_CORE, **{**copying, "ghost_url": elsewhere}),
-            "slow": serve("slow", LIVE_CORE, **{**copying, "ghost_url": running.enter_context(stand_in("slow"))}),
-            "garbage": serve(
-                "garbage", LIVE_CORE, **{**copying, "ghost_url": running.enter_context(stand_in("garbage"))}
-            ),
-            "frozen": serve("frozen", LIVE_CORE, **{**copying, "ghost_url": f"http://127.0.0.1:{frozen}"}),
-            "gone": serve("gone", LIVE_CORE, **{**copying, "ghost_url": f"http://127.0.0.1:{free_port()}"}),
+        ways: dict[str, dict[str, object]] = {
+            "nothing": {"events": ""},
+            "events": {},
+            "sampled": {**copying, "ghost_sample_rate": 0.1},
+            "all": copying,
+            "sampled elsewhere": {**copying, "ghost_url": elsewhere, "ghost_sample_rate": 0.1},
+            "all elsewhere": {**copying, "ghost_url": elsewhere},
+            "slow": {**copying, "ghost_url": running.enter_context(stand_in("slow"))},
+            "garbage": {**copying, "ghost_url": running.enter_context(stand_in("garbage"))},
+            "frozen": {**copying, "ghost_url": f"http://127.0.0.1:{frozen}"},
+            "gone": {**copying, "ghost_url": f"http://127.0.0.1:{free_port()}"},
         }
+        servers = {way: serve(way, **ways[way]) for way in options.ways}
         wait(ghost)
         requests = {way: write_requests(work, options.model, way, each.port) for way, each in servers.items()}
-        found = measure(options, load, servers, requests)
-        found["copies"] = {way: copies(work / way) for way in WAYS if way not in ("off", "again")}
-    print(json.dumps(found, indent=1))
+        found = measure(options, load, servers, requests, work)
+        found["copies"] = {way: copies(work / way) for way in servers if "ghost_url" in ways[way]}
     found["machine"] = machine()
-    print(table(found), file=sys.stderr)
+    print(table(found))
     if options.write:
         readme = HERE / "README.md"
         readme.write_text(readme.read_text().partition(MARK)[0] + MARK + "\n\n" + table(found) + "\n")
     return 0
 
 
+@dataclass(frozen=True)
+class Pair:
+    """Two quarters of a second, one after the other: latencies in seconds, and processor time of a request."""
+
+    off: Sequence[float]
+    on: Sequence[float]
+    off_cpu: float
+    on_cpu: float
+
+
 def measure(
-    options: argparse.Namespace, load: Load, servers: Mapping[str, Live], requests: Mapping[str, list[Path]]
+    options: argparse.Namespace, load: Load, servers: Mapping[str, Live], requests: Mapping[str, list[Path]], work: Path
 ) -> dict[str, Any]:
-    none = Path("-")
+    none, trace = Path("-"), work / "trace"
     for way, each in servers.items():
         with each.awake():
             load.closed(each.port, 1, 16, none, requests[way])
-    with servers["off"].awake():
-        capacity = load.closed(servers["off"].port, 2, 64, none, requests["off"])["goodput"]
-    visits: list[dict[str, Any]] = []
+    way, first = next(iter(servers.items()))
+    with first.awake():
+        capacity = load.closed(first.port, 2, 64, none, requests[way])["goodput"]
+    pairs: dict[float, dict[str, list[Pair]]] = {share: {way: [] for way in servers} for share in options.loads}
+    os.environ["LOAD_TRACE"] = str(trace)
     for number in range(options.rounds):
         for share in options.loads:
-            # Another order every round: what follows what does not matter.
-            first = number % len(WAYS)
-            for way in [*WAYS][first:] + [*WAYS][:first]:
-                port = servers[way].port
-                with servers[way].awake():
-                    before = cpu_seconds(servers[way].group)
+            print(f"round {number + 1} of {options.rounds}, load {share:g}", file=sys.stderr, flush=True)
+            for way, each in servers.items():
+                with each.awake():
+                    begun = time.monotonic()
                     if share >= 1:
-                        result = load.closed(port, options.seconds, CLOSED_CONNECTIONS, none, requests[way])
+                        load.closed(each.port, options.seconds, CLOSED_CONNECTIONS, none, requests[way])
                     else:
-                        result = load.open(port, options.seconds, share * capacity, none, requests[way])
-                    cpu = cpu_seconds(servers[way].group) - before
-                visits.append({"round": number, "way": way, "load": share, "result": {**result, "cpu_seconds": cpu}})
-    return {"capacity": capacity, "loads": options.loads, "visits": visits}
+                        load.open(each.port, options.seconds, share * capacity, none, requests[way])
+                    ended = time.monotonic()
+                answers = array("d", trace.read_bytes())
+                pairs[share][way] += paired(answers, cpu_of(work / f"{way}.cpu"), begun + WARM_SECONDS, ended)
+    return {"capacity": capacity, "pairs": pairs}
+
+
+def paired(answers: Sequence[float], cpu: Mapping[int, float], begun: float, ended: float) -> list[Pair]:
+    """answers: when each was due, and how long it took, in turn. cpu: seconds by quarter."""
+    quarters: dict[int, list[float]] = {}
+    for due, took in zip(answers[::2], answers[1::2], strict=True):
+        number = int(due / QUARTER)
+        if due - number * QUARTER >= PART:
+            quarters.setdefault(number, []).append(took)
+    first = int(begun / QUARTER) + 1
+    found = []
+    for number in range(first + first % 2, int(ended / QUARTER) - 1, 2):
+        off, on = quarters.get(number, []), quarters.get(number + 1, [])
+        if off and on and number in cpu and number + 1 in cpu:
+            found.append(Pair(off, on, cpu[number] / len(off), cpu[number + 1] / len(on)))
+    return found
+
+
+def cpu_of(file: Path) -> dict[int, float]:
+    lines = [line.split() for line in file.read_text().splitlines()]
+    return {int(number): float(seconds) for number, seconds in lines}
 
 
 def table(found: Mapping[str, Any]) -> str:
-    lines = [f"{found['machine']}. Capacity with it off: {found['capacity']:.0f} requests/s."]
-    for share in found["loads"]:
-        rounds: dict[int, dict[str, Any]] = {}
-        for visit in found["visits"]:
-            if visit["load"] == share:
-                rounds.setdefault(visit["round"], {})[visit["way"]] = visit["result"]
+    lines = [f"{found['machine']}. Capacity with ghost mode off: {found['capacity']:.0f} requests/s."]
+    for share, ways in found["pairs"].items():
         load = f"{CLOSED_CONNECTIONS} connections in a closed loop" if share >= 1 else f"{share:.0%} of the capacity"
-        lines += ["", f"At {load}, {len(rounds)} rounds:", ""]
+        count = min(len(pairs) for pairs in ways.values())
+        lines += ["", f"At {load}, {count} pairs of quarters of a second each; off and on:", ""]
         lines += ["| | p50, ms | p99, ms | p99 by that of off (95 %) | within 5 %? | CPU of a request, us |"]
         lines += ["|---|---|---|---|---|---|"]
-        for way, what in WAYS.items():
-            p50, p99 = (
-                statistics.median(latency(each[way], point) for each in rounds.values()) for point in ("p50", "p99")
-            )
-            ratios = sorted(latency(each[way], "p99") / latency(each["off"], "p99") for each in rounds.values())
-            low, high = interval(ratios)
-            verdict = "" if way == "off" else "yes" if high <= 1.05 else "no" if low > 1.05 else "not decided"
-            ratio = "1" if way == "off" else f"{statistics.median(ratios):.2f} ({low:.2f} to {high:.2f})"
-            cpu = statistics.median(cpu_us(each[way]) for each in rounds.values())
-            lines.append(f"| {way}: {what} | {p50:.2f} | {p99:.2f} | {ratio} | {verdict} | {cpu:.0f} |")
+        pairs: Sequence[Pair]
+        for way, pairs in ways.items():
+            off, on = [took for pair in pairs for took in pair.off], [took for pair in pairs for took in pair.on]
+            ratio, low, high = median(quantile(pair.on, 0.99) / quantile(pair.off, 0.99) for pair in pairs)
+            verdict = "yes" if high <= 1.05 else "no" if low > 1.05 else "not decided"
+            cpu = 1e6 * statistics.median(pair.off_cpu for pair in pairs)
+            more, least, most = median(1e6 * (pair.on_cpu - pair.off_cpu) for pair in pairs)
+            cells = [
+                f"{way}: {WAYS[way]}",
+                *(f"{1e3 * quantile(off, point):.2f}, {1e3 * quantile(on, point):.2f}" for point in (0.5, 0.99)),
+                f"{ratio:.2f} ({low:.2f} to {high:.2f})",
+                verdict,
+                f"{cpu:.0f}, {more:+.0f} ({least:.0f} to {most:.0f})",
+            ]
+            lines.append(f"| {' | '.join(cells)} |")
     lines += ["", "What became of the copies, in all rounds:", "", "| | offered | sent | other |", "|---|---|---|---|"]
     for way, counted in found["copies"].items():
         other = ", ".join(f"{name} {n}" for name, n in counted.items() if n and name not in ("offered", "sent"))
         lines.append(f"| {way} | {counted['offered']} | {counted['sent']} | {other} |")
     return "\n".join(lines)
+
+
+def quantile(values: Sequence[float], share: float) -> float:
+    return sorted(values)[math.ceil(share * len(values)) - 1]
+
+
+def median(values: Iterable[float]) -> tuple[float, float, float]:
+    """And its interval."""
+    ordered = sorted(values)
+    return (statistics.median(ordered), *interval(ordered))
 
 
 def interval(ordered: Sequence[float]) -> tuple[float, float]:
@@ -223,24 +271,16 @@ def machine() -> str:
     return f"{model}, {os.cpu_count()} CPUs, Linux {os.uname().release.split('-')[0]}, Python {sys.version.split()[0]}"
 
 
-def latency(result: Mapping[str, Any], point: str) -> float:
-    return float(result["accepted"][point])
-
-
-def cpu_us(result: Mapping[str, Any]) -> float:
-    """Of a request that was answered."""
-    return 1e6 * float(result["cpu_seconds"]) / float(result["accepted"]["count"])
-
-
 @contextmanager
-def server(work: Path, core: int, settings: Mapping[str, object]) -> Iterator[Live]:
-    """`python -m serving` on a core."""
+def server(work: Path, way: str, core: int, settings: Mapping[str, object]) -> Iterator[Live]:
+    """A server on a core. way: that of a live one, in which ghost mode comes and goes; empty for a ghost."""
     port = free_port()
     env = {name: value for name, value in os.environ.items() if not name.startswith(("SERVING_", "DD_"))}
     env |= {"SERVICE_TOML": str(work / "service.toml"), "PYTHONPATH": str(TEMPLATE), "PYTHONDONTWRITEBYTECODE": "1"}
     env |= {f"SERVING_{name.upper()}": str(value) for name, value in settings.items()}
     idle = ["chrt", "-i", "0"] if core == OTHER_CORE else []
-    command = ["taskset", "-c", str(core), *idle, sys.executable, "-m", "serving", "--port", str(port)]
+    program = [str(HERE / "switched.py"), str(work / f"{way}.cpu")] if way else ["-m", "serving"]
+    command = ["taskset", "-c", str(core), *idle, sys.executable, *program, "--port", str(port)]
     with (work / f"{port}.log").open("wb") as log:
         process = subprocess.Popen(command, env=env, stdout=log, stderr=log, start_new_session=True)
         try:
