@@ -84,6 +84,13 @@ def bench_ghost(session: nox.Session) -> None:
     session.run("python", "benchmarks/ghost/compare.py", *session.posargs)
 
 
+@nox.session(venv_backend="uv", reuse_venv=True)
+def bench_ghost_same(session: nox.Session) -> None:
+    """Measure how fast a ghost looks that is the live model itself: `-- store/models/VERSION`."""
+    session.install("--require-hashes", "-r", f"{TEMPLATE}/requirements/serving-litert.txt")
+    session.run("python", "benchmarks/ghost/same.py", *session.posargs)
+
+
 @nox.session
 def bench_images(session: nox.Session) -> None:
     """Measure the images: time of each step, size by layer, rebuilds after a change of code and after a new model."""
