@@ -4,14 +4,14 @@
 
 Live servers on one core, one for each way, each with its own sender of copies; the load generator of benchmarks/serving
 and the ghosts on another. The generator goes first (SCHED_FIFO, which takes a privilege), so that no ghost takes time
-from the clock. In each server ghost mode is on in every second quarter of a second and off in the others, under a load
-that goes on, over connections that stay open: two processes of the same server differ by up to 20 % from start to end,
-one process does not from itself. A quarter is held against its neighbour; the interval is that of the median of these
-ratios (order statistics, 95 %). Open: requests come at the times of a Poisson process, and latency counts from the time
-a request was due. Closed: 16 connections ask as fast as they are answered, so that the server has no time to spare.
-The ways are asked in turn, the others frozen meanwhile (SIGSTOP). CPU is that of the event loop, without the sender. A
-ghost elsewhere is one that answers at once: what is left when its model computes on another machine, and not on the
-second thread of the live service's core. --write puts the table into README.md.
+from the clock. In each server ghost mode is on in one of two phases of a quarter of a second and off in the other,
+under a load that goes on, over connections that stay open: two processes of the same server differ by up to 20 % from
+start to end, one process does not from itself. A phase is held against its neighbour; the interval is that of the
+median of these ratios (order statistics, 95 %). Open: requests come at the times of a Poisson process, and latency
+counts from the time a request was due. Closed: 16 connections ask as fast as they are answered, so that the server has
+no time to spare. The ways are asked in turn, the others frozen meanwhile (SIGSTOP). CPU is that of the event loop,
+without the sender. A ghost elsewhere is one that answers at once: what is left when its model computes on another
+machine, and not on the second thread of the live service's core. --write puts the table into README.md.
 """
 
 import argparse
@@ -39,10 +39,9 @@ TEMPLATE = HERE.parents[1] / "<<cookiecutter.model_name>>"
 sys.path.insert(0, str(HERE.parent / "serving"))
 
 from load import Load, compiled  # noqa: E402
+from phases import LEFT_OUT, is_on  # noqa: E402
 
 NAME = "measured"
-# Those of switched.py, which runs where the server's packages are.
-QUARTER, PART = 0.25, 0.05
 LIVE_CORE, OTHER_CORE = 0, 1
 MARK = "## Figures"
 WAYS = {
@@ -109,6 +108,10 @@ def main() -> int:
     parser.add_argument(
         "--loads", type=float, nargs="+", default=[0.4], help="shares of the capacity, ghost mode being off; 1: closed"
     )
+    parser.add_argument("--phase", type=float, default=0.25, help="seconds; a hundred requests or more should fit")
+    parser.add_argument(
+        "--examples", type=Path, help="of benchmarks/serving/make_models.py, sent as bytes of protocol V2"
+    )
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=[*WAYS], help="those to be measured")
     parser.add_argument("--write", action="store_true", help="put the table into README.md")
     parser.add_argument("--runtime", default="litert")
@@ -122,10 +125,12 @@ def main() -> int:
         settings = {"model": options.model.resolve(), "runtime": options.runtime, "drain_seconds": 0}
 
         def serve(way: str, **more: object) -> Live:
-            return running.enter_context(server(work, way, LIVE_CORE, {**settings, "events": work / way, **more}))
+            switched = [str(HERE / "switched.py"), str(work / f"{way}.cpu"), str(options.phase)]
+            changed = {**settings, "events": work / way, **more}
+            return running.enter_context(server(work, LIVE_CORE, changed, switched))
 
         ghost_settings = {**settings, "events": work / "ghost", "role": "ghost"}
-        ghost = running.enter_context(server(work, "", OTHER_CORE, ghost_settings)).port
+        ghost = running.enter_context(server(work, OTHER_CORE, ghost_settings)).port
         frozen = running.enter_context(silent())
         elsewhere = running.enter_context(stand_in("elsewhere"))
         copying = {"ghost_url": f"http://127.0.0.1:{ghost}", "ghost_sample_rate": 1}
@@ -143,7 +148,9 @@ def main() -> int:
         }
         servers = {way: serve(way, **ways[way]) for way in options.ways}
         wait(ghost)
-        requests = {way: write_requests(work, options.model, way, each.port) for way, each in servers.items()}
+        requests = {
+            way: write_requests(work, options.model, way, each.port, options.examples) for way, each in servers.items()
+        }
         found = measure(options, load, servers, requests, work)
         found["copies"] = {way: copies(work / way) for way in servers if "ghost_url" in ways[way]}
     found["machine"] = machine()
@@ -156,7 +163,7 @@ def main() -> int:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two quarters of a second, one after the other: latencies in seconds, and processor time of a request."""
+    """Two phases, one after the other: latencies in seconds, and processor time of a request."""
 
     off: Sequence[float]
     on: Sequence[float]
@@ -188,23 +195,25 @@ def measure(
                         load.open(each.port, options.seconds, share * capacity, none, requests[way])
                     ended = time.monotonic()
                 answers = array("d", trace.read_bytes())
-                pairs[share][way] += paired(answers, cpu_of(work / f"{way}.cpu"), begun + WARM_SECONDS, ended)
-    return {"capacity": capacity, "pairs": pairs}
+                cpu = cpu_of(work / f"{way}.cpu")
+                pairs[share][way] += paired(answers, cpu, options.phase, begun + WARM_SECONDS, ended)
+    return {"capacity": capacity, "pairs": pairs, "phase": options.phase}
 
 
-def paired(answers: Sequence[float], cpu: Mapping[int, float], begun: float, ended: float) -> list[Pair]:
-    """answers: when each was due, and how long it took, in turn. cpu: seconds by quarter."""
-    quarters: dict[int, list[float]] = {}
+def paired(answers: Sequence[float], cpu: Mapping[int, float], phase: float, begun: float, ended: float) -> list[Pair]:
+    """answers: when each was due, and how long it took, in turn. cpu: seconds by number of a phase."""
+    phases: dict[int, list[float]] = {}
     for due, took in zip(answers[::2], answers[1::2], strict=True):
-        number = int(due / QUARTER)
-        if due - number * QUARTER >= PART:
-            quarters.setdefault(number, []).append(took)
-    first = int(begun / QUARTER) + 1
+        number = int(due / phase)
+        if due >= (number + LEFT_OUT) * phase:
+            phases.setdefault(number, []).append(took)
+    first = int(begun / phase) + 1
     found = []
-    for number in range(first + first % 2, int(ended / QUARTER) - 1, 2):
-        off, on = quarters.get(number, []), quarters.get(number + 1, [])
-        if off and on and number in cpu and number + 1 in cpu:
-            found.append(Pair(off, on, cpu[number] / len(off), cpu[number + 1] / len(on)))
+    for number in range(first + first % 2, int(ended / phase) - 1, 2):
+        off, on = (number + 1, number) if is_on(number) else (number, number + 1)
+        if {off, on} <= phases.keys() & cpu.keys():
+            cost = {each: cpu[each] / len(phases[each]) for each in (off, on)}
+            found.append(Pair(phases[off], phases[on], cost[off], cost[on]))
     return found
 
 
@@ -218,7 +227,7 @@ def table(found: Mapping[str, Any]) -> str:
     for share, ways in found["pairs"].items():
         load = f"{CLOSED_CONNECTIONS} connections in a closed loop" if share >= 1 else f"{share:.0%} of the capacity"
         count = min(len(pairs) for pairs in ways.values())
-        lines += ["", f"At {load}, {count} pairs of quarters of a second each; off and on:", ""]
+        lines += ["", f"At {load}, {count} pairs of phases of {found['phase']:g} s each; off and on:", ""]
         lines += ["| | p50, ms | p99, ms | p99 by that of off (95 %) | within 5 %? | CPU of a request, us |"]
         lines += ["|---|---|---|---|---|---|"]
         pairs: Sequence[Pair]
@@ -272,14 +281,15 @@ def machine() -> str:
 
 
 @contextmanager
-def server(work: Path, way: str, core: int, settings: Mapping[str, object]) -> Iterator[Live]:
-    """A server on a core. way: that of a live one, in which ghost mode comes and goes; empty for a ghost."""
+def server(
+    work: Path, core: int, settings: Mapping[str, object], program: Sequence[str] = ("-m", "serving")
+) -> Iterator[Live]:
+    """A server on a core."""
     port = free_port()
     env = {name: value for name, value in os.environ.items() if not name.startswith(("SERVING_", "DD_"))}
     env |= {"SERVICE_TOML": str(work / "service.toml"), "PYTHONPATH": str(TEMPLATE), "PYTHONDONTWRITEBYTECODE": "1"}
     env |= {f"SERVING_{name.upper()}": str(value) for name, value in settings.items()}
     idle = ["chrt", "-i", "0"] if core == OTHER_CORE else []
-    program = [str(HERE / "switched.py"), str(work / f"{way}.cpu")] if way else ["-m", "serving"]
     command = ["taskset", "-c", str(core), *idle, sys.executable, *program, "--port", str(port)]
     with (work / f"{port}.log").open("wb") as log:
         process = subprocess.Popen(command, env=env, stdout=log, stderr=log, start_new_session=True)
@@ -319,14 +329,29 @@ def silent() -> Iterator[int]:
         yield int(listener.getsockname()[1])
 
 
-def write_requests(work: Path, model: Path, way: str, port: int) -> list[Path]:
-    """Files with one request each: the samples of the model."""
-    samples = json.loads((model / "manifest.json").read_text())["properties"]["samples"]
+def write_requests(work: Path, model: Path, way: str, port: int, examples: Path | None = None) -> list[Path]:
+    """Files with one request each: the samples of the model, or examples of images of bytes."""
+    posts = []
+    if examples is None:
+        for sample in json.loads((model / "manifest.json").read_text())["properties"]["samples"][:64]:
+            body = json.dumps({"instances": [sample["instance"]]}).encode()
+            posts.append((f"/v1/models/{NAME}:predict", "Content-Type: application/json\r\n", body))
+    else:
+        for row in json.loads(examples.read_text())["inputs"]:
+            raw = bytes(value for line in row for pixel in line for value in pixel)
+            shape = [1, len(row), len(row[0]), len(row[0][0])]
+            tensor = {
+                "name": "image",
+                "shape": shape,
+                "datatype": "UINT8",
+                "parameters": {"binary_data_size": len(raw)},
+            }
+            text = json.dumps({"inputs": [tensor], "parameters": {"binary_data_output": True}}).encode()
+            fields = f"Content-Type: application/octet-stream\r\nInference-Header-Content-Length: {len(text)}\r\n"
+            posts.append((f"/v2/models/{NAME}/infer", fields, text + raw))
     paths = []
-    for number, sample in enumerate(samples[:64]):
-        body = json.dumps({"instances": [sample["instance"]]}).encode()
-        head = f"POST /v1/models/{NAME}:predict HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n"
-        head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    for number, (path, fields, body) in enumerate(posts):
+        head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n{fields}Content-Length: {len(body)}\r\n\r\n"
         paths.append(work / f"{way}-{number}.http")
         paths[-1].write_bytes(head.encode() + body)
     return paths

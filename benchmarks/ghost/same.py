@@ -46,12 +46,10 @@ def measured(options: argparse.Namespace, rate: float) -> dict[str, list[float]]
         load = compiled(work, OTHER_CORE, alone=False)
         (work / "service.toml").write_text(f'[service]\nname = "{NAME}"\n[template]\nversion = "0"\n')
         settings = {"model": options.model.resolve(), "runtime": options.runtime, "drain_seconds": 0}
-        ghost = running.enter_context(
-            server(work, "", OTHER_CORE, {**settings, "events": work / "ghost", "role": "ghost"})
-        )
+        ghost = running.enter_context(server(work, OTHER_CORE, {**settings, "events": work / "ghost", "role": "ghost"}))
         wait(ghost.port)
         copying = {"ghost_url": f"http://127.0.0.1:{ghost.port}", "ghost_sample_rate": 1}
-        live = running.enter_context(server(work, "", LIVE_CORE, {**settings, "events": work / "live", **copying}))
+        live = running.enter_context(server(work, LIVE_CORE, {**settings, "events": work / "live", **copying}))
         wait(live.port)
         requests = write_requests(work, options.model, "live", live.port)
         load.open(live.port, 1, rate, Path("-"), requests)

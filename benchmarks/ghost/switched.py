@@ -1,9 +1,9 @@
-"""`python -m serving`, with ghost mode switched on in every second quarter of a second, by the monotonic clock.
+"""`python -m serving`, with ghost mode switched on in some phases of the monotonic clock; see phases.py.
 
-    python switched.py FILE [OPTION...]
+    python switched.py FILE SECONDS [OPTION...]
 
-FILE takes a line for each quarter: its number since the clock began (odd: ghost mode was on), and the processor time of
-the event loop's thread in it, in seconds, without its first PART.
+SECONDS: of a phase. FILE takes a line for each: its number since the clock began, and the processor time of the event
+loop's thread in it, in seconds, without the part that is left out.
 """
 
 import sys
@@ -12,26 +12,23 @@ from pathlib import Path
 from typing import Any
 
 import gevent
+from phases import LEFT_OUT, is_on
 
 from serving import observing
 from serving.__main__ import main
 
-QUARTER = 0.25
-PART = 0.05
-"""What is left out of each quarter: in it the work of the one before may be finished."""
 
-
-def switch(observers: list[Any], of_ghost_mode: Any, file: Path) -> None:
+def switch(observers: list[Any], of_ghost_mode: Any, file: Path, seconds: float) -> None:
     """Take part of the observers away and put them back; does not return."""
     on = list(observers)
     off = [each for each in on if each not in of_ghost_mode]
     with file.open("a") as lines:
         while True:
-            number = int(time.monotonic() / QUARTER)
-            observers[:] = on if number % 2 else off
-            sleep_until(number * QUARTER + PART)
+            number = int(time.monotonic() / seconds)
+            observers[:] = on if is_on(number) else off
+            sleep_until((number + LEFT_OUT) * seconds)
             begun = time.thread_time()
-            sleep_until((number + 1) * QUARTER)
+            sleep_until((number + 1) * seconds)
             lines.write(f"{number} {time.thread_time() - begun}\n")
             lines.flush()
 
@@ -46,9 +43,9 @@ class Switched(observing.Observing):
 
     def start(self) -> None:
         super().start()
-        gevent.spawn(switch, self.observers, self._ghost.observers, Path(sys.argv[1]))
+        gevent.spawn(switch, self.observers, self._ghost.observers, Path(sys.argv[1]), float(sys.argv[2]))
 
 
 if __name__ == "__main__":
     observing.Observing = Switched  # type: ignore[misc]
-    sys.exit(main(sys.argv[2:]))
+    sys.exit(main(sys.argv[3:]))
