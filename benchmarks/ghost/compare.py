@@ -123,6 +123,8 @@ def main() -> int:
         load = compiled(work, OTHER_CORE, alone=False)
         (work / "service.toml").write_text(f'[service]\nname = "{NAME}"\n[template]\nversion = "0"\n')
         settings = {"model": options.model.resolve(), "runtime": options.runtime, "drain_seconds": 0}
+        # A server that waits for its turn, frozen, is not one that hangs.
+        settings["stuck_seconds"] = 3600
 
         def serve(way: str, **more: object) -> Live:
             switched = [str(HERE / "switched.py"), str(work / f"{way}.cpu"), str(options.phase)]
