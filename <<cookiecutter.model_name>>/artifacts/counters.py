@@ -4,13 +4,9 @@ from typing import Any
 
 from artifacts.events import EVENT_COUNTERS, MIRROR_COUNTERS
 
-# Of `mirror_dropped` and `mirror_skipped`, what the server counts; its sender counts the rest. So each cell has one
-# process that writes it.
-UNSENT, UNTRIED = "mirror_unsent", "mirror_untried"
 # `recorded` is the first.
-_NAMES = (*EVENT_COUNTERS, *(f"mirror_{name}" for name in MIRROR_COUNTERS), UNSENT, UNTRIED)
+_NAMES = (*EVENT_COUNTERS, *(f"mirror_{name}" for name in MIRROR_COUNTERS))
 _PLACES = {name: place for place, name in enumerate(_NAMES)}
-_PAUSED = len(_NAMES)
 COUNTERS_BYTES = 8 * 16
 
 
@@ -30,21 +26,11 @@ class Counters:
         self._cells[0] += 1
 
     def add(self, name: str, number: int = 1) -> None:
-        """Raise a counter: one of EVENT_COUNTERS, of MIRROR_COUNTERS after `mirror_`, UNSENT or UNTRIED."""
+        """Raise a counter: one of EVENT_COUNTERS, or of MIRROR_COUNTERS after `mirror_`."""
         self._cells[_PLACES[name]] += number
 
     def __getitem__(self, name: str) -> int:
-        by_server = {"mirror_dropped": UNSENT, "mirror_skipped": UNTRIED}.get(name)
-        return int(self._cells[_PLACES[name]] + (self._cells[_PLACES[by_server]] if by_server else 0))
-
-    @property
-    def paused(self) -> bool:
-        """Whether the sender wants no copies for now, as the ghost is known to fail."""
-        return bool(self._cells[_PAUSED])
-
-    def pause(self, on: bool) -> None:
-        """Say so; the sender alone, and the server for a new one."""
-        self._cells[_PAUSED] = int(on)
+        return int(self._cells[_PLACES[name]])
 
     def take_over(self, other: "Counters") -> None:
         """Add what another one has counted."""

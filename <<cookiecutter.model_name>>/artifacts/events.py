@@ -17,6 +17,7 @@ is one segment: gzip over lines of JSON objects in UTF-8. The first line says wh
         What the rows of a request really were; null where it is not known. The latest one of an id counts.
     {"kind": "usage", "at", "of", "seconds", "cpu_seconds", "memory_bytes", "requests"}
         What was used in the last so many seconds: of a container (working set, all its processes) or of this process.
+        A ghost leaves out the CPU that taking its copies up and asking them of itself takes.
     {"kind": "counters", "at", "killed", "events": {...}, "mirror": {...}}
         Counts since the process began, the latest one of a process counts; see EVENT_COUNTERS, MIRROR_COUNTERS.
         killed: the process ended without saying so, and this line was written by who found what it left.
@@ -34,10 +35,11 @@ their own do. What ships them makes such lines again, so that none of these reac
         have one value a request; mirrored, body, labels or scores are absent where no request has any.
 """
 
+import base64
 import gzip
 import json
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, TypeGuard
@@ -52,8 +54,10 @@ EVENT_COUNTERS = ("recorded", "written", "dropped")
 """Of events: taken up; written to a file; thrown away as there was no room. What is missing was lost with a process."""
 
 MIRROR_COUNTERS = ("offered", "sent", "refused", "failed", "skipped", "dropped")
-"""Of copies for a ghost: taken up; answered with 202; with another status; not, or by what is no HTTP; not tried since
-the ghost had failed; thrown away as there was no room. What is missing was still waiting."""
+"""Of copies for a ghost: taken up; the ghost took them, with a 202; it answered with another status; not, or no HTTP;
+not tried since it had failed; thrown away as there was no room. What is missing was still waiting. Of those that a
+ghost took, it counts as offered all; as sent those that it answered; as failed those it did not, in time; as dropped
+those for which it had no room."""
 
 
 _COLUMNS = b'{"kind":"predictions"'
@@ -113,6 +117,40 @@ def pack(lines: bytes) -> bytes:
     """Lines as the content of a segment; the same lines always give the same bytes."""
     # Level 6 is a quarter of 9's time for 1 % more bytes.
     return gzip.compress(lines, 6, mtime=0)
+
+
+def columns(
+    clock: float,
+    ids: Sequence[str],
+    started: Sequence[float],
+    finished: Sequence[float],
+    status: Sequence[int],
+    rows: Sequence[int],
+    labels: Sequence[str] | None,
+    scores: Any,
+    mirrored: Sequence[bool],
+    bodies: Sequence[bytes],
+) -> dict[str, Any]:
+    """A line of columns. scores: an array of (rows,), or None. mirrored, bodies: empty if no request has any."""
+    found: dict[str, Any] = {
+        # The first one: by it `in_rows` knows the line.
+        "kind": "predictions",
+        "clock": clock,
+        "id": ids,
+        "started": started,
+        "finished": finished,
+        "status": status,
+        "rows": rows,
+    }
+    if labels is not None:
+        found["labels"] = labels
+    if scores is not None:
+        found["scores"] = scores
+    if any(mirrored):
+        found["mirrored"] = mirrored
+    if bodies:
+        found["body"] = [base64.b64encode(body).decode() for body in bodies]
+    return found
 
 
 def rows(columns: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

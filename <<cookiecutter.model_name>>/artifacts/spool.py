@@ -74,11 +74,6 @@ class SpoolWriter:
         self.counters = Counters(self._map)
         partial.rename(self._state)
 
-    @property
-    def state(self) -> BinaryIO:
-        """The file of the counters and of the lock. Who inherits it holds the lock, too: not dead yet."""
-        return self._state_file
-
     def write(self, lines: bytes, count: int) -> None:
         """Append whole lines that hold so many events."""
         try:

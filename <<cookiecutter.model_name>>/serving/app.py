@@ -11,14 +11,15 @@ from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException, NotFound
 from werkzeug.routing import BaseConverter
 
+from serving import bundle, openapi, protocol_v2
 from serving import feedback as feedback_body
-from serving import openapi, protocol_v2
 from serving.body import read_body
 from serving.errors import RequestError
 from serving.events import EventLog
 from serving.exchange import Exchange, Observer, notify
 from serving.inference import Inference, failure
 from serving.protocol_v1 import SIGNATURE_NAME
+from serving.replay import Replay
 from serving.service import ServedModel, Service
 from serving.signature import Tensor
 
@@ -39,10 +40,16 @@ class _Version(BaseConverter):
     regex = "[^/:]+"
 
 
-def create_app(service: Service, observers: Sequence[Observer] = (), log: EventLog | None = None) -> Flask:
+def create_app(
+    service: Service,
+    observers: Sequence[Observer] = (),
+    log: EventLog | None = None,
+    replay: Replay | None = None,
+) -> Flask:
     """The application around one service; its `wsgi_app` answers the predict routes by itself.
 
-    observers: are told of every request to those routes. log: where feedback is kept.
+    observers: are told of every request to those routes. log: where feedback is kept. replay: takes copies of
+    requests, in a ghost.
     """
     app = Flask(__name__, static_folder=None)
     app.url_map.converters["version"] = _Version
@@ -52,6 +59,8 @@ def create_app(service: Service, observers: Sequence[Observer] = (), log: EventL
     _add_v1(app, service, inference)
     _add_v2(app, service, inference)
     _add_feedback(app, service, log)
+    if replay is not None:
+        _add_copies(app, service, replay)
     _add_health(app, service)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(RequestError, _request_error)
@@ -158,6 +167,16 @@ def _add_feedback(app: Flask, service: Service, log: EventLog | None) -> None:
         if not log.label(id, labels):
             raise feedback_body.no_room()
         return _json({"request_id": id, "labels": labels}, HTTPStatus.ACCEPTED)
+
+
+def _add_copies(app: Flask, service: Service, replay: Replay) -> None:
+    @app.post(bundle.PATH)
+    def copies() -> Response:
+        """Bundles of the live service."""
+        service.require()
+        most = service.settings.max_body_bytes + 2 * bundle.MOST_BYTES
+        replay.take(read_body(request.environ, most), request.headers.get(bundle.SENT_HEADER))
+        return Response(status=HTTPStatus.ACCEPTED)
 
 
 def _add_v2(app: Flask, service: Service, inference: Inference) -> None:

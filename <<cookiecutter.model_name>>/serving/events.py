@@ -4,20 +4,18 @@ The format is that of artifacts/events.py, the spool that of artifacts/spool.py.
 """
 
 import logging
-import mmap
 import socket
 import time
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
-from tempfile import TemporaryFile
-from typing import Any, BinaryIO
+from typing import Any
 from uuid import uuid4
 
 import gevent
 import orjson
 
-from artifacts.counters import COUNTERS_BYTES, Counters
+from artifacts.counters import Counters
 from artifacts.events import Process
 from artifacts.spool import SpoolWriter
 from serving.batching import Arrays
@@ -55,25 +53,14 @@ class EventLog:
         self._held = 0
         self._spool: SpoolWriter | None = None
         self._requests = 0
+        self._left_out = 0.0
         self.counters = Counters()
         self.on = bool(service.settings.events)
-        self._shared: BinaryIO | None = None
 
     @property
     def open(self) -> bool:
         """Whether it is known where to write."""
         return self._spool is not None
-
-    def shared_counters(self) -> int:
-        """Descriptor of a file that holds the counters: the state in the spool, or one without a name."""
-        if self._spool is not None:
-            return self._spool.state.fileno()
-        if self._shared is None:
-            self._shared = TemporaryFile()  # noqa: SIM115
-            self._shared.truncate(COUNTERS_BYTES)
-            before, self.counters = self.counters, Counters(mmap.mmap(self._shared.fileno(), COUNTERS_BYTES))
-            self.counters.take_over(before)
-        return self._shared.fileno()
 
     def start(self) -> None:
         """Begin to write once there is a model."""
@@ -85,6 +72,10 @@ class EventLog:
         self._requests += requests
         self._lines += (columns, b"\n")
         self._held += requests
+
+    def leave_out(self, cpu_seconds: float) -> None:
+        """Processor time that is not to count as used: of what a ghost does that a live service would not do."""
+        self._left_out += cpu_seconds
 
     def label(self, id: str, labels: Sequence[str | None]) -> bool:
         """Take down what the rows of a request really were; whether there was room."""
@@ -117,8 +108,8 @@ class EventLog:
             now = time.monotonic()
             if now - measured >= _USAGE_SECONDS:
                 measured = now
-                self._tell(usage.event(self._requests))
-                self._requests = 0
+                self._tell(usage.event(self._requests, self._left_out))
+                self._requests, self._left_out = 0, 0.0
             self._write(self._spool)
             self._spool.roll(now)
             gevent.sleep(_LOOK_SECONDS)
@@ -162,8 +153,8 @@ class Usage:
         self._contained = (cgroup / "memory.current").is_file()
         self._before = (time.monotonic(), self._cpu_seconds())
 
-    def event(self, requests: int) -> dict[str, Any]:
-        """As an event; requests: answered since the last time."""
+    def event(self, requests: int, left_out: float = 0.0) -> dict[str, Any]:
+        """As an event; requests: answered since the last time. left_out: CPU that does not count, in seconds."""
         now, cpu = time.monotonic(), self._cpu_seconds()
         seconds, used = now - self._before[0], cpu - self._before[1]
         self._before = (now, cpu)
@@ -172,7 +163,7 @@ class Usage:
             "at": round(time.time(), 3),
             "of": "container" if self._contained else "process",
             "seconds": round(seconds, 3),
-            "cpu_seconds": round(used, 4),
+            "cpu_seconds": round(max(0.0, used - left_out), 4),
             "memory_bytes": self._memory_bytes(),
             "requests": requests,
         }

@@ -1,28 +1,29 @@
 """Ghost mode in the server: what is noted, what is copied, and what a ghost learns of the live answers.
 
-When a request has been answered it is only put aside; a hundred times a second what was put aside is written down and
+When a request has been answered it is only put aside; fifty times a second what was put aside is written down and
 copied, many requests in one turn. That is 5 us a request in all. Code that runs once between two requests finds nothing
 in the core's cache and takes four times as long: so in turns, and few steps at each request.
 """
 
-import base64
 import logging
 import time
 from collections import deque
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import gevent
 import orjson
 
+from artifacts import events
 from artifacts.events import MIRROR_COUNTERS
+from serving.bundle import MOST_BYTES
 from serving.events import Asked, EventLog, Note
 from serving.exchange import Exchange, Observer
 from serving.mirror import Mirror
 from serving.predicted import Predicted, predicted
-from serving.sender import COPY_VARIABLE
+from serving.replay import COPY_HEADER, LIVE_HEADER, Replay
 from serving.service import ServedModel, Service
-from telemetry.registry import EVENTS_DROPPED, GHOST_COMPARISONS, GHOST_COPIES
+from telemetry.registry import EVENTS_DROPPED, GHOST_COMPARISONS, GHOST_COPIES, GHOST_COPY_SECONDS
 
 if TYPE_CHECKING:
     from telemetry.metrics import Metrics
@@ -31,9 +32,13 @@ LOG = logging.getLogger("gunicorn.error")
 # A turn of 30 takes 0.1 ms, which a request may have to wait; a pause lets others in: gevent runs what asks for the
 # next turn for 5 ms before it looks at a socket. Rarer turns are longer, and more requests notice.
 _TURN, _TURN_ROWS, _PAUSE_SECONDS = 64, 1024, 0.001
-_GATHER_SECONDS = 0.01
+_GATHER_SECONDS = 0.02
 # Requests put aside until there is a model, whose version events are filed under.
 _MOST_WAITING = 1000
+# As they stand in the WSGI environment.
+_COPY, _LIVE_ANSWER = (f"HTTP_{name.upper().replace('-', '_')}" for name in (COPY_HEADER, LIVE_HEADER))
+# What becomes of copies in a ghost that took them, but for those that it answered: they are the live service's to tell.
+_LOST = ("failed", "dropped")
 
 
 class GhostMode:
@@ -44,7 +49,7 @@ class GhostMode:
         self._service = service
         self.log = EventLog(service)
         self.mirror = Mirror(service, self.log) if settings.role == "live" and settings.ghost_url else None
-        self._is_ghost = settings.role == "ghost"
+        self.replay = Replay(service, self.log) if settings.role == "ghost" else None
         self._compared = {"same": 0, "different": 0}
         self._counted: dict[str, int] = {}
         self._bodies = settings.events_bodies
@@ -53,13 +58,14 @@ class GhostMode:
     @property
     def observers(self) -> Sequence[Observer]:
         """Who has to be told of each request."""
-        return (self._observe,) if self.mirror or self._is_ghost or self.log.on else ()
+        return (self._observe,) if self.mirror or self.replay or self.log.on else ()
 
     def start(self) -> None:
         """Begin to write and to send."""
         self.log.start()
-        if self.mirror:
-            self.mirror.start()
+        for each in (self.mirror, self.replay):
+            if each:
+                each.start()
         if self.observers:
             gevent.spawn(self._run)
 
@@ -67,8 +73,9 @@ class GhostMode:
         """Send the copies that wait, so that what becomes of them is counted."""
         while self._notes and self._service.model is not None:
             self._turn(self._service.model)
-        if self.mirror:
-            self.mirror.stop()
+        for each in (self.mirror, self.replay):
+            if each:
+                each.stop()
 
     def stop(self) -> None:
         """Write what is left."""
@@ -76,10 +83,11 @@ class GhostMode:
 
     def measure(self, metrics: "Metrics") -> None:
         """Add what has happened since the last time."""
+        for result in MIRROR_COUNTERS[1:] if self.mirror else _LOST if self.replay else ():
+            metrics.count(GHOST_COPIES, self._new(f"mirror_{result}"), f"result:{result}")
         if self.mirror:
-            for result in MIRROR_COUNTERS:
-                if result != "offered":
-                    metrics.count(GHOST_COPIES, self._new(f"mirror_{result}"), f"result:{result}")
+            metrics.distribution(GHOST_COPY_SECONDS, [*self.mirror.seconds])
+            self.mirror.seconds.clear()
         for agreement, rows in self._compared.items():
             if rows:
                 metrics.count(GHOST_COMPARISONS, rows, f"agreement:{agreement}")
@@ -96,7 +104,7 @@ class GhostMode:
         """Put a request aside."""
         environ, status = exchange.environ, exchange.status
         asked: Asked | None = None
-        if self.mirror and status < 500 and exchange.body and COPY_VARIABLE not in environ:
+        if self.mirror and status < 500 and exchange.body and _COPY not in environ:
             json_length = environ.get("HTTP_INFERENCE_HEADER_CONTENT_LENGTH")
             asked = (exchange.protocol, exchange.body, environ.get("CONTENT_TYPE"), json_length)
         self._notes.append(
@@ -109,7 +117,7 @@ class GhostMode:
                 exchange.outputs,
                 exchange.body if self._bodies else b"",
                 asked,
-                environ.get("HTTP_X_LIVE_ANSWER") if self._is_ghost else None,
+                environ.get(_LIVE_ANSWER) if self.replay else None,
             )
         )
         # At once, so that a kill cannot hide what it lost.
@@ -147,34 +155,30 @@ class GhostMode:
     def _turn(self, model: ServedModel) -> None:
         """Write down the oldest requests, and copy those that are to be copied."""
         some: list[Note] = []
-        rows = 0
-        while self._notes and len(some) < _TURN and rows < _TURN_ROWS:
+        rows = size = 0
+        while self._notes and len(some) < _TURN and rows < _TURN_ROWS and size < MOST_BYTES:
             some.append(self._notes.popleft())
             rows += len(some[-1][4][0]) if some[-1][4] else 0
+            size += len(some[-1][6][1]) if some[-1][6] else 0
         ids, started, finished, status, outputs, bodies, asked, told = zip(*some, strict=True)
         mirrored = self.mirror.take(ids, asked) if self.mirror else []
-        if not self.log.on and not any(mirrored) and not self._is_ghost:
+        if not self.log.on and not any(mirrored) and not self.replay:
             return
         said = predicted(model, outputs)
-        if self._is_ghost:
+        if self.replay:
             self._compare(told, said)
-        columns: dict[str, Any] = {
-            "kind": "predictions",
-            "clock": time.time() - time.monotonic(),
-            "id": ids,
-            "started": started,
-            "finished": finished,
-            "status": status,
-            "rows": said.rows,
-        }
-        if said.labels is not None:
-            columns["labels"] = said.labels
-        if said.scores is not None:
-            columns["scores"] = said.scores
-        if any(mirrored):
-            columns["mirrored"] = mirrored
-        if self._bodies:
-            columns["body"] = [base64.b64encode(body).decode() for body in bodies]
+        columns = events.columns(
+            clock=time.time() - time.monotonic(),
+            ids=ids,
+            started=started,
+            finished=finished,
+            status=status,
+            rows=said.rows,
+            labels=said.labels,
+            scores=said.scores,
+            mirrored=mirrored,
+            bodies=bodies if self._bodies else (),
+        )
         line = orjson.dumps(columns, option=orjson.OPT_SERIALIZE_NUMPY)
         if self.log.on:
             self.log.write(line, len(some))

@@ -12,7 +12,7 @@ from artifacts.manifest import ArtifactError
 from artifacts.models import list_models
 from artifacts.settings import StorageSettings, load
 from artifacts.storage import StorageError, open_storage
-from serving.sender import FLUSH_SECONDS
+from serving.mirror import FLUSH_SECONDS
 from serving.settings import ServingSettings
 from telemetry import agent, logs, traces
 
@@ -51,7 +51,7 @@ class Server(BaseApplication):  # type: ignore[misc]
         traced = agent.takes_traces(os.environ) and traces.under_ddtrace(os.environ)
         ghost = GhostMode(self.service)
         self.observing = Observing(self.service, ghost, traced, agent.takes_metrics(os.environ))
-        return create_app(self.service, self.observing.observers, ghost.log)
+        return create_app(self.service, self.observing.observers, ghost.log, ghost.replay)
 
 
 def _one_version(settings: ServingSettings) -> ServingSettings:
@@ -71,8 +71,6 @@ def _one_version(settings: ServingSettings) -> ServingSettings:
 def gunicorn_options(settings: ServingSettings, name: str) -> dict[str, Any]:
     """The settings of gunicorn."""
     in_json = logs.wants_json(os.environ)
-    # Without a ghost as well, so that a pod's grace period is one number. A second to kill a sender that does not end.
-    flush = FLUSH_SECONDS + 1
     return {
         "bind": [f"{settings.host}:{settings.port}"],
         "proc_name": name,
@@ -84,7 +82,8 @@ def gunicorn_options(settings: ServingSettings, name: str) -> dict[str, Any]:
         "post_worker_init": _load_model,
         "worker_exit": _stop_observing,
         "when_ready": _forward_second_sigterm,
-        "graceful_timeout": int(settings.drain_seconds + settings.finish_seconds + flush) + 2,
+        # Without a ghost as well, so that a pod's grace period is one number.
+        "graceful_timeout": int(settings.drain_seconds + settings.finish_seconds + FLUSH_SECONDS) + 2,
         # A worker whose event loop stands still for this long is killed. Longer than any model call may take.
         "timeout": int(settings.stuck_seconds) + 30,
         # The heartbeat file; on a disk, touching it may block.

@@ -62,9 +62,13 @@ class ServingSettings(Section, section="serving", closed=True):
         default="",
         description="a file that holds this share, if it is there; followed without a restart",
     )
-    ghost_timeout_ms: int = Field(default=2000, ge=10, le=60_000, description="time of the ghost for one copy, in ms")
-    ghost_connections: int = Field(default=16, ge=1, le=256, description="copies sent at once by a worker")
-    ghost_queue: int = Field(default=1000, ge=1, le=100_000, description="copies that wait; the oldest are dropped")
+    ghost_timeout_ms: int = Field(
+        default=2000, ge=10, le=60_000, description="time of the ghost to take copies, and for each answer, in ms"
+    )
+    ghost_connections: int = Field(default=16, ge=1, le=256, description="copies that a ghost answers at once")
+    ghost_queue: int = Field(
+        default=1000, ge=1, le=100_000, description="copies that wait on either side; the oldest are dropped"
+    )
     ghost_queue_bytes: int = Field(default=16 << 20, ge=65_536, le=1 << 30, description="memory of those that wait")
 
     events: str = Field(

@@ -84,7 +84,8 @@ GHOST_COPIES = Metric(
     "request",
     ("result",),
     "Requests copied to the ghost by the live service. result: sent (the ghost took it), refused (it answered with "
-    "another status), failed (no answer), skipped (not tried: it had failed), dropped (no room, or its sender died).",
+    "another status), failed (no answer), skipped (not tried: it had failed), dropped (no room). role ghost: those it "
+    "took and lost, as it is too slow (dropped: no room, failed: not answered in time).",
     room="ghost",
 )
 GHOST_COPY_SECONDS = Metric(
@@ -92,7 +93,7 @@ GHOST_COPY_SECONDS = Metric(
     "distribution",
     "second",
     (),
-    "From a copy's sending to the ghost's answer, in the live service.",
+    "From the sending of copies to the ghost's answer that it has them, in the live service.",
     room="ghost",
     percentiles=True,
 )

@@ -184,7 +184,7 @@ def measure(
     with first.awake():
         capacity = load.closed(first.port, 2, 64, none, requests[way])["goodput"]
     pairs: dict[float, dict[str, list[Pair]]] = {share: {way: [] for way in servers} for share in options.loads}
-    os.environ["LOAD_TRACE"] = str(trace)
+    os.environ |= {"LOAD_TRACE": str(trace), "LOAD_REPEAT": str(options.phase)}
     for number in range(options.rounds):
         for share in options.loads:
             print(f"round {number + 1} of {options.rounds}, load {share:g}", file=sys.stderr, flush=True)

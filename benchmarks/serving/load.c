@@ -14,6 +14,9 @@
  * LOAD_TRACE, in the environment: a file for a pair of doubles of each answer 200: when it was due (CLOCK_MONOTONIC,
  * seconds) and how long it took (seconds).
  *
+ * LOAD_REPEAT, in the environment: seconds of a phase, counted by CLOCK_MONOTONIC. In an open loop the phases 2n and
+ * 2n + 1 get the same requests at the same times, so that chance makes no difference between them.
+ *
  * Prints one JSON object. Times are milliseconds. `goodput`: answers 200 within SECONDS, per second. `late`: how long
  * after it was due a request was sent although a connection was there for it: the generator's own fault. */
 #define _GNU_SOURCE
@@ -50,7 +53,7 @@ static struct sockaddr_in address;
 static struct request requests[256], health_request;
 static int request_count, next_request, epoll_fd, open_loop, connection_count, idle_count, health_on;
 static struct connection connections[MOST + 1], *idle[MOST + 1];
-static double start, end, rate, next_due, next_health;
+static double start, end, rate, repeat, next_due, next_health;
 static double *waiting;
 static const char *trace_path;
 static size_t wait_first, wait_last, wait_room;
@@ -72,8 +75,9 @@ static void add(struct series *s, double value) {
     s->values[s->count++] = value;
 }
 
+static uint64_t x = 88172645463325252ULL;
+
 static double uniform(void) {
-    static uint64_t x = 88172645463325252ULL;
     x ^= x << 13, x ^= x >> 7, x ^= x << 17;
     return ((double)(x >> 11) + 1) / 9007199254740993.0;
 }
@@ -224,8 +228,17 @@ static void on_event(struct connection *c, uint32_t events) {
     if (events & (EPOLLIN | EPOLLHUP | EPOLLERR)) on_readable(c);
 }
 
+static void draw_next_due(void) {
+    double phase = repeat ? floor(next_due / repeat) : 0;
+    next_due -= log(uniform()) / rate;
+    if (!repeat || floor(next_due / repeat) <= phase) return;
+    next_request = 0;
+    x = 88172645463325252ULL ^ ((uint64_t)((phase + 1) / 2) * 0x9e3779b97f4a7c15ULL);
+    next_due = (phase + 1) * repeat - log(uniform()) / rate;
+}
+
 static void schedule(double t) {
-    for (; open_loop && next_due <= t && next_due < end; next_due += -log(uniform()) / rate) {
+    for (; open_loop && next_due <= t && next_due < end; draw_next_due()) {
         scheduled++;
         if (idle_count) {
             ask(idle[--idle_count], next_due, 1);
@@ -288,6 +301,7 @@ int main(int count, char **arguments) {
     for (int i = 6; i < count && request_count < 256; i++) requests[request_count++] = read_request(arguments[i]);
     epoll_fd = epoll_create1(0);
     trace_path = getenv("LOAD_TRACE");
+    repeat = getenv("LOAD_REPEAT") ? atof(getenv("LOAD_REPEAT")) : 0;
     prctl(PR_SET_TIMERSLACK, 1000UL);
     struct connection *h = &connections[MOST];
     h->fd = -1;

@@ -139,8 +139,8 @@ def ask(url: str, image: Any, id: str) -> tuple[int, Any]:
         connection.close()
 
 
-def copies(engine: Engine, pair: Pair) -> dict[str, int]:
-    found: dict[str, int] = json.loads(engine.output("exec", pair.live, "python", "-c", COPIES))
+def copies(engine: Engine, container: str) -> dict[str, int]:
+    found: dict[str, int] = json.loads(engine.output("exec", container, "python", "-c", COPIES))
     return found
 
 
@@ -162,9 +162,8 @@ def observe(engine: Engine, models: Models, network: str, live: str, ghost: str,
     with pair(engine, models, network, live, ghost) as found:
         for i, (image, _) in enumerate(models.examples[:requests]):
             assert ask(found.url, image, f"{prefix}{i}")[0] == 200
-            # Without a pause copies wait for CPU until the end, and then come all at once.
             time.sleep(0.005)
-        wait_for(lambda: copies(engine, found)["sent"] == requests)
+        wait_for(lambda: copies(engine, found.ghost)["sent"] == requests)
         for container in (found.live, found.ghost):
             engine.run("stop", "--time=20", container)
         for volume in found.volumes:
@@ -250,20 +249,21 @@ def test_whatever_happens_to_the_ghost_nobody_else_notices(engine: Engine, model
     with pair(engine, models, datadog.network, "plain", "plain", *options) as found:
         images = [image for image, _ in models.examples[:100]]
         expected = [ask(found.url, image, "before") for image in images]
-        wait_for(lambda: copies(engine, found)["sent"] == len(images))
+        wait_for(lambda: copies(engine, found.live)["sent"] == len(images))
         memory = used_bytes(engine, found.live)
 
         def waiting() -> int:
-            counted = copies(engine, found)
+            counted = copies(engine, found.live)
             return counted.pop("offered") - sum(counted.values())
 
         def same() -> dict[str, int]:
             """The same answers as before; what became of the copies, once that is known of all."""
             assert [ask(found.url, image, "after") for image in images] == expected
-            assert 0 <= waiting() <= 100 + 16
+            # What may wait, and as much in a message under way.
+            assert 0 <= waiting() <= 2 * 100
             wait_for(lambda: waiting() == 0)
             assert used_bytes(engine, found.live) - memory < 32 << 20
-            return copies(engine, found)
+            return copies(engine, found.live)
 
         engine.run("update", "--cpu-quota=1000", "--cpu-period=100000", found.ghost)
         slow = same()
@@ -316,11 +316,6 @@ def test_a_live_service_killed_under_load_loses_only_what_was_not_written_and_sa
 
     shutil.rmtree(models.store / "events", ignore_errors=True)
     with pair(engine, models, network, "plain", "plain") as found:
-        # Under load the sender, which runs when nothing else wants to, may send no copy at all.
-        for i in range(20):
-            assert ask(found.url, models.examples[0][0], f"calm-{i}")[0] == 200
-            answered.add(f"calm-{i}")
-            time.sleep(0.05)
         with ThreadPoolExecutor(clients) as threads:
             asked = [threads.submit(load, found.url, client) for client in range(clients)]
             time.sleep(3)

@@ -14,14 +14,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import Any
 
 import pytest
 
-from artifacts.counters import COUNTERS_BYTES, Counters
-from artifacts.events import PREFIX, in_rows
-from serving.sender import BUNDLE, Plan
+from artifacts.counters import Counters
+from artifacts.events import PREFIX, columns, in_rows
+from serving.bundle import PATH, SENT_HEADER, pack
+from serving.replay import COPY_HEADER, LIVE_HEADER
 from tests.serving.running import NAME, PREDICT, ROOT, Running, free_port, serving
 from tests.telemetry.sink import Sink
 
@@ -228,19 +228,14 @@ def test_bodies_are_kept_where_that_is_switched_on(light: Path, tmp_path: Path) 
     assert json.loads(base64.b64decode(event["body"])) == BODY
 
 
-def test_a_copy_is_never_copied_again(light: Path, tmp_path: Path) -> None:
-    port = free_port()
-    one = {"ghost_url": f"http://127.0.0.1:{port}", "ghost_sample_rate": 1, "events": tmp_path / "one"}
-    with serving(light, **one) as first:
-        other = {"ghost_url": first.url, "ghost_sample_rate": 1, "events": tmp_path / "other"}
-        with serving(light, "--port", str(port), **other) as second:
-            first.wait_for(200)
-            Running(second.process, f"http://127.0.0.1:{port}", second.log_file).wait_for(200)
-            ask(first, "once")
-            (event,) = wait_for(lambda: noted(tmp_path / "other"))
-            assert "mirrored" not in event
-            assert copies(tmp_path / "other")["offered"] == 0
-            assert len(wait_for(lambda: noted(tmp_path / "one"))) == 1
+def test_a_copy_is_never_copied_again(light: Path, tmp_path: Path, ghost: Running) -> None:
+    with serving(light, ghost_url=ghost.url, ghost_sample_rate=1, events=tmp_path) as server:
+        server.wait_for(200)
+        ask(server, "copied", **{COPY_HEADER: "1"})
+        ask(server, "asked")
+        wait_for(lambda: copies(tmp_path)["sent"])
+        assert copies(tmp_path)["offered"] == 1
+        assert ["mirrored" in event for event in wait_for(lambda: noted(tmp_path))] == [False, True]
 
 
 def test_the_sample_rate_is_followed_without_a_restart(light: Path, tmp_path: Path, ghost: Running) -> None:
@@ -303,22 +298,23 @@ def test_copies_that_wait_are_bounded_and_the_oldest_are_dropped(light: Path, tm
             "ghost_url": url,
             "ghost_sample_rate": 1,
             "ghost_queue": 10,
-            "ghost_connections": 1,
             "ghost_timeout_ms": 60_000,
             "events": tmp_path,
         }
         with serving(light, **settings) as server:
             server.wait_for(200)
+            ask(server)
+            # It is under way, and nothing else leaves.
+            time.sleep(0.5)
             assert [ask(server)[0] for _ in range(50)] == [200] * 50
-            # Ten wait, and one may have been under way before the others came.
-            wait_for(lambda: copies(tmp_path)["dropped"] in (39, 40))
+            wait_for(lambda: copies(tmp_path)["dropped"] == 40)
 
 
 def test_the_memory_of_copies_that_wait_is_bounded(light: Path, tmp_path: Path) -> None:
     body = json.dumps({"instances": BODY["instances"] * 500}).encode()
     bound = 1 << 20
-    # One is under way.
-    most = bound // len(body) + 1
+    # As many more are under way, and one that began below the bound of a message.
+    most = 2 * (bound // len(body)) + 1
 
     def used(pid: int) -> int:
         return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
@@ -328,7 +324,6 @@ def test_the_memory_of_copies_that_wait_is_bounded(light: Path, tmp_path: Path) 
             "ghost_url": url,
             "ghost_sample_rate": 1,
             "ghost_queue_bytes": bound,
-            "ghost_connections": 1,
             "ghost_timeout_ms": 60_000,
             "events": tmp_path,
         }
@@ -340,9 +335,8 @@ def test_the_memory_of_copies_that_wait_is_bounded(light: Path, tmp_path: Path) 
                     assert server.ask("POST", PREDICT, body, {"Content-Type": "application/json"}).status == 200
                 wait_for(lambda: (found := copies(tmp_path))["offered"] == last and found["dropped"] >= last - most)
 
-            # The queue holds 6 bodies; its memory was seen to grow for up to 60, and to stay for 400 after them.
             fill(0, 100)
-            pid = sender(server)
+            (pid,) = server.workers()
             before = used(pid)
             fill(100, 300)
             assert used(pid) - before < 20 * len(body)
@@ -478,7 +472,7 @@ def test_what_both_sides_noted_makes_a_report(light: Path, tmp_path: Path, monke
             for i in range(40):
                 ask(server, f"r{i}")
                 server.post("/v1/feedback", {"request_id": f"r{i}", "label": "3"})
-            wait_for(lambda: copies(tmp_path / "live")["sent"] == 40)
+            wait_for(lambda: copies(tmp_path / "ghost")["sent"] == 40)
             for running in (server, ghost):
                 os.kill(running.process.pid, signal.SIGTERM)
                 running.process.wait(20)
@@ -496,127 +490,65 @@ def test_what_both_sides_noted_makes_a_report(light: Path, tmp_path: Path, monke
     assert report.verdict.decision in ("hold", "promote")
 
 
-def sender(server: Running) -> int:
-    """Process id of the sender of the only worker."""
-    (worker,) = server.workers()
-
-    def found() -> list[int]:
-        listed = Path(f"/proc/{worker}/task/{worker}/children").read_text()
-        return [int(pid) for pid in listed.split()]
-
-    (pid,) = wait_for(found)
-    return int(pid)
-
-
-def test_the_sender_runs_only_when_nobody_else_wants_the_core(live: Running) -> None:
-    pid = sender(live)
-    wait_for(lambda: os.sched_getscheduler(pid) == os.SCHED_IDLE)
-
-
-def test_the_sender_is_nice_where_it_may_not_be_idle() -> None:
-    program = (
-        "import os\n"
-        "from serving import sender\n"
-        "def refused(*_): raise PermissionError(1, 'Operation not permitted')\n"
-        "os.sched_setscheduler = refused\n"
-        "sender._give_way()\n"
-        "print(os.nice(0), os.sched_getscheduler(0) == os.SCHED_IDLE)"
-    )
-    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60)
-    assert done.stdout.split() == [str(min(19, os.nice(0) + 10)), "False"], done.stderr
-
-
-@contextmanager
-def sending(url: str) -> Iterator[Callable[[list[float]], None]]:
-    """A sender by itself. What it gives takes copies, by how many seconds from now their requests are answered."""
-    ours, its = socket.socketpair()
-    with ours, its, TemporaryFile() as counters:
-        counters.truncate(COUNTERS_BYTES)
-        plan = Plan("digits", url, timeout_ms=2000, connections=4, queue=100, queue_bytes=1 << 20)
-        arguments = plan.arguments(its.fileno(), counters.fileno())
-        command = [sys.executable, "-m", "serving.sender", *arguments]
-        with subprocess.Popen(command, cwd=ROOT, pass_fds=[its.fileno(), counters.fileno()]) as process:
-            its.close()
-
-            def hand_over(ages: list[float]) -> None:
-                columns: dict[str, Any] = {"clock": 0.0, "id": [str(n) for n in range(len(ages))]}
-                columns["started"] = columns["finished"] = [time.monotonic() + age for age in ages]
-                same = {"status": 200, "rows": 0, "mirrored": True}
-                columns |= {name: [value] * len(ages) for name, value in same.items()}
-                requests = [["v1", None, None, 2]] * len(ages)
-                head = json.dumps({"columns": columns, "version": "v", "requests": requests}).encode()
-                bodies = b"{}" * len(ages)
-                ours.sendall(BUNDLE.pack(len(head) + len(bodies), len(ages), len(head)) + head + bodies)
-
-            try:
-                yield hand_over
-            finally:
-                ours.close()
-                process.wait(20)
-
-
-def test_copies_leave_at_the_pace_at_which_the_requests_were_answered() -> None:
-    seen: dict[str, float] = {}
-
-    def takes(connection: socket.socket) -> None:
-        while found := connection.recv(65536):
-            seen[found.decode().split("X-Request-ID: ")[1].split()[0]] = time.monotonic()
-            connection.sendall(b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n")
-
-    with other_side(takes) as url:
-        with sending(url) as hand_over:
-            hand_over([0, 0, 1, 60])
-            wait_for(lambda: len(seen) == 3)
-            assert seen["2"] - max(seen["0"], seen["1"]) > 0.5
-        # The live service has ended: what waits leaves at once.
-        assert seen.keys() == {"0", "1", "2", "3"}
-
-
-def test_when_the_sender_dies_its_copies_are_counted_and_another_one_is_started(
-    light: Path, tmp_path: Path, ghost: Running
-) -> None:
-    with serving(light, ghost_url=ghost.url, ghost_sample_rate=1, events=tmp_path) as server:
-        server.wait_for(200)
-        ask(server)
-        wait_for(lambda: copies(tmp_path)["sent"] == 1)
-        os.kill(sender(server), signal.SIGKILL)
-        assert [ask(server)[0] for _ in range(20)] == [200] * 20
-        wait_for(lambda: "has ended" in server.log)
-        wait_for(lambda: ask(server)[0] == 200 and copies(tmp_path)["sent"] > 1)
-        wait_for(lambda: Counters(bytearray(next(tmp_path.glob("*.state")).read_bytes())).waiting == 0)
-        assert copies(tmp_path)["dropped"] > 0
-        assert "Traceback" not in server.log
-
-
-def test_a_sender_that_stands_still_costs_copies_and_nothing_else(light: Path, tmp_path: Path, ghost: Running) -> None:
-    body = json.dumps({"instances": BODY["instances"] * 500}).encode()
-    with serving(light, ghost_url=ghost.url, ghost_sample_rate=1, events=tmp_path) as server:
-        server.wait_for(200)
-        stopped = sender(server)
-        os.kill(stopped, signal.SIGSTOP)
-        for _ in range(10):
-            assert server.ask("POST", PREDICT, body, {"Content-Type": "application/json"}).status == 200
-        wait_for(lambda: copies(tmp_path)["offered"] == 10)
-        # The socket holds the beginning of one; which of the others found room hangs on the kernel.
-        dropped = copies(tmp_path)["dropped"]
-        assert dropped > 0
-        os.kill(stopped, signal.SIGCONT)
-        wait_for(lambda: copies(tmp_path)["sent"] == 10 - dropped)
-
-
 def test_a_server_that_is_stopped_sends_the_copies_that_wait(light: Path, tmp_path: Path, ghost: Running) -> None:
     with serving(light, ghost_url=ghost.url, ghost_sample_rate=1, events=tmp_path) as server:
         server.wait_for(200)
-        pid = sender(server)
-        os.kill(pid, signal.SIGSTOP)
         assert [ask(server)[0] for _ in range(30)] == [200] * 30
         os.kill(server.process.pid, signal.SIGTERM)
-        os.kill(pid, signal.SIGCONT)
         assert server.process.wait(20) == 0
-    assert (
-        noted(tmp_path, "counters")[-1]["mirror"] | {"offered": 30, "sent": 30, "dropped": 0}
-        == (noted(tmp_path, "counters")[-1]["mirror"])
-    )
+    counted = noted(tmp_path, "counters")[-1]["mirror"]
+    assert counted | {"offered": 30, "sent": 30, "dropped": 0} == counted
+
+
+def message(ages: list[float], body: bytes = b"{}") -> tuple[bytes, dict[str, str]]:
+    """Copies as the live service sends them, and the headers. ages: seconds since the requests were answered."""
+    now = time.monotonic()
+    finished = [now - age for age in ages]
+    count = len(ages)
+    ids = [f"{n}" for n in range(count)]
+    told = columns(0.0, ids, finished, finished, [200] * count, [0] * count, None, None, [True] * count, ())
+    parts = pack(json.dumps(told).encode(), "v", [("v1", body, None, None)] * count)
+    return b"".join(parts), {SENT_HEADER: repr(now), "Content-Type": "application/octet-stream"}
+
+
+def test_a_ghost_plays_copies_at_the_pace_at_which_the_requests_were_answered(light: Path, tmp_path: Path) -> None:
+    with serving(light, role="ghost", events=tmp_path) as ghost:
+        ghost.wait_for(200)
+        assert ghost.ask("POST", PATH, *message([2, 1, 1, 0], json.dumps(BODY).encode())).status == 202
+        at = {event["id"]: event["at"] for event in wait_for(lambda: len(noted(tmp_path)) == 4 and noted(tmp_path))}
+    # The oldest three are late, and go at once; the last one waits as long as the oldest of a message of its kind do.
+    assert max(at["0"], at["1"], at["2"]) + 0.2 < at["3"]
+
+
+def test_a_ghost_that_is_too_slow_throws_the_oldest_copies_away_and_counts_them(light: Path, tmp_path: Path) -> None:
+    with serving(light, role="ghost", events=tmp_path, ghost_queue=10, ghost_connections=1) as ghost:
+        ghost.wait_for(200)
+        assert ghost.ask("POST", PATH, *message([0] * 50, json.dumps(BODY).encode())).status == 202
+        wait_for(lambda: len(noted(tmp_path)) == 10)
+        assert [event["id"] for event in noted(tmp_path)] == [f"{n}" for n in range(40, 50)]
+        wait_for(lambda: copies(tmp_path)["sent"] == 10)
+        assert copies(tmp_path) | {"offered": 50, "dropped": 40, "failed": 0} == copies(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "sent"),
+    [
+        (lambda whole: whole[:-1], "1.5"),
+        (lambda _: b"garbage that is long enough to have a head", "1.5"),
+        (lambda whole: whole.replace(b'"v1"', b'"v9"'), "1.5"),
+        (lambda whole: whole.replace(b'"0"', b'"\\n"'), "1.5"),
+        (lambda whole: whole, "soon"),
+    ],
+)
+def test_a_ghost_says_what_is_wrong_with_a_message(ghost: Running, change: Callable[[bytes], bytes], sent: str) -> None:
+    whole, headers = message([0])
+    reply = ghost.ask("POST", PATH, change(whole), headers | {SENT_HEADER: sent})
+    assert (reply.status, "holds no copies of requests" in reply.error) == (400, True)
+    assert "Traceback" not in ghost.log
+
+
+def test_only_a_ghost_takes_copies(live: Running) -> None:
+    assert live.ask("POST", PATH, *message([0])).status == 404
 
 
 def test_what_becomes_of_copies_and_how_long_they_take_reaches_datadogs_agent(
@@ -628,12 +560,20 @@ def test_what_becomes_of_copies_and_how_long_they_take_reaches_datadogs_agent(
             server.wait_for(200)
             assert [ask(server)[0] for _ in range(20)] == [200] * 20
             wait_for(lambda: sink.total("ml.ghost.copies", result="sent") == 20)
-            wait_for(lambda: sum(len(line.values) for line in sink.named("ml.ghost.copy.seconds")) == 20)
-            os.kill(sender(server), signal.SIGKILL)
-            ask(server)
-            wait_for(lambda: sink.total("ml.ghost.copies", result="dropped") > 0)
+            wait_for(lambda: sink.named("ml.ghost.copy.seconds"))
         assert {line.tags["role"] for line in sink.named("ml.ghost.copy.seconds")} == {"live"}
-        assert sink.total("ml.ghost.copies", result="sent") == 20
+        assert 0 < sum(value for line in sink.named("ml.ghost.copy.seconds") for value in line.values) < 20
+
+
+def test_copies_that_a_ghost_loses_reach_datadogs_agent(light: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Sink().open() as sink:
+        monkeypatch.setenv("DD_DOGSTATSD_URL", sink.url)
+        with serving(light, role="ghost", ghost_queue=10, report_seconds=0.5) as ghost:
+            ghost.wait_for(200)
+            ghost.ask("POST", PATH, *message([0] * 30, json.dumps(BODY).encode()))
+            wait_for(lambda: sink.total("ml.ghost.copies", result="dropped") == 20)
+        assert {line.tags["role"] for line in sink.named("ml.ghost.copies")} == {"ghost"}
+        assert sink.total("ml.ghost.copies", result="sent") == 0
 
 
 def test_agreement_with_the_live_answers_reaches_datadogs_agent(light: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -643,6 +583,6 @@ def test_agreement_with_the_live_answers_reaches_datadogs_agent(light: Path, mon
             watched.wait_for(200)
             for label in "0123456789":
                 told = json.dumps({"labels": [label]})
-                assert ask(watched, **{"X-Ghost": "1", "X-Live-Answer": told})[0] == 202
+                assert ask(watched, **{COPY_HEADER: "1", LIVE_HEADER: told})[0] == 202
             wait_for(lambda: sink.total("ml.ghost.comparisons", agreement="different") == 9)
             assert sink.total("ml.ghost.comparisons", agreement="same") == 1
