@@ -1,4 +1,4 @@
-"""Counts of events and of copies for a ghost, in memory that several processes share and that outlives them."""
+"""Counts of events and of copies for a ghost, in memory that others read and that outlives the process."""
 
 from typing import Any
 

@@ -15,9 +15,10 @@ is one segment: gzip over lines of JSON objects in UTF-8. The first line says wh
         [serving] events_bodies is on.
     {"kind": "label", "at", "id", "labels"}
         What the rows of a request really were; null where it is not known. The latest one of an id counts.
-    {"kind": "usage", "at", "of", "seconds", "cpu_seconds", "memory_bytes", "requests"}
+    {"kind": "usage", "at", "of", "seconds", "cpu_seconds", "left_out_cpu_seconds", "memory_bytes", "requests"}
         What was used in the last so many seconds: of a container (working set, all its processes) or of this process.
-        A ghost leaves out the CPU that taking its copies up and asking them of itself takes.
+        left_out_cpu_seconds: what this process took of it for what a live service would not do, which is to take
+        copies up and to ask them of itself.
     {"kind": "counters", "at", "killed", "events": {...}, "mirror": {...}}
         Counts since the process began, the latest one of a process counts; see EVENT_COUNTERS, MIRROR_COUNTERS.
         killed: the process ended without saying so, and this line was written by who found what it left.
@@ -42,6 +43,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from itertools import accumulate
 from typing import Any, TypeGuard
 
 from artifacts.storage import Storage
@@ -150,6 +152,19 @@ def columns(
         found["mirrored"] = mirrored
     if bodies:
         found["body"] = [base64.b64encode(body).decode() for body in bodies]
+    return found
+
+
+def chosen(columns: Mapping[str, Any], places: Iterable[int]) -> dict[str, Any]:
+    """A line of columns with some of its requests, and without their bodies."""
+    ends = [0, *accumulate(columns["rows"])]
+    places = list(places)
+    found = {"kind": columns["kind"], "clock": columns["clock"]}
+    for name in ("id", "started", "finished", "status", "rows"):
+        found[name] = [columns[name][place] for place in places]
+    for name in ("labels", "scores"):
+        if name in columns:
+            found[name] = [each for place in places for each in columns[name][ends[place] : ends[place + 1]]]
     return found
 
 

@@ -174,7 +174,7 @@ def _add_copies(app: Flask, service: Service, replay: Replay) -> None:
     def copies() -> Response:
         """Bundles of the live service."""
         service.require()
-        most = service.settings.max_body_bytes + 2 * bundle.MOST_BYTES
+        most = service.settings.max_body_bytes + 4 * bundle.MOST_BYTES
         replay.take(read_body(request.environ, most), request.headers.get(bundle.SENT_HEADER))
         return Response(status=HTTPStatus.ACCEPTED)
 

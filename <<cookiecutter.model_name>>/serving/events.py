@@ -154,7 +154,7 @@ class Usage:
         self._before = (time.monotonic(), self._cpu_seconds())
 
     def event(self, requests: int, left_out: float = 0.0) -> dict[str, Any]:
-        """As an event; requests: answered since the last time. left_out: CPU that does not count, in seconds."""
+        """As an event; requests: answered since the last time. left_out: CPU seconds; see artifacts/events.py."""
         now, cpu = time.monotonic(), self._cpu_seconds()
         seconds, used = now - self._before[0], cpu - self._before[1]
         self._before = (now, cpu)
@@ -163,7 +163,8 @@ class Usage:
             "at": round(time.time(), 3),
             "of": "container" if self._contained else "process",
             "seconds": round(seconds, 3),
-            "cpu_seconds": round(max(0.0, used - left_out), 4),
+            "cpu_seconds": round(used, 4),
+            "left_out_cpu_seconds": round(left_out, 4),
             "memory_bytes": self._memory_bytes(),
             "requests": requests,
         }

@@ -140,7 +140,7 @@ class GhostMode:
                     gevent.sleep(_PAUSE_SECONDS)
 
     def _give_way(self, model: ServedModel) -> None:
-        """Let requests go first that wait for the model, for ten milliseconds."""
+        """Let requests go first that wait for the model, for as long as is gathered."""
         end = time.monotonic() + _GATHER_SECONDS
         while model.batcher.queued_rows and not model.batcher.threaded and time.monotonic() < end:
             gevent.sleep(_PAUSE_SECONDS)
@@ -183,8 +183,10 @@ class GhostMode:
         if self.log.on:
             self.log.write(line, len(some))
         if self.mirror and any(mirrored):
-            copies = [each for each, taken in zip(asked, mirrored, strict=True) if taken]
-            self.mirror.hand_over(line, model.manifest.id, copies)
+            places = [place for place, taken in enumerate(mirrored) if taken]
+            if len(places) < len(some) or self._bodies:
+                line = orjson.dumps(events.chosen(columns, places), option=orjson.OPT_SERIALIZE_NUMPY)
+            self.mirror.hand_over(line, model.manifest.id, [each for each in map(asked.__getitem__, places) if each])
 
     def _compare(self, answers: Sequence[str | None], said: Predicted) -> None:
         """Hold the ghost's labels against what it was told of the live answers, if it was."""

@@ -28,14 +28,14 @@ LOG = logging.getLogger("gunicorn.error")
 FLUSH_SECONDS = 2.0
 """Time for what waits when the server ends."""
 
-# A message leaves when so long nothing has left, or when so many bytes wait. Each takes 0.3 ms of CPU.
+# A message leaves when so long nothing has left, or so many bytes wait, or half the queue. Each takes 0.3 ms of CPU.
 _EVERY_SECONDS, _AT_ONCE_BYTES = 0.2, 1 << 18
 _RATE_SECONDS = 5.0
 # Copies in a row that failed; then for how long none is tried, doubled each time.
 _FAILURES = 5
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0
-# Then another of several ghosts gets the copies. Not each time: finding the address takes 0.4 ms of CPU.
-_KEPT_SECONDS = 5.0
+# Sending more at once keeps the event loop for longer than a small request takes.
+_PIECE = 1 << 16
 # Times of messages until they are reported.
 _TIMES_KEPT = 1000
 
@@ -57,8 +57,9 @@ class Mirror:
         self._settings = settings
         self._log = log
         url = urlsplit(settings.ghost_url)
-        self._connection = Connection(url.hostname or "", url.port or 80, settings.ghost_timeout_ms / 1000)
-        self._head = f"POST {PATH} HTTP/1.1\r\nHost: {url.netloc}\r\n"
+        seconds = settings.ghost_timeout_ms / 1000
+        self._connection = Connection(url.hostname or "", url.port or 80, seconds, _PIECE)
+        self._head = f"POST {PATH} HTTP/1.1\r\nHost: {url.netloc}\r\nConnection: close\r\n"
         self._below = int(settings.ghost_sample_rate * SHARES)
         self._waiting: deque[_Bundle] = deque()
         self._copies = self._bytes = 0
@@ -69,7 +70,6 @@ class Mirror:
         self._failures = 0
         self._pause = _FIRST_PAUSE
         self._closed_until = 0.0
-        self._opened = 0.0
         self.seconds: deque[float] = deque(maxlen=_TIMES_KEPT)
 
     def start(self) -> None:
@@ -84,8 +84,9 @@ class Mirror:
         self._wake.set()
         if self._sending is not None:
             self._sending.join(FLUSH_SECONDS)
-            self._sending.kill()
         self._log.counters.add("mirror_dropped", self._copies + self._under_way)
+        if self._sending is not None:
+            self._sending.kill()
 
     def take(self, ids: Sequence[str], asked: Sequence[Asked | None]) -> list[bool]:
         """Of which requests a copy is sent; those that find no room, or a ghost that fails, are dropped and counted.
@@ -116,18 +117,24 @@ class Mirror:
         return sampled
 
     def hand_over(self, columns: bytes, version: str, copies: Sequence[Asked]) -> None:
-        """Send copies that were taken, in a while. columns: a line that holds them as those that are mirrored."""
-        size = sum(len(body) for _, body, _, _ in copies)
+        """Send copies that were taken, in a while. columns: a line of just them."""
+        parts = pack(columns, version, copies)
+        size = sum(map(len, parts))
         while self._waiting and (
             self._copies + len(copies) > self._settings.ghost_queue
             or self._bytes + size > self._settings.ghost_queue_bytes
         ):
             self._log.counters.add("mirror_dropped", self._oldest().copies)
-        self._waiting.append(_Bundle(pack(columns, version, copies), len(copies), size))
+        self._waiting.append(_Bundle(parts, len(copies), size))
         self._copies += len(copies)
         self._bytes += size
-        if self._bytes >= _AT_ONCE_BYTES:
+        if self._is_much:
             self._wake.set()
+
+    @property
+    def _is_much(self) -> bool:
+        """Whether more waits than should."""
+        return self._bytes >= _AT_ONCE_BYTES or 2 * self._copies > self._settings.ghost_queue
 
     def _oldest(self) -> _Bundle:
         """Take it out of those that wait."""
@@ -138,7 +145,7 @@ class Mirror:
 
     def _run(self) -> None:
         while self._waiting or not self._stopped:
-            if not self._stopped and self._bytes < _AT_ONCE_BYTES:
+            if not self._stopped and not self._is_much:
                 self._wake.wait(_EVERY_SECONDS)
             self._wake.clear()
             if self._waiting:
@@ -154,15 +161,13 @@ class Mirror:
             size += bundle.size
             copies += bundle.copies
         self._under_way = copies
-        message = b"".join(parts)
         counters, begun = self._log.counters, time.monotonic()
-        if begun - self._opened > _KEPT_SECONDS:
-            self._opened = begun
-            self._connection.close()
         fields = f"{SENT_HEADER}: {begun!r}\r\nContent-Type: application/octet-stream\r\n"
+        head = f"{self._head}{fields}Content-Length: {sum(map(len, parts))}\r\n\r\n"
         try:
-            head = f"{self._head}{fields}Content-Length: {len(message)}\r\n\r\n"
-            status = self._connection.post(head.encode("latin-1") + message)
+            message = b"".join((head.encode("latin-1"), *parts))
+            del parts
+            status = self._connection.post(message)
         except BrokenError as error:
             counters.add("mirror_failed", copies)
             self._failed(copies, str(error))
@@ -176,6 +181,8 @@ class Mirror:
             self._succeeded()
         finally:
             self._under_way = 0
+            # Not kept, so that the next message may reach another of several ghosts.
+            self._connection.close()
 
     def _failed(self, copies: int, reason: str) -> None:
         known = self._failures >= _FAILURES

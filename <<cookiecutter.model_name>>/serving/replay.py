@@ -6,17 +6,18 @@ bounded in number and bytes and throws the oldest away; a few greenlets ask for 
 
 import json
 import logging
+import math
 import time
-from collections import deque
+from heapq import heappop, heappush
+from itertools import count
 from typing import Any
 
 import gevent
 import orjson
 from gevent.lock import Semaphore
 
-from artifacts import events
 from artifacts.events import REQUEST_ID_HEADER
-from serving.bundle import Copy, unpack
+from serving.bundle import SENT_HEADER, Copy, unpack
 from serving.connection import BrokenError, Connection
 from serving.errors import bad_request
 from serving.events import EventLog
@@ -32,7 +33,6 @@ LIVE_HEADER = "X-Live-Answer"
 _AGE_SECONDS = 0.4
 # Rows told to the ghost's server beside a copy, for its own metrics; the report compares all of them.
 _ROWS_TOLD = 32
-_ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
 
 
 class Replay:
@@ -45,13 +45,15 @@ class Replay:
         settings = service.settings
         self._settings = settings
         self._log = log
-        self._queue: deque[tuple[float, Copy]] = deque()
+        # By when they are due: messages of several live services overlap.
+        self._queue: list[tuple[float, int, Copy]] = []
+        self._numbers = count()
         self._bytes = 0
         self._busy = 0
         self._ready = Semaphore(0)
         # Held by who waits for the time of the oldest copy.
         self._pace = Semaphore(1)
-        self._host = _ANY_ADDRESS.get(settings.host, settings.host)
+        self._host = "127.0.0.1" if settings.host == "0.0.0.0" else settings.host  # noqa: S104
         start = f"HTTP/1.1\r\nHost: {service.name}\r\n{COPY_HEADER}: 1\r\n"
         paths = {"v1": f"/v1/models/{service.name}:predict", "v2": f"/v2/models/{service.name}/infer"}
         self._starts = {protocol: f"POST {path} {start}" for protocol, path in paths.items()}
@@ -69,21 +71,26 @@ class Replay:
         """Take up the copies of a message. sent_at: see SENT_HEADER. Raises RequestError (400)."""
         begun, now = time.thread_time(), time.monotonic()
         try:
-            shift = now - float(sent_at or "") + _AGE_SECONDS
+            sent = float(sent_at or "")
+            if not math.isfinite(sent):
+                raise ValueError(f"{SENT_HEADER} is {sent_at}")
             copies = unpack(message)
         except ValueError as error:
             raise bad_request(f"the body holds no copies of requests: {error}") from None
-        counters = self._log.counters
-        counters.add("mirror_offered", len(copies))
+        self._log.counters.add("mirror_offered", len(copies))
         for copy in copies:
             while self._queue and (
                 len(self._queue) >= self._settings.ghost_queue
-                or self._bytes + len(copy.body) > self._settings.ghost_queue_bytes
+                or self._bytes + copy.size > self._settings.ghost_queue_bytes
             ):
-                self._bytes -= len(self._queue.popleft()[1].body)
-                counters.add("mirror_dropped")
-            self._queue.append((copy.answered + shift, copy))
-            self._bytes += len(copy.body)
+                self._bytes -= heappop(self._queue)[2].size
+                self._log.counters.add("mirror_dropped")
+                # Its permit: left behind, a million of them would keep the event loop for a second.
+                self._ready.acquire(blocking=False)
+            # Never later than one that was answered as the message left.
+            due = now + _AGE_SECONDS - max(0.0, sent - copy.answered)
+            heappush(self._queue, (due, next(self._numbers), copy))
+            self._bytes += copy.size
             self._ready.release()
         self._log.leave_out(time.thread_time() - begun)
 
@@ -94,16 +101,16 @@ class Replay:
             self._ready.acquire()
             with self._pace:
                 self._wait_for_its_time()
-                # One that was thrown away has left its permit.
+                # Thrown away while this one waited for its time.
                 if not self._queue:
                     continue
-                _, copy = self._queue.popleft()
-                self._bytes -= len(copy.body)
+                _, _, copy = heappop(self._queue)
+                self._bytes -= copy.size
                 self._busy += 1
             before, begun = connection.cpu_seconds, time.thread_time()
+            request = self._request(copy)
+            built = time.thread_time() - begun
             try:
-                request = self._request(copy)
-                built = time.thread_time() - begun
                 connection.post(request)
             except BrokenError:
                 self._log.counters.add("mirror_failed")
@@ -114,7 +121,7 @@ class Replay:
             else:
                 # Whatever the status: it stands in the events.
                 self._log.counters.add("mirror_sent")
-                self._log.leave_out(built + connection.cpu_seconds - before)
+            self._log.leave_out(built + connection.cpu_seconds - before)
             self._busy -= 1
 
     def _wait_for_its_time(self) -> None:
@@ -124,7 +131,7 @@ class Replay:
 
     def _request(self, copy: Copy) -> bytes:
         """As an HTTP request."""
-        event = events.row(copy.columns, copy.place, copy.first_row)
+        event = copy.event
         told: dict[str, Any] = {"version": copy.version, "ms": event["ms"], "status": event["status"]}
         told |= {name: event[name][:_ROWS_TOLD] for name in ("labels", "scores") if name in event}
         answer = orjson.dumps(told).decode()

@@ -1,8 +1,9 @@
 """What an operator may set for the server: `[serving]` in service.toml, or SERVING_... in the environment."""
 
 from typing import Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from artifacts.settings import Section
 
@@ -54,9 +55,7 @@ class ServingSettings(Section, section="serving", closed=True):
     stuck_seconds: float = Field(default=60, gt=0, le=3600, description="one model call; longer and liveness fails")
 
     role: Literal["live", "ghost"] = Field(default="live", description="ghost: predictions are noted, and not returned")
-    ghost_url: str = Field(
-        default="", pattern=r"^(http://[^/?#\s]+/?)?$", description="where copies of requests go; empty: nowhere"
-    )
+    ghost_url: str = Field(default="", description="where copies of requests go, http://HOST:PORT; empty: nowhere")
     ghost_sample_rate: float = Field(default=0, ge=0, le=1, description="share of requests copied to the ghost")
     ghost_sample_rate_file: str = Field(
         default="",
@@ -67,7 +66,7 @@ class ServingSettings(Section, section="serving", closed=True):
     )
     ghost_connections: int = Field(default=16, ge=1, le=256, description="copies that a ghost answers at once")
     ghost_queue: int = Field(
-        default=1000, ge=1, le=100_000, description="copies that wait on either side; the oldest are dropped"
+        default=10_000, ge=1, le=100_000, description="copies that wait on either side; the oldest are dropped"
     )
     ghost_queue_bytes: int = Field(default=16 << 20, ge=65_536, le=1 << 30, description="memory of those that wait")
 
@@ -83,3 +82,16 @@ class ServingSettings(Section, section="serving", closed=True):
     trace_slow_ms: int = Field(default=1000, ge=1, le=600_000, description="a request that takes longer is traced, ms")
     traces_per_second: int = Field(default=10, ge=1, le=10_000, description="most requests traced in a second")
     log_rate: float = Field(default=0, ge=0, le=1, description="share of good requests that get a log line")
+
+    @field_validator("ghost_url")
+    @classmethod
+    def _is_an_address(cls, url: str) -> str:
+        try:
+            split = urlsplit(url)
+            whole = split.scheme == "http" and split.hostname and split.port != 0 and split.path in ("", "/")
+            plain = url.isprintable() and " " not in url and not (split.query or split.fragment or split.username)
+        except ValueError:
+            whole = plain = False
+        if url and not (whole and plain):
+            raise ValueError("expected http://HOST or http://HOST:PORT")
+        return url

@@ -53,6 +53,7 @@ def measured(options: argparse.Namespace, rate: float) -> dict[str, list[float]]
         wait(live.port)
         requests = write_requests(work, options.model, "live", live.port)
         load.open(live.port, 1, rate, Path("-"), requests)
+        time.sleep(SETTLE_SECONDS)
         begun = time.time()
         load.open(live.port, options.seconds, rate, Path("-"), requests)
         time.sleep(SETTLE_SECONDS)

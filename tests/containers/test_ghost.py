@@ -281,7 +281,8 @@ def test_whatever_happens_to_the_ghost_nobody_else_notices(engine: Engine, model
             nonsense = same()
         finally:
             engine.run("rm", "--force", garbage)
-        assert (slow["offered"], slow["sent"] < 200) == (200, True)
+        # Those that it took in time wait there, whatever they are.
+        assert slow["offered"] == 200
         for before, after in ((slow, frozen), (frozen, killed), (killed, nonsense)):
             assert after["offered"] - before["offered"] == 100
             assert after["sent"] == before["sent"]

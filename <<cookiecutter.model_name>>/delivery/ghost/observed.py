@@ -33,7 +33,10 @@ class Prediction(NamedTuple):
 
 
 class Usage(NamedTuple):
-    """What one host used over some seconds: CPU seconds, bytes of memory, requests answered."""
+    """What one host used over some seconds: CPU seconds, bytes of memory, requests answered.
+
+    left_out: CPU seconds among them that a live service would not have used.
+    """
 
     host: str
     at: float
@@ -41,6 +44,7 @@ class Usage(NamedTuple):
     cpu_seconds: float
     memory_bytes: float
     requests: int
+    left_out: float = 0.0
 
 
 @dataclass
@@ -202,6 +206,7 @@ class Collector:
                 float(event["cpu_seconds"]),
                 float(event["memory_bytes"]),
                 int(event["requests"]),
+                float(event.get("left_out_cpu_seconds", 0.0)),
             )
             # Processes of one host note theirs at about the same time; they are told apart by ten seconds.
             together = self._usage.setdefault((who.role, who.version, who.host, round(at / 10)), {})
@@ -343,17 +348,22 @@ def _alone(ghost: Side, truth: Mapping[str, tuple[str | None, ...]]) -> Alone:
 
 
 def _together(host: str, of: Mapping[str, Mapping[str, Usage]]) -> Usage:
-    """One figure for a host: the container's, as any of its processes read it, or the sum over its processes."""
+    """One figure for a host: the container's, as any of its processes read it, or the sum over its processes.
+
+    Without what is left out.
+    """
     container, processes = list(of.get("container", {}).values()), list(of.get("process", {}).values())
     found = container or processes
     requests = sum(each.requests for each in found)
+    left_out = sum(each.left_out for each in found)
     if container:
-        return max(container, key=lambda each: each.seconds)._replace(requests=requests)
+        whole = max(container, key=lambda each: each.seconds)
+        return whole._replace(cpu_seconds=max(0.0, whole.cpu_seconds - left_out), requests=requests)
     return Usage(
         host,
         found[0].at,
         max(each.seconds for each in found),
-        sum(each.cpu_seconds for each in found),
+        max(0.0, sum(each.cpu_seconds for each in found) - left_out),
         sum(each.memory_bytes for each in found),
         requests,
     )

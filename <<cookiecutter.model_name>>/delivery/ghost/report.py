@@ -100,6 +100,7 @@ def render(report: Report) -> str:
         disagreements=figures.disagreements[:SHOWN_DISAGREEMENTS],
         mirror_counters=MIRROR_COUNTERS,
         waiting=_waiting(report.observed.live),
+        waiting_in_ghost=_waiting(report.observed.ghost),
     )
 
 
@@ -131,12 +132,12 @@ def _percentiles(values: Floats) -> list[float]:
     return [max(float(value), 1e-3) for value in np.quantile(values, np.arange(1, 100) / 100)]
 
 
-def _waiting(live: Side | None) -> int:
+def _waiting(side: Side | None) -> int:
     """Copies for the ghost whose end nobody noted: still in the queue, or lost with a process."""
-    if live is None:
+    if side is None:
         return 0
-    ended = sum(live.counters[f"mirror_{name}"] for name in MIRROR_COUNTERS if name != "offered")
-    return max(0, live.counters["mirror_offered"] - ended)
+    ended = sum(side.counters[f"mirror_{name}"] for name in MIRROR_COUNTERS if name != "offered")
+    return max(0, side.counters["mirror_offered"] - ended)
 
 
 def _side(side: Side) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The spool: what a process writes arrives in the store, once and whole, also when it was killed."""
 
+import json
 import os
 import signal
 import subprocess
@@ -60,6 +61,13 @@ def test_a_line_of_columns_is_shipped_as_the_events_that_it_stands_for(tmp_path:
         {"kind": "prediction", "at": 1003.25, "id": "c", "status": 200, "ms": 250.0, "labels": ["owl"],
          "scores": [0.123457]},
     )  # fmt: skip
+
+
+def test_some_requests_of_a_line_of_columns_are_the_same_events_without_bodies() -> None:
+    columns = json.loads(COLUMNS)
+    first, _, last = events.rows(columns)
+    del first["body"], first["mirrored"]
+    assert [*events.rows(events.chosen(columns, [0, 2]))] == [first, last]
 
 
 @pytest.mark.parametrize("damaged", [COLUMNS[:-9], COLUMNS.replace(b'"id":', b'"ids":'), b'{"kind":"predictions"}'])

@@ -272,6 +272,14 @@ def test_processes_of_one_host_are_added_up_and_a_container_is_counted_once(tmp_
     assert (found.cpu_seconds, found.memory_bytes, found.requests) == (5.0, 3e8, 200)
 
 
+def test_cpu_that_a_live_service_would_not_use_is_left_out(tmp_path: Path) -> None:
+    for process in ("p1", "p2"):
+        used = usage(5.0, 3e8, 0) | {"left_out_cpu_seconds": 0.5}
+        write(tmp_path, "ghost", [prediction(process), used], process=process, host="one")
+    (found,) = observed(tmp_path).ghost.usage
+    assert found.cpu_seconds == 4.0
+
+
 def test_a_shift_of_scores_is_measured() -> None:
     scores = np.linspace(0, 1, 1001)
     assert shift(scores, scores).psi == pytest.approx(0, abs=1e-12)

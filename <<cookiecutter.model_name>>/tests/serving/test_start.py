@@ -46,6 +46,15 @@ def test_a_wrong_setting_is_told_in_one_line(tmp_path: Path) -> None:
     assert log.startswith("error: serving.queue_ms = 'soon' (environment variable SERVING_QUEUE_MS): ")
 
 
+@pytest.mark.parametrize(
+    "url", ["ghost:8080", "https://g", "http://g:99999", "http://[::1", "http://g/path", "http://"]
+)
+def test_the_address_of_a_ghost_that_is_none_is_told_in_one_line(tmp_path: Path, url: str) -> None:
+    log = _fails(service_toml(tmp_path), code=2, ghost_url=url)
+    told = f"error: serving.ghost_url = {url!r} (environment variable SERVING_GHOST_URL): expected http://HOST"
+    assert log.startswith(told), log
+
+
 def test_a_taken_port_is_told_in_one_line(toml: Path, server: Running) -> None:
     log = _fails(toml, "--port", str(server.port), code=1)
     assert log.startswith(f"error: cannot listen on 127.0.0.1:{server.port}: Address already in use")
