@@ -31,6 +31,7 @@ LIVE_HEADER = "X-Live-Answer"
 
 # So long after its answer a copy is asked: messages come five times a second, and what is late comes with others.
 _AGE_SECONDS = 0.4
+_LOOK_SECONDS = 0.02
 # Rows told to the ghost's server beside a copy, for its own metrics; the report compares all of them.
 _ROWS_TOLD = 32
 
@@ -126,8 +127,8 @@ class Replay:
 
     def _wait_for_its_time(self) -> None:
         while self._queue and (wait := self._queue[0][0] - time.monotonic()) > 0:
-            # Not for longer, in case this one is thrown away.
-            gevent.sleep(min(wait, _AGE_SECONDS))
+            # Not for longer: another message may bring one that is due before.
+            gevent.sleep(min(wait, _LOOK_SECONDS))
 
     def _request(self, copy: Copy) -> bytes:
         """As an HTTP request."""

@@ -575,6 +575,16 @@ def test_a_ghost_plays_copies_at_the_pace_at_which_the_requests_were_answered(li
     assert max(at["0"], at["1"], at["2"]) + 0.2 < at["3"]
 
 
+def test_messages_of_several_live_services_are_played_together(light: Path, tmp_path: Path) -> None:
+    body = json.dumps(BODY).encode()
+    with serving(light, role="ghost", events=tmp_path) as ghost:
+        ghost.wait_for(200)
+        assert ghost.ask("POST", PATH, *message([0], body, id=["later"])).status == 202
+        assert ghost.ask("POST", PATH, *message([0.35], body, id=["earlier"])).status == 202
+        at = {event["id"]: event["at"] for event in wait_for(lambda: len(noted(tmp_path)) == 2 and noted(tmp_path))}
+    assert at["earlier"] + 0.1 < at["later"]
+
+
 def test_a_ghost_that_is_too_slow_throws_the_oldest_copies_away_and_counts_them(light: Path, tmp_path: Path) -> None:
     with serving(light, role="ghost", events=tmp_path, ghost_queue=10, ghost_connections=1) as ghost:
         ghost.wait_for(200)
