@@ -37,11 +37,6 @@ class Counters:
         for place in _PLACES.values():
             self._cells[place] += other._cells[place]
 
-    @property
-    def waiting(self) -> int:
-        """Copies that were taken up and of which nothing else is known."""
-        return self["mirror_offered"] - sum(self[f"mirror_{name}"] for name in MIRROR_COUNTERS if name != "offered")
-
     def event(self, at: float, killed: bool) -> dict[str, Any]:
         """As an event; see events.py."""
         return {

@@ -55,7 +55,10 @@ ENDING = ".jsonl.gz"
 EVENT_COUNTERS = ("recorded", "written", "dropped")
 """Of events: taken up; written to a file; thrown away as there was no room. What is missing was lost with a process."""
 
-MIRROR_COUNTERS = ("offered", "sent", "refused", "failed", "skipped", "dropped")
+MIRROR_RESULTS = ("sent", "refused", "failed", "skipped", "dropped")
+"""What may become of copies for a ghost."""
+
+MIRROR_COUNTERS = ("offered", *MIRROR_RESULTS)
 """Of copies for a ghost: taken up; the ghost took them, with a 202; it answered with another status; not, or no HTTP;
 not tried since it had failed; thrown away as there was no room. What is missing was still waiting. Of those that a
 ghost took, it counts as offered all; as sent those that it answered; as failed those it did not, in time; as dropped

@@ -28,7 +28,7 @@ from typing import Any, BinaryIO
 
 from artifacts import events
 from artifacts.counters import COUNTERS_BYTES, Counters
-from artifacts.events import MIRROR_COUNTERS, EventsError, Process
+from artifacts.events import MIRROR_RESULTS, EventsError, Process
 from artifacts.settings import SettingsError, StorageSettings, load
 from artifacts.storage import Storage, StorageError, open_storage
 
@@ -230,7 +230,7 @@ def _pass(storage: Storage, directory: Path, before: str) -> str:
     for name, event in shipped.killed:
         counts, copies = event["events"], event["mirror"]
         lost = counts["recorded"] - counts["written"] - counts["dropped"]
-        waiting = copies["offered"] - sum(copies[each] for each in MIRROR_COUNTERS if each != "offered")
+        waiting = copies["offered"] - sum(copies[each] for each in MIRROR_RESULTS)
         print(
             f"events: process {name} was killed: {lost} of its {counts['recorded']} events and {waiting} of "
             f"{copies['offered']} copies for the ghost are lost",

@@ -51,8 +51,10 @@ def pack(columns: bytes, version: str, copies: Sequence[Asked]) -> list[bytes]:
         {
             "columns": orjson.Fragment(columns),
             "version": version,
+            # Clients may send headers with tabs or worse.
             "requests": [
-                (protocol, _plain(kind), _plain(json_length), len(body)) for protocol, body, kind, json_length in copies
+                (protocol, *(each if _is_plain(each) else None for each in (kind, json_length)), len(body))
+                for protocol, body, kind, json_length in copies
             ],
         }
     )
@@ -60,9 +62,9 @@ def pack(columns: bytes, version: str, copies: Sequence[Asked]) -> list[bytes]:
     return [HEAD_SIZES.pack(size, len(head)) + head, *bodies]
 
 
-def _plain(header: str | None) -> str | None:
-    """None as well for one with tabs or worse, which a client may send and a ghost does not take."""
-    return header if header is None or header.isprintable() else None
+def _is_plain(header: object) -> bool:
+    """Whether it may be the value of a header in a message, or None for a header that is not there."""
+    return header is None or (isinstance(header, str) and header.isprintable())
 
 
 def unpack(message: bytes) -> list[Copy]:
@@ -91,9 +93,8 @@ def _copies(head: bytes, bodies: memoryview) -> Iterator[Copy]:
     at = 0
     for event, finished, request in zip(rows(columns), columns["finished"], requests, strict=True):
         protocol, content_type, json_length, size = request
-        # They become headers.
-        plain = [text is None or (isinstance(text, str) and text.isprintable()) for text in (content_type, json_length)]
-        if protocol not in _PROTOCOLS or not is_request_id(event["id"]) or not all(plain):
+        plain = _is_plain(content_type) and _is_plain(json_length)
+        if protocol not in _PROTOCOLS or not is_request_id(event["id"]) or not plain:
             raise ValueError(f"its copy {event['id']!r} is not one of a request")
         if type(size) is not int or not 0 <= size <= len(bodies) - at or not math.isfinite(finished):
             raise ValueError("its head does not fit its bodies")

@@ -15,7 +15,7 @@ import gevent
 import orjson
 
 from artifacts import events
-from artifacts.events import MIRROR_COUNTERS
+from artifacts.events import MIRROR_RESULTS
 from serving.bundle import MOST_BYTES
 from serving.events import Asked, EventLog, Note
 from serving.exchange import Exchange, Observer
@@ -50,6 +50,7 @@ class GhostMode:
         self.log = EventLog(service)
         self.mirror = Mirror(service, self.log) if settings.role == "live" and settings.ghost_url else None
         self.replay = Replay(service, self.log) if settings.role == "ghost" else None
+        self._copying = self.mirror or self.replay
         self._compared = {"same": 0, "different": 0}
         self._counted: dict[str, int] = {}
         self._bodies = settings.events_bodies
@@ -58,14 +59,13 @@ class GhostMode:
     @property
     def observers(self) -> Sequence[Observer]:
         """Who has to be told of each request."""
-        return (self._observe,) if self.mirror or self.replay or self.log.on else ()
+        return (self._observe,) if self._copying or self.log.on else ()
 
     def start(self) -> None:
         """Begin to write and to send."""
         self.log.start()
-        for each in (self.mirror, self.replay):
-            if each:
-                each.start()
+        if self._copying:
+            self._copying.start()
         if self.observers:
             gevent.spawn(self._run)
 
@@ -73,9 +73,8 @@ class GhostMode:
         """Send the copies that wait, so that what becomes of them is counted."""
         while self._notes and self._service.model is not None:
             self._turn(self._service.model)
-        for each in (self.mirror, self.replay):
-            if each:
-                each.stop()
+        if self._copying:
+            self._copying.stop()
 
     def stop(self) -> None:
         """Write what is left."""
@@ -83,7 +82,7 @@ class GhostMode:
 
     def measure(self, metrics: "Metrics") -> None:
         """Add what has happened since the last time."""
-        for result in MIRROR_COUNTERS[1:] if self.mirror else _LOST if self.replay else ():
+        for result in MIRROR_RESULTS if self.mirror else _LOST if self.replay else ():
             metrics.count(GHOST_COPIES, self._new(f"mirror_{result}"), f"result:{result}")
         if self.mirror:
             metrics.distribution(GHOST_COPY_SECONDS, [*self.mirror.seconds])
@@ -183,10 +182,11 @@ class GhostMode:
         if self.log.on:
             self.log.write(line, len(some))
         if self.mirror and any(mirrored):
-            places = [place for place, taken in enumerate(mirrored) if taken]
-            if len(places) < len(some) or self._bodies:
+            if not all(mirrored) or self._bodies:
+                places = [place for place, taken in enumerate(mirrored) if taken]
                 line = orjson.dumps(events.chosen(columns, places), option=orjson.OPT_SERIALIZE_NUMPY)
-            self.mirror.hand_over(line, model.manifest.id, [each for each in map(asked.__getitem__, places) if each])
+            copies = [each for each, taken in zip(asked, mirrored, strict=True) if taken]
+            self.mirror.hand_over(line, model.manifest.id, copies)
 
     def _compare(self, answers: Sequence[str | None], said: Predicted) -> None:
         """Hold the ghost's labels against what it was told of the live answers, if it was."""

@@ -163,7 +163,7 @@ class Mirror:
         self._under_way = copies
         counters, begun = self._log.counters, time.monotonic()
         fields = f"{SENT_HEADER}: {begun!r}\r\nContent-Type: application/octet-stream\r\n"
-        head = f"{self._head}{fields}Content-Length: {sum(map(len, parts))}\r\n\r\n"
+        head = f"{self._head}{fields}Content-Length: {size}\r\n\r\n"
         try:
             message = b"".join((head.encode("latin-1"), *parts))
             del parts

@@ -1,11 +1,14 @@
 """What an operator may set for the server: `[serving]` in service.toml, or SERVING_... in the environment."""
 
+import re
 from typing import Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
 
 from artifacts.settings import Section
+
+_ADDRESS = re.compile(r"http://[^/?#@\s]+/?")
 
 
 class ServingSettings(Section, section="serving", closed=True):
@@ -88,10 +91,9 @@ class ServingSettings(Section, section="serving", closed=True):
     def _is_an_address(cls, url: str) -> str:
         try:
             split = urlsplit(url)
-            whole = split.scheme == "http" and split.hostname and split.port != 0 and split.path in ("", "/")
-            plain = url.isprintable() and " " not in url and not (split.query or split.fragment or split.username)
+            good = _ADDRESS.fullmatch(url) and split.hostname and split.port != 0
         except ValueError:
-            whole = plain = False
-        if url and not (whole and plain):
+            good = None
+        if url and not good:
             raise ValueError("expected http://HOST or http://HOST:PORT")
         return url

@@ -34,12 +34,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from phases import LEFT_OUT, is_on
+
 HERE = Path(__file__).resolve().parent
 TEMPLATE = HERE.parents[1] / "<<cookiecutter.model_name>>"
 sys.path.insert(0, str(HERE.parent / "serving"))
 
 from load import Load, compiled  # noqa: E402
-from phases import LEFT_OUT, is_on  # noqa: E402
 
 NAME = "measured"
 LIVE_CORE, OTHER_CORE = 0, 1

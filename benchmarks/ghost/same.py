@@ -20,6 +20,7 @@ from compare import LIVE_CORE, NAME, OTHER_CORE, TEMPLATE, machine, quantile, se
 from load import compiled
 
 SETTLE_SECONDS = 2.0
+FEWEST_SECONDS = 22
 POINTS = (0.5, 0.9, 0.95, 0.99)
 
 
@@ -27,9 +28,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path, help="directory of a published model, with manifest.json")
     parser.add_argument("--rates", type=float, nargs="+", default=[100, 500, 2000], help="requests per second")
-    parser.add_argument("--seconds", type=float, default=25, help="more than 20, as CPU is noted every ten")
+    parser.add_argument("--seconds", type=float, default=25, help="of each rate")
     parser.add_argument("--runtime", default="litert")
     options = parser.parse_args()
+    if options.seconds < FEWEST_SECONDS:
+        parser.error(f"--seconds is {options.seconds:g}; expected {FEWEST_SECONDS} or more, as CPU is noted every ten")
     print(machine(), end="\n\n")
     points = " | ".join(f"p{100 * point:g}, ms" for point in POINTS)
     print(f"| requests/s | side | requests | {points} | CPU, us | left out, us |")

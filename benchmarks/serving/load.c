@@ -75,11 +75,12 @@ static void add(struct series *s, double value) {
     s->values[s->count++] = value;
 }
 
-static uint64_t x = 88172645463325252ULL;
+#define SEED 88172645463325252ULL
+static uint64_t random_state = SEED;
 
 static double uniform(void) {
-    x ^= x << 13, x ^= x >> 7, x ^= x << 17;
-    return ((double)(x >> 11) + 1) / 9007199254740993.0;
+    random_state ^= random_state << 13, random_state ^= random_state >> 7, random_state ^= random_state << 17;
+    return ((double)(random_state >> 11) + 1) / 9007199254740993.0;
 }
 
 static void watch(struct connection *c, int operation, uint32_t events) {
@@ -233,7 +234,7 @@ static void draw_next_due(void) {
     next_due -= log(uniform()) / rate;
     if (!repeat || floor(next_due / repeat) <= phase) return;
     next_request = 0;
-    x = 88172645463325252ULL ^ ((uint64_t)((phase + 1) / 2) * 0x9e3779b97f4a7c15ULL);
+    random_state = SEED ^ ((uint64_t)((phase + 1) / 2) * 0x9e3779b97f4a7c15ULL);
     next_due = (phase + 1) * repeat - log(uniform()) / rate;
 }
 

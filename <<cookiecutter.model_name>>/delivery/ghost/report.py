@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from artifacts.events import MIRROR_COUNTERS
+from artifacts.events import MIRROR_COUNTERS, MIRROR_RESULTS
 from artifacts.reporting import charts, page
 from delivery.ghost import sizing, statistics, verdict
 from delivery.ghost.observed import Floats, Observed, Side
@@ -136,7 +136,7 @@ def _waiting(side: Side | None) -> int:
     """Copies for the ghost whose end nobody noted: still in the queue, or lost with a process."""
     if side is None:
         return 0
-    ended = sum(side.counters[f"mirror_{name}"] for name in MIRROR_COUNTERS if name != "offered")
+    ended = sum(side.counters[f"mirror_{name}"] for name in MIRROR_RESULTS)
     return max(0, side.counters["mirror_offered"] - ended)
 
 
