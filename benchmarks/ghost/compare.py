@@ -64,6 +64,8 @@ WAKE_SECONDS = 0.1
 SETTLE_SECONDS = 0.5
 # Of a visit; its first part fills caches and opens connections.
 WARM_SECONDS = 0.5
+# Wherever a visit begins and ends among phases.
+PHASES_FOR_A_PAIR = 6
 STAND_IN = """
 import asyncio, sys
 async def handle(reader, writer):
@@ -121,6 +123,11 @@ def main() -> int:
     options = parser.parse_args()
     if not (options.model / "manifest.json").is_file():
         parser.error(f"model is {options.model}, which holds no manifest.json; expected store/models/VERSION")
+    shortest = WARM_SECONDS + PHASES_FOR_A_PAIR * options.phase
+    if options.seconds < shortest:
+        parser.error(
+            f"--seconds is {options.seconds:g}; expected {shortest:g} or more with a --phase of {options.phase:g}"
+        )
     with tempfile.TemporaryDirectory() as temporary, ExitStack() as running:
         work = Path(temporary)
         load = compiled(work, OTHER_CORE, alone=False)
