@@ -95,9 +95,10 @@ class Handler(PyWSGIHandler):  # type: ignore[misc]
 
     def cut(self) -> None:
         """End what this connection waits for: a request that does not come, a body, a client that does not read."""
-        self.deadline = math.inf
         waiting_for_body = self.idle_since == math.inf and not self.sending
         self.too_slow = waiting_for_body
+        # Why it was cut may not be taken either; the next cut is for good.
+        self._answer_from_now()
         with suppress(OSError):
             # Closing the reading side alone lets the application say why.
             self.socket.shutdown(socket.SHUT_RD if waiting_for_body else socket.SHUT_RDWR)
@@ -111,6 +112,7 @@ class Handler(PyWSGIHandler):  # type: ignore[misc]
 
     def _write_with_headers(self, data: bytes) -> None:
         """Head and body leave in one system call; pywsgi makes two, and each takes 10 us and wakes the client."""
+        self._answer_from_now()
         if len(data) > _JOINED:
             super()._write_with_headers(data)
             return
@@ -133,12 +135,14 @@ class Handler(PyWSGIHandler):  # type: ignore[misc]
         if sent < len(data):
             super()._sendall(data[sent:])
 
-    def process_result(self) -> None:
-        """Send the answer; the client has to take it in time."""
+    def _answer_from_now(self) -> None:
+        """The client has to take what is sent in time."""
         self.sending = True
         self.deadline = time.monotonic() + self.server.settings.write_seconds
+
+    def process_result(self) -> None:
+        """Send the answer, then drop what was not read of the request: closing at once would reset the answer."""
         super().process_result()
-        # An unread body is now read and dropped: closing at once would reset the answer that is under way.
         self.deadline = time.monotonic() + _LINGER_SECONDS
 
     def log_request(self) -> None:

@@ -160,8 +160,9 @@ def service_toml(directory: Path, **serving: object) -> Path:
 def serving(toml: Path, *arguments: str, **settings: object) -> Iterator[Running]:
     """`python -m serving` with settings from the environment; ended on leaving, whatever happened."""
     port = free_port()
+    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     env = {name: value for name, value in os.environ.items() if not name.startswith(("SERVING_", "STORAGE_"))}
-    env |= {"SERVICE_TOML": str(toml), "PYTHONPATH": str(ROOT), "SERVING_DRAIN_SECONDS": "0"}
+    env |= {"SERVICE_TOML": str(toml), "PYTHONPATH": os.pathsep.join(paths), "SERVING_DRAIN_SECONDS": "0"}
     env |= {f"SERVING_{name.upper()}": str(value) for name, value in settings.items()}
     log_file = toml.parent / f"server-{port}.log"
     command = [sys.executable, "-m", "serving", "--port", str(port), *arguments]

@@ -6,6 +6,7 @@ import socket
 import time
 import zlib
 from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -136,22 +137,66 @@ def test_slow_clients_are_cut_off(light: Path) -> None:
         assert b'{"error":"the request did not arrive in time"}' in answer
         # One that asks for nothing.
         assert _exchange(server, b"") == b""
-        # One that takes no answer: what is under way fits into the buffers, so it takes many.
+        # One that takes no answer: what is under way fits into the buffers, so it asks for as many as it can.
         with socket.create_connection(("127.0.0.1", server.port)) as client:
             client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             client.setblocking(False)
-            cut = False
-            end = time.monotonic() + 20
-            while not cut and time.monotonic() < end:
-                try:
+            with suppress(BlockingIOError):
+                while True:
                     client.send(b"GET / HTTP/1.1\r\n\r\n" * 100)
-                except BlockingIOError:
-                    time.sleep(0.05)
-                except OSError:
-                    cut = True
-            assert cut
+            _wait_until_closed(server, [client])
         assert server.predict({"instances": [IMAGE]}).status == 200
         assert "Traceback" not in server.log
+
+
+def test_a_client_that_does_not_take_why_it_was_refused_is_cut_off(
+    light: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Of the smallest size, so that a few answers fill it; accepted sockets have the listening one's.
+    (tmp_path / "sitecustomize.py").write_text(_SMALL_SEND_BUFFERS)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with serving(light, read_seconds=0.5, write_seconds=0.5) as server, ExitStack() as stack:
+        server.wait_for(200)
+        clients = []
+        # For one of them the buffer is full just when it is told that it was not understood.
+        for asked in range(60):
+            client = stack.enter_context(socket.socket())
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.connect(("127.0.0.1", server.port))
+            client.sendall(b"GET / HTTP/1.1\r\n\r\n" * asked + b"no request\r\n\r\n")
+            clients.append(client)
+        _wait_until_closed(server, clients)
+
+
+_SMALL_SEND_BUFFERS = """
+import socket
+
+listen = socket.socket.listen
+
+
+def listen_with_small_buffers(self, *arguments):
+    self.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+    listen(self, *arguments)
+
+
+socket.socket.listen = listen_with_small_buffers
+"""
+
+
+def _wait_until_closed(server: Running, clients: list[socket.socket]) -> None:
+    """Wait until the server has closed its ends. Clients that read nothing may learn of it much later."""
+    ends = {f"{client.getsockname()[1]:04X}" for client in clients}
+    end = time.monotonic() + 20
+    while open_ends := ends & _connected_to(server):
+        assert time.monotonic() < end, f"{len(open_ends)} of {len(ends)} connections are still open"
+        time.sleep(0.05)
+
+
+def _connected_to(server: Running) -> set[str]:
+    """Ports of the clients, in hexadecimal digits, whose connection the server holds."""
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    # Local and remote address; and the inode, 0 once the process has closed.
+    return {row[2][-4:] for row in rows if row[1].endswith(f":{server.port:04X}") and row[9] != "0"}
 
 
 def _head(*headers: str) -> bytes:
