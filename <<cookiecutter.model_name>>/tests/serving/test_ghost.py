@@ -37,12 +37,15 @@ def ask(server: Running, id: str = "", **headers: str) -> tuple[int, Any]:
 
 def lines(spool: Path) -> list[dict[str, Any]]:
     """All that stands in a spool, as it would be shipped."""
-    return [
-        json.loads(line)
-        for path in sorted(spool.glob("*.[oj][ps]*"))
-        for line in in_rows(path.read_bytes()).splitlines()
-        if line.endswith(b"}")
-    ]
+    while True:
+        # A segment is renamed when it is finished.
+        with suppress(FileNotFoundError):
+            return [
+                json.loads(line)
+                for path in sorted(spool.glob("*.[oj][ps]*"))
+                for line in in_rows(path.read_bytes()).splitlines()
+                if line.endswith(b"}")
+            ]
 
 
 def noted(spool: Path, kind: str = "prediction") -> list[dict[str, Any]]:
@@ -521,6 +524,26 @@ def test_what_a_stopped_server_could_not_send_is_counted(light: Path, tmp_path: 
         assert server.process.wait(20) == 0
     counted = noted(tmp_path, "counters")[-1]["mirror"]
     assert counted.pop("offered") == 3 == sum(counted.values())
+
+
+def test_several_workers_on_both_sides_ask_each_copy_once(light: Path, tmp_path: Path) -> None:
+    def both_ready(side: str) -> bool:
+        """Each has a state as soon as it has the model."""
+        return len([*(tmp_path / side).glob("*.state")]) == 2
+
+    with serving(light, role="ghost", workers=2, events=tmp_path / "ghost") as ghost:
+        settings = {"ghost_url": ghost.url, "ghost_sample_rate": 1, "events": tmp_path / "live"}
+        with serving(light, workers=2, **settings) as live:
+            wait_for(lambda: both_ready("ghost") and both_ready("live"), 60)
+            ids = {f"several-{number}" for number in range(100)}
+            for id in sorted(ids):
+                assert ask(live, id)[0] == 200
+            wait_for(lambda: ids <= {each["id"] for each in noted(tmp_path / "ghost")})
+            live.process.terminate()
+            assert live.process.wait(20) == 0
+        ghost.process.terminate()
+        assert ghost.process.wait(20) == 0
+    assert sorted(each["id"] for each in noted(tmp_path / "ghost")) == sorted(ids)
 
 
 def test_only_what_is_copied_is_told_to_the_ghost(light: Path, tmp_path: Path) -> None:
