@@ -91,7 +91,7 @@ class ServingSettings(Section, section="serving", closed=True):
     def _is_an_address(cls, url: str) -> str:
         try:
             split = urlsplit(url)
-            good = _ADDRESS.fullmatch(url) and split.hostname and split.port != 0
+            good = url.isprintable() and _ADDRESS.fullmatch(url) and split.hostname and split.port != 0
         except ValueError:
             good = None
         if url and not good:

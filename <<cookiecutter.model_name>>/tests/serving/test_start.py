@@ -47,7 +47,7 @@ def test_a_wrong_setting_is_told_in_one_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["ghost:8080", "https://g", "http://g:99999", "http://[::1", "http://g/path", "http://"]
+    "url", ["ghost:8080", "https://g", "http://g:99999", "http://[::1", "http://g/path", "http://", "http://g\x01"]
 )
 def test_the_address_of_a_ghost_that_is_none_is_told_in_one_line(tmp_path: Path, url: str) -> None:
     log = _fails(service_toml(tmp_path), code=2, ghost_url=url)
