@@ -53,7 +53,12 @@ def pack(columns: bytes, version: str, copies: Sequence[Asked]) -> list[bytes]:
             "version": version,
             # Clients may send headers with tabs or worse.
             "requests": [
-                (protocol, *(each if _is_plain(each) else None for each in (kind, json_length)), len(body))
+                (
+                    protocol,
+                    kind if _is_plain(kind) else None,
+                    json_length if _is_plain(json_length) else None,
+                    len(body),
+                )
                 for protocol, body, kind, json_length in copies
             ],
         }

@@ -24,7 +24,7 @@ from artifacts.events import PREFIX, columns, in_rows
 from serving.bundle import HEAD_SIZES, PATH, SENT_HEADER, pack
 from serving.replay import COPY_HEADER, LIVE_HEADER
 from tests.serving.running import NAME, PREDICT, ROOT, Running, free_port, serving
-from tests.telemetry.sink import Sink
+from tests.telemetry.sink import Sink, until
 
 BODY = {"instances": [{"image": [[1.0] * 8] * 8}]}
 
@@ -52,17 +52,9 @@ def noted(spool: Path, kind: str = "prediction") -> list[dict[str, Any]]:
     return [line for line in lines(spool) if line["kind"] == kind]
 
 
-def wait_for(condition: Callable[[], Any], seconds: float = 15) -> Any:
-    end = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < end, "it did not come to that"
-        time.sleep(0.05)
-    return found
-
-
 def copies(spool: Path) -> dict[str, int]:
     """What became of the copies, as the state of a running process says."""
-    (state,) = wait_for(lambda: list(spool.glob("*.state")))
+    (state,) = until(lambda: list(spool.glob("*.state")))
     return dict(Counters(bytearray(state.read_bytes())).event(0, False)["mirror"])
 
 
@@ -183,7 +175,7 @@ def test_a_request_is_answered_and_noted_on_both_sides_with_the_same_id(
     def of(side: str) -> list[dict[str, Any]]:
         return [event for event in noted(spools / side) if event["id"] == "shared-id"]
 
-    (there,), (here,) = wait_for(lambda: of("ghost")), wait_for(lambda: of("live"))
+    (there,), (here,) = until(lambda: of("ghost")), until(lambda: of("live"))
     scores = body["predictions"][0]
     assert (here["status"], here["labels"], here["mirrored"]) == (200, [str(scores.index(max(scores)))], True)
     assert here["scores"] == [pytest.approx(max(scores), abs=1e-5)]
@@ -204,7 +196,7 @@ def test_a_request_of_v2_with_raw_values_is_copied_as_it_came(live: Running, spo
         "Inference-Header-Content-Length": str(len(text)),
     }
     assert live.ask("POST", f"/v2/models/{NAME}/infer", text + raw, headers).status == 200
-    (event,) = wait_for(lambda: [each for each in noted(spools / "ghost") if each["id"] == "raw"])
+    (event,) = until(lambda: [each for each in noted(spools / "ghost") if each["id"] == "raw"])
     assert event["status"] == 200
 
 
@@ -212,7 +204,7 @@ def test_a_request_of_a_megabyte_is_copied_whole(live: Running, spools: Path) ->
     body = json.dumps({"instances": BODY["instances"] * 1000}).encode().ljust(1_100_000)
     headers = {"X-Request-ID": "large", "Content-Type": "application/json"}
     assert live.ask("POST", PREDICT, body, headers).status == 200
-    (event,) = wait_for(lambda: [each for each in noted(spools / "ghost") if each["id"] == "large"])
+    (event,) = until(lambda: [each for each in noted(spools / "ghost") if each["id"] == "large"])
     assert (event["status"], len(event["labels"])) == (200, 1000)
 
 
@@ -220,20 +212,20 @@ def test_an_odd_header_of_one_request_does_not_cost_the_copies_of_others(live: R
     ask(live, "odd", **{"Content-Type": "application/json;\tcharset=utf-8"})
     ask(live, "even")
     ids = {"odd", "even"}
-    found = wait_for(lambda: len(them := [e for e in noted(spools / "ghost") if e["id"] in ids]) == 2 and them)
+    found = until(lambda: them if len(them := [e for e in noted(spools / "ghost") if e["id"] in ids]) == 2 else [])
     assert [event["status"] for event in found] == [200, 200]
 
 
 def test_a_compressed_request_is_copied(live: Running, spools: Path) -> None:
     headers = {"X-Request-ID": "packed", "Content-Type": "application/json", "Content-Encoding": "gzip"}
     assert live.ask("POST", PREDICT, gzip.compress(json.dumps(BODY).encode()), headers).status == 200
-    (event,) = wait_for(lambda: [each for each in noted(spools / "ghost") if each["id"] == "packed"])
+    (event,) = until(lambda: [each for each in noted(spools / "ghost") if each["id"] == "packed"])
     assert event["status"] == 200
 
 
 def test_events_hold_nothing_of_a_request(live: Running, spools: Path) -> None:
     ask(live, "private")
-    wait_for(lambda: [event for event in noted(spools / "live") if event["id"] == "private"])
+    until(lambda: [event for event in noted(spools / "live") if event["id"] == "private"])
     assert not any("body" in event or "image" in json.dumps(event) for event in lines(spools / "live"))
     assert "image" not in live.log
 
@@ -242,7 +234,7 @@ def test_bodies_are_kept_where_that_is_switched_on(light: Path, tmp_path: Path) 
     with serving(light, events=tmp_path, events_bodies=True) as server:
         server.wait_for(200)
         ask(server)
-        (event,) = wait_for(lambda: noted(tmp_path))
+        (event,) = until(lambda: noted(tmp_path))
     assert json.loads(base64.b64decode(event["body"])) == BODY
 
 
@@ -251,9 +243,9 @@ def test_a_copy_is_never_copied_again(light: Path, tmp_path: Path, ghost: Runnin
         server.wait_for(200)
         ask(server, "copied", **{COPY_HEADER: "1"})
         ask(server, "asked")
-        wait_for(lambda: copies(tmp_path)["sent"])
+        until(lambda: copies(tmp_path)["sent"])
         assert copies(tmp_path)["offered"] == 1
-        assert ["mirrored" in event for event in wait_for(lambda: noted(tmp_path))] == [False, True]
+        assert ["mirrored" in event for event in until(lambda: noted(tmp_path))] == [False, True]
 
 
 def test_the_sample_rate_is_followed_without_a_restart(light: Path, tmp_path: Path, ghost: Running) -> None:
@@ -263,15 +255,15 @@ def test_the_sample_rate_is_followed_without_a_restart(light: Path, tmp_path: Pa
     with serving(light, **settings) as server:
         server.wait_for(200)
         ask(server)
-        wait_for(lambda: noted(tmp_path / "spool"))
+        until(lambda: noted(tmp_path / "spool"))
         assert copies(tmp_path / "spool")["offered"] == 0
         rate.write_text("1\n")
-        wait_for(lambda: "Sample rate for the ghost: 1" in server.log)
+        until(lambda: "Sample rate for the ghost: 1" in server.log)
         ask(server)
-        wait_for(lambda: copies(tmp_path / "spool")["sent"] == 1)
+        until(lambda: copies(tmp_path / "spool")["sent"] == 1)
         # Without the file it is what the settings say.
         rate.unlink()
-        wait_for(lambda: "Sample rate for the ghost: 0\n" in server.log)
+        until(lambda: "Sample rate for the ghost: 0\n" in server.log)
 
 
 @pytest.mark.parametrize(
@@ -293,7 +285,7 @@ def test_whatever_the_ghost_does_is_counted_and_nobody_else_notices(
         with serving(light, **settings) as server:
             server.wait_for(200)
             assert [ask(server) for _ in range(20)] == [expected] * 20
-            wait_for(lambda: copies(tmp_path)[counted] >= 1)
+            until(lambda: copies(tmp_path)[counted] >= 1)
             assert "Traceback" not in server.log
 
 
@@ -304,9 +296,9 @@ def test_copies_for_a_ghost_that_keeps_failing_are_not_tried(light: Path, tmp_pa
         for _ in range(5):
             ask(server)
             time.sleep(0.05)
-        wait_for(lambda: copies(tmp_path)["failed"] >= 5)
+        until(lambda: copies(tmp_path)["failed"] >= 5)
         assert [ask(server)[0] for _ in range(20)] == [200] * 20
-        wait_for(lambda: copies(tmp_path)["skipped"] >= 15)
+        until(lambda: copies(tmp_path)["skipped"] >= 15)
         assert server.log.count("no copies for a while") == 1
 
 
@@ -328,7 +320,7 @@ def test_copies_that_wait_are_bounded_and_the_oldest_are_dropped(light: Path, tm
                 assert ask(server)[0] == 200
                 # All of a turn, 20 ms, are dropped together.
                 time.sleep(0.03)
-            wait_for(lambda: copies(tmp_path)["dropped"] == 40)
+            until(lambda: copies(tmp_path)["dropped"] == 40)
 
 
 def test_the_memory_of_copies_that_wait_is_bounded(light: Path, tmp_path: Path) -> None:
@@ -354,7 +346,7 @@ def test_the_memory_of_copies_that_wait_is_bounded(light: Path, tmp_path: Path) 
             def fill(first: int, last: int) -> None:
                 for _ in range(first, last):
                     assert server.ask("POST", PREDICT, body, {"Content-Type": "application/json"}).status == 200
-                wait_for(lambda: (found := copies(tmp_path))["offered"] == last and found["dropped"] >= last - most)
+                until(lambda: (found := copies(tmp_path))["offered"] == last and found["dropped"] >= last - most)
 
             fill(0, 100)
             (pid,) = server.workers()
@@ -368,10 +360,10 @@ def test_a_ghost_that_comes_back_gets_copies_again(light: Path, tmp_path: Path) 
     settings = {"ghost_url": f"http://127.0.0.1:{port}", "ghost_sample_rate": 1, "events": tmp_path}
     with serving(light, **settings) as server:
         server.wait_for(200)
-        wait_for(lambda: ask(server)[0] == 200 and copies(tmp_path)["skipped"] > 0)
+        until(lambda: ask(server)[0] == 200 and copies(tmp_path)["skipped"] > 0)
         with serving(light, "--port", str(port), role="ghost") as late:
             Running(late.process, f"http://127.0.0.1:{port}", late.log_file).wait_for(200)
-            wait_for(lambda: ask(server)[0] == 200 and copies(tmp_path)["sent"] > 3)
+            until(lambda: ask(server)[0] == 200 and copies(tmp_path)["sent"] > 3)
         assert "answers again" in server.log
 
 
@@ -393,7 +385,7 @@ def test_what_a_killed_server_had_not_written_is_counted_and_told(light: Path, t
     spool, answered = tmp_path / "spool", 0
     with serving(light, events=spool) as server:
         server.wait_for(200)
-        wait_for(lambda: list(spool.glob("*.state")))
+        until(lambda: list(spool.glob("*.state")))
         connection = http.client.HTTPConnection("127.0.0.1", server.port)
         end = time.monotonic() + 1
         while time.monotonic() < end:
@@ -438,7 +430,7 @@ def test_without_room_events_are_dropped_and_counted(light: Path, tmp_path: Path
             (state,) = (tmp_path / "spool").glob("*.state")
             return Counters(bytearray(state.read_bytes()))["dropped"]
 
-        wait_for(lambda: list((tmp_path / "spool").glob("*.state")) and dropped() == 1)
+        until(lambda: list((tmp_path / "spool").glob("*.state")) and dropped() == 1)
         assert noted(tmp_path / "spool") == []
 
 
@@ -446,7 +438,7 @@ def test_a_spool_that_cannot_be_made_is_said_and_answers_go_on(light: Path, tmp_
     (tmp_path / "file").write_text("")
     with serving(light, events=tmp_path / "file" / "spool") as server:
         server.wait_for(200)
-        wait_for(lambda: "no events are kept" in server.log)
+        until(lambda: "no events are kept" in server.log)
         assert ask(server)[0] == 200
 
 
@@ -455,7 +447,7 @@ def test_feedback_is_kept_by_request_id(live: Running, spools: Path) -> None:
     assert (reply.status, reply.body) == (202, {"request_id": "shared-id", "labels": ["3"]})
     reply = live.post("/v1/feedback", {"request_id": "rows", "labels": ["1", None]})
     assert reply.status == 202
-    found = wait_for(lambda: len(noted(spools / "live", "label")) == 2 and noted(spools / "live", "label"))
+    found = until(lambda: noted(spools / "live", "label") if len(noted(spools / "live", "label")) == 2 else [])
     assert [(event["id"], event["labels"]) for event in found] == [("shared-id", ["3"]), ("rows", ["1", None])]
 
 
@@ -495,7 +487,7 @@ def test_what_both_sides_noted_makes_a_report(light: Path, tmp_path: Path, monke
             for i in range(40):
                 ask(server, f"r{i}")
                 server.post("/v1/feedback", {"request_id": f"r{i}", "label": "3"})
-            wait_for(lambda: copies(tmp_path / "ghost")["sent"] == 40)
+            until(lambda: copies(tmp_path / "ghost")["sent"] == 40)
             for running in (server, ghost):
                 os.kill(running.process.pid, signal.SIGTERM)
                 running.process.wait(20)
@@ -534,11 +526,11 @@ def test_several_workers_on_both_sides_ask_each_copy_once(light: Path, tmp_path:
     with serving(light, role="ghost", workers=2, events=tmp_path / "ghost") as ghost:
         settings = {"ghost_url": ghost.url, "ghost_sample_rate": 1, "events": tmp_path / "live"}
         with serving(light, workers=2, **settings) as live:
-            wait_for(lambda: both_ready("ghost") and both_ready("live"), 60)
+            until(lambda: both_ready("ghost") and both_ready("live"), 60)
             ids = {f"several-{number}" for number in range(100)}
             for id in sorted(ids):
                 assert ask(live, id)[0] == 200
-            wait_for(lambda: ids <= {each["id"] for each in noted(tmp_path / "ghost")})
+            until(lambda: ids <= {each["id"] for each in noted(tmp_path / "ghost")})
             live.process.terminate()
             assert live.process.wait(20) == 0
         ghost.process.terminate()
@@ -560,7 +552,7 @@ def test_only_what_is_copied_is_told_to_the_ghost(light: Path, tmp_path: Path) -
             # A copy is not copied again, so it is among the requests that are not.
             ask(server, "private", **{COPY_HEADER: "1"})
             ask(server, "copied")
-            wait_for(lambda: b"copied" in received and received.endswith(json.dumps(BODY).encode()))
+            until(lambda: b"copied" in received and received.endswith(json.dumps(BODY).encode()))
     assert b"private" not in received
     assert base64.b64encode(json.dumps(BODY).encode()) not in received
 
@@ -597,7 +589,7 @@ def test_a_ghost_plays_copies_at_the_pace_at_which_the_requests_were_answered(li
     with serving(light, role="ghost", events=tmp_path) as ghost:
         ghost.wait_for(200)
         assert ghost.ask("POST", PATH, *message([2, 1, 1, 0], json.dumps(BODY).encode())).status == 202
-        at = {event["id"]: event["at"] for event in wait_for(lambda: len(noted(tmp_path)) == 4 and noted(tmp_path))}
+        at = {event["id"]: event["at"] for event in until(lambda: noted(tmp_path) if len(noted(tmp_path)) == 4 else [])}
     # The oldest three are late, and go at once; the last one waits as long as the oldest of a message of its kind do.
     assert max(at["0"], at["1"], at["2"]) + 0.2 < at["3"]
 
@@ -608,7 +600,7 @@ def test_messages_of_several_live_services_are_played_together(light: Path, tmp_
         ghost.wait_for(200)
         assert ghost.ask("POST", PATH, *message([0], body, id=["later"])).status == 202
         assert ghost.ask("POST", PATH, *message([0.35], body, id=["earlier"])).status == 202
-        at = {event["id"]: event["at"] for event in wait_for(lambda: len(noted(tmp_path)) == 2 and noted(tmp_path))}
+        at = {event["id"]: event["at"] for event in until(lambda: noted(tmp_path) if len(noted(tmp_path)) == 2 else [])}
     assert at["earlier"] + 0.1 < at["later"]
 
 
@@ -616,9 +608,9 @@ def test_a_ghost_that_is_too_slow_throws_the_oldest_copies_away_and_counts_them(
     with serving(light, role="ghost", events=tmp_path, ghost_queue=10, ghost_connections=1) as ghost:
         ghost.wait_for(200)
         assert ghost.ask("POST", PATH, *message([0] * 50, json.dumps(BODY).encode())).status == 202
-        wait_for(lambda: len(noted(tmp_path)) == 10)
+        until(lambda: len(noted(tmp_path)) == 10)
         assert [event["id"] for event in noted(tmp_path)] == [f"{n}" for n in range(40, 50)]
-        wait_for(lambda: copies(tmp_path)["sent"] == 10)
+        until(lambda: copies(tmp_path)["sent"] == 10)
         assert copies(tmp_path) | {"offered": 50, "dropped": 40, "failed": 0} == copies(tmp_path)
 
 
@@ -659,7 +651,7 @@ def test_a_copy_that_says_it_is_of_the_future_does_not_hold_up_others(light: Pat
     with serving(light, role="ghost", events=tmp_path) as ghost:
         ghost.wait_for(200)
         assert ghost.ask("POST", PATH, *message([-3600, 0])).status == 202
-        wait_for(lambda: copies(tmp_path)["sent"] == 2, 5)
+        until(lambda: copies(tmp_path)["sent"] == 2, 5)
 
 
 def test_only_a_ghost_takes_copies(live: Running) -> None:
@@ -674,8 +666,8 @@ def test_what_becomes_of_copies_and_how_long_they_take_reaches_datadogs_agent(
         with serving(light, ghost_url=ghost.url, ghost_sample_rate=1, report_seconds=0.5) as server:
             server.wait_for(200)
             assert [ask(server)[0] for _ in range(20)] == [200] * 20
-            wait_for(lambda: sink.total("ml.ghost.copies", result="sent") == 20)
-            wait_for(lambda: sink.named("ml.ghost.copy.seconds"))
+            until(lambda: sink.total("ml.ghost.copies", result="sent") == 20)
+            until(lambda: sink.named("ml.ghost.copy.seconds"))
         assert {line.tags["role"] for line in sink.named("ml.ghost.copy.seconds")} == {"live"}
         assert sink.total("ml.ghost.copies", result="sent") == 20
         assert 0 < sink.total("ml.ghost.copy.seconds") < 20
@@ -687,7 +679,7 @@ def test_copies_that_a_ghost_loses_reach_datadogs_agent(light: Path, monkeypatch
         with serving(light, role="ghost", ghost_queue=10, report_seconds=0.5) as ghost:
             ghost.wait_for(200)
             ghost.ask("POST", PATH, *message([0] * 30, json.dumps(BODY).encode()))
-            wait_for(lambda: sink.total("ml.ghost.copies", result="dropped") == 20)
+            until(lambda: sink.total("ml.ghost.copies", result="dropped") == 20)
         assert {line.tags["role"] for line in sink.named("ml.ghost.copies")} == {"ghost"}
         assert sink.total("ml.ghost.copies", result="sent") == 0
 
@@ -700,5 +692,5 @@ def test_agreement_with_the_live_answers_reaches_datadogs_agent(light: Path, mon
             for label in "0123456789":
                 told = json.dumps({"labels": [label]})
                 assert ask(watched, **{COPY_HEADER: "1", LIVE_HEADER: told})[0] == 202
-            wait_for(lambda: sink.total("ml.ghost.comparisons", agreement="different") == 9)
+            until(lambda: sink.total("ml.ghost.comparisons", agreement="different") == 9)
             assert sink.total("ml.ghost.comparisons", agreement="same") == 1

@@ -3,7 +3,6 @@
 import gzip
 import json
 import socket
-import time
 import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
@@ -12,10 +11,25 @@ from pathlib import Path
 import pytest
 
 from tests.serving.running import PREDICT, Running, serving
+from tests.telemetry.sink import until
 
 IMAGE = [[1.0] * 8] * 8
 BODY = json.dumps({"instances": [IMAGE]}).encode()
 JSON = {"Content-Type": "application/json"}
+# Of the smallest size, so that a few answers fill them; accepted sockets have the listening one's.
+SMALL_SEND_BUFFERS = """
+import socket
+
+listen = socket.socket.listen
+
+
+def listen_with_small_buffers(self, *arguments):
+    self.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+    listen(self, *arguments)
+
+
+socket.socket.listen = listen_with_small_buffers
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -152,8 +166,7 @@ def test_slow_clients_are_cut_off(light: Path) -> None:
 def test_a_client_that_does_not_take_why_it_was_refused_is_cut_off(
     light: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Of the smallest size, so that a few answers fill it; accepted sockets have the listening one's.
-    (tmp_path / "sitecustomize.py").write_text(_SMALL_SEND_BUFFERS)
+    (tmp_path / "sitecustomize.py").write_text(SMALL_SEND_BUFFERS)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with serving(light, read_seconds=0.5, write_seconds=0.5) as server, ExitStack() as stack:
         server.wait_for(200)
@@ -168,28 +181,10 @@ def test_a_client_that_does_not_take_why_it_was_refused_is_cut_off(
         _wait_until_closed(server, clients)
 
 
-_SMALL_SEND_BUFFERS = """
-import socket
-
-listen = socket.socket.listen
-
-
-def listen_with_small_buffers(self, *arguments):
-    self.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
-    listen(self, *arguments)
-
-
-socket.socket.listen = listen_with_small_buffers
-"""
-
-
 def _wait_until_closed(server: Running, clients: list[socket.socket]) -> None:
     """Wait until the server has closed its ends. Clients that read nothing may learn of it much later."""
     ends = {f"{client.getsockname()[1]:04X}" for client in clients}
-    end = time.monotonic() + 20
-    while open_ends := ends & _connected_to(server):
-        assert time.monotonic() < end, f"{len(open_ends)} of {len(ends)} connections are still open"
-        time.sleep(0.05)
+    until(lambda: ends.isdisjoint(_connected_to(server)), 20)
 
 
 def _connected_to(server: Running) -> set[str]:
