@@ -136,8 +136,11 @@ class Batch:
         with aws.told(f"job {job_id}"):
             self._batch.terminate_job(jobId=job_id, reason=reason)
 
-    def follow(self, job_id: str, wait: Callable[[float], None] = time.sleep) -> Ended:
-        """Show a job's status and log until it ends; a new attempt's log follows the one before."""
+    def follow(self, job_id: str, complete: Callable[[Ended], bool]) -> Ended:
+        """Show a job's status and log until it ends; a new attempt's log follows the one before.
+
+        complete: whether the end of the log has come; it is waited for, but not longer than log_seconds.
+        """
         log, shown, attempts = _Log(self._logs, self._console), "", 0
         while True:
             job = self.describe(job_id)
@@ -151,11 +154,19 @@ class Batch:
                 shown = status
                 self._console.say(f"train: {status.lower() if status.isupper() else status}")
             if job["status"] in ENDED:
-                # The last lines may be on their way.
-                wait(self._settings.poll_seconds)
-                log.read(job)
-                return Ended(job, self._exit_code(job), list(log.lines))
-            wait(self._settings.poll_seconds)
+                return self._read_to_the_end(job, log, complete)
+            time.sleep(self._settings.poll_seconds)
+
+    def _read_to_the_end(self, job: Mapping[str, Any], log: "_Log", complete: Callable[[Ended], bool]) -> Ended:
+        """Batch knows that a job ended before CloudWatch has its last lines."""
+        until = time.monotonic() + self._settings.log_seconds
+        ended = Ended(job, self._exit_code(job))
+        while True:
+            time.sleep(self._settings.poll_seconds)
+            log.read(job)
+            ended.lines = list(log.lines)
+            if complete(ended) or time.monotonic() >= until:
+                return ended
 
     def _exit_code(self, job: Mapping[str, Any]) -> int | None:
         containers = [job.get("container", {}), *(each.get("container", {}) for each in job.get("attempts", [])[-1:])]

@@ -23,6 +23,9 @@ class DeliverySettings(Section, section="delivery"):
         default="deploy/aws/job-definition.json", min_length=1, description="file with the job definition for AWS Batch"
     )
     poll_seconds: float = Field(default=5, gt=0, description="time between two looks at what is waited for")
+    log_seconds: float = Field(
+        default=60, ge=0, description="time in which the last lines of a job that ended must be in its log"
+    )
     rollout_seconds: int = Field(
         default=600, ge=1, description="time in which a deployed version must be ready, or it is taken back"
     )

@@ -131,7 +131,7 @@ def _training_image(reference: str | None, settings: DeliverySettings) -> str:
 
 def _follow(batch: Batch, job: str, report: Path | None, store: Storage, console: Console) -> None:
     try:
-        ended = batch.follow(job)
+        ended = batch.follow(job, _is_complete)
     except KeyboardInterrupt:
         _leave_or_terminate(batch, job, console)
         raise click.exceptions.Exit(ExitCode.INTERRUPTED) from None
@@ -141,7 +141,10 @@ def _follow(batch: Batch, job: str, report: Path | None, store: Storage, console
     if not ended.succeeded:
         raise _failure(ended, trained)
     if trained.version is None:
-        raise DeliveryError(f"job {job} ended well, and its log names no model version")
+        raise DeliveryError(
+            f"job {job} ended well, and its log names no model version; "
+            f"if its last lines are still to come: python -m delivery attach {job}"
+        )
     model = manifest.read(store, f"models/{trained.version}")
     metrics: Mapping[str, Any] = model.properties.get("metrics", {})
     place = f"{store.url}/models/{model.id}/{model.content}/{model.properties.get('report', 'report.html')}"
@@ -181,6 +184,12 @@ def _trained(ended: Ended) -> _Trained:
     text = "\n".join(ended.lines)
     versions, reports = _VERSION.findall(text), [found[1] for line in ended.lines if (found := _REPORT.search(line))]
     return _Trained(versions[-1] if versions else None, reports[-1] if reports else None)
+
+
+def _is_complete(ended: Ended) -> bool:
+    """Whether what the pipeline says last is in the log: the report, which follows the version or the gate's reason."""
+    says_a_report = ended.succeeded or ended.exit_code == GATE_CLOSED
+    return not says_a_report or _trained(ended).report is not None
 
 
 def _failure(ended: Ended, trained: _Trained) -> DeliveryError:

@@ -74,8 +74,8 @@ def training(queue: str, store: Storage, directory: Path) -> Iterator[None]:
         place = {"logGroupName": "/aws/batch/job", "logStreamName": job["container"]["logStreamName"]}
         logs.create_log_group(logGroupName=place["logGroupName"])
         logs.create_log_stream(**place)
-        line = {"timestamp": int(1000 * time.time()), "message": f"model version {GHOST}, accuracy 0.9500"}
-        logs.put_log_events(**place, logEvents=[line])
+        message = f"model version {GHOST}, accuracy 0.9500\n  report  {store.url}/models/{GHOST}/report.html"
+        logs.put_log_events(**place, logEvents=[{"timestamp": int(1000 * time.time()), "message": message}])
 
     thread = threading.Thread(target=work)
     thread.start()
@@ -105,8 +105,6 @@ def test_every_delivery_command_of_the_pages_does_what_it_should(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
-    # Time for the job's log to come.
-    monkeypatch.setenv("DELIVERY_POLL_SECONDS", "0.5")
     monkeypatch.setattr(observations, "NOON", datetime.now(UTC) - timedelta(hours=2))
     store = open_storage(account.url)
     publish(store, LIVE, tmp_path / "live", {"passed": True, "comparison": None})

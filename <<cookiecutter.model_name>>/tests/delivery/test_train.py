@@ -118,6 +118,8 @@ class Script:
     looks: list[dict[str, Any]]
     streams: dict[str, list[str]] = field(default_factory=dict)
     terminated: list[str] = field(default_factory=list)
+    # Looks at the log in which CloudWatch does not have it yet.
+    late: int = 0
     # When to press Ctrl-C: in this look.
     interrupted: int | None = None
 
@@ -138,7 +140,8 @@ class Script:
     def get_log_events(self, logStreamName: str, nextToken: str = "0", **_: Any) -> dict[str, Any]:  # noqa: N803
         if logStreamName not in self.streams:
             raise ClientError({"Error": {"Code": "ResourceNotFoundException"}}, "GetLogEvents")
-        lines = self.streams[logStreamName][int(nextToken) :]
+        self.late -= 1
+        lines = self.streams[logStreamName][int(nextToken) :] if self.late < 0 else []
         return {"events": [{"message": x} for x in lines], "nextForwardToken": str(int(nextToken) + len(lines))}
 
 
@@ -193,7 +196,10 @@ def test_a_second_attempt_is_said_and_its_log_follows_the_first(scripted: Script
         {**failed(4), "attempts": [spot, {"container": {"logStreamName": "two", "exitCode": 4}}], **retry},
     ]
     scripted.looks[-1]["container"]["logStreamName"] = "two"
-    scripted.streams = {"one": ["epoch 1", "epoch 2"], "two": ["going on from epoch 2"]}
+    scripted.streams = {
+        "one": ["epoch 1", "epoch 2"],
+        "two": ["going on from epoch 2", "  report s3://b/r/report.html"],
+    }
     said = delivery("attach", "job-1")
     lines = said.err.splitlines()
     told = "attempt 1 of 5 ended: its Spot instance was taken away; it is started again, from its last checkpoint"
@@ -239,6 +245,25 @@ def test_a_closed_gate_is_a_refusal_with_the_pipelines_reason(scripted: Script, 
     said = delivery("attach", "job-1")
     assert said.code == 3
     assert f"delivery: the gate is closed: {reason}\nreport: s3://b/runs/1/report.html" in said.err
+
+
+def test_the_last_lines_of_a_job_that_ended_are_waited_for(scripted: Script, delivery: Delivery) -> None:
+    scripted.late, scripted.looks = 9, [failed(4)]
+    scripted.streams["one"] = ["training: accuracy 0.5 is below 0.9", "  report s3://b/runs/1/report.html"]
+    said = delivery("attach", "job-1").err
+    assert "the gate is closed: accuracy 0.5 is below 0.9\nreport: s3://b/runs/1/report.html" in said
+
+
+def test_a_job_whose_log_names_no_model_is_given_up_after_a_while(
+    scripted: Script, delivery: Delivery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DELIVERY_LOG_SECONDS", "0.1")
+    scripted.looks = [{"status": "SUCCEEDED", "container": {"logStreamName": "one", "exitCode": 0}}]
+    scripted.streams["one"] = ["epoch 1"]
+    said = delivery("attach", "job-1")
+    assert said.code == 1
+    assert "delivery: job job-1 ended well, and its log names no model version; if its last lines" in said.err
+    assert "python -m delivery attach job-1" in said.err
 
 
 def test_a_log_in_json_is_shown_and_understood_as_text(scripted: Script, delivery: Delivery) -> None:
