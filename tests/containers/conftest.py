@@ -6,8 +6,7 @@ The fixtures go when the last of these tests is done, so that the engine does no
 import shlex
 import shutil
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from rendered import published_model
 from containers.batch import Batch, Job
 from containers.datadog import Datadog
 from containers.server import running
+from containers.waiting import wait_for
 
 NAME = "leaf-reader"
 BUCKET = "leaf-bucket"
@@ -29,8 +29,8 @@ QUEUE = "leaf-queue"
 REGION = "eu-west-1"
 BASE_IMAGE = "python:3.13-slim-trixie"
 SERVICES = Path(__file__).parents[1] / "services"
-# Some 40 seconds: long enough to be stopped and killed in the middle.
-JOB = ["--epochs", "40", "--checkpoint-seconds", "2"]
+# Some ten seconds: long enough to be stopped and killed in the middle.
+JOB = ["--epochs", "40", "--checkpoint-seconds", "0.5"]
 
 
 @pytest.fixture(scope="package")
@@ -121,21 +121,30 @@ def jobs(batch: Batch, datadog: Datadog) -> list[Job]:
 
     datadog: is told of their metrics.
     """
-    engine = batch.engine
+    engine, s3 = batch.engine, batch.aws.client("s3")
 
-    def in_epoch(number: int, *command: str) -> Callable[[str], None]:
-        def act(container: str) -> None:
-            deadline = time.monotonic() + 120
-            while f"train: epoch {number}/" not in engine.output("logs", container):
-                assert time.monotonic() < deadline, engine.output("logs", container)
-                time.sleep(0.1)
-            engine.run(*command, container)
+    def wait_for_epoch(number: int, container: str) -> None:
+        wait_for(lambda: f"train: epoch {number}/" in engine.output("logs", container), 120)
 
-        return act
+    def checkpoints() -> set[str]:
+        listed = s3.list_objects_v2(Bucket=BUCKET, Prefix=f"{NAME}/runs/")
+        return {each["Key"] for each in listed["Contents"] if "/checkpoints/" in each["Key"]}
+
+    def stop(container: str) -> None:
+        wait_for_epoch(5, container)
+        engine.run("stop", "--time=30", container)
+
+    def kill(container: str) -> None:
+        wait_for_epoch(10, container)
+        # One of them may be of an earlier epoch, and just have been written.
+        for _ in range(2):
+            before = checkpoints()
+            wait_for(lambda: not checkpoints() <= before)  # noqa: B023
+        engine.run("kill", container)
 
     return [
-        batch.run(*JOB, meanwhile=in_epoch(5, "stop", "--time=30")),
-        batch.run(*JOB, meanwhile=in_epoch(15, "kill")),
+        batch.run(*JOB, meanwhile=stop),
+        batch.run(*JOB, meanwhile=kill),
         batch.run(*JOB),
     ]
 

@@ -4,7 +4,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ from pytest_docker.plugin import Services
 
 from containers.conftest import SERVICES
 from containers.datadog import Datadog
+from containers.waiting import wait_for
 
 pytestmark = pytest.mark.docker
 
@@ -36,6 +36,7 @@ def test_the_agent_keeps_metrics_and_traces_that_containers_send_to_it(engine: E
         "{'Content-Type': 'application/json'}, method='PUT'))"
     )
     engine.run("run", "--rm", *datadog.options, "--entrypoint=python3", engine.base_image, "-c", program)
+    wait_for(lambda: datadog.packets() != [])
     assert datadog.packets() == ["ml.größe:1|c\nml.other:2|g"]
     assert [[span["name"] for span in trace] for trace in datadog.traces()] == [["predict"]]
     datadog.forget()
@@ -82,10 +83,7 @@ with engine.open_engine({engine.base_image!r}) as found:
         # Two images, four containers and a network.
         assert things(engine).count(session) >= 6
         run.send_signal(signal.SIGKILL)
-    deadline = time.monotonic() + 60
-    while session in things(engine):
-        assert time.monotonic() < deadline, things(engine)
-        time.sleep(0.5)
+    wait_for(lambda: session not in things(engine))
     assert aws.answers
 
 

@@ -3,8 +3,7 @@
 import json
 import re
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +17,7 @@ from containers.batch import Job
 from containers.conftest import NAME
 from containers.datadog import Datadog
 from containers.server import running
+from containers.waiting import wait_for
 
 pytestmark = pytest.mark.docker
 
@@ -46,8 +46,8 @@ def watched(
             assert status == 200
         assert post(f"{url}{PREDICT}", {"instances": "none"})[0] == 400
         for name in ("ml.drift.psi", "ml.ghost.copy.seconds", "ml.ghost.comparisons"):
-            until(lambda: any(found == name for found, *_ in lines(datadog.packets())))  # noqa: B023
-        until(lambda: any(span["name"] == "ml.model" for trace in datadog.traces() for span in trace))
+            wait_for(lambda: any(found == name for found, *_ in lines(datadog.packets())))  # noqa: B023
+        wait_for(lambda: any(span["name"] == "ml.model" for trace in datadog.traces() for span in trace))
         yield datadog, url
 
 
@@ -80,7 +80,7 @@ def agent(engine: Engine, image: str, network: str, *options: str) -> Iterator[t
         start(f"--network=container:{traces}", image, "python", "statsd.py")
         published = [int(engine.output("port", traces, str(port)).rpartition(":")[2]) for port in (8126, 8127)]
         found = Datadog(published[0], published[1], network)
-        until(lambda: found.answers)
+        wait_for(lambda: found.answers)
         yield traces, found
 
 
@@ -101,7 +101,7 @@ def outages(
 
     def asked(more: int) -> None:
         before = sum(found.answers.values())
-        until(lambda: sum(found.answers.values()) >= before + more)
+        wait_for(lambda: sum(found.answers.values()) >= before + more)
 
     network = f"--network={datadog.network}"
     with running(engine, litert_image, network, *variables(settings)) as (server, url):
@@ -109,13 +109,13 @@ def outages(
         client.start()
         try:
             with agent(engine, services_image, datadog.network, "--trace-request-delay", "2") as (_, slow):
-                until(lambda: bool(slow.traces()) and bool(slow.packets()))
+                wait_for(lambda: bool(slow.traces()) and bool(slow.packets()))
                 asked(100)
-            until(lambda: "does not take metrics" in engine.output("logs", server))
+            wait_for(lambda: "does not take metrics" in engine.output("logs", server))
             asked(100)
             with agent(engine, services_image, datadog.network) as (container, back):
-                until(lambda: any(name == "ml.telemetry.dropped" for name, *_ in lines(back.packets())))
-                until(lambda: bool(back.traces()))
+                wait_for(lambda: any(name == "ml.telemetry.dropped" for name, *_ in lines(back.packets())))
+                wait_for(lambda: bool(back.traces()))
                 found.packets = back.packets()
                 engine.run("kill", "--signal=STOP", container)
                 asked(500)
@@ -132,13 +132,6 @@ def outages(
 def variables(environment: dict[str, str]) -> list[str]:
     """Options of `docker run`."""
     return [f"--env={name}={value}" for name, value in environment.items()]
-
-
-def until(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
 
 
 def lines(packets: list[str]) -> list[tuple[str, str, set[str]]]:
@@ -203,5 +196,5 @@ def test_health_checks_make_no_trace(watched: tuple[Datadog, str]) -> None:
         assert get(f"{url}/v2/health/ready")[0] == 200
     # What comes after them has arrived, so they would have.
     assert post(f"{url}/v1/models/{NAME}:predict", {"instances": "none"})[0] == 400
-    until(lambda: bool(datadog.traces()))
+    wait_for(lambda: bool(datadog.traces()))
     assert {span["name"] for trace in datadog.traces() for span in trace if not span["parent_id"]} == {"ml.request"}

@@ -138,11 +138,11 @@ def test_a_place_that_a_file_cannot_be_put_is_said(storage: S3Storage, tmp_path:
 
 
 def test_a_slow_answer_is_not_waited_for_forever(bucket: Bucket) -> None:
-    storage = S3Storage(bucket.name, "store", attempts=2, read_seconds=0.2)
+    storage = S3Storage(bucket.name, "store", attempts=2, read_seconds=0.5)
     storage.write("key", b"x")
-    bucket.faults.fault(Slow(0.5), "GET", "key")
+    bucket.faults.fault(Slow(1), "GET", "key")
     assert storage.read("key") == b"x"
-    bucket.faults.fault(Slow(0.5), "GET", "key", times=2)
+    bucket.faults.fault(Slow(1), "GET", "key", times=2)
     assert "store/key: no answer from http://127.0.0.1:" in said(lambda: storage.read("key"))
 
 

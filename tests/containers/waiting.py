@@ -1,0 +1,12 @@
+"""Waiting for what other processes do."""
+
+import time
+from collections.abc import Callable
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
+    """Ask until something is so. Raises AssertionError if it is not within the time."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not come to that"
+        time.sleep(0.2)
