@@ -63,7 +63,7 @@ class SpoolWriter:
         self._used = 0
         self._looked = -_LOOK_SECONDS
         self._state = directory / f"{process.process}.state"
-        partial = directory / f".{process.process}.state"
+        partial = directory / f"{process.process}.new"
         self._state_file = partial.open("w+b")
         # Locked before it can be seen: a state without a lock is that of a dead process.
         fcntl.flock(self._state_file, fcntl.LOCK_EX)

@@ -7,7 +7,6 @@ Built on the pywsgi variant: the plain gevent worker reads from a fast client ag
 import errno
 import logging
 import math
-import select
 import socket
 import sys
 import time
@@ -34,6 +33,8 @@ _JOINED = 1 << 16
 _TICK = 0.1
 _LINGER_SECONDS = 2.0
 _SETTLE_SECONDS = 1.0
+# gevent's own looks, gives way, and then tells what it saw.
+_select = monkey.get_original("select", "select")
 
 
 class Handler(PyWSGIHandler):  # type: ignore[misc]
@@ -206,9 +207,10 @@ class Worker(GeventPyWSGIWorker):  # type: ignore[misc]
             server.close()
         end = time.monotonic() + self.app.settings.finish_seconds
         while any(server.connections for server in servers) and time.monotonic() < end:
+            # First let those have their turn whose requests have come.
+            self._tick(servers)
             for server in servers:
                 _close_idle(server)
-            self._tick(servers)
         left = sum(len(server.connections) for server in servers)
         if left:
             LOG.warning("%d requests were not finished in %g s", left, self.app.settings.finish_seconds)
@@ -242,7 +244,7 @@ class Worker(GeventPyWSGIWorker):  # type: ignore[misc]
     def _accept_backlog(self, server: Server) -> None:
         """Take the connections that wait in the kernel: closing the listener would reset them."""
         end = time.monotonic() + _SETTLE_SECONDS
-        while time.monotonic() < end and select.select([server.socket.fileno()], [], [], 0)[0]:
+        while time.monotonic() < end and _select([server.socket.fileno()], [], [], 0)[0]:
             gevent.sleep(0.001)
 
 

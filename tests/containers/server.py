@@ -24,7 +24,7 @@ def running(engine: Engine, image: str, *options: str) -> Iterator[tuple[str, st
             time.sleep(0.2)
         yield container, url
     finally:
-        engine.run("rm", "--force", "--volumes", container)
+        engine.run("rm", "--force", "--volumes", container, check=False)
 
 
 def _ready(url: str) -> bool:

@@ -72,7 +72,7 @@ def agent(engine: Engine, image: str, network: str, *options: str) -> Iterator[t
 
         def start(*arguments: str) -> str:
             container = engine.output("run", "--detach", *arguments)
-            stack.callback(engine.run, "rm", "--force", container)
+            stack.callback(engine.run, "rm", "--force", container, check=False)
             return container
 
         name = f"--network={network}", "--network-alias=agent"

@@ -120,6 +120,18 @@ def test_what_a_killed_process_left_is_shipped_and_what_it_lost_is_told(tmp_path
     assert ship(LocalStorage(tmp_path / "store"), tmp_path / "spool").killed == ()
 
 
+def test_a_process_that_is_killed_as_it_begins_keeps_no_other_from_being_shipped(tmp_path: Path) -> None:
+    program = (
+        "import fcntl, os, sys; from pathlib import Path; from artifacts.events import Process; "
+        "from artifacts.spool import SpoolWriter; fcntl.flock = lambda *_: os._exit(9); "
+        'SpoolWriter(Path(sys.argv[1]), Process("digits", "live", "aaaa", "pod-1", "pod-1-6"), 1 << 20)'
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / "spool")]
+    assert subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT)}).returncode == 9
+    written(tmp_path / "spool").close()
+    assert ship(LocalStorage(tmp_path / "store"), tmp_path / "spool").segments == 1
+
+
 def test_beyond_its_bound_a_spool_takes_no_more_and_counts(tmp_path: Path) -> None:
     writer = written(tmp_path / "spool", most=8192)
     for _ in range(200):

@@ -163,6 +163,8 @@ def serving(toml: Path, *arguments: str, **settings: object) -> Iterator[Running
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     env = {name: value for name, value in os.environ.items() if not name.startswith(("SERVING_", "STORAGE_"))}
     env |= {"SERVICE_TOML": str(toml), "PYTHONPATH": os.pathsep.join(paths), "SERVING_DRAIN_SECONDS": "0"}
+    # This machine may stand still for longer than a ghost is waited for.
+    env |= {"SERVING_GHOST_TIMEOUT_MS": "60000"}
     env |= {f"SERVING_{name.upper()}": str(value) for name, value in settings.items()}
     log_file = toml.parent / f"server-{port}.log"
     command = [sys.executable, "-m", "serving", "--port", str(port), *arguments]
@@ -177,6 +179,15 @@ def serving(toml: Path, *arguments: str, **settings: object) -> Iterator[Running
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait(10)
+
+
+def connections_to(port: int) -> set[int]:
+    """Ports of the clients of a server whose connections it has not closed, those that wait to be accepted included."""
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    # Local and remote address; the state, 01 if established; and the inode, 0 if no process has it.
+    return {
+        int(row[2][-4:], 16) for row in rows if row[1].endswith(f":{port:04X}") and (row[3] == "01" or row[9] != "0")
+    }
 
 
 def free_port() -> int:

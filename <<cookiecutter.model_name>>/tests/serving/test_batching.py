@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import gevent
@@ -104,8 +104,7 @@ def test_the_event_loop_goes_on_while_a_slow_model_computes(model: Doubling) -> 
     batcher = Batcher(model, SLOW, queue_seconds=1)
     model.go_on.clear()
     asking = gevent.spawn(together, batcher, [rows(1)])
-    gevent.sleep(0.05)
-    assert batcher.busy_for() > 0
+    wait_until(lambda: batcher.busy_for() > 0)
     assert not asking.ready()
     model.go_on.set()
     assert asking.get(timeout=10) == [[2]]
@@ -129,8 +128,7 @@ def test_too_long_a_queue_is_refused_at_once(model: Doubling) -> None:
     batcher = Batcher(model, SLOW, queue_seconds=0.025)
     with held(model, batcher) as first:
         second, third = (gevent.spawn(together, batcher, [rows(1, 2, 3, 4)]) for _ in range(2))
-        gevent.sleep(0.01)
-        assert batcher.queued_rows == 8
+        wait_until(lambda: batcher.queued_rows == 8)
         (refused,) = together(batcher, [rows(9)])
         assert refused.status == 503
         assert refused.reason.startswith("overloaded: the wait would be ")
@@ -142,8 +140,7 @@ def test_sixteen_clients_of_a_slow_model_are_not_refused_unless_asked_for(model:
     batcher = Batcher(model, {1: 0.2, 4: 0.2}, queue_seconds=0)
     with held(model, batcher) as first:
         others = gevent.spawn(together, batcher, [rows(number) for number in range(1, 16)])
-        gevent.sleep(0.01)
-        assert batcher.queued_rows == 15
+        wait_until(lambda: batcher.queued_rows == 15)
         more = gevent.spawn(together, batcher, [rows(9) for _ in range(12)])
         gevent.sleep(0.01)
         assert batcher.queued_rows <= 20
@@ -165,7 +162,7 @@ def test_what_cannot_be_in_time_is_refused_at_once(model: Doubling) -> None:
 def test_what_has_expired_is_answered_and_not_computed(model: Doubling) -> None:
     batcher = Batcher(model, SLOW, queue_seconds=1)
     with held(model, batcher):
-        (late,) = together(batcher, [rows(1)], deadline=time.monotonic() + 0.1)
+        (late,) = together(batcher, [rows(1)], deadline=time.monotonic() + 1)
         assert (late.status, model.go_on.is_set()) == (504, False)
     assert together(batcher, [rows(5)]) == [[10]]
     assert model.calls == [[0.0], [5.0]]
@@ -176,6 +173,8 @@ def test_who_has_hung_up_is_not_computed(model: Doubling) -> None:
     with held(model, batcher):
         gone = gevent.spawn(together, batcher, [rows(1)], gone=lambda: True)
         there = gevent.spawn(together, batcher, [rows(2)], gone=lambda: False)
+        wait_until(lambda: batcher.queued_rows == 2)
+        # For as long as nobody is asked whether they are still there.
         gevent.sleep(0.05)
     assert isinstance(gone.get(timeout=10)[0], RequestError)
     assert there.get(timeout=10) == [[4]]
@@ -194,6 +193,12 @@ def test_a_slower_machine_is_noticed(model: Doubling) -> None:
     assert batcher.cost(4) > 0.012
 
 
+def wait_until(true: Callable[[], bool]) -> None:
+    with gevent.Timeout(10):
+        while not true():
+            gevent.sleep(0.001)
+
+
 class held:  # noqa: N801
     """A batcher whose model is busy with a request for 0, until the end of the block."""
 
@@ -203,8 +208,8 @@ class held:  # noqa: N801
     def __enter__(self) -> Any:
         self.model.go_on.clear()
         asking = gevent.spawn(together, self.batcher, [rows(0)])
-        gevent.sleep(0.01)
-        assert self.batcher.busy_for() > 0
+        # For longer than a call of SLOW takes, so that nothing more is expected of it.
+        wait_until(lambda: self.batcher.busy_for() > SLOW[1])
         return asking
 
     def __exit__(self, *_: object) -> None:

@@ -245,7 +245,8 @@ def test_a_copy_is_never_copied_again(light: Path, tmp_path: Path, ghost: Runnin
         ask(server, "asked")
         until(lambda: copies(tmp_path)["sent"])
         assert copies(tmp_path)["offered"] == 1
-        assert ["mirrored" in event for event in until(lambda: noted(tmp_path))] == [False, True]
+        found = until(lambda: noted(tmp_path) if len(noted(tmp_path)) == 2 else [])
+        assert ["mirrored" in event for event in found] == [False, True]
 
 
 def test_the_sample_rate_is_followed_without_a_restart(light: Path, tmp_path: Path, ghost: Running) -> None:
@@ -285,7 +286,7 @@ def test_whatever_the_ghost_does_is_counted_and_nobody_else_notices(
         with serving(light, **settings) as server:
             server.wait_for(200)
             assert [ask(server) for _ in range(20)] == [expected] * 20
-            until(lambda: copies(tmp_path)[counted] >= 1)
+            until(lambda: ask(server) == expected and copies(tmp_path)[counted] >= 1)
             assert "Traceback" not in server.log
 
 
@@ -298,28 +299,28 @@ def test_copies_for_a_ghost_that_keeps_failing_are_not_tried(light: Path, tmp_pa
             time.sleep(0.05)
         until(lambda: copies(tmp_path)["failed"] >= 5)
         assert [ask(server)[0] for _ in range(20)] == [200] * 20
-        until(lambda: copies(tmp_path)["skipped"] >= 15)
+        until(lambda: ask(server)[0] == 200 and copies(tmp_path)["skipped"] >= 15)
         assert server.log.count("no copies for a while") == 1
 
 
 def test_copies_that_wait_are_bounded_and_the_oldest_are_dropped(light: Path, tmp_path: Path) -> None:
-    with other_side(says_nothing) as url:
-        settings = {
-            "ghost_url": url,
-            "ghost_sample_rate": 1,
-            "ghost_queue": 10,
-            "ghost_timeout_ms": 60_000,
-            "events": tmp_path,
-        }
+    received = threading.Event()
+
+    def takes(connection: socket.socket) -> None:
+        while connection.recv(65536):
+            received.set()
+
+    with other_side(takes) as url:
+        settings = {"ghost_url": url, "ghost_sample_rate": 1, "ghost_queue": 10, "events": tmp_path}
         with serving(light, **settings) as server:
             server.wait_for(200)
             ask(server)
             # It is under way, and nothing else leaves.
-            time.sleep(0.5)
-            for _ in range(50):
+            assert received.wait(20)
+            for number in range(50):
                 assert ask(server)[0] == 200
-                # All of a turn, 20 ms, are dropped together.
-                time.sleep(0.03)
+                # All of a turn are dropped together.
+                until(lambda: copies(tmp_path)["offered"] == number + 2)  # noqa: B023
             until(lambda: copies(tmp_path)["dropped"] == 40)
 
 
@@ -333,13 +334,7 @@ def test_the_memory_of_copies_that_wait_is_bounded(light: Path, tmp_path: Path) 
         return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
     with other_side(says_nothing) as url:
-        settings = {
-            "ghost_url": url,
-            "ghost_sample_rate": 1,
-            "ghost_queue_bytes": bound,
-            "ghost_timeout_ms": 60_000,
-            "events": tmp_path,
-        }
+        settings = {"ghost_url": url, "ghost_sample_rate": 1, "ghost_queue_bytes": bound, "events": tmp_path}
         with serving(light, **settings) as server:
             server.wait_for(200)
 
@@ -378,7 +373,8 @@ def test_a_kept_connection_that_the_ghost_has_closed_loses_no_copy(light: Path, 
                 ask(server)
                 time.sleep(0.8)
             for side in ("live", "ghost"):
-                assert copies(tmp_path / side) | {"sent": 3, "failed": 0} == copies(tmp_path / side)
+                until(lambda: copies(tmp_path / side)["sent"] == 3)  # noqa: B023
+                assert copies(tmp_path / side)["failed"] == 0
 
 
 def test_what_a_killed_server_had_not_written_is_counted_and_told(light: Path, tmp_path: Path) -> None:
@@ -388,12 +384,13 @@ def test_what_a_killed_server_had_not_written_is_counted_and_told(light: Path, t
         until(lambda: list(spool.glob("*.state")))
         connection = http.client.HTTPConnection("127.0.0.1", server.port)
         end = time.monotonic() + 1
-        while time.monotonic() < end:
+        while time.monotonic() < end or not noted(spool):
             connection.request("POST", PREDICT, json.dumps(BODY), {"Content-Type": "application/json"})
             connection.getresponse().read()
             answered += 1
         os.killpg(server.process.pid, signal.SIGKILL)
-    said = ship(spool, tmp_path / "store")
+    # Its worker may not be gone yet.
+    said = until(lambda: said if " was killed: " in (said := ship(spool, tmp_path / "store")) else "")
     lost = int(said.split(" was killed: ")[1].split()[0])
     (segment,) = (tmp_path / "store" / PREFIX / NAME).rglob("*.gz")
     events = [json.loads(line) for line in gzip.decompress(segment.read_bytes()).splitlines()]
@@ -586,22 +583,44 @@ def message(ages: list[float], body: bytes = b"{}", **changed: Any) -> tuple[byt
 
 
 def test_a_ghost_plays_copies_at_the_pace_at_which_the_requests_were_answered(light: Path, tmp_path: Path) -> None:
+    body = json.dumps(BODY).encode()
     with serving(light, role="ghost", events=tmp_path) as ghost:
         ghost.wait_for(200)
-        assert ghost.ask("POST", PATH, *message([2, 1, 1, 0], json.dumps(BODY).encode())).status == 202
-        at = {event["id"]: event["at"] for event in until(lambda: noted(tmp_path) if len(noted(tmp_path)) == 4 else [])}
-    # The oldest three are late, and go at once; the last one waits as long as the oldest of a message of its kind do.
-    assert max(at["0"], at["1"], at["2"]) + 0.2 < at["3"]
+
+        def seconds_between(last: str, *first: str) -> float:
+            ids = [*first, last]
+            assert ghost.ask("POST", PATH, *message([2, 1, 1, 0], body, id=ids)).status == 202
+            at = played(tmp_path, ids)
+            return at[last] - max(at[id] for id in first)
+
+        # The oldest three are late, and go at once; the last one waits as long as the oldest of a message of its kind
+        # do. If this machine stands still meanwhile, once more.
+        assert any(seconds_between(f"d{n}", f"a{n}", f"b{n}", f"c{n}") > 0.2 for n in range(5))
 
 
 def test_messages_of_several_live_services_are_played_together(light: Path, tmp_path: Path) -> None:
     body = json.dumps(BODY).encode()
     with serving(light, role="ghost", events=tmp_path) as ghost:
         ghost.wait_for(200)
-        assert ghost.ask("POST", PATH, *message([0], body, id=["later"])).status == 202
-        assert ghost.ask("POST", PATH, *message([0.35], body, id=["earlier"])).status == 202
-        at = {event["id"]: event["at"] for event in until(lambda: noted(tmp_path) if len(noted(tmp_path)) == 2 else [])}
-    assert at["earlier"] + 0.1 < at["later"]
+
+        def seconds_between(later: str, earlier: str) -> float:
+            assert ghost.ask("POST", PATH, *message([0], body, id=[later])).status == 202
+            assert ghost.ask("POST", PATH, *message([0.35], body, id=[earlier])).status == 202
+            at = played(tmp_path, [later, earlier])
+            return at[later] - at[earlier]
+
+        # If this machine stands still meanwhile, once more.
+        assert any(seconds_between(f"later-{n}", f"earlier-{n}") > 0.1 for n in range(5))
+
+
+def played(spool: Path, ids: list[str]) -> dict[str, float]:
+    """When a ghost played these copies, once it has played them all."""
+
+    def found() -> dict[str, float]:
+        at = {event["id"]: event["at"] for event in noted(spool)}
+        return at if at.keys() >= set(ids) else {}
+
+    return until(found)
 
 
 def test_a_ghost_that_is_too_slow_throws_the_oldest_copies_away_and_counts_them(light: Path, tmp_path: Path) -> None:
@@ -651,7 +670,7 @@ def test_a_copy_that_says_it_is_of_the_future_does_not_hold_up_others(light: Pat
     with serving(light, role="ghost", events=tmp_path) as ghost:
         ghost.wait_for(200)
         assert ghost.ask("POST", PATH, *message([-3600, 0])).status == 202
-        until(lambda: copies(tmp_path)["sent"] == 2, 5)
+        until(lambda: copies(tmp_path)["sent"] == 2)
 
 
 def test_only_a_ghost_takes_copies(live: Running) -> None:
@@ -693,4 +712,4 @@ def test_agreement_with_the_live_answers_reaches_datadogs_agent(light: Path, mon
                 told = json.dumps({"labels": [label]})
                 assert ask(watched, **{COPY_HEADER: "1", LIVE_HEADER: told})[0] == 202
             until(lambda: sink.total("ml.ghost.comparisons", agreement="different") == 9)
-            assert sink.total("ml.ghost.comparisons", agreement="same") == 1
+            until(lambda: sink.total("ml.ghost.comparisons", agreement="same") == 1)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.serving.running import PREDICT, Running, serving
+from tests.serving.running import PREDICT, Running, connections_to, serving
 from tests.telemetry.sink import until
 
 IMAGE = [[1.0] * 8] * 8
@@ -183,15 +183,8 @@ def test_a_client_that_does_not_take_why_it_was_refused_is_cut_off(
 
 def _wait_until_closed(server: Running, clients: list[socket.socket]) -> None:
     """Wait until the server has closed its ends. Clients that read nothing may learn of it much later."""
-    ends = {f"{client.getsockname()[1]:04X}" for client in clients}
-    until(lambda: ends.isdisjoint(_connected_to(server)), 20)
-
-
-def _connected_to(server: Running) -> set[str]:
-    """Ports of the clients, in hexadecimal digits, whose connection the server holds."""
-    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-    # Local and remote address; and the inode, 0 once the process has closed.
-    return {row[2][-4:] for row in rows if row[1].endswith(f":{server.port:04X}") and row[9] != "0"}
+    ends = {client.getsockname()[1] for client in clients}
+    until(lambda: ends.isdisjoint(connections_to(server.port)), 20)
 
 
 def _head(*headers: str) -> bytes:

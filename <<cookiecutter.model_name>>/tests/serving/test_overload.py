@@ -38,10 +38,11 @@ def slow_server(slow_toml: Path) -> Iterator[Running]:
 @pytest.fixture
 def busy_server(slow_toml: Path) -> Iterator[Running]:
     """A server with no room: it computes for longer than a test takes, one row at a time, and as many wait as may."""
-    with ThreadPoolExecutor(20) as pool, serving(slow_toml, queue_ms=10, max_batch_rows=1) as server:
+    settings = {"queue_ms": 10, "max_batch_rows": 1, "deadline_ms": 60_000}
+    with ThreadPoolExecutor(20) as pool, serving(slow_toml, **settings) as server:
         server.wait_for(200)
         computing = pool.submit(server.predict, instances(1.0, 10 * SECOND))
-        time.sleep(0.1)
+        server.wait_for(503, "/v2/health/live", saying="a model call has been running")
         waiting = [pool.submit(server.predict, instances(1.0)) for _ in range(19)]
         assert any(each.result().status == 503 for each in as_completed(waiting, timeout=20))
         yield server
@@ -92,11 +93,12 @@ def test_who_comes_again_before_the_time_it_was_told_waits_for_the_next_refusal(
     assert min(took[1:]) >= 0.2
 
 
-def test_health_is_answered_while_the_model_computes(slow_server: Running) -> None:
-    with ThreadPoolExecutor(1) as pool:
-        asking = pool.submit(slow_server.predict, instances(1.0, SECOND))
+def test_health_is_answered_while_the_model_computes(slow_toml: Path) -> None:
+    with ThreadPoolExecutor(1) as pool, serving(slow_toml, stuck_seconds=60) as server:
+        server.wait_for(200)
+        asking = pool.submit(server.predict, instances(1.0, 5 * SECOND))
         time.sleep(0.1)
-        answers = [slow_server.get("/v2/health/live").status for _ in range(5)]
+        answers = [server.get("/v2/health/live").status for _ in range(5)]
         assert (answers, asking.done()) == ([200] * 5, False)
 
 

@@ -15,7 +15,7 @@ from tests.serving.running import Client, Running, serving
 
 BODY = json.dumps({"instances": [[[1.0] * 8] * 8]}).encode()
 PROBE_SECONDS = 0.1
-DRAIN_SECONDS = 1
+DRAIN_SECONDS = 3
 
 
 class Balancer:
@@ -63,10 +63,10 @@ class Balancer:
     async def _is_ready(self, server: Running) -> bool:
         try:
             reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+            writer.write(b"GET /v2/health/ready HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            answer = await reader.read()
         except ConnectionError:
             return False
-        writer.write(b"GET /v2/health/ready HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-        answer = await reader.read()
         writer.close()
         return answer.startswith(b"HTTP/1.1 200 ")
 

@@ -57,8 +57,9 @@ def test_the_unified_service_tags_come_from_the_environment(sink: Sink, monkeypa
 def test_values_of_a_distribution_share_lines_and_say_what_they_stand_for(sink: Sink) -> None:
     metrics = Metrics(Client("digits", "live"))
     metrics.distribution(REQUEST_SECONDS, [0.001 * number for number in range(500)], "outcome:ok", stride=64)
-    lines = sent(sink, metrics, 2)
-    assert sum(len(line.values) for line in lines) == 500
+    metrics.send()
+    until(lambda: sum(len(line.values) for line in sink.lines) == 500)
+    lines = sink.lines
     assert len(lines) < 10
     assert {1 / line.rate for line in lines} == {64}
     assert max(len(packet) for packet in sink.packets) <= 1432
@@ -101,10 +102,13 @@ def test_what_an_agent_does_not_read_is_dropped_and_counted(
         sink.read_on()
         # Once a packet has been read there is room for more.
         until(lambda: sink.packets)
-        for _ in range(5):
+
+        def told() -> float:
             metrics.gauge(QUEUE_ROWS, 1)
             metrics.send()
-        until(lambda: sink.total("ml.telemetry.dropped"))
+            return sink.total("ml.telemetry.dropped")
+
+        until(told)
         assert sink.total("ml.telemetry.dropped") + len(sink.named("ml.queue.rows")) >= 2000
     assert [record.getMessage() for record in caplog.records] == GONE_AND_BACK
 

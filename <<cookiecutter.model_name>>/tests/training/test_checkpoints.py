@@ -33,7 +33,7 @@ def test_before_the_first_there_is_none(checkpoints: Checkpoints) -> None:
 
 def test_what_was_saved_comes_back(checkpoints: Checkpoints) -> None:
     saved = checkpoint(5)
-    checkpoints.save_within(5, 5, saved)
+    checkpoints.save_within(60, 5, saved)
     found = checkpoints.newest()
     assert found is not None
     assert found.position == saved.position
@@ -44,7 +44,7 @@ def test_what_was_saved_comes_back(checkpoints: Checkpoints) -> None:
 
 def test_the_newest_two_are_kept(checkpoints: Checkpoints, tmp_path: Path) -> None:
     for step in (9, 10, 11):
-        checkpoints.save_within(5, step, checkpoint(step))
+        checkpoints.save_within(60, step, checkpoint(step))
     assert [int(path.name.split("-")[0]) for path in files(tmp_path)] == [10, 11]
 
 
@@ -52,8 +52,8 @@ def test_the_newest_two_are_kept(checkpoints: Checkpoints, tmp_path: Path) -> No
 def test_a_damaged_one_is_recognised_and_the_one_before_it_used(
     checkpoints: Checkpoints, tmp_path: Path, damage: object, caplog: pytest.LogCaptureFixture
 ) -> None:
-    checkpoints.save_within(5, 1, checkpoint(1))
-    checkpoints.save_within(5, 2, checkpoint(2))
+    checkpoints.save_within(60, 1, checkpoint(1))
+    checkpoints.save_within(60, 2, checkpoint(2))
     newest = files(tmp_path)[-1]
     assert callable(damage)
     newest.write_bytes(damage(newest.read_bytes()))
@@ -64,7 +64,7 @@ def test_a_damaged_one_is_recognised_and_the_one_before_it_used(
 
 
 def test_a_checkpoint_of_another_run_is_not_seen(checkpoints: Checkpoints, tmp_path: Path) -> None:
-    checkpoints.save_within(5, 1, checkpoint(1))
+    checkpoints.save_within(60, 1, checkpoint(1))
     assert Checkpoints(LocalStorage(tmp_path / "store"), "r2").newest() is None
 
 
@@ -74,10 +74,10 @@ def test_a_full_disk_costs_the_checkpoint_and_not_the_run(
     def full(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    checkpoints.save_within(5, 1, checkpoint(1))
+    checkpoints.save_within(60, 1, checkpoint(1))
     with monkeypatch.context() as patched:
         patched.setattr(os, "fsync", full)
-        checkpoints.save_within(5, 2, checkpoint(2))
+        checkpoints.save_within(60, 2, checkpoint(2))
     assert "no space left on device" in caplog.text
     assert caplog.records[-1].levelno == logging.WARNING
     found = checkpoints.newest()
@@ -97,6 +97,6 @@ def test_a_store_that_hangs_does_not_hold_up_who_is_told_to_stop(
 
 
 def test_cleared_checkpoints_are_gone(checkpoints: Checkpoints, tmp_path: Path) -> None:
-    checkpoints.save_within(5, 1, checkpoint(1))
+    checkpoints.save_within(60, 1, checkpoint(1))
     checkpoints.clear()
     assert files(tmp_path) == []
