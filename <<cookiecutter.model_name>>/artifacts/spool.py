@@ -1,6 +1,7 @@
 """The way of events from a server to the store: a directory on the server's machine, bounded, and what empties it.
 
     <directory>/<process>.state               the process's counters and name, in memory that outlives a kill
+    <directory>/<process>.new                 its state while it is being made
     <directory>/<process>-<number>-<time>.open    a segment being written: lines as they are, not compressed
     <directory>/<process>-<number>-<time>.jsonl   a whole one, ready to be shipped
 

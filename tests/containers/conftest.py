@@ -124,11 +124,18 @@ def jobs(batch: Batch, datadog: Datadog) -> list[Job]:
     engine, s3 = batch.engine, batch.aws.client("s3")
 
     def wait_for_epoch(number: int, container: str) -> None:
-        wait_for(lambda: f"train: epoch {number}/" in engine.output("logs", container), 120)
+        def log() -> str:
+            return engine.output("logs", container)
+
+        wait_for(lambda: f"train: epoch {number}/" in log(), 120, log)
 
     def checkpoints() -> set[str]:
         listed = s3.list_objects_v2(Bucket=BUCKET, Prefix=f"{NAME}/runs/")
         return {each["Key"] for each in listed["Contents"] if "/checkpoints/" in each["Key"]}
+
+    def wait_for_another_checkpoint() -> None:
+        before = checkpoints()
+        wait_for(lambda: not checkpoints() <= before)
 
     def stop(container: str) -> None:
         wait_for_epoch(5, container)
@@ -136,10 +143,9 @@ def jobs(batch: Batch, datadog: Datadog) -> list[Job]:
 
     def kill(container: str) -> None:
         wait_for_epoch(10, container)
-        # One of them may be of an earlier epoch, and just have been written.
-        for _ in range(2):
-            before = checkpoints()
-            wait_for(lambda: not checkpoints() <= before)  # noqa: B023
+        # The first may be of an earlier epoch, and just have been written.
+        wait_for_another_checkpoint()
+        wait_for_another_checkpoint()
         engine.run("kill", container)
 
     return [

@@ -1,11 +1,12 @@
 """Containers of the serving image."""
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from engine import Engine
 from rendered import get
+
+from containers.waiting import wait_for
 
 # As a Kubernetes cluster with the restricted profile would start it.
 LOCKED_UP = ("--read-only", "--tmpfs=/tmp", "--cap-drop=ALL", "--security-opt=no-new-privileges")
@@ -18,10 +19,7 @@ def running(engine: Engine, image: str, *options: str) -> Iterator[tuple[str, st
     try:
         port = engine.output("port", container, "8080").rpartition(":")[2]
         url = f"http://127.0.0.1:{port}"
-        deadline = time.monotonic() + 120
-        while not _ready(url):
-            assert time.monotonic() < deadline, engine.output("logs", container)
-            time.sleep(0.2)
+        wait_for(lambda: _ready(url), 120, lambda: engine.output("logs", container))
         yield container, url
     finally:
         engine.run("rm", "--force", "--volumes", container, check=False)

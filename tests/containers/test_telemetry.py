@@ -45,8 +45,8 @@ def watched(
             status, _ = post(f"{url}{PREDICT}", {"instances": (samples * 60)[:60]})
             assert status == 200
         assert post(f"{url}{PREDICT}", {"instances": "none"})[0] == 400
-        for name in ("ml.drift.psi", "ml.ghost.copy.seconds", "ml.ghost.comparisons"):
-            wait_for(lambda: any(found == name for found, *_ in lines(datadog.packets())))  # noqa: B023
+        names = {"ml.drift.psi", "ml.ghost.copy.seconds", "ml.ghost.comparisons"}
+        wait_for(lambda: names <= {found for found, *_ in lines(datadog.packets())})
         wait_for(lambda: any(span["name"] == "ml.model" for trace in datadog.traces() for span in trace))
         yield datadog, url
 

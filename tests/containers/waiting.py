@@ -4,9 +4,9 @@ import time
 from collections.abc import Callable
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
-    """Ask until something is so. Raises AssertionError if it is not within the time."""
+def wait_for(condition: Callable[[], bool], seconds: float = 60, otherwise: Callable[[], str] = str) -> None:
+    """Ask until something is so. Raises AssertionError, with what `otherwise` says, if it is not within the time."""
     end = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < end, "it did not come to that"
+        assert time.monotonic() < end, otherwise()
         time.sleep(0.2)

@@ -194,6 +194,7 @@ def test_a_slower_machine_is_noticed(model: Doubling) -> None:
 
 
 def wait_until(true: Callable[[], bool]) -> None:
+    """Give way to the greenlets of this thread until something is so."""
     with gevent.Timeout(10):
         while not true():
             gevent.sleep(0.001)
