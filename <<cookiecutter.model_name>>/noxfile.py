@@ -25,7 +25,7 @@ def _install(session: nox.Session, *purposes: str) -> None:
 def train(session: nox.Session) -> None:
     """Train a model and publish it: `nox -s train -- --epochs 5`."""
     _install(session, "training")
-    session.run("python", "-m", "training", *session.posargs)
+    session.run("python", "-m", "mlplatform.training", *session.posargs)
 
 
 @nox.session
@@ -34,21 +34,21 @@ def serve(session: nox.Session) -> None:
     settings = tomllib.loads(Path("service.toml").read_text(encoding="utf-8"))["serving"]
     runtime = os.environ.get("SERVING_RUNTIME") or settings.get("runtime", "tensorflow")
     _install(session, "serving" if runtime == "tensorflow" else f"serving-{runtime}")
-    session.run("python", "-m", "serving", *session.posargs)
+    session.run("python", "-m", "mlplatform.serving", *session.posargs)
 
 
 @nox.session
 def delivery(session: nox.Session) -> None:
     """Run a delivery command: `nox -s delivery -- models`."""
     _install(session, "delivery")
-    session.run("python", "-m", "delivery", *session.posargs)
+    session.run("python", "-m", "mlplatform.delivery", *session.posargs)
 
 
 @nox.session
 def release(session: nox.Session) -> None:
     """Play a whole release in containers of this machine: `nox -s release -- --epochs 3`."""
     _install(session, "dev", "delivery")
-    session.run("python", "-m", "tests.release", *session.posargs)
+    session.run("python", "-m", "mlplatform.tests.release", *session.posargs)
 
 
 @nox.session
@@ -62,21 +62,21 @@ def tests(session: nox.Session) -> None:
 def clients(session: nox.Session) -> None:
     """Try the server with clients that others wrote: NVIDIA's, KServe's, MLServer's, curl, an API tester."""
     _install(session, "dev", "training", "serving")
-    session.run("pytest", "-m", "clients", "tests/serving", *session.posargs)
+    session.run("pytest", "-m", "clients", "mlplatform/tests/serving", *session.posargs)
 
 
 @nox.session
 def policies(session: nox.Session) -> None:
     """Check deploy/k8s with a policy linter that others wrote."""
     _install(session, "dev", "serving")
-    session.run("pytest", "-m", "policies", "tests/deploy/test_policies.py", *session.posargs)
+    session.run("pytest", "-m", "policies", "mlplatform/tests/deploy/test_policies.py", *session.posargs)
 
 
 @nox.session
 def cluster(session: nox.Session) -> None:
     """Try deploy/k8s and delivery in the cluster that KUBECONFIG names; `-- --image REF` plays releases."""
     _install(session, "dev", "delivery")
-    session.run("python", "-m", "tests.deploy.cluster", *session.posargs)
+    session.run("python", "-m", "mlplatform.tests.deploy.cluster", *session.posargs)
 
 
 @nox.session

@@ -1,4 +1,4 @@
-"""Stands in for python3, pip, nox and `python -m delivery` of a Jenkins agent: records each call, answers as told.
+"""Stands in for python3, pip, nox and `python -m mlplatform.delivery` of an agent: records calls, answers as told.
 
 Below the directory STAND_IN: `calls.jsonl` gets a line per call; `answers.json` lists {"call": its first words,
 "output", "files": text by path, "exit"}, of which the first that fits is given.
@@ -24,6 +24,7 @@ def main(name: str, arguments: list[str]) -> int:
             install(Path(arguments[2]) / "bin" / each, each)
     if name == "python" and arguments[:1] == ["-m"]:
         name, *arguments = arguments[1:]
+        name = name.removeprefix("mlplatform.")
     directory = Path(os.environ["STAND_IN"])
     call = [name, *arguments]
     with (directory / "calls.jsonl").open("a", encoding="utf-8") as calls:

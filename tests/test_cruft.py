@@ -50,7 +50,8 @@ def test_an_update_brings_the_change_and_keeps_what_the_team_wrote(source: Path,
     rewrite(source / DIRECTORY / "service.toml", "maximum_regression = 0.01", "maximum_regression = 0.02")
     rewrite(source / DIRECTORY / "requirements" / "serving.in", "flask", "flask!=99")
     rewrite(source / "cookiecutter.json", '"__template_version": "', '"__template_version": "99.')
-    (source / DIRECTORY / "training" / "novelty.py").write_text('"""New in the template."""\n', encoding="utf-8")
+    novelty = source / DIRECTORY / "mlplatform" / "training" / "novelty.py"
+    novelty.write_text('"""New in the template."""\n', encoding="utf-8")
     commit_all(source, "Changes")
 
     result = cruft(repository, "update", "--skip-apply-ask")
@@ -62,7 +63,7 @@ def test_an_update_brings_the_change_and_keeps_what_the_team_wrote(source: Path,
         "service.toml",
         "deploy/k8s/base/deployment.yaml",
         "requirements/serving.in",
-        "training/novelty.py",
+        "mlplatform/training/novelty.py",
     }
     assert changed == {".cruft.json", *ours}
     assert git(repository, "diff", "--name-only", "--diff-filter=U") == ""

@@ -1,7 +1,8 @@
 """Every command in a shell block of README.md, docs/ and a rendered repository's pages is executed by a test.
 
 A test takes its commands from the page by `documented`, which is how they are found here; delivery's are given one
-after the other by a rendered repository's own tests/delivery/test_pages.py. What no test can execute stands below.
+after the other by a rendered repository's own mlplatform/tests/delivery/test_pages.py. What no test can execute stands
+below.
 """
 
 import ast
@@ -74,7 +75,7 @@ def test_every_command_of_a_rendered_repositorys_pages_is_executed_or_named_here
 
 @pytest.mark.unit
 def test_delivery_commands_are_executed_by_the_repositorys_own_tests() -> None:
-    story = (ROOT / DIRECTORY / "tests" / "delivery" / "test_pages.py").read_text(encoding="utf-8")
+    story = (ROOT / DIRECTORY / "mlplatform" / "tests" / "delivery" / "test_pages.py").read_text(encoding="utf-8")
     assert f'COMMAND = re.compile(r"{DELIVERY.removeprefix(".venv/bin/")}([^`\\n]+)")' in story
     for place in ('"README.md"', '"docs"', '"deploy"'):
         assert place in story

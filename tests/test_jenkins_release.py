@@ -27,8 +27,8 @@ SBOM = {"bomFormat": "CycloneDX", "components": [{"name": "flask"}]}
 PUBLISH = """
 import sys
 from pathlib import Path
-from artifacts import manifest
-from artifacts.storage import open_storage
+from mlplatform.store import manifest
+from mlplatform.store.storage import open_storage
 url, version, source = sys.argv[1], sys.argv[2], Path(sys.argv[3])
 (source / "saved_model").mkdir(parents=True)
 (source / "saved_model" / "saved_model.pb").write_bytes(b"weights")
@@ -100,7 +100,7 @@ def site(jenkins: Jenkins, render: Render, tmp_path_factory: pytest.TempPathFact
     programs, kept = directory / "programs", directory / "kept"
     for each in (programs, kept):
         each.mkdir()
-    for path in (repository / "tests" / "delivery" / "programs").glob("*.py"):
+    for path in (repository / "mlplatform" / "tests" / "delivery" / "programs").glob("*.py"):
         (programs / path.stem).write_text(f'#!/bin/sh\nexec "{sys.executable}" "{path}" "$@"\n')
         (programs / path.stem).chmod(0o755)
     (kept / "sbom.cdx.json").write_text(json.dumps(SBOM))
@@ -109,7 +109,7 @@ def site(jenkins: Jenkins, render: Render, tmp_path_factory: pytest.TempPathFact
     assert kubectl is not None, "kubectl is not installed: https://kubernetes.io/docs/tasks/tools"
     with (
         account(DEFAULTS["aws_region"], directory / "moto.log") as aws,
-        module(repository / "tests" / "registry.py").Registry().running() as registry,
+        module(repository / "mlplatform" / "tests" / "registry.py").Registry().running() as registry,
     ):
         aws.client("s3").create_bucket(
             Bucket="releases", CreateBucketConfiguration={"LocationConstraint": DEFAULTS["aws_region"]}
@@ -137,7 +137,7 @@ def test_a_job_on_its_first_day_says_that_there_is_nothing_and_what_comes_first(
     done = site.press(ACTION="status")
     assert done.result == "SUCCESS", done.log
     assert "no model in s3://releases/" in done.log
-    assert "python -m delivery train" in done.log
+    assert "python -m mlplatform.delivery train" in done.log
     refused = site.press(ACTION="rollback", ENVIRONMENT="staging")
     assert (refused.result, refused.error) == ("FAILURE", "script returned exit code 3")
 

@@ -22,15 +22,15 @@ NAME = DEFAULTS["model_name"]
 WINE = "wine-classifier"
 # Those of a repository's own tests that read what rendering changes, and what they read.
 OF_WHAT_IS_RENDERED = {
-    "own tests of the images": (("requirements/*", "docker/*"), ("tests/delivery/test_image.py",)),
+    "own tests of the images": (("requirements/*", "docker/*"), ("mlplatform/tests/delivery/test_image.py",)),
     "own tests of the manifests": (
         ("deploy/k8s/*",),
         (
-            "tests/deploy/test_kubernetes.py",
-            "tests/delivery/test_deploy.py::TestDeploy::test_brings_the_image_by_digest_with_model_and_commit_as_version",
+            "mlplatform/tests/deploy/test_kubernetes.py",
+            "mlplatform/tests/delivery/test_deploy.py::TestDeploy::test_brings_the_image_by_digest_with_model_and_commit_as_version",
         ),
     ),
-    "own tests of what Datadog gets": (("deploy/datadog/*",), ("tests/delivery/test_datadog.py",)),
+    "own tests of what Datadog gets": (("deploy/datadog/*",), ("mlplatform/tests/delivery/test_datadog.py",)),
 }
 
 # In each of the directories given, with nobody to ask: to whom it turns, and what an image would be made of.
@@ -38,10 +38,10 @@ FIRST_COMMANDS = """
 import os, socket, sys
 sys.path.insert(0, sys.argv[1])
 sys.stderr = sys.stdout
-from artifacts.settings import load
-from delivery.build import training_recipe
-from delivery.cli import main
-from delivery.settings import DeliverySettings
+from mlplatform.config.settings import load
+from mlplatform.delivery.cli import main
+from mlplatform.delivery.images.build import training_recipe
+from mlplatform.delivery.settings import DeliverySettings
 
 def nobody(*asked, **more):
     raise socket.gaierror("nobody answers")
@@ -245,9 +245,9 @@ def wine(repository: Path, render: Render, tmp_path_factory: pytest.TempPathFact
 def see_the_model(repository: Path) -> list[str]:
     """Those of the tests of training that use model/: they import it, or the command, without the tests' own model."""
     found = []
-    for path in sorted((repository / "tests" / "training").glob("test_*.py")):
+    for path in sorted((repository / "mlplatform" / "tests" / "training").glob("test_*.py")):
         text = path.read_text(encoding="utf-8")
-        imports_it = re.search(r"^(import model|from training\.__main__ import .*)$", text, re.MULTILINE)
+        imports_it = re.search(r"^(import model|from mlplatform\.training\.__main__ import .*)$", text, re.MULTILINE)
         if imports_it and "toy_process" not in text:
             found.append(path.relative_to(repository).as_posix())
     return found
@@ -286,6 +286,6 @@ class TestAnotherModel:
     def test_passes_the_repositorys_own_lint_and_every_test_that_sees_it(self, wine: Path) -> None:
         # No other room sees the model; with the digits above, all tests have run once.
         seen = see_the_model(wine)
-        assert {"tests/training/test_command.py", "tests/training/test_gate.py"} <= set(seen)
-        result = nox(wine, "-s", "lint", "tests", "--", *seen, "tests/test_rooms.py")
+        assert {"mlplatform/tests/training/test_command.py", "mlplatform/tests/training/test_gate.py"} <= set(seen)
+        result = nox(wine, "-s", "lint", "tests", "--", *seen, "mlplatform/tests/test_imports.py")
         assert result.returncode == 0, result.stdout

@@ -221,7 +221,7 @@ class TestEveryCombination:
     ) -> None:
         with default_settings():
             for path, text in hand_written(matrix.each_file("secrets", "*")):
-                if path.startswith("tests/"):
+                if path.startswith("mlplatform/tests/"):
                     continue
                 # Its detectors go by the name as well.
                 (tmp_path / Path(path).name).write_text(text, encoding="utf-8")
@@ -305,9 +305,9 @@ def test_what_is_no_template_comes_out_as_it_is_whatever_its_bytes(template: Pat
     shutil.copytree(template, worked_in)
     looks_like_jinja = b"a << 2; << cookiecutter.model_name >> <% if x %> <# y"
     added = {
-        "serving/static/added.js": looks_like_jinja,
-        "serving/static/added.css": looks_like_jinja,
-        "serving/templates/added.html": looks_like_jinja,
+        "mlplatform/serving/static/added.js": looks_like_jinja,
+        "mlplatform/serving/static/added.css": looks_like_jinja,
+        "mlplatform/serving/templates/added.html": looks_like_jinja,
         "model/added.py": looks_like_jinja,
         "model/data/added.csv.gz": gzip.compress(looks_like_jinja * 9),
         "model/data/added.npy": b"\x93NUMPY\x01\x00" + looks_like_jinja + bytes(range(256)),
@@ -363,7 +363,7 @@ def test_a_checkout_whose_code_was_run_in_place_renders_the_same(
 ) -> None:
     worked_in = tmp_path / "template"
     shutil.copytree(template, worked_in)
-    for name in (*LEFT_BY_TOOLS, "training/__pycache__", "tests/.hypothesis/unicode_data"):
+    for name in (*LEFT_BY_TOOLS, "mlplatform/training/__pycache__", "mlplatform/tests/.hypothesis/unicode_data"):
         (worked_in / DIRECTORY / name).mkdir(parents=True, exist_ok=True)
         (worked_in / DIRECTORY / name / "left").write_bytes(b"\x94<< binary <%")
     assert files(render_into(worked_in, tmp_path / "output", {})) == files(render({}))

@@ -26,11 +26,15 @@ ENV PATH=/opt/venv/bin:${PATH} \
     PYTHONUNBUFFERED=1
 WORKDIR /app
 COPY service.toml ./
-COPY artifacts artifacts
+COPY mlplatform/__init__.py mlplatform/
+COPY mlplatform/config mlplatform/config
+COPY mlplatform/store mlplatform/store
+COPY mlplatform/contract mlplatform/contract
+COPY mlplatform/ghost mlplatform/ghost
 USER 10001:10001
 # It ships once more, then ends.
 STOPSIGNAL SIGTERM
-ENTRYPOINT ["python", "-m", "artifacts.spool"]
+ENTRYPOINT ["python", "-m", "mlplatform.ghost.spool"]
 CMD ["/events"]
 # Last, as they differ in every build.
 ARG REVISION=""

@@ -54,14 +54,18 @@ ENV PATH=/opt/venv/bin:${PATH} \
     SERVING_MODEL=/model
 WORKDIR /app
 COPY service.toml ./
-COPY artifacts artifacts
-COPY telemetry telemetry
-COPY serving serving
+COPY mlplatform/__init__.py mlplatform/
+COPY mlplatform/config mlplatform/config
+COPY mlplatform/store mlplatform/store
+COPY mlplatform/contract mlplatform/contract
+COPY mlplatform/telemetry mlplatform/telemetry
+COPY mlplatform/ghost mlplatform/ghost
+COPY mlplatform/serving mlplatform/serving
 USER 10001:10001
 # The server answers on for a while, then ends when the last request is answered.
 STOPSIGNAL SIGTERM
-HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 CMD ["python", "-m", "serving.health"]
-ENTRYPOINT ["python", "-m", "serving"]
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 CMD ["python", "-m", "mlplatform.serving.health"]
+ENTRYPOINT ["python", "-m", "mlplatform.serving"]
 # What is installed decides, whatever service.toml says.
 ARG RUNTIME
 ENV SERVING_RUNTIME=${RUNTIME}
@@ -69,7 +73,7 @@ ENV SERVING_RUNTIME=${RUNTIME}
 # the runtime cannot compute.
 ARG MODEL
 COPY ${MODEL} /model/
-RUN python -m artifacts /model --runtime "${RUNTIME}"
+RUN python -m mlplatform.serving.model.verify /model --runtime "${RUNTIME}"
 # Last, as they differ in every build.
 ARG REVISION=""
 ARG VERSION=""

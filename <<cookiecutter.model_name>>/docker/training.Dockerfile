@@ -42,14 +42,19 @@ WORKDIR /app
 # Every lock of the training, whichever is installed: they are part of the version of the code, which names a run.
 COPY requirements/training*.txt requirements/
 COPY service.toml ./
-COPY artifacts artifacts
-COPY telemetry telemetry
-COPY training training
+COPY mlplatform/__init__.py mlplatform/
+COPY mlplatform/config mlplatform/config
+COPY mlplatform/store mlplatform/store
+COPY mlplatform/contract mlplatform/contract
+COPY mlplatform/telemetry mlplatform/telemetry
+COPY mlplatform/reporting mlplatform/reporting
+COPY mlplatform/data mlplatform/data
+COPY mlplatform/training mlplatform/training
 COPY model model
 USER 10001:10001
 # The run saves a checkpoint and ends with 75.
 STOPSIGNAL SIGTERM
-ENTRYPOINT ["python", "-m", "training"]
+ENTRYPOINT ["python", "-m", "mlplatform.training"]
 # Last, as they differ in every build.
 ARG REVISION=""
 ARG VERSION=""

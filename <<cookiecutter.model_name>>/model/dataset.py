@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-# Where the bundled records lie: *.jsonl, *.csv, either also as .gz. Another place: `python -m training --source ...`.
+# Where the bundled records lie: *.jsonl, *.csv, either also as .gz.
+# Another place: `python -m mlplatform.training --source ...`.
 DATA = Path(__file__).parent / "data"
 
 # The classes, in the order of the model's output.

@@ -10,7 +10,7 @@ from model.dataset import LABELS
 
 @dataclass(frozen=True)
 class Hyperparameters:
-    """What `python -m training` takes besides its own parameters: `learning_rate` is --learning-rate.
+    """What `python -m mlplatform.training` takes besides its own parameters: `learning_rate` is --learning-rate.
 
     `metadata` holds the help text as `description` and bounds: gt, ge, lt, le.
     """

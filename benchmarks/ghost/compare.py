@@ -295,7 +295,7 @@ def machine() -> str:
 
 @contextmanager
 def server(
-    work: Path, core: int, settings: Mapping[str, object], program: Sequence[str] = ("-m", "serving")
+    work: Path, core: int, settings: Mapping[str, object], program: Sequence[str] = ("-m", "mlplatform.serving")
 ) -> Iterator[Live]:
     """A server on a core."""
     port = free_port()
@@ -372,7 +372,7 @@ def write_requests(work: Path, model: Path, way: str, port: int, examples: Path 
 
 def copies(spool: Path) -> dict[str, int]:
     sys.path.insert(0, str(TEMPLATE))
-    from artifacts.counters import Counters
+    from mlplatform.ghost.counters import Counters
 
     (state,) = spool.glob("*.state")
     return dict(Counters(bytearray(state.read_bytes())).event(0, False)["mirror"])

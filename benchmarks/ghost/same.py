@@ -72,7 +72,7 @@ def measured(options: argparse.Namespace, rate: float) -> dict[str, tuple[list[f
 
 def noted(spool: Path, begun: float, ended: float) -> tuple[list[float], float, float]:
     sys.path.insert(0, str(TEMPLATE))
-    from artifacts.events import in_rows
+    from mlplatform.contract.events import in_rows
 
     lines = [line for path in spool.glob("*.[oj][ps]*") for line in in_rows(path.read_bytes()).splitlines()]
     events = [json.loads(line) for line in lines]

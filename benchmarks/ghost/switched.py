@@ -1,4 +1,4 @@
-"""`python -m serving`, with ghost mode switched on in some phases of the monotonic clock; see phases.py.
+"""`python -m mlplatform.serving`, with ghost mode switched on in some phases of the monotonic clock; see phases.py.
 
     python switched.py FILE SECONDS [OPTION...]
 
@@ -14,8 +14,8 @@ from typing import Any
 import gevent
 from phases import LEFT_OUT, is_on
 
-from serving import observing
-from serving.__main__ import main
+from mlplatform.serving.__main__ import main
+from mlplatform.serving.observability import observers as observing
 
 
 def switch(observers: list[Any], of_ghost_mode: Any, file: Path, seconds: float) -> None:

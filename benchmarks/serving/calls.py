@@ -17,10 +17,10 @@ sys.path.insert(0, str(TEMPLATE))
 
 import numpy as np
 
-from artifacts.manifest import read_directory
-from artifacts.runtimes import runtime_path
-from serving.runtime import load_runtime
-from serving.signature import read_signature
+from mlplatform.contract.runtimes import runtime_path
+from mlplatform.serving.model.runtime import load_runtime
+from mlplatform.serving.model.signature import read_signature
+from mlplatform.store.manifest import read_directory
 
 SIZES = (1, 2, 4, 8, 16, 32, 64)
 

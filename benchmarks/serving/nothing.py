@@ -13,8 +13,8 @@ sys.path.insert(0, str(TEMPLATE))
 
 import orjson
 
-from serving.server import Server
-from serving.settings import ServingSettings
+from mlplatform.serving.server import Server
+from mlplatform.serving.settings import ServingSettings
 
 ANSWER = [[0.1] * 10]
 

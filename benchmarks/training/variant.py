@@ -16,16 +16,16 @@ import keras
 import numpy as np
 
 import model
-from artifacts.manifest import fetch
-from artifacts.storage import Storage, open_storage
-from training import devices
-from training.checkpoints import Checkpoints
-from training.data_tasks import list_source
-from training.dataset import SPLITS, Options, Schema, Split, check_file, part_prefix, prepare
-from training.export import input_specs
-from training.fitting import Fitting
-from training.parameters import TrainingParameters
-from training.stopping import Stop
+from mlplatform.data.dataset import SPLITS, Options, Schema, Split, check_file, part_prefix, prepare
+from mlplatform.store.manifest import fetch
+from mlplatform.store.storage import Storage, open_storage
+from mlplatform.training import devices
+from mlplatform.training.checkpoints import Checkpoints
+from mlplatform.training.data_tasks import list_source
+from mlplatform.training.export import input_specs
+from mlplatform.training.fitting import Fitting
+from mlplatform.training.parameters import TrainingParameters
+from mlplatform.training.stopping import Stop
 
 BATCH_SIZE = 64
 

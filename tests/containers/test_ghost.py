@@ -29,8 +29,8 @@ PREDICT = f"/v1/models/{NAME}:predict"
 # Right in 98 % and in 87 % of the test split: one has seen the data twenty times, the other once.
 EPOCHS = {"good": 20, "plain": 1}
 EXAMPLES = (
-    "import json; import numpy as np; from pathlib import Path; from artifacts.manifest import list_artifacts; "
-    "from artifacts.storage import LocalStorage; from training.dataset import Split; "
+    "import json; import numpy as np; from pathlib import Path; from mlplatform.store.manifest import list_artifacts; "
+    "from mlplatform.store.storage import LocalStorage; from mlplatform.data.dataset import Split; "
     "storage = LocalStorage(Path('/store')); found = list_artifacts(storage, 'datasets')[-1]; "
     "names = list_artifacts(storage, 'models')[-1].properties['labels']; "
     "split = Split(Path('/store/datasets') / found.id / found.content, 'test', ['image']); "
@@ -39,7 +39,7 @@ EXAMPLES = (
 )
 # Of a running server: what became of the copies for the ghost.
 COPIES = (
-    "import json; from pathlib import Path; from artifacts.counters import Counters; "
+    "import json; from pathlib import Path; from mlplatform.ghost.counters import Counters; "
     "(state,) = Path('/events').glob('*.state'); "
     "print(json.dumps(Counters(bytearray(state.read_bytes())).event(0, False)['mirror']))"
 )

@@ -92,7 +92,7 @@ class TestServer:
         assert "image" in body["error"]
 
     def test_is_healthy_by_the_images_own_check(self, engine: Engine, service: tuple[str, str]) -> None:
-        result = engine.run("exec", service[0], "python", "-m", "serving.health", check=False)
+        result = engine.run("exec", service[0], "python", "-m", "mlplatform.serving.health", check=False)
         assert result.returncode == 0, result.stdout
 
     def test_predicts_as_tensorflow_does_with_all_its_files(
@@ -170,7 +170,7 @@ class TestServer:
     ) -> None:
         damaged = damage(repository, manifest, tmp_path / "model")
         result = engine.run("run", "--rm", f"--volume={damaged}:/model:ro", "--entrypoint=python", serving_image,
-                            "-m", "artifacts", "/model", check=False)  # fmt: skip
+                            "-m", "mlplatform.serving.model.verify", "/model", check=False)  # fmt: skip
         assert result.returncode == 1
         assert "saved_model.pb" in result.stdout
 
@@ -199,7 +199,7 @@ class TestBuild:
             shutil.rmtree(damaged)
 
     def test_of_changed_code_installs_nothing(self, engine: Engine, repository: Path, training_image: str) -> None:
-        changed = repository / "training" / "errors.py"
+        changed = repository / "mlplatform" / "training" / "run.py"
         before = changed.read_text(encoding="utf-8")
         changed.write_text(f"{before}\n# Changed.\n", encoding="utf-8")
         try:
@@ -282,22 +282,24 @@ class TestContents:
         assert inside(engine, image, "command -v gcc cc c++ make uv; true") == ""
         assert inside(engine, image, "ls -A /root /tmp 2>/dev/null | grep -v :; ls /build 2>/dev/null; true") == ""
 
-    def test_hold_the_rooms_that_they_run_and_no_others(self, purpose: str, image: str, engine: Engine) -> None:
-        rooms = {
-            "training": "artifacts model requirements service.toml telemetry training",
-            "serving": "artifacts service.toml serving telemetry",
-            "litert": "artifacts service.toml serving telemetry",
-        }
-        assert inside(engine, image, "ls -A /app").split() == rooms[purpose].split()
-        # Each side's own packages: Luigi and boto3 train, Flask serves.
+    def test_hold_the_packages_that_they_run_and_no_others(self, purpose: str, image: str, engine: Engine) -> None:
         packages = {
+            "training": "__init__.py config contract data reporting store telemetry training",
+            "serving": "__init__.py config contract ghost serving store telemetry",
+            "litert": "__init__.py config contract ghost serving store telemetry",
+        }
+        beside = {"training": ["mlplatform", "model", "requirements", "service.toml"]}
+        assert inside(engine, image, "ls -A /app").split() == beside.get(purpose, ["mlplatform", "service.toml"])
+        assert inside(engine, image, "ls -A /app/mlplatform").split() == packages[purpose].split()
+        # Each side's own packages: Luigi and boto3 train, Flask serves.
+        installed, absent = {
             "training": ("luigi", "flask"),
             "serving": ("flask", "luigi"),
             "litert": ("ai_edge_litert", "tensorflow"),
         }[purpose]
         listed = inside(engine, image, "ls /opt/venv/lib/python3*/site-packages").split()
-        assert packages[0] in listed
-        assert packages[1] not in listed
+        assert installed in listed
+        assert absent not in listed
 
     def test_lack_only_what_tensorflow_asks_for_and_does_not_need(
         self, purpose: str, image: str, engine: Engine

@@ -1,0 +1,1 @@
+"""Settings: service.toml and the environment, read once into typed objects."""

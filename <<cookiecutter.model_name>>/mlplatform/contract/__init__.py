@@ -1,0 +1,1 @@
+"""What the packages agree on: exit codes, the gate, the format of events, runtimes."""

@@ -1,0 +1,57 @@
+"""What a command says: progress to standard error, its result to standard output.
+
+Progress is text, or JSON objects as all rooms log them: mlplatform/telemetry/logs.py says when.
+"""
+
+import json
+import logging
+import os
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+from mlplatform.config.settings import ServiceSettings, SettingsError, load
+from mlplatform.telemetry import logs
+
+LOG = logging.getLogger("delivery")
+
+
+@dataclass(frozen=True)
+class Console:
+    """Where a command speaks to; `as_json`: the result is one JSON value for a program instead of text."""
+
+    as_json: bool = False
+
+    def say(self, line: str, model_version: str | None = None) -> None:
+        """A line of progress. model_version: which model it is about, for who filters the log."""
+        if logs.wants_json(os.environ):
+            LOG.info(line, extra={"model_version": model_version})
+        else:
+            print(line, file=sys.stderr, flush=True)
+
+    def result(self, text: str, value: Any) -> None:
+        """The command's result: `text` for a person, or `value` as JSON."""
+        print(json.dumps(value, indent=1, ensure_ascii=False) if self.as_json else text, flush=True)
+
+
+def tell(error: str) -> None:
+    """Say why a command ended."""
+    if logs.wants_json(os.environ):
+        LOG.error(error)
+    else:
+        print(error, file=sys.stderr)
+
+
+def log_as_wanted() -> None:
+    """Set logging up for this process, if lines are to be JSON."""
+    if not logs.wants_json(os.environ):
+        return
+    try:
+        service = load(ServiceSettings).name
+    except SettingsError:
+        # The command says what is wrong.
+        service = "delivery"
+    logs.log_json(service, "stderr")
+    # What these say is said in text neither.
+    for name in ("botocore", "boto3", "urllib3", "kubernetes", "datadog_api_client"):
+        logging.getLogger(name).setLevel(logging.WARNING)

@@ -1,0 +1,1 @@
+"""Dashboard, monitors and SLO in Datadog, and an event for each release."""

@@ -1,0 +1,139 @@
+"""`doctor`: whether this machine has what the commands need, and what to do where it has not."""
+
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import click
+
+from mlplatform.config.settings import ServiceSettings, SettingsError, load
+from mlplatform.delivery import aws, programs
+from mlplatform.delivery.cluster import Cluster
+from mlplatform.delivery.console import Console
+from mlplatform.delivery.errors import DeliveryError
+from mlplatform.delivery.images import build
+from mlplatform.delivery.images.registry import Registry
+from mlplatform.delivery.jobs.batch import Batch
+from mlplatform.delivery.options import console_option
+from mlplatform.delivery.settings import DeliverySettings
+from mlplatform.store.manifest import ArtifactError
+from mlplatform.store.models import columns, list_models
+from mlplatform.store.storage import StorageError, open_storage
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one check found: `needed_by` names the commands that do not work without it."""
+
+    check: str
+    good: bool
+    said: str
+    needed_by: str
+
+
+@click.command()
+@console_option
+def doctor(console: Console) -> None:
+    """Check programs, credentials, bucket, job queue, registry, cluster and keys, and say how to mend what is missing.
+
+    Exit code 1 if anything is missing. Nothing is changed.
+    """
+    settings, service = load(DeliverySettings), load(ServiceSettings).name
+    cluster = Cluster(settings.kubernetes_namespace, service)
+    host, _ = build.repository("training", settings)
+    findings = [
+        _check("docker", "image, bundle", _engine),
+        _check("git", "image, deploy", lambda: f"commit {build.revision()[:10] or _no_commit()}"),
+        _check("AWS credentials", "all in AWS", lambda: _caller(settings)),
+        _check("store", "all", lambda: _store(settings)),
+        _check("registry", "image, train, bundle, deploy", lambda: _registry(host)),
+        _check("job queue", "train", lambda: _queue(settings, console)),
+        _check("job definition", "train", lambda: _file(settings.job_definition)),
+        _check("kubectl", "deploy, rollback, status, promote", lambda: _server(cluster)),
+        _check("namespace", "deploy", lambda: _namespace(cluster)),
+        _check("rights in it", "deploy, rollback", lambda: _rights(cluster)),
+        _check("Datadog key", "datadog", _datadog),
+    ]
+    rows = [("", "check", "found", "needed by")]
+    rows += [("ok" if each.good else "MISSING", each.check, each.said, each.needed_by) for each in findings]
+    console.result(columns(rows), [asdict(each) for each in findings])
+    missing = [each.check for each in findings if not each.good]
+    if missing:
+        raise DeliveryError(f"missing: {', '.join(missing)}; the table says what to do")
+
+
+def _check(name: str, needed_by: str, find: Callable[[], str]) -> Finding:
+    try:
+        return Finding(name, True, find(), needed_by)
+    except (DeliveryError, StorageError, ArtifactError, SettingsError) as error:
+        return Finding(name, False, " ".join(str(error).split()), needed_by)
+
+
+def _engine() -> str:
+    return f"engine {programs.output('docker', 'version', '--format={{.Server.Version}}').strip()}"
+
+
+def _no_commit() -> str:
+    raise DeliveryError("no git repository here, so that no image could say what it was built of; git init, git commit")
+
+
+def _caller(settings: DeliverySettings) -> str:
+    with aws.told("AWS"):
+        return str(aws.client("sts", settings.aws_region).get_caller_identity()["Arn"])
+
+
+def _store(settings: DeliverySettings) -> str:
+    store = open_storage(settings.storage_url)
+    models = len(list_models(store))
+    return (
+        f"{store.url}, {models} models" if models else f"{store.url}, no model yet: python -m mlplatform.delivery train"
+    )
+
+
+def _registry(host: str) -> str:
+    Registry(host).check()
+    return host
+
+
+def _queue(settings: DeliverySettings, console: Console) -> str:
+    Batch(settings, console).check_queue()
+    return settings.batch_job_queue
+
+
+def _file(path: str) -> str:
+    if not Path(path).is_file():
+        raise DeliveryError(f"{path}: no such file; run from the repository's root, or correct it in [delivery]")
+    return path
+
+
+def _server(cluster: Cluster) -> str:
+    context = programs.output("kubectl", "config", "current-context").strip()
+    programs.output("kubectl", "version", "--request-timeout=10s")
+    return f"context {context}"
+
+
+def _namespace(cluster: Cluster) -> str:
+    if cluster.get("namespace", cluster.namespace) is None:
+        raise DeliveryError(f"not in the cluster; kubectl create namespace {cluster.namespace}")
+    return cluster.namespace
+
+
+def _rights(cluster: Cluster) -> str:
+    wanted = (("patch", "deployments"), ("list", "pods"), ("get", "pods/log"), ("create", "pods/portforward"))
+    refused = []
+    for verb, what in wanted:
+        try:
+            cluster.kubectl("auth", "can-i", verb, what)
+        except programs.ProgramError:
+            refused.append(f"{verb} {what}")
+    if refused:
+        raise DeliveryError(f"this user may not {', '.join(refused)}; ask whoever runs the cluster for these rights")
+    return "deployments, pods, logs, port-forward"
+
+
+def _datadog() -> str:
+    missing = [name for name in ("DD_API_KEY", "DD_APP_KEY") if not os.environ.get(name)]
+    if missing:
+        raise DeliveryError(f"{' and '.join(missing)} not set; Datadog, Organization Settings, has them")
+    return "DD_API_KEY and DD_APP_KEY are set"

@@ -1,0 +1,79 @@
+"""`ghost-report` and `feedback`."""
+
+import re
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import click
+
+from mlplatform.config.settings import ServiceSettings, load
+from mlplatform.contract.events import EventsError
+from mlplatform.delivery.console import Console
+from mlplatform.delivery.errors import BadRequestError, DeliveryError, RefusedError
+from mlplatform.delivery.ghost import labels
+from mlplatform.delivery.options import console_option, store_option
+from mlplatform.ghost.settings import GhostSettings
+from mlplatform.store.storage import Storage
+
+_SINCE = re.compile(r"([0-9]{1,5})([mhd])")
+_UNITS = {"m": "minutes", "h": "hours", "d": "days"}
+
+
+@click.command("ghost-report")
+@click.option("--since", default="24h", show_default=True, help="Begin: 90m, 24h, 7d ago, or a moment in ISO 8601.")
+@click.option("--version", metavar="MODEL", help="Of this model version; default: the ghost that answered last.")
+@click.option("--output", type=click.Path(path_type=Path), help="Also write the page, report.html, into a directory.")
+@store_option
+@console_option
+def ghost_report(since: str, version: str | None, output: Path | None, store: Storage, console: Console) -> None:
+    """Compare a ghost with the live model: accuracy, agreement, latency, errors, resources, and a verdict.
+
+    The report is kept in the store, where promote looks for it.
+    """
+    # Imported late: SciPy takes a second, which the other commands need not wait for.
+    from mlplatform.ghost import report, reports
+    from mlplatform.ghost.observed import NothingObservedError, observe
+
+    now = datetime.now(UTC)
+    begin, settings, service = moment(since, now), load(GhostSettings), load(ServiceSettings).name
+    console.say(f"reading events of {service} since {begin:%Y-%m-%d %H:%M} UTC from {store.url}")
+    try:
+        observed = observe(store, service, begin, now, settings.sample_requests, version)
+    except NothingObservedError as error:
+        raise RefusedError(str(error)) from None
+    except EventsError as error:
+        raise DeliveryError(str(error)) from None
+    made = report.make(observed, settings, now)
+    page = report.render(made)
+    url = f"{store.url}/{reports.save(store, made, page)}"
+    if output:
+        output.mkdir(parents=True, exist_ok=True)
+        (output / "report.html").write_text(page, encoding="utf-8")
+    found = made.verdict
+    beside = f" beside {made.live_version}" if made.live_version else ""
+    text = [f"{found.decision.value}: ghost {made.version}{beside}", *(f"  {reason}" for reason in found.reasons)]
+    console.result("\n".join([*text, f"report: {url}"]), {**made.to_json(), "report": url})
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@store_option
+@console_option
+def feedback(file: Path, store: Storage, console: Console) -> None:
+    """Tell what requests really were: a FILE of JSON lines or CSV with request_id and label."""
+    found = labels.read(file)
+    new = labels.save(store, load(ServiceSettings).name, found, datetime.now(UTC))
+    text = f"{len(found)} labels" if new else f"{len(found)} labels, all of them known already"
+    console.result(text, {"labels": len(found), "new": bool(new)})
+
+
+def moment(since: str, now: datetime) -> datetime:
+    """A moment as people say it: 90m, 24h, 7d ago, or ISO 8601, of UTC by default. Raises BadRequestError."""
+    ago = _SINCE.fullmatch(since)
+    if ago:
+        return now - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
+    try:
+        found = datetime.fromisoformat(since)
+    except ValueError:
+        raise BadRequestError(f"--since is {since!r}; expected such as 90m, 24h, 7d or 2026-11-23T12:00") from None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)

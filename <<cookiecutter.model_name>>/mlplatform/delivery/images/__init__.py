@@ -1,0 +1,1 @@
+"""Images: what they are made of, building and pushing them, the registry."""

@@ -1,0 +1,267 @@
+"""Jobs of AWS Batch: submitting one, following it through its attempts, and what became of it in words."""
+
+import json
+import string
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from mlplatform.delivery import aws
+from mlplatform.delivery.console import Console
+from mlplatform.delivery.errors import BadRequestError, DeliveryError, RefusedError
+from mlplatform.delivery.settings import DeliverySettings
+
+ENDED = ("SUCCEEDED", "FAILED")
+# Where Batch logs to if the job definition names nothing else.
+LOG_GROUP = "/aws/batch/job"
+# Of a failed job's log that much is repeated.
+LAST_LINES = 20
+# A container that the kernel or Docker killed: 128 + SIGKILL.
+KILLED = 137
+# Exit codes of `python -m mlplatform.training`; 75 is EX_TEMPFAIL of sysexits.h.
+BAD_PARAMETERS = 2
+GATE_CLOSED = 4
+TRAINING_SAYS: Mapping[int, str] = {
+    BAD_PARAMETERS: "a parameter or setting is wrong",
+    3: "the data is not what model/dataset.py says",
+    GATE_CLOSED: "the gate is closed: the model is not good enough to be published",
+    75: "it was told to stop, each time; submit it again: it goes on from its last checkpoint",
+}
+
+
+@dataclass(frozen=True)
+class Submission:
+    """What a job is submitted with. environment: beside that of the job definition."""
+
+    name: str
+    image: str
+    environment: Mapping[str, str]
+
+
+@dataclass
+class Ended:
+    """A job that ended: as Batch describes it, its exit code if it got that far, the last lines of its log."""
+
+    job: Mapping[str, Any]
+    exit_code: int | None
+    lines: list[str] = field(default_factory=list)
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether the job ended well."""
+        return bool(self.job["status"] == "SUCCEEDED")
+
+    def explain(self) -> str:
+        """Why it failed, in words, and what to do."""
+        return explain(self.job, self.exit_code)
+
+
+class Batch:
+    """The queue that the settings name. Every call raises DeliveryError."""
+
+    def __init__(self, settings: DeliverySettings, console: Console) -> None:
+        self._settings = settings
+        self._console = console
+        self._batch = aws.client("batch", settings.aws_region)
+        self._logs = aws.client("logs", settings.aws_region)
+
+    def check_queue(self) -> None:
+        """Raise RefusedError if there is no such queue, or it takes no jobs."""
+        name, region = self._settings.batch_job_queue, self._settings.aws_region
+        with aws.told(f"job queue {name}"):
+            queues = self._batch.describe_job_queues(jobQueues=[name])["jobQueues"]
+        if not queues:
+            raise RefusedError(
+                f"there is no job queue {name!r} in {region}; the first lines of deploy/aws/stack.yaml say how to make "
+                "it, or correct batch_job_queue of [delivery]"
+            )
+        if queues[0]["state"] != "ENABLED":
+            raise RefusedError(f"the job queue {name!r} in {region} is {queues[0]['state'].lower()} and takes no jobs")
+
+    def definition(self, image: str) -> dict[str, Any]:
+        """The job definition of the repository, for an image and the account that the credentials belong to."""
+        path = Path(self._settings.job_definition)
+        try:
+            template = string.Template(path.read_text(encoding="utf-8"))
+        except OSError:
+            raise BadRequestError(
+                f"delivery.job_definition = {str(path)!r}: no such file; run from the repository's root"
+            ) from None
+        with aws.told("AWS account"):
+            caller = aws.client("sts", self._settings.aws_region).get_caller_identity()
+        try:
+            filled = template.substitute(IMAGE=image, ACCOUNT=caller["Account"], PARTITION=caller["Arn"].split(":")[1])
+            found: dict[str, Any] = json.loads(filled)
+        except (KeyError, ValueError) as error:
+            raise BadRequestError(
+                f"{path}: must be JSON with no placeholders but ${{IMAGE}}, ${{ACCOUNT}} and ${{PARTITION}}: {error}"
+            ) from None
+        return found
+
+    def submit(self, submission: Submission) -> str:
+        """Register a revision of the job definition for the image, submit a job, and return its id."""
+        definition = self.definition(submission.image)
+        with aws.told(f"job definition {definition.get('jobDefinitionName')}"):
+            # An image can't be overridden when a job is submitted.
+            registered = self._batch.register_job_definition(**definition)
+        self._console.say(f"train: job definition {registered['jobDefinitionName']}:{registered['revision']}")
+        environment = [{"name": name, "value": value} for name, value in sorted(submission.environment.items())]
+        with aws.told(f"job queue {self._settings.batch_job_queue}"):
+            job = self._batch.submit_job(
+                jobName=submission.name,
+                jobQueue=self._settings.batch_job_queue,
+                jobDefinition=registered["jobDefinitionArn"],
+                containerOverrides={"environment": environment},
+            )
+        return str(job["jobId"])
+
+    def describe(self, job_id: str) -> dict[str, Any]:
+        """The job as it is."""
+        with aws.told(f"job {job_id}"):
+            jobs = self._batch.describe_jobs(jobs=[job_id])["jobs"]
+        if not jobs:
+            raise DeliveryError(
+                f"job {job_id}: not known in {self._settings.aws_region}; Batch forgets a job some days after its end"
+            )
+        found: dict[str, Any] = jobs[0]
+        return found
+
+    def terminate(self, job_id: str, reason: str) -> None:
+        """End a job, wherever it is."""
+        with aws.told(f"job {job_id}"):
+            self._batch.terminate_job(jobId=job_id, reason=reason)
+
+    def follow(self, job_id: str, complete: Callable[[Ended], bool]) -> Ended:
+        """Show a job's status and log until it ends; a new attempt's log follows the one before.
+
+        complete: whether the end of the log has come; it is waited for, but not longer than log_seconds.
+        """
+        log, shown, attempts = _Log(self._logs, self._console), "", 0
+        while True:
+            job = self.describe(job_id)
+            log.read(job)
+            before = job.get("attempts", [])
+            if job["status"] not in ENDED and len(before) > attempts and job["status"] != "RUNNING":
+                attempts = len(before)
+                self._console.say(f"train: {_attempt(job, attempts)}")
+            status = " ".join(filter(None, [job["status"], job.get("statusReason")]))
+            if status != shown:
+                shown = status
+                self._console.say(f"train: {status.lower() if status.isupper() else status}")
+            if job["status"] in ENDED:
+                return self._read_to_the_end(job, log, complete)
+            time.sleep(self._settings.poll_seconds)
+
+    def _read_to_the_end(self, job: Mapping[str, Any], log: "_Log", complete: Callable[[Ended], bool]) -> Ended:
+        """Batch knows that a job ended before CloudWatch has its last lines."""
+        until = time.monotonic() + self._settings.log_seconds
+        ended = Ended(job, self._exit_code(job))
+        while True:
+            time.sleep(self._settings.poll_seconds)
+            log.read(job)
+            ended.lines = list(log.lines)
+            if complete(ended) or time.monotonic() >= until:
+                return ended
+
+    def _exit_code(self, job: Mapping[str, Any]) -> int | None:
+        containers = [job.get("container", {}), *(each.get("container", {}) for each in job.get("attempts", [])[-1:])]
+        for container in containers:
+            if "exitCode" in container:
+                return int(container["exitCode"])
+        # The list of jobs knows it, too, and of some answers only that.
+        with aws.told(f"job {job['jobId']}"):
+            listed = self._batch.list_jobs(jobQueue=job["jobQueue"], jobStatus=job["status"])["jobSummaryList"]
+        codes = [each.get("container", {}).get("exitCode") for each in listed if each["jobId"] == job["jobId"]]
+        return int(codes[0]) if codes and codes[0] is not None else None
+
+
+class _Log:
+    """The log of a job: a stream of CloudWatch for each attempt, read on from where it was read to."""
+
+    def __init__(self, logs: Any, console: Console) -> None:
+        self.lines: deque[str] = deque(maxlen=LAST_LINES)
+        self._logs = logs
+        self._console = console
+        self._tokens: dict[str, str] = {}
+
+    def read(self, job: Mapping[str, Any]) -> None:
+        """Show what is new."""
+        container = job.get("container", {})
+        group = container.get("logConfiguration", {}).get("options", {}).get("awslogs-group", LOG_GROUP)
+        attempts = [each.get("container", {}).get("logStreamName") for each in job.get("attempts", [])]
+        streams = dict.fromkeys(name for name in [*attempts, container.get("logStreamName")] if name)
+        for stream in streams:
+            self._read(group, stream)
+
+    def _read(self, group: str, stream: str) -> None:
+        while True:
+            token = self._tokens.get(stream)
+            given = {"nextToken": token} if token else {}
+            try:
+                with aws.told(f"log {group} {stream}"):
+                    answer = self._logs.get_log_events(
+                        logGroupName=group, logStreamName=stream, startFromHead=True, **given
+                    )
+            except DeliveryError as error:
+                cause = error.__cause__
+                if isinstance(cause, ClientError) and aws.code_of(cause) == "ResourceNotFoundException":
+                    # Nothing was written yet.
+                    return
+                raise
+            for line in (line for event in answer["events"] for line in _lines(event["message"])):
+                self.lines.append(line)
+                self._console.say(f"  {line}")
+            self._tokens[stream] = answer["nextForwardToken"]
+            if answer["nextForwardToken"] == token or not answer["events"]:
+                return
+
+
+def _lines(message: str) -> list[str]:
+    """What a person reads of an event: of a line of JSON, as jobs log for Datadog, the message in it."""
+    try:
+        said = json.loads(message)["message"] if message.startswith("{") else message
+    except (ValueError, KeyError):
+        said = message
+    return str(said).splitlines()
+
+
+def explain(job: Mapping[str, Any], exit_code: int | None) -> str:
+    """Why a job or one of its attempts failed, in words, and what to do."""
+    container = job.get("container", {})
+    said, status = str(container.get("reason", "")), str(job.get("statusReason", ""))
+    attempts = len(job.get("attempts", []))
+    if status.startswith("Host EC2"):
+        times = f", the last of {attempts} times" if attempts > 1 else ""
+        return f"its Spot instance was taken away{times}; submit it again: it goes on from its last checkpoint"
+    if "CannotPullContainer" in said:
+        return (
+            f"its image could not be pulled: {said}; check that it is in the registry, and that the execution role of "
+            "the job definition may read it"
+        )
+    if "OutOfMemory" in said:
+        return (
+            "out of memory: the container was killed for using more than MEMORY of the job definition; raise it, or "
+            "train with a smaller --batch-size"
+        )
+    if "duration exceeded timeout" in status:
+        return f"it took longer than the job definition's timeout allows ({status})"
+    if exit_code is not None and exit_code in TRAINING_SAYS:
+        return TRAINING_SAYS[exit_code]
+    if exit_code == KILLED:
+        return f"the container was killed (exit code {KILLED}): {said or status or 'Batch does not say why'}"
+    ended = f"exit code {exit_code}" if exit_code is not None else "it was not started"
+    return f"{ended}: {said or status or 'its log says why'}"
+
+
+def _attempt(job: Mapping[str, Any], number: int) -> str:
+    """What became of an attempt that is followed by another."""
+    ended = job["attempts"][number - 1]
+    of = job.get("retryStrategy", {}).get("attempts")
+    code = ended.get("container", {}).get("exitCode")
+    why = explain(ended, code).partition("; submit it again")[0]
+    return f"attempt {number}{f' of {of}' if of else ''} ended: {why}; it is started again, from its last checkpoint"

@@ -1,0 +1,1 @@
+"""What runs in the cluster: gate, deploy, promote, roll back, history."""

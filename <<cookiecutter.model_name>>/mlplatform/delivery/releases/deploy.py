@@ -1,0 +1,141 @@
+"""`deploy`, `rollback` and `status`: what runs in the cluster."""
+
+from dataclasses import asdict
+from typing import Any
+
+import click
+
+from mlplatform.delivery.console import Console
+from mlplatform.delivery.errors import BadRequestError, RefusedError
+from mlplatform.delivery.ghost.trial import set_sample_rate
+from mlplatform.delivery.images import build
+from mlplatform.delivery.images.commands import find_model, serving_recipe
+from mlplatform.delivery.images.registry import Registry
+from mlplatform.delivery.options import ENVIRONMENTS, console_option, dry_run_option, environment_option, store_option
+from mlplatform.delivery.releases.history import DONE, STOP, Entry, newest_first
+from mlplatform.delivery.releases.release import Releaser
+from mlplatform.delivery.settings import DeliverySettings
+from mlplatform.store.models import columns
+from mlplatform.store.releases import production
+from mlplatform.store.storage import Storage
+
+
+@click.command()
+@environment_option
+@click.option("--image", metavar="REF", help="The serving image, by digest, as `bundle` prints it.")
+@click.option("--model", metavar="VERSION", help="Instead: the image that `bundle` made of this model and this code.")
+@store_option
+@dry_run_option
+@click.option(
+    "--sample-rate",
+    metavar="SHARE",
+    type=click.FloatRange(0, 1),
+    help="ghost: the share of live requests that it gets copies of.  [default: that of the overlay production]",
+)
+@console_option
+def deploy(
+    environment: str,
+    image: str | None,
+    model: str | None,
+    store: Storage,
+    dry_run: bool,
+    sample_rate: float | None,
+    console: Console,
+) -> None:
+    """Bring a serving image into the cluster, wait until it runs, and ask the service for predictions.
+
+    The overlay deploy/k8s/overlays/ENVIRONMENT is applied with the image by digest and the version as label. If the
+    new pods do not start, or the service does not answer with the right model, what ran before is brought back and the
+    pods' states, events and last log lines are shown. --dry-run prints the manifests and needs no cluster.
+    """
+    if (image is None) == (model is None):
+        raise BadRequestError("give either --image REF or --model VERSION")
+    if sample_rate is not None and environment != "ghost":
+        raise BadRequestError(f"--sample-rate {sample_rate:g}: of --environment ghost only, not of {environment}")
+    releaser = Releaser(store, console)
+    release = releaser.of_image(environment, image or _bundled(store, model, releaser.settings))
+    if dry_run:
+        manifests = releaser.render(release)
+        console.result(manifests, {"manifests": manifests, "model": release.model, "image": release.image.reference})
+        return
+    entry = releaser.release(release)
+    if sample_rate is not None:
+        set_sample_rate(releaser.cluster, sample_rate)
+        console.say(f"deploy: copies of {sample_rate:g} of the live requests, in a minute or two")
+    show(entry, console)
+
+
+@click.command()
+@environment_option
+@click.option("--to", metavar="VERSION", help="The newest release of this model version.  [default: the one before]")
+@store_option
+@dry_run_option
+@console_option
+def rollback(environment: str, to: str | None, store: Storage, dry_run: bool, console: Console) -> None:
+    """Go back to the release before the one that runs, or to that of a model version.
+
+    Pods start from the template that they had then, settings included, if the cluster has it still.
+    """
+    releaser = Releaser(store, console)
+    running = releaser.cluster.running(environment)
+    current = running.replica_set if running else ""
+    for entry in newest_first(store, environment):
+        released = entry.outcome == DONE and entry.action != STOP
+        if released and entry.replica_set != current and to in (None, entry.model):
+            break
+    else:
+        asked = f"of model {to} " if to else "before the one that runs "
+        raise RefusedError(
+            f"there is no release {asked}in {environment}; "
+            f"python -m mlplatform.delivery history --environment {environment}"
+        )
+    if dry_run:
+        console.result(f"would go back to {entry.model}, released {entry.at[:19]} by {entry.by}", asdict(entry))
+        return
+    show(releaser.bring_back(environment, entry), console)
+
+
+@click.command()
+@store_option
+@console_option
+def status(store: Storage, console: Console) -> None:
+    """Show what runs in each environment, and which version the store says is in production."""
+    releaser = Releaser(store, console)
+    said = production(store)
+    heading = ("environment", "version", "pods ready", "state", "image")
+    rows, values = [], list[dict[str, Any]]()
+    for environment in ENVIRONMENTS:
+        found = releaser.cluster.running(environment)
+        if found is None:
+            rows.append((environment, "-", "-", "nothing runs", "-"))
+            values.append({"environment": environment, "running": None})
+            continue
+        state = "settled" if found.settled else "being rolled out"
+        rows.append((environment, found.version, f"{found.ready} of {found.wanted}", state, found.image))
+        values.append({"environment": environment, "running": asdict(found)})
+    text = columns([heading, *rows]) + f"\nin production, as the store has it: {said or 'nothing yet'}"
+    live = releaser.cluster.running("production")
+    if live and said and not live.version.startswith(said):
+        text += f"\nTHEY DIFFER: the cluster runs {live.version}; deploy or roll back to make them one"
+    if live is None and said is None:
+        text += "\nthe first release: python -m mlplatform.delivery deploy --environment staging --model VERSION"
+    console.result(text, {"environments": values, "production": said})
+
+
+def show(entry: Entry, console: Console) -> None:
+    """The result of a release."""
+    console.result(f"{entry.environment} runs {entry.model}\n  image  {entry.image}", asdict(entry))
+
+
+def _bundled(store: Storage, version: str | None, settings: DeliverySettings) -> str:
+    """The image of a model and this code. Raises RefusedError if there is none."""
+    model = find_model(store, version)
+    tag = serving_recipe(model, settings).tag()
+    host, repository = build.repository("serving", settings)
+    found = build.look_up(Registry(host), repository, tag)
+    if found is None:
+        raise RefusedError(
+            f"no image of model {model.id} and this code in {host}/{repository} yet; make it first: "
+            f"python -m mlplatform.delivery bundle {model.id}"
+        )
+    return found.reference

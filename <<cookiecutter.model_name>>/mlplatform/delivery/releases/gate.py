@@ -1,0 +1,129 @@
+"""`gate`: whether a model may be released now, from what the store holds, without TensorFlow.
+
+It is the pipeline's own gate. The pipeline closed or opened it against what was in production when the model was made;
+since then production may have changed, and so may what service.toml asks for.
+"""
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+
+from mlplatform.contract.comparison import Comparison
+from mlplatform.contract.gate import Opponent, Thresholds, compare, judge, why_incomparable
+from mlplatform.delivery.console import Console
+from mlplatform.delivery.errors import RefusedError
+from mlplatform.delivery.images.commands import find_model
+from mlplatform.delivery.jobs.parameters import effective, read_parameters
+from mlplatform.delivery.options import console_option, store_option
+from mlplatform.store import manifest, releases
+from mlplatform.store.manifest import ArtifactError, Manifest
+from mlplatform.store.storage import MissingKeyError, Storage
+
+
+@click.command()
+@click.argument("version")
+@store_option
+@console_option
+def gate(version: str, store: Storage, console: Console) -> None:
+    """Ask whether model VERSION may be released: good enough, and no worse than what is in production now.
+
+    minimum_accuracy and maximum_regression are those of service.toml, or TRAINING_... of the environment. Exit code 3:
+    the gate is closed.
+    """
+    model = find_model(store, version)
+    found = effective(read_parameters())
+    thresholds = Thresholds(float(found["minimum_accuracy"]), float(found["maximum_regression"]))
+    opponent, how = against_production(model, store)
+    verdict = judge(model.properties["metrics"], thresholds, opponent)
+    compared = how or f"not compared with production: {opponent.skipped or opponent.unusable}"
+    value = {"model": version, **verdict.to_json(), "compared": compared}
+    if not verdict.passed:
+        if console.as_json:
+            console.result("", value)
+        raise RefusedError(f"the gate is closed for model {version}: {'; '.join(verdict.reasons)}\n  {compared}")
+    accuracy = model.properties["metrics"]["accuracy"]
+    text = f"the gate is open for model {version}, accuracy {accuracy:.4f}\n  {compared}"
+    console.result(f"{text}\nnext: python -m mlplatform.delivery bundle {version}", value)
+
+
+def against_production(model: Manifest, store: Storage) -> tuple[Opponent, str]:
+    """What the gate is told about production, and how both were compared. Raises StorageError."""
+    try:
+        current = releases.production(store)
+        if current is None:
+            return Opponent(skipped="there is no model in production yet"), ""
+        if current == model.id:
+            return Opponent(skipped="this is the model in production"), ""
+        live = manifest.read(store, f"models/{current}")
+    except (ArtifactError, MissingKeyError) as error:
+        return Opponent(unusable=f"the model in production is not known: {error}"), ""
+    reason = why_incomparable(live.properties, model.properties)
+    if reason:
+        return Opponent(skipped=f"model {live.id} is in production, and {reason}"), ""
+    judged = _judged(model, live.id, store)
+    if judged is not None:
+        return Opponent(judged), f"as the pipeline compared it with {live.id}, on {judged.examples} test examples"
+    try:
+        with tempfile.TemporaryDirectory(prefix="delivery-gate-") as cache:
+            found = _compare(_predicted(model, store, Path(cache)), _predicted(live, store, Path(cache)), live.id)
+    except (ArtifactError, MissingKeyError, KeyError) as error:
+        return (
+            Opponent(
+                unusable=f"model {live.id} is in production, and what both predicted is not in the store: {error}; "
+                "train again with the same parameters: the pipeline compares with what is in production"
+            ),
+            "",
+        )
+    if not found.examples:
+        return Opponent(unusable=f"no example is in the test split of both this model and {live.id} in production"), ""
+    return Opponent(found), f"with {live.id}, on the {found.examples} examples that are in the test split of both"
+
+
+@dataclass(frozen=True)
+class _Predicted:
+    """What a model's run predicted on its test split; arrays of (examples,)."""
+
+    ids: NDArray[np.bytes_]
+    labels: NDArray[np.int32]
+    classes: NDArray[np.int64]
+
+
+def _judged(model: Manifest, live: str, store: Storage) -> Comparison | None:
+    """The comparison with this very model in production that the pipeline made, or None."""
+    verdicts = [model.properties.get("gate") or {}]
+    verdicts += [each.properties for each in manifest.list_artifacts(store, f"runs/{model.properties['run']}/judged")]
+    for verdict in verdicts:
+        found: Mapping[str, Any] = verdict.get("comparison") or {}
+        if found.get("production") == live:
+            names = ("both", "only_model", "only_production", "neither")
+            return Comparison(live, *(int(found[name]) for name in names))
+    return None
+
+
+def _predicted(model: Manifest, store: Storage, cache: Path) -> _Predicted:
+    """Predictions and labels, verified. Raises MissingKeyError, ArtifactError, KeyError or StorageError."""
+    _, evaluation = manifest.fetch(store, f"runs/{model.properties['run']}/evaluation", cache)
+    dataset = f"datasets/{model.properties['dataset']}"
+    described = manifest.read(store, dataset)
+    columns = {
+        name: [
+            np.load(manifest.fetch_file(store, dataset, described, path, cache))
+            for path in sorted(described.files)
+            if path.startswith("test/") and path.endswith(f".{name}.npy")
+        ]
+        for name in ("id", "label")
+    }
+    predictions = np.load(evaluation / "predictions.npy")
+    return _Predicted(np.concatenate(columns["id"]), np.concatenate(columns["label"]), predictions.argmax(axis=1))
+
+
+def _compare(model: _Predicted, live: _Predicted, version: str) -> Comparison:
+    """Both on the examples that neither has learned from: those that are in both test splits."""
+    _, here, there = np.intersect1d(model.ids, live.ids, return_indices=True)
+    return compare(version, model.labels[here], model.classes[here], live.classes[there])

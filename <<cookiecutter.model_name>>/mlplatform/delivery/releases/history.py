@@ -1,0 +1,106 @@
+"""`history`: who released what, when, and what came of it.
+
+    releases/history/<UTC time>-<environment>.json      one object a release, written once
+
+The time has microseconds; should two fall on one, the later writer takes the next.
+"""
+
+import getpass
+import json
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+
+import click
+
+from mlplatform.delivery import programs
+from mlplatform.delivery.console import Console
+from mlplatform.delivery.options import ENVIRONMENTS, console_option, store_option
+from mlplatform.store.manifest import ArtifactError
+from mlplatform.store.models import columns
+from mlplatform.store.storage import Storage
+
+PREFIX = "releases/history/"
+# The action that takes a ghost out of the cluster; all others bring something into it.
+STOP = "stop"
+DONE, FAILED, ROLLED_BACK = "done", "failed", "failed, rolled back"
+_TIME = "%Y-%m-%dT%H-%M-%S.%fZ"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One release. at: UTC, ISO 8601; action: deploy, promote, rollback, stop; replica_set: its pod template."""
+
+    at: str
+    by: str
+    environment: str
+    action: str
+    image: str
+    model: str
+    git_commit: str
+    outcome: str
+    reason: str = ""
+    replica_set: str = ""
+
+
+def record(store: Storage, entry: Entry) -> None:
+    """Keep an entry. Raises StorageError."""
+    moment = datetime.fromisoformat(entry.at)
+    content = json.dumps(asdict(entry), indent=1, ensure_ascii=False).encode() + b"\n"
+    while not store.create(f"{PREFIX}{moment.strftime(_TIME)}-{entry.environment}.json", content):
+        moment += timedelta(microseconds=1)
+
+
+def now() -> str:
+    """The time, as entries have it."""
+    return datetime.now(UTC).isoformat()
+
+
+def person() -> str:
+    """Who gives this command: of a Jenkins build who approved or started it and the build, else the user's name."""
+    build = os.environ.get("BUILD_URL")
+    names = ("APPROVER", "BUILD_USER_ID", "BUILD_USER")
+    name = next((os.environ[variable] for variable in names if os.environ.get(variable)), None)
+    if build:
+        return f"{name or 'Jenkins'}, {build}"
+    try:
+        return name or programs.git("config", "user.email") or getpass.getuser()
+    except (OSError, KeyError):
+        return "unknown"
+
+
+def newest_first(store: Storage, environment: str | None = None) -> Iterator[Entry]:
+    """The entries of one environment or of all. Raises StorageError or ArtifactError."""
+    ending = re.compile(rf"-{environment or '[a-z]+'}\.json$")
+    keys = [key for key in store.keys(PREFIX) if ending.search(key)]
+    for key in reversed(keys):
+        try:
+            yield Entry(**json.loads(store.read(key)))
+        except (ValueError, TypeError) as error:
+            raise ArtifactError(f"{store.url}/{key}: not an entry of the history ({error})") from None
+
+
+@click.command()
+@click.option("--environment", type=click.Choice(ENVIRONMENTS), help="Only what was released there.")
+@click.option(
+    "--limit", default=20, show_default=True, type=click.IntRange(min=1), help="At most so many, newest first."
+)
+@store_option
+@console_option
+def history(environment: str | None, limit: int, store: Storage, console: Console) -> None:
+    """List the releases, newest first: who, what, when, from which model, and what came of it."""
+    entries = [entry for entry, _ in zip(newest_first(store, environment), range(limit), strict=False)]
+    heading = ("at", "environment", "action", "model", "commit", "by", "outcome")
+    rows = [
+        (e.at[:19], e.environment, e.action, e.model or "-", e.git_commit[:10] or "-", e.by, _outcome(e))
+        for e in entries
+    ]
+    nothing = f"nothing was released yet, says {store.url}; the first: python -m mlplatform.delivery deploy --help"
+    console.result(columns([heading, *rows]) if rows else nothing, [asdict(entry) for entry in entries])
+
+
+def _outcome(entry: Entry) -> str:
+    reason = entry.reason.splitlines()[0] if entry.reason else ""
+    return f"{entry.outcome}: {reason}" if reason else entry.outcome

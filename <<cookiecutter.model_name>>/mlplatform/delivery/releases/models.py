@@ -1,0 +1,37 @@
+"""`models`: what is published, from what it was made, and which one is in production."""
+
+from typing import Any
+
+import click
+
+from mlplatform.delivery.console import Console
+from mlplatform.delivery.options import console_option, store_option
+from mlplatform.store.manifest import Manifest
+from mlplatform.store.models import list_models, table
+from mlplatform.store.releases import production
+from mlplatform.store.storage import Storage
+
+
+@click.command()
+@store_option
+@console_option
+def models(store: Storage, console: Console) -> None:
+    """List the published models: accuracy, what each was made from, what changed, which one is in production."""
+    found, live = list_models(store), production(store)
+    text = (
+        table(found, live)
+        if found
+        else f"no model in {store.url} yet; train the first one: python -m mlplatform.delivery train"
+    )
+    console.result(text, [_described(model, model.id == live) for model in found])
+
+
+def _described(model: Manifest, live: bool) -> dict[str, Any]:
+    made_from = model.properties
+    return {
+        "version": model.id,
+        "created_at": model.created_at,
+        "production": live,
+        "accuracy": made_from.get("metrics", {}).get("accuracy"),
+        **{name: made_from.get(name) for name in ("dataset", "code", "git_commit", "parameters", "packages", "run")},
+    }

@@ -1,0 +1,49 @@
+"""`promote`: what was tried as a ghost goes to production."""
+
+from datetime import UTC, datetime
+
+import click
+
+from mlplatform.config.settings import load
+from mlplatform.delivery.console import Console
+from mlplatform.delivery.errors import RefusedError
+from mlplatform.delivery.options import console_option, dry_run_option, store_option
+from mlplatform.delivery.releases.deploy import show
+from mlplatform.delivery.releases.release import Releaser
+from mlplatform.ghost.settings import GhostSettings
+from mlplatform.store.releases import production
+from mlplatform.store.storage import Storage
+
+
+@click.command()
+@click.option("--override", metavar="REASON", help="Promote without a good report, and keep why in the history.")
+@store_option
+@dry_run_option
+@console_option
+def promote(override: str | None, store: Storage, dry_run: bool, console: Console) -> None:
+    """Bring the image that runs as the ghost into production.
+
+    Refused with exit code 3 unless the newest ghost report on its model says `promote`, compares it with what is in
+    production, and is not older than report_days of [ghost].
+    """
+    # Imported late: SciPy takes a second, which the other commands need not wait for.
+    from mlplatform.ghost import reports
+
+    releaser = Releaser(store, console)
+    ghost = releaser.cluster.running("ghost")
+    if ghost is None:
+        raise RefusedError(
+            "no ghost runs; the first: python -m mlplatform.delivery deploy --environment ghost --model VERSION, "
+            "then after a day of traffic: python -m mlplatform.delivery ghost-report"
+        )
+    release = releaser.of_image("production", ghost.image, "promote", f"in spite of it: {override}" if override else "")
+    days, now = load(GhostSettings).report_days, datetime.now(UTC)
+    objection = reports.objection(store, release.model, production(store), days, now)
+    if objection and not override:
+        raise RefusedError(f"{release.model} is not promoted: {objection}")
+    if objection:
+        console.say(f"promote: {objection}; promoted in spite of it: {override}")
+    if dry_run:
+        console.result(f"would bring {release.model} to production: {release.image.reference}", None)
+        return
+    show(releaser.release(release), console)

@@ -1,0 +1,388 @@
+"""What both sides noted, read from the store and joined by request id."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlplatform.contract import events
+from mlplatform.contract.events import EVENT_COUNTERS, MIRROR_COUNTERS, Segment
+from mlplatform.store.storage import Storage
+
+Floats = NDArray[np.float64]
+Whole = NDArray[np.int64]
+Texts = NDArray[np.object_]
+
+
+class NothingObservedError(Exception):
+    """There is nothing to report on; the message says what is missing and what to do."""
+
+
+class Prediction(NamedTuple):
+    """One answer; see mlplatform/contract/events.py."""
+
+    at: float
+    status: int
+    ms: float
+    labels: tuple[str | None, ...]
+    scores: tuple[float, ...]
+    mirrored: bool
+
+
+class Usage(NamedTuple):
+    """What one host used over some seconds: CPU seconds, bytes of memory, requests answered.
+
+    left_out: CPU seconds among them that a live service would not have used.
+    """
+
+    host: str
+    at: float
+    seconds: float
+    cpu_seconds: float
+    memory_bytes: float
+    requests: int
+    left_out: float = 0.0
+
+
+@dataclass
+class Side:
+    """Everything one role noted with one model version.
+
+    requests: its answers in the time asked for, all of them, while `predictions` may be a sample. repeated: ids that
+    came more than once: it cannot be told which answer belongs to which.
+    """
+
+    role: str
+    version: str
+    requests: int = 0
+    errors: int = 0
+    mirrored: int = 0
+    last: float = 0.0
+    predictions: dict[str, Prediction] = field(default_factory=dict)
+    repeated: set[str] = field(default_factory=set)
+    usage: list[Usage] = field(default_factory=list)
+    processes: int = 0
+    killed: int = 0
+    counters: dict[str, int] = field(
+        default_factory=lambda: dict.fromkeys([*EVENT_COUNTERS, *(f"mirror_{name}" for name in MIRROR_COUNTERS)], 0)
+    )
+
+    @property
+    def lost_events(self) -> int:
+        """Events that were taken up and never reached the store."""
+        return max(0, self.counters["recorded"] - self.counters["written"])
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """What both sides answered to the same requests.
+
+    Per request, arrays of (requests,): live_ms, ghost_ms, live_status, ghost_status. Per row that both predicted,
+    arrays of (rows,): live_label, ghost_label (text or None), live_score, ghost_score, truth (text, or None if not
+    known).
+    """
+
+    live_ms: Floats
+    ghost_ms: Floats
+    live_status: Whole
+    ghost_status: Whole
+    live_label: Texts
+    ghost_label: Texts
+    live_score: Floats
+    ghost_score: Floats
+    truth: Texts
+
+    @property
+    def requests(self) -> int:
+        """Requests that both answered."""
+        return len(self.live_ms)
+
+
+@dataclass(frozen=True)
+class Alone:
+    """What the ghost answered, whoever else did: per request (requests,): ms, status; per row: label, score, truth."""
+
+    ms: Floats
+    status: Whole
+    label: Texts
+    score: Floats
+    truth: Texts
+
+
+@dataclass(frozen=True)
+class Observed:
+    """All that the report is made from. live: None if nothing live was seen. sampled: share of the requests looked at
+    one by one. labels: ids with a known label. unmatched: those whose number of labels is not that of the rows.
+    """
+
+    service: str
+    since: datetime
+    until: datetime
+    live: Side | None
+    ghost: Side
+    other_versions: tuple[str, ...]
+    pairs: Pairs
+    alone: Alone
+    sampled: float
+    labels: int
+    unmatched: int
+    segments: int
+    damaged: int
+
+
+class Collector:
+    """Takes segments one after the other, in bounded memory: beyond `most` requests of a side every second id is let
+    go, by its hash, so that both sides let go of the same ones.
+    """
+
+    def __init__(self, since: datetime, until: datetime, most: int) -> None:
+        self._since, self._until, self._most = since, until, most
+        self._below = events.SHARES
+        self._sides: dict[tuple[str, str], Side] = {}
+        self._truth: dict[str, tuple[float, tuple[str | None, ...]]] = {}
+        self._counters: dict[str, tuple[Side, Mapping[str, Any]]] = {}
+        self._usage: dict[tuple[str, str, str, int], dict[str, dict[str, Usage]]] = {}
+        self.segments = 0
+        self.damaged = 0
+
+    @property
+    def sampled(self) -> float:
+        """Share of ids that are kept."""
+        return self._below / events.SHARES
+
+    def take(self, segment: Segment) -> None:
+        """Add the events of a segment."""
+        self.segments += 1
+        self.damaged += segment.damaged
+        who = segment.process
+        for event in segment.events:
+            try:
+                self._take(segment, event)
+            except (KeyError, TypeError, ValueError):
+                self.damaged += 1
+        side = self._sides.get((who.role, who.version))
+        while side is not None and len(side.predictions) > self._most:
+            self._halve()
+
+    def sides(self, role: str) -> list[Side]:
+        """The sides of a role that answered something, the one heard of last at the end."""
+        for side, counters in self._counters.values():
+            for name in EVENT_COUNTERS:
+                side.counters[name] += int(counters.get("events", {}).get(name, 0))
+            for name in MIRROR_COUNTERS:
+                side.counters[f"mirror_{name}"] += int(counters.get("mirror", {}).get(name, 0))
+            side.processes += 1
+            side.killed += bool(counters.get("killed"))
+        self._counters.clear()
+        for (found, version, host, _), processes in self._usage.items():
+            self._sides[found, version].usage.append(_together(host, processes))
+        self._usage.clear()
+        return sorted((side for side in self._sides.values() if side.role == role and side.requests), key=_last)
+
+    def truth(self) -> dict[str, tuple[str | None, ...]]:
+        """The labels known, by request id."""
+        return {id: labels for id, (_, labels) in self._truth.items()}
+
+    def _take(self, segment: Segment, event: Mapping[str, Any]) -> None:
+        at, kind, who = float(event["at"]), event["kind"], segment.process
+        if kind == "label":
+            # The latest counts, whenever it came: a label is later than what it belongs to.
+            if self._kept(event["id"]) and at >= self._truth.get(event["id"], (0.0, ()))[0]:
+                self._truth[event["id"]] = (at, _labels(event["labels"]))
+            return
+        if not self._since.timestamp() <= at <= self._until.timestamp():
+            return
+        side = self._sides.setdefault((who.role, who.version), Side(who.role, who.version))
+        if kind == "prediction":
+            self._prediction(side, event, at)
+        elif kind == "usage":
+            usage = Usage(
+                who.host,
+                at,
+                float(event["seconds"]),
+                float(event["cpu_seconds"]),
+                float(event["memory_bytes"]),
+                int(event["requests"]),
+                float(event.get("left_out_cpu_seconds", 0.0)),
+            )
+            # Processes of one host note theirs at about the same time; they are told apart by ten seconds.
+            together = self._usage.setdefault((who.role, who.version, who.host, round(at / 10)), {})
+            together.setdefault(str(event["of"]), {})[who.process] = usage
+        elif kind == "counters":
+            self._counters[who.process] = (side, event)
+
+    def _prediction(self, side: Side, event: Mapping[str, Any], at: float) -> None:
+        id, status = str(event["id"]), int(event["status"])
+        found = Prediction(
+            at,
+            status,
+            float(event["ms"]),
+            _labels(event.get("labels", ())),
+            tuple(float(score) for score in event.get("scores", ())),
+            bool(event.get("mirrored")),
+        )
+        side.requests += 1
+        side.errors += status >= 500
+        side.mirrored += found.mirrored
+        side.last = max(side.last, at)
+        if not self._kept(id):
+            return
+        if id in side.predictions:
+            side.repeated.add(id)
+        side.predictions[id] = found
+
+    def _kept(self, id: str) -> bool:
+        return self._below == events.SHARES or events.share(id) < self._below
+
+    def _halve(self) -> None:
+        self._below //= 2
+        for side in self._sides.values():
+            side.predictions = {id: each for id, each in side.predictions.items() if self._kept(id)}
+            side.repeated = {id for id in side.repeated if self._kept(id)}
+        self._truth = {id: each for id, each in self._truth.items() if self._kept(id)}
+
+
+def observe(
+    storage: Storage, service: str, since: datetime, until: datetime, most: int, ghost: str | None = None
+) -> Observed:
+    """Read and join the events of a service between two moments.
+
+    ghost: a model version; without it the ghost heard of last. most: requests of a side held in memory.
+    Raises NothingObservedError, EventsError or StorageError.
+    """
+    collector = Collector(since, until, most)
+    for key in events.keys(storage, service, since, until):
+        collector.take(events.read(storage, key))
+    place = f"{storage.url}/{events.PREFIX}/{service}"
+    if not collector.segments:
+        raise NothingObservedError(
+            f"no events in {place} since {since:%Y-%m-%d %H:%M} UTC. Both sides have to take notes: add "
+            "../../components/events to `components` of deploy/k8s/overlays/production and ghost, with its image as "
+            "its first lines say, and deploy both; elsewhere set SERVING_EVENTS and run "
+            "python -m mlplatform.ghost.spool"
+        )
+    ghosts = collector.sides("ghost")
+    chosen = next((side for side in reversed(ghosts) if ghost in (None, side.version)), None)
+    if chosen is None:
+        wanted = f"of a ghost {ghost}" if ghost else "of a ghost"
+        others = f"; there are {', '.join(side.version for side in ghosts)}" if ghosts else ""
+        raise NothingObservedError(
+            f"no answers {wanted} in {place} since {since:%Y-%m-%d %H:%M} UTC{others}; "
+            "deploy one with: python -m mlplatform.delivery deploy --environment ghost"
+        )
+    lives = collector.sides("live")
+    live = max(
+        lives, key=lambda side: (len(side.predictions.keys() & chosen.predictions.keys()), side.last), default=None
+    )
+    truth = collector.truth()
+    pairs, unmatched = _pairs(live, chosen, truth)
+    return Observed(
+        service=service,
+        since=since,
+        until=until,
+        live=live,
+        ghost=chosen,
+        other_versions=tuple(f"{side.role} {side.version}" for side in (*ghosts, *lives) if side not in (chosen, live)),
+        pairs=pairs,
+        alone=_alone(chosen, truth),
+        sampled=collector.sampled,
+        labels=len(truth),
+        unmatched=unmatched,
+        segments=collector.segments,
+        damaged=collector.damaged,
+    )
+
+
+def _pairs(live: Side | None, ghost: Side, truth: Mapping[str, tuple[str | None, ...]]) -> tuple[Pairs, int]:
+    """The pairs, and how many of their requests have labels that do not fit their rows."""
+    known = live.predictions if live else {}
+    repeated = ghost.repeated | (live.repeated if live else set())
+    shared = [id for id in known if id in ghost.predictions and id not in repeated]
+    rows: list[tuple[str | None, str | None, float, float, str | None]] = []
+    unmatched = 0
+    for id in shared:
+        one, other = known[id], ghost.predictions[id]
+        count = len(one.scores)
+        if not count or count != len(other.scores):
+            continue
+        true = truth.get(id, ())
+        if len(true) not in (0, count):
+            unmatched += 1
+        fitting = true if len(true) == count else (None,) * count
+        labels = (side.labels or (None,) * count for side in (one, other))
+        rows += zip(*labels, one.scores, other.scores, fitting, strict=True)
+    columns = list(zip(*rows, strict=True)) or [()] * 5
+    return (
+        Pairs(
+            live_ms=_floats(known[id].ms for id in shared),
+            ghost_ms=_floats(ghost.predictions[id].ms for id in shared),
+            live_status=np.array([known[id].status for id in shared], np.int64),
+            ghost_status=np.array([ghost.predictions[id].status for id in shared], np.int64),
+            live_label=_texts(columns[0]),
+            ghost_label=_texts(columns[1]),
+            live_score=_floats(columns[2]),
+            ghost_score=_floats(columns[3]),
+            truth=_texts(columns[4]),
+        ),
+        unmatched,
+    )
+
+
+def _alone(ghost: Side, truth: Mapping[str, tuple[str | None, ...]]) -> Alone:
+    rows: list[tuple[str | None, float, str | None]] = []
+    for id, found in ghost.predictions.items():
+        count, true = len(found.scores), truth.get(id, ())
+        fitting = true if len(true) == count and id not in ghost.repeated else (None,) * count
+        rows += zip(found.labels or (None,) * count, found.scores, fitting, strict=True)
+    columns = list(zip(*rows, strict=True)) or [()] * 3
+    predictions = ghost.predictions.values()
+    return Alone(
+        ms=_floats(found.ms for found in predictions),
+        status=np.array([found.status for found in predictions], np.int64),
+        label=_texts(columns[0]),
+        score=_floats(columns[1]),
+        truth=_texts(columns[2]),
+    )
+
+
+def _together(host: str, of: Mapping[str, Mapping[str, Usage]]) -> Usage:
+    """One figure for a host: the container's, as any of its processes read it, or the sum over its processes.
+
+    Without what is left out.
+    """
+    container, processes = list(of.get("container", {}).values()), list(of.get("process", {}).values())
+    found = container or processes
+    requests = sum(each.requests for each in found)
+    left_out = sum(each.left_out for each in found)
+    if container:
+        whole = max(container, key=lambda each: each.seconds)
+        return whole._replace(cpu_seconds=max(0.0, whole.cpu_seconds - left_out), requests=requests)
+    return Usage(
+        host,
+        found[0].at,
+        max(each.seconds for each in found),
+        max(0.0, sum(each.cpu_seconds for each in found) - left_out),
+        sum(each.memory_bytes for each in found),
+        requests,
+    )
+
+
+def _labels(given: Any) -> tuple[str | None, ...]:
+    return tuple(None if label is None else str(label) for label in given)
+
+
+def _last(side: Side) -> float:
+    return side.last
+
+
+def _floats(values: Iterable[Any]) -> Floats:
+    return np.array(list(values), np.float64)
+
+
+def _texts(values: Iterable[Any]) -> Texts:
+    found = np.empty(len(content := list(values)), object)
+    found[:] = content
+    return found

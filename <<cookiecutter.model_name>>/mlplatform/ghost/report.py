@@ -1,0 +1,157 @@
+"""The report on a ghost: JSON for programs, and one HTML file for people that needs nothing but a browser."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mlplatform.contract.events import MIRROR_COUNTERS, MIRROR_RESULTS
+from mlplatform.ghost import sizing, statistics, verdict
+from mlplatform.ghost.observed import Floats, Observed, Side
+from mlplatform.ghost.settings import GhostSettings
+from mlplatform.ghost.sizing import Sizing
+from mlplatform.ghost.statistics import Figures
+from mlplatform.ghost.verdict import Decision, Verdict
+from mlplatform.reporting import charts, page
+
+TEMPLATE = Path(__file__).with_name("report_template.html")
+SHOWN_DISAGREEMENTS = 12
+_HEADINGS = {
+    Decision.PROMOTE: ("✓ Promote", ""),
+    Decision.HOLD: ("◦ Hold", " open"),
+    Decision.REJECT: ("✕ Reject", " closed"),
+    Decision.NOT_ENOUGH_DATA: ("… Not enough data", " open"),
+}
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was seen, what was computed of it, and what follows."""
+
+    made_at: datetime
+    observed: Observed
+    figures: Figures
+    sizing: Sizing
+    verdict: Verdict
+    settings: GhostSettings
+
+    @property
+    def version(self) -> str:
+        """The ghost's model version."""
+        return self.observed.ghost.version
+
+    @property
+    def live_version(self) -> str | None:
+        """The live model version, None where nothing was live."""
+        return self.observed.live.version if self.observed.live else None
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it as JSON values; the page shows nothing that is not in here."""
+        observed = self.observed
+        return {
+            "service": observed.service,
+            "made_at": _iso(self.made_at),
+            "since": _iso(observed.since),
+            "until": _iso(observed.until),
+            "ghost": {"version": self.version, **_side(observed.ghost)},
+            "live": {"version": self.live_version, **_side(observed.live)} if observed.live else None,
+            "other_versions": list(observed.other_versions),
+            "requests": observed.pairs.requests if observed.live else len(observed.alone.ms),
+            "sampled": observed.sampled,
+            "labels": observed.labels,
+            "unmatched": observed.unmatched,
+            "segments": observed.segments,
+            "damaged": observed.damaged,
+            "verdict": self.verdict.to_json(),
+            **self.figures.to_json(),
+            "sizing": self.sizing.to_json(),
+            "settings": self.settings.model_dump(),
+        }
+
+
+def make(observed: Observed, settings: GhostSettings, made_at: datetime) -> Report:
+    """Compute and judge."""
+    figures = statistics.compute(observed)
+    return Report(
+        made_at=made_at,
+        observed=observed,
+        figures=figures,
+        sizing=sizing.suggest(observed.ghost, observed.live),
+        verdict=verdict.decide(observed, figures, settings),
+        settings=settings,
+    )
+
+
+def render(report: Report) -> str:
+    """The page."""
+    heading, kind = _HEADINGS[report.verdict.decision]
+    figures = report.figures
+    return page.render(
+        TEMPLATE,
+        report=report,
+        facts=report.to_json(),
+        heading=heading,
+        kind=kind,
+        figures=figures,
+        charts=_charts(report),
+        disagreements=figures.disagreements[:SHOWN_DISAGREEMENTS],
+        mirror_counters=MIRROR_COUNTERS,
+        waiting=_waiting(report.observed.live),
+        waiting_in_ghost=_waiting(report.observed.ghost),
+    )
+
+
+def _charts(report: Report) -> Mapping[str, Any]:
+    figures, observed = report.figures, report.observed
+    drawn: dict[str, Any] = {}
+    if figures.accuracy:
+        rows = [("ghost", figures.accuracy)]
+        rows += [("live", figures.live_accuracy)] if figures.live_accuracy else []
+        drawn["accuracy"] = charts.intervals(
+            [(name, share.interval().low, share.value, share.interval().high) for name, share in rows]
+        )
+    if figures.comparison:
+        interval = figures.comparison.score_interval()
+        drawn["difference"] = charts.difference(
+            interval.low, figures.comparison.difference, interval.high, report.settings.maximum_regression
+        )
+    if figures.shift:
+        drawn["scores"] = charts.histograms("score", figures.shift.edges, figures.shift.ghost, figures.shift.live)
+    paired = observed.pairs.requests > 0
+    ghost = _percentiles(observed.pairs.ghost_ms if paired else observed.alone.ms)
+    drawn["latency"] = charts.percentiles(
+        "latency in ms", ghost, _percentiles(observed.pairs.live_ms) if paired else []
+    )
+    return drawn
+
+
+def _percentiles(values: Floats) -> list[float]:
+    return [max(float(value), 1e-3) for value in np.quantile(values, np.arange(1, 100) / 100)]
+
+
+def _waiting(side: Side | None) -> int:
+    """Copies for the ghost whose end nobody noted: still in the queue, or lost with a process."""
+    if side is None:
+        return 0
+    ended = sum(side.counters[f"mirror_{name}"] for name in MIRROR_RESULTS)
+    return max(0, side.counters["mirror_offered"] - ended)
+
+
+def _side(side: Side) -> dict[str, Any]:
+    return {
+        "requests": side.requests,
+        "errors": side.errors,
+        "mirrored": side.mirrored,
+        "repeated": len(side.repeated),
+        "processes": side.processes,
+        "killed": side.killed,
+        "lost_events": side.lost_events,
+        "counters": side.counters,
+    }
+
+
+def _iso(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%dT%H:%M:%SZ}"

@@ -1,0 +1,60 @@
+"""Reports in the store, and whether the latest one lets a version be promoted.
+
+releases/ghost-reports/<model version>/<UTC time>.json and .html
+"""
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from mlplatform.ghost.report import Report
+from mlplatform.ghost.verdict import Decision
+from mlplatform.store.storage import Storage
+
+PREFIX = "releases/ghost-reports"
+
+
+def save(storage: Storage, report: Report, page: str) -> str:
+    """Keep a report and its page, and return the key of the page. Raises StorageError."""
+    name = f"{PREFIX}/{report.version}/{report.made_at:%Y-%m-%dT%H-%M-%SZ}"
+    storage.write(f"{name}.html", page.encode())
+    # The JSON last: whoever finds it finds the page, too.
+    storage.write(f"{name}.json", json.dumps(report.to_json(), indent=1, ensure_ascii=False).encode() + b"\n")
+    return f"{name}.html"
+
+
+def latest(storage: Storage, version: str) -> dict[str, Any] | None:
+    """The newest report on a model version, or None. Raises StorageError."""
+    names = [key for key in storage.keys(f"{PREFIX}/{version}/") if key.endswith(".json")]
+    if not names:
+        return None
+    found: dict[str, Any] = json.loads(storage.read(max(names)))
+    return found
+
+
+def objection(storage: Storage, version: str, production: str | None, days: float, now: datetime) -> str:
+    """Why a version may not be promoted, as a clause, or nothing.
+
+    production: the version that is live, None if there is none; a report beside another one does not count, nor one
+    older than `days`. Raises StorageError.
+    """
+    report = latest(storage, version)
+    if report is None:
+        return (
+            f"there is no ghost report on {version}: deploy it with --environment ghost, and after a day of traffic "
+            "run: python -m mlplatform.delivery ghost-report"
+        )
+    made_at = datetime.strptime(report["made_at"], "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
+    told = f"the ghost report of {made_at:%Y-%m-%d %H:%M} UTC on {version}"
+    verdict = report["verdict"]
+    if verdict["decision"] != Decision.PROMOTE:
+        return f"{told} says {verdict['decision']}: {'; '.join(verdict['reasons'])}"
+    if now - made_at > timedelta(days=days):
+        return f"{told} is older than {days:g} days; make a new one: python -m mlplatform.delivery ghost-report"
+    beside = report["live"]["version"] if report["live"] else None
+    if beside != production:
+        return (
+            f"{told} compares it with {beside or 'nothing'}, and {production or 'nothing'} is in production; "
+            "make a new one: python -m mlplatform.delivery ghost-report"
+        )
+    return ""

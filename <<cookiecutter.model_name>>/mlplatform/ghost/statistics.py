@@ -1,0 +1,279 @@
+"""The figures of the report. SciPy does the statistics."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import binomtest, ks_2samp
+
+from mlplatform.contract.comparison import CONFIDENCE, Comparison, Interval, proportion_interval
+from mlplatform.ghost.observed import Alone, Floats, Observed, Pairs, Texts, Whole
+
+QUANTILES = (0.5, 0.9, 0.95, 0.99)
+BINS = 10
+# 500 resamples give the interval to within 3 % of its width; more than 20,000 requests make it no better.
+RESAMPLES = 500
+RESAMPLED = 20_000
+
+
+@dataclass(frozen=True)
+class Share:
+    """So many of so many, with Wilson's interval."""
+
+    hits: int
+    total: int
+
+    @property
+    def value(self) -> float:
+        """The share."""
+        return self.hits / self.total
+
+    def interval(self) -> Interval:
+        """With 95 % confidence."""
+        return proportion_interval(self.hits, self.total)
+
+    def to_json(self) -> dict[str, Any]:
+        """All figures as JSON values."""
+        return {**asdict(self), "value": self.value, "interval": asdict(self.interval())}
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Quantiles in ms by probability, as text; ratio: p95 of the ghost by p95 of the live model, with its interval."""
+
+    requests: int
+    ghost: dict[str, float]
+    live: dict[str, float] | None
+    ratio: float | None
+    interval: Interval | None
+
+
+@dataclass(frozen=True)
+class Shift:
+    """How far the ghost's scores are from the live model's, over the same rows.
+
+    psi: population stability index over the deciles of the live scores. ks, p_value: two-sample Kolmogorov-Smirnov.
+    mean_difference: the mean of |ghost - live|, row by row. bins: edges and shares of both.
+    """
+
+    rows: int
+    psi: float
+    ks: float
+    p_value: float
+    mean_difference: float
+    edges: tuple[float, ...]
+    live: tuple[float, ...]
+    ghost: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Errors:
+    """Answers of 5xx of both to the same requests; p_value: McNemar's exact test."""
+
+    requests: int
+    ghost: int
+    live: int | None
+    p_value: float | None
+
+    @property
+    def excess(self) -> float:
+        """The ghost's share beyond the live model's."""
+        return (self.ghost - (self.live or 0)) / self.requests if self.requests else 0.0
+
+
+@dataclass(frozen=True)
+class Disagreement:
+    """What both say where they differ, for how many rows, and how often each is right of those whose label is known."""
+
+    live: str
+    ghost: str
+    rows: int
+    known: int
+    live_right: int
+    ghost_right: int
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Everything that is computed. None: there was nothing to compute it from."""
+
+    agreement: Share | None
+    comparison: Comparison | None
+    accuracy: Share | None
+    live_accuracy: Share | None
+    latency: Latency
+    shift: Shift | None
+    errors: Errors
+    coverage: Share | None
+    disagreements: tuple[Disagreement, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """All figures as JSON values."""
+        ratio = self.latency.interval
+        return {
+            "agreement": _json(self.agreement),
+            "accuracy": _json(self.accuracy),
+            "live_accuracy": _json(self.live_accuracy),
+            "comparison": _json(self.comparison),
+            "latency": {**asdict(self.latency), "interval": asdict(ratio) if ratio else None},
+            "shift": asdict(self.shift) if self.shift else None,
+            "errors": {**asdict(self.errors), "excess": self.errors.excess},
+            "coverage": _json(self.coverage),
+            "disagreements": [asdict(each) for each in self.disagreements],
+        }
+
+
+def compute(observed: Observed) -> Figures:
+    """All figures."""
+    pairs, alone = observed.pairs, observed.alone
+    labelled = [
+        np.array([value is not None for value in column], bool)
+        for column in (pairs.live_label, pairs.ghost_label, pairs.truth)
+    ]
+    both = labelled[0] & labelled[1] if pairs.requests else np.zeros(0, bool)
+    known = both & labelled[2] if pairs.requests else both
+    comparison = _compare(observed, known) if known.any() else None
+    live = observed.live
+    return Figures(
+        agreement=_share(pairs.live_label[both] == pairs.ghost_label[both]),
+        comparison=comparison,
+        accuracy=_accuracy(comparison, alone),
+        live_accuracy=Share(comparison.both + comparison.only_production, comparison.examples) if comparison else None,
+        latency=latency(pairs, alone),
+        shift=shift(pairs.live_score, pairs.ghost_score) if len(pairs.live_score) else None,
+        errors=errors(pairs, alone),
+        coverage=_coverage(observed) if live and live.mirrored else None,
+        disagreements=_disagreements(pairs, both),
+    )
+
+
+def latency(pairs: Pairs, alone: Alone) -> Latency:
+    """Of the requests that both answered, or of all of the ghost's where nothing live answered."""
+    if not pairs.requests:
+        return Latency(len(alone.ms), quantiles(alone.ms), None, None, None)
+    ratio, interval = quantile_ratio(pairs.ghost_ms, pairs.live_ms)
+    return Latency(pairs.requests, quantiles(pairs.ghost_ms), quantiles(pairs.live_ms), ratio, interval)
+
+
+def quantiles(values: Floats) -> dict[str, float]:
+    """Quantiles by name: p50, p90, ... values: (n,), at least one."""
+    return {
+        f"p{100 * q:g}": round(float(found), 4)
+        for q, found in zip(QUANTILES, np.quantile(values, QUANTILES), strict=True)
+    }
+
+
+def quantile_ratio(ghost: Floats, live: Floats, q: float = 0.95) -> tuple[float, Interval]:
+    """Ratio of a quantile of both, and the percentile bootstrap's interval of it, resampling requests.
+
+    ghost, live: (requests,), of the same requests. Efron (1979), Ann. Statist. 7, 1.
+    """
+    generator = np.random.default_rng(0)
+    every = max(1, len(ghost) // RESAMPLED)
+    some_ghost, some_live = ghost[::every], live[::every]
+    ratios = np.empty(RESAMPLES)
+    for i in range(RESAMPLES):
+        chosen = generator.integers(0, len(some_ghost), len(some_ghost))
+        ratios[i] = _ratio(some_ghost[chosen], some_live[chosen], q)
+    low, high = np.quantile(ratios, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return _ratio(ghost, live, q), Interval(float(low), float(high))
+
+
+def shift(live: Floats, ghost: Floats) -> Shift:
+    """How the scores have moved. live, ghost: (rows,), of the same rows.
+
+    PSI is the sum of (g - l) ln(g / l) over ten bins that hold a tenth of the live scores each; an empty bin counts as
+    half a row. Below 0.1 is usually called stable, above 0.25 a shift (Siddiqi, Credit Risk Scorecards, 2006).
+    """
+    edges = np.unique(np.quantile(live, np.linspace(0, 1, BINS + 1)[1:-1]))
+    counts = [
+        np.bincount(np.searchsorted(edges, scores, side="right"), minlength=len(edges) + 1) for scores in (live, ghost)
+    ]
+    smooth = [np.maximum(each, 0.5) / np.maximum(each, 0.5).sum() for each in counts]
+    psi = float(((smooth[1] - smooth[0]) * np.log(smooth[1] / smooth[0])).sum())
+    test = ks_2samp(live, ghost)
+    # For the eye: twenty bins of equal width.
+    low, high = float(min(live.min(), ghost.min())), float(max(live.max(), ghost.max()))
+    drawn = np.linspace(low, high if high > low else low + 1, 21)
+    shares = [np.histogram(scores, drawn)[0] / len(scores) for scores in (live, ghost)]
+    return Shift(
+        rows=len(live),
+        psi=psi,
+        ks=float(test.statistic),
+        p_value=float(test.pvalue),
+        mean_difference=float(np.abs(ghost - live).mean()),
+        edges=tuple(drawn.tolist()),
+        live=tuple(shares[0].tolist()),
+        ghost=tuple(shares[1].tolist()),
+    )
+
+
+def errors(pairs: Pairs, alone: Alone) -> Errors:
+    """Who answered the same requests with 5xx."""
+    if not pairs.requests:
+        return Errors(len(alone.status), _count(alone.status), None, None)
+    live, ghost = _count(pairs.live_status), _count(pairs.ghost_status)
+    # McNemar's test again: both answered the same requests.
+    only_ghost = int(((pairs.ghost_status >= 500) & (pairs.live_status < 500)).sum())
+    only_live = int(((pairs.live_status >= 500) & (pairs.ghost_status < 500)).sum())
+    p_value = float(binomtest(only_ghost, only_ghost + only_live).pvalue) if only_ghost + only_live else 1.0
+    return Errors(pairs.requests, ghost, live, p_value)
+
+
+def _count(status: Whole) -> int:
+    return int((status >= 500).sum())
+
+
+def _ratio(ghost: Floats, live: Floats, q: float) -> float:
+    # A microsecond at least: what is faster than the clock is not infinitely faster.
+    return float(np.quantile(ghost, q) / max(np.quantile(live, q), 1e-3))
+
+
+def _compare(observed: Observed, known: NDArray[np.bool_]) -> Comparison:
+    pairs = observed.pairs
+    live = (pairs.live_label == pairs.truth)[known].astype(bool)
+    ghost = (pairs.ghost_label == pairs.truth)[known].astype(bool)
+    return Comparison(
+        production=observed.live.version if observed.live else "",
+        both=int((ghost & live).sum()),
+        only_model=int((ghost & ~live).sum()),
+        only_production=int((~ghost & live).sum()),
+        neither=int((~ghost & ~live).sum()),
+    )
+
+
+def _accuracy(comparison: Comparison | None, alone: Alone) -> Share | None:
+    """Of the rows that both predicted, or of all of the ghost's where there are none."""
+    if comparison:
+        return Share(comparison.both + comparison.only_model, comparison.examples)
+    known = np.array([a is not None and b is not None for a, b in zip(alone.label, alone.truth, strict=True)], bool)
+    return _share(alone.label[known] == alone.truth[known]) if known.any() else None
+
+
+def _coverage(observed: Observed) -> Share | None:
+    """Of the live answers whose request was mirrored, those with the ghost's answer."""
+    live, ghost = observed.live, observed.ghost
+    mirrored = [id for id, found in live.predictions.items() if found.mirrored] if live else []
+    return Share(sum(id in ghost.predictions for id in mirrored), len(mirrored)) if mirrored else None
+
+
+def _share(found: Texts | NDArray[np.bool_]) -> Share | None:
+    return Share(int(np.asarray(found, bool).sum()), len(found)) if len(found) else None
+
+
+def _disagreements(pairs: Pairs, both: NDArray[np.bool_]) -> tuple[Disagreement, ...]:
+    counted: dict[tuple[str, str], list[int]] = {}
+    for live, ghost, true in zip(pairs.live_label[both], pairs.ghost_label[both], pairs.truth[both], strict=True):
+        if live != ghost:
+            found = counted.setdefault((live, ghost), [0, 0, 0, 0])
+            found[0] += 1
+            found[1] += true is not None
+            found[2] += true == live
+            found[3] += true == ghost
+    ordered = sorted(counted.items(), key=lambda each: -each[1][0])
+    return tuple(Disagreement(live, ghost, *numbers) for (live, ghost), numbers in ordered)
+
+
+def _json(figures: Share | Comparison | None) -> dict[str, Any] | None:
+    return figures.to_json() if figures else None

@@ -1,0 +1,191 @@
+"""What follows from the figures: promote, hold, reject, or that it is too early to say."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from mlplatform.contract.comparison import SIGNIFICANCE
+from mlplatform.ghost.observed import Observed
+from mlplatform.ghost.settings import GhostSettings
+from mlplatform.ghost.statistics import Figures
+
+# Below it two distributions of scores are usually called the same; see statistics.shift.
+MAXIMUM_PSI = 0.25
+
+
+class Decision(StrEnum):
+    """What to do with a ghost."""
+
+    PROMOTE = "promote"
+    HOLD = "hold"
+    REJECT = "reject"
+    NOT_ENOUGH_DATA = "not enough data"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The decision and every reason for it; reasons are clauses without a full stop. `found`: what speaks for it."""
+
+    decision: Decision
+    reasons: tuple[str, ...]
+    found: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {"decision": self.decision.value, "reasons": list(self.reasons), "found": list(self.found)}
+
+
+class _Findings:
+    """Reasons by what they lead to."""
+
+    def __init__(self) -> None:
+        self.missing: list[str] = []
+        self.against: list[str] = []
+        self.open: list[str] = []
+        self.good: list[str] = []
+
+
+def decide(observed: Observed, figures: Figures, settings: GhostSettings) -> Verdict:
+    """The verdict.
+
+    - *not enough data*: fewer than `minimum_requests` requests were answered by both (by the ghost, where nothing is
+      live). Nothing else is judged then.
+    - *reject*: what is certain speaks against the ghost: it is less accurate, by McNemar's exact test at 5 % and by
+      more than `maximum_regression` at the lower end of the interval or in the figure itself; it answers with 5xx more
+      often, likewise; or the whole interval of its p95 of latency, as a ratio, lies above `maximum_latency_ratio`.
+    - *promote*: each of these is certainly within its limit. Accuracy: the interval of the difference does not reach
+      beyond `maximum_regression`. With fewer than `minimum_labels` known labels, agreement stands in: models that agree
+      in a share a of the rows cannot differ in accuracy by more than 1 - a.
+    - *hold*: anything else; the reasons say what would settle it.
+    """
+    findings = _Findings()
+    answered = observed.pairs.requests if observed.live else len(observed.alone.ms)
+    if answered < settings.minimum_requests:
+        by = "by both" if observed.live else "by the ghost"
+        findings.missing.append(f"{_requests(answered)} answered {by}; a verdict takes {settings.minimum_requests}")
+        return Verdict(Decision.NOT_ENOUGH_DATA, tuple(findings.missing), ())
+    _judge_accuracy(observed, figures, settings, findings)
+    _judge_latency(figures, settings, findings)
+    _judge_errors(figures, settings, findings)
+    _judge_coverage(figures, settings, findings)
+    decision = Decision.REJECT if findings.against else Decision.HOLD if findings.open else Decision.PROMOTE
+    reasons = findings.against or findings.open or findings.good
+    found = [each for group in (findings.open, findings.good) for each in group if each not in reasons]
+    return Verdict(decision, tuple(reasons), tuple(found))
+
+
+def _judge_accuracy(observed: Observed, figures: Figures, settings: GhostSettings, findings: _Findings) -> None:
+    accuracy, comparison = figures.accuracy, figures.comparison
+    if accuracy and accuracy.total >= settings.minimum_labels and accuracy.interval().high < settings.minimum_accuracy:
+        findings.against.append(
+            f"accuracy is {accuracy.value:.4f} on {accuracy.total:,} rows, certainly below minimum_accuracy "
+            f"{settings.minimum_accuracy:g}"
+        )
+        return
+    if observed.live is None:
+        _judge_first(figures, settings, findings)
+        return
+    if comparison is None or comparison.examples < settings.minimum_labels:
+        _judge_agreement(figures, settings, findings, comparison.examples if comparison else 0)
+        return
+    difference, interval, p_value = comparison.difference, comparison.score_interval(), comparison.p_value()
+    margin, certain = settings.maximum_regression, p_value < SIGNIFICANCE
+    told = f"accuracy is {_points(difference)} on {comparison.examples:,} rows with a known label"
+    test = f"95 %: {_signed(interval.low)} to {_signed(interval.high)}; McNemar's exact test, p = {p_value:.2g}"
+    if difference < 0 and certain and (-difference > margin or -interval.low > margin):
+        findings.against.append(f"{told} ({test})")
+    elif -interval.low > margin:
+        findings.open.append(
+            f"{told}, and may really be {_signed(interval.low)}, more than maximum_regression {margin:g} ({test}): "
+            "more labels would tell"
+        )
+    else:
+        findings.good.append(f"{told} ({test})")
+
+
+def _judge_first(figures: Figures, settings: GhostSettings, findings: _Findings) -> None:
+    """Without a live model there is nothing to be worse than."""
+    accuracy = figures.accuracy
+    known = accuracy.total if accuracy else 0
+    if accuracy is None or known < settings.minimum_labels:
+        findings.open.append(
+            f"nothing live to compare with, and {known} rows with a known label; accuracy is judged from "
+            f"{settings.minimum_labels} on: POST /v1/feedback or python -m mlplatform.delivery feedback FILE"
+        )
+    else:
+        findings.good.append(
+            f"accuracy is {accuracy.value:.4f} on {known:,} rows (95 %: {accuracy.interval().low:.4f} to "
+            f"{accuracy.interval().high:.4f}); nothing is live to compare with"
+        )
+
+
+def _judge_agreement(figures: Figures, settings: GhostSettings, findings: _Findings, known: int) -> None:
+    told = f"{known} rows with a known label; accuracy is judged from {settings.minimum_labels} on"
+    agreement, shift = figures.agreement, figures.shift
+    if agreement is None:
+        if shift and shift.psi > MAXIMUM_PSI:
+            findings.open.append(f"{told}, and the scores have shifted (PSI {shift.psi:.2g})")
+        else:
+            findings.open.append(f"{told}, and the models predict no labels that could be compared")
+        return
+    lowest = agreement.interval().low
+    same = f"both predict the same label for {agreement.value:.2%} of {agreement.total:,} rows"
+    says = f"{same} (95 %: at least {lowest:.2%})"
+    if 1 - lowest <= settings.maximum_regression:
+        findings.good.append(f"{says}: their accuracy cannot differ by more than maximum_regression")
+    else:
+        findings.open.append(f"{says}, which leaves open which of them is right where they differ; {told}")
+
+
+def _judge_latency(figures: Figures, settings: GhostSettings, findings: _Findings) -> None:
+    found = figures.latency
+    if found.live is None or found.ratio is None or found.interval is None:
+        findings.good.append(f"p95 of latency is {found.ghost['p95']:.3g} ms over {_requests(found.requests)}")
+        return
+    ghost, live, limit = found.ghost["p95"], found.live["p95"], settings.maximum_latency_ratio
+    told = (
+        f"p95 of latency is {ghost:.3g} ms against {live:.3g} ms, {found.ratio:.2f} times "
+        f"(95 %: {found.interval.low:.2f} to {found.interval.high:.2f})"
+    )
+    if ghost - live <= settings.tolerated_latency_ms or found.interval.high <= limit:
+        findings.good.append(told)
+    elif found.interval.low > limit:
+        findings.against.append(f"{told}, certainly above maximum_latency_ratio {limit:g}")
+    else:
+        findings.open.append(f"{told}, perhaps above maximum_latency_ratio {limit:g}")
+
+
+def _judge_errors(figures: Figures, settings: GhostSettings, findings: _Findings) -> None:
+    found = figures.errors
+    live = f" and {found.live:,} of the live model" if found.live is not None else ""
+    told = f"{found.ghost:,} errors (5xx) of the ghost{live} in {_requests(found.requests)}"
+    if found.excess <= settings.maximum_error_rate:
+        findings.good.append(told)
+    elif found.p_value is not None and found.p_value >= SIGNIFICANCE:
+        findings.open.append(f"{told}, above maximum_error_rate {settings.maximum_error_rate:g}, which may be chance")
+    else:
+        findings.against.append(f"{told}, above maximum_error_rate {settings.maximum_error_rate:g}")
+
+
+def _judge_coverage(figures: Figures, settings: GhostSettings, findings: _Findings) -> None:
+    found = figures.coverage
+    if found is None or found.value >= settings.minimum_coverage:
+        return
+    findings.open.append(
+        f"of {found.total:,} mirrored requests the ghost's answer is known for {found.value:.1%}, less than "
+        f"minimum_coverage {settings.minimum_coverage:g}: what is missing may be what is slow or failed"
+    )
+
+
+def _requests(number: int) -> str:
+    return f"{number:,} request{'' if number == 1 else 's'}"
+
+
+def _points(difference: float) -> str:
+    if difference == 0:
+        return "the same"
+    return f"{abs(difference):.4f} {'higher' if difference > 0 else 'lower'}"
+
+
+def _signed(difference: float) -> str:
+    return f"{difference:+.4f}"

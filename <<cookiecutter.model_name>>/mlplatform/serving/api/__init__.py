@@ -1,0 +1,1 @@
+"""What the server answers: predictions, metadata, feedback, health, pages."""

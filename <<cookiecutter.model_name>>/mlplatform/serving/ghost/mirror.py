@@ -1,0 +1,227 @@
+"""Copies of requests for the ghost, made after their answers. Whatever the ghost does, the live service goes on.
+
+Five times a second the copies that wait leave in one message; the ghost plays them at the pace of the requests, see
+replay.py. So what HTTP costs for each of them is not the live service's: a process beside it that sent them one
+by one on the same core made p99 1.33 of that without a ghost, where this makes it 1.08. When more wait than may,
+the oldest are dropped and counted. When the ghost fails nothing is tried for a while, then one message. A request that
+is itself a copy is never copied.
+"""
+
+import logging
+import time
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+import gevent
+from gevent.event import Event
+
+from mlplatform.contract.events import SHARES, share
+from mlplatform.serving.ghost.event_log import Asked, EventLog
+from mlplatform.serving.ghost.http_client import BrokenError, Connection
+from mlplatform.serving.ghost.message import MOST_BYTES, PATH, SENT_HEADER, pack
+from mlplatform.serving.model.service import Service
+
+LOG = logging.getLogger("gunicorn.error")
+FLUSH_SECONDS = 2.0
+"""Time for what waits when the server ends."""
+
+# A message leaves when so long nothing has left, or so many bytes wait, or half the queue. Each takes 0.3 ms of CPU.
+_EVERY_SECONDS, _AT_ONCE_BYTES = 0.2, 1 << 18
+_RATE_SECONDS = 5.0
+# Copies in a row that failed; then for how long none is tried, doubled each time.
+_FAILURES = 5
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0
+# Sending more at once keeps the event loop for longer than a small request takes.
+_PIECE = 1 << 16
+# Times of messages until they are reported.
+_TIMES_KEPT = 1000
+
+
+class _Bundle(NamedTuple):
+    parts: list[bytes]
+    copies: int
+    size: int
+
+
+class Mirror:
+    """Sends copies of one process's requests. Made after the fork; used from its event loop only.
+
+    log: its counters count what becomes of the copies. seconds: how long messages took, until who reports takes them.
+    """
+
+    def __init__(self, service: Service, log: EventLog) -> None:
+        settings = service.settings
+        self._settings = settings
+        self._log = log
+        url = urlsplit(settings.ghost_url)
+        seconds = settings.ghost_timeout_ms / 1000
+        self._connection = Connection(url.hostname or "", url.port or 80, seconds, _PIECE)
+        self._head = f"POST {PATH} HTTP/1.1\r\nHost: {url.netloc}\r\nConnection: close\r\n"
+        self._below = int(settings.ghost_sample_rate * SHARES)
+        self._waiting: deque[_Bundle] = deque()
+        self._copies = self._bytes = 0
+        self._under_way = 0
+        self._wake = Event()
+        self._sending: gevent.Greenlet[[], None] | None = None
+        self._stopped = False
+        self._failures = 0
+        self._pause = _FIRST_PAUSE
+        self._closed_until = 0.0
+        self.seconds: deque[float] = deque(maxlen=_TIMES_KEPT)
+
+    def start(self) -> None:
+        """Begin to send."""
+        self._sending = gevent.spawn(self._run)
+        if self._settings.ghost_sample_rate_file:
+            gevent.spawn(self._watch_rate, Path(self._settings.ghost_sample_rate_file))
+
+    def stop(self) -> None:
+        """Send what waits, within a time; what has not left then is dropped."""
+        self._stopped = True
+        self._wake.set()
+        if self._sending is not None:
+            self._sending.join(FLUSH_SECONDS)
+        self._log.counters.add("mirror_dropped", self._copies + self._under_way)
+        if self._sending is not None:
+            self._sending.kill()
+
+    def take(self, ids: Sequence[str], asked: Sequence[Asked | None]) -> list[bool]:
+        """Of which requests a copy is sent; those that find no room, or a ghost that fails, are dropped and counted.
+
+        Which ones are sampled follows from their ids. asked: None for what is not to be copied.
+        """
+        below = self._below
+        if not below:
+            return []
+        sampled = [
+            each is not None and (below >= SHARES or share(id) < below) for id, each in zip(ids, asked, strict=True)
+        ]
+        counters = self._log.counters
+        counters.add("mirror_offered", sum(sampled))
+        if time.monotonic() < self._closed_until:
+            counters.add("mirror_skipped", sum(sampled))
+            return [False] * len(sampled)
+        copies = size = 0
+        for place, each in enumerate(asked):
+            if each is None or not sampled[place]:
+                continue
+            if copies >= self._settings.ghost_queue or size + len(each[1]) > self._settings.ghost_queue_bytes:
+                counters.add("mirror_dropped")
+                sampled[place] = False
+                continue
+            copies += 1
+            size += len(each[1])
+        return sampled
+
+    def hand_over(self, columns: bytes, version: str, copies: Sequence[Asked]) -> None:
+        """Send copies that were taken, in a while. columns: a line of just them."""
+        parts = pack(columns, version, copies)
+        size = sum(map(len, parts))
+        while self._waiting and (
+            self._copies + len(copies) > self._settings.ghost_queue
+            or self._bytes + size > self._settings.ghost_queue_bytes
+        ):
+            self._log.counters.add("mirror_dropped", self._oldest().copies)
+        self._waiting.append(_Bundle(parts, len(copies), size))
+        self._copies += len(copies)
+        self._bytes += size
+        if self._is_much:
+            self._wake.set()
+
+    @property
+    def _is_much(self) -> bool:
+        """Whether more waits than should."""
+        return self._bytes >= _AT_ONCE_BYTES or 2 * self._copies > self._settings.ghost_queue
+
+    def _oldest(self) -> _Bundle:
+        """Take it out of those that wait."""
+        bundle = self._waiting.popleft()
+        self._copies -= bundle.copies
+        self._bytes -= bundle.size
+        return bundle
+
+    def _run(self) -> None:
+        while self._waiting or not self._stopped:
+            if not self._stopped and not self._is_much:
+                self._wake.wait(_EVERY_SECONDS)
+            self._wake.clear()
+            if self._waiting:
+                self._send()
+
+    def _send(self) -> None:
+        """Send the oldest of what waits, in one message."""
+        parts: list[bytes] = []
+        size = copies = 0
+        while self._waiting and size < MOST_BYTES:
+            bundle = self._oldest()
+            parts += bundle.parts
+            size += bundle.size
+            copies += bundle.copies
+        self._under_way = copies
+        counters, begun = self._log.counters, time.monotonic()
+        fields = f"{SENT_HEADER}: {begun!r}\r\nContent-Type: application/octet-stream\r\n"
+        head = f"{self._head}{fields}Content-Length: {size}\r\n\r\n"
+        try:
+            message = b"".join((head.encode("latin-1"), *parts))
+            del parts
+            status = self._connection.post(message)
+        except BrokenError as error:
+            counters.add("mirror_failed", copies)
+            self._failed(copies, str(error))
+        except Exception:
+            counters.add("mirror_failed", copies)
+            self._failed(copies, "unforeseen")
+            LOG.exception("copies could not be sent to the ghost")
+        else:
+            counters.add("mirror_sent" if status == 202 else "mirror_refused", copies)
+            self.seconds.append(time.monotonic() - begun)
+            self._succeeded()
+        finally:
+            self._under_way = 0
+            # Not kept, so that the next message may reach another of several ghosts.
+            self._connection.close()
+
+    def _failed(self, copies: int, reason: str) -> None:
+        known = self._failures >= _FAILURES
+        self._failures += copies
+        if self._failures < _FAILURES:
+            return
+        if not known:
+            LOG.warning("The ghost at %s fails (%s); no copies for a while", self._settings.ghost_url, reason)
+        self._closed_until = time.monotonic() + self._pause
+        self._pause = min(2 * self._pause, _LONGEST_PAUSE)
+        # What waits would only find the same.
+        while self._waiting:
+            self._log.counters.add("mirror_skipped", self._oldest().copies)
+
+    def _succeeded(self) -> None:
+        if self._failures >= _FAILURES:
+            LOG.info("The ghost at %s answers again", self._settings.ghost_url)
+        self._failures = 0
+        self._pause = _FIRST_PAUSE
+
+    def _watch_rate(self, path: Path) -> None:
+        """Follow a file that holds the rate, such as a mounted ConfigMap, so that no restart is needed.
+
+        While it is not there, the rate is that of the settings.
+        """
+        told = ""
+        while True:
+            try:
+                content = path.read_text(encoding="utf-8").strip() if path.exists() else ""
+                rate = float(content) if content else self._settings.ghost_sample_rate
+                if not 0 <= rate <= 1:
+                    raise ValueError(content)
+            except (OSError, ValueError) as error:
+                if told != str(error):
+                    LOG.error("ghost_sample_rate_file %s: %s; expected a number from 0 to 1", path, error)
+                told = str(error)
+            else:
+                told = ""
+                if int(rate * SHARES) != self._below:
+                    self._below = int(rate * SHARES)
+                    LOG.info("Sample rate for the ghost: %g", rate)
+            gevent.sleep(_RATE_SECONDS)

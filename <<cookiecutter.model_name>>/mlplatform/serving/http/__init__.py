@@ -1,0 +1,1 @@
+"""HTTP: the gunicorn worker, headers, bodies, compression."""

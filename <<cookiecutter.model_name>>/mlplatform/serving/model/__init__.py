@@ -1,0 +1,1 @@
+"""The served model: loading, runtimes, batching, the signature."""

@@ -1,0 +1,90 @@
+"""How far what the model meets has moved away from what it met in training: the population stability index.
+
+PSI of a histogram with shares p against the baseline's q: sum of (p - q) ln(p / q) over the bins. Both are what credit
+scoring calls it (Siddiqi, Credit Risk Scorecards, 2006): below 0.1 no change, above 0.2 a shift.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from mlplatform.serving.model.signature import Array
+
+HALF = 500
+"""Rows after which the older half of a window is let go. PSI of n rows of unchanged data is about 10 / n."""
+VALUES = 1000
+"""Values of a row that are looked at, of inputs that have more."""
+_LEAST_SHARE = 1e-4
+
+
+def psi(counts: Array, shares: Array) -> float:
+    """PSI of counts against the baseline's shares, both (bins,). A bin that is empty on a side counts as 1/10000."""
+    found = np.maximum(counts / counts.sum(), _LEAST_SHARE)
+    expected = np.maximum(shares, _LEAST_SHARE)
+    return float(np.sum((found - expected) * np.log(found / expected)))
+
+
+class Window:
+    """Counts of the last HALF to 2 * HALF rows, by bins of the baseline."""
+
+    def __init__(self, shares: Sequence[float]) -> None:
+        self._shares = np.asarray(shares, dtype=np.float64)
+        self._older = self._newer = np.zeros(len(shares))
+        self._older_rows = self._newer_rows = 0
+
+    def add(self, bins: Array, rows: int) -> None:
+        """bins: the bin of each value of these rows, int, any shape."""
+        self._newer = self._newer + np.bincount(bins.reshape(-1), minlength=len(self._shares))
+        self._newer_rows += rows
+        if self._newer_rows >= HALF:
+            self._older, self._older_rows = self._newer, self._newer_rows
+            self._newer, self._newer_rows = np.zeros(len(self._shares)), 0
+
+    def psi(self) -> float | None:
+        """None until there are HALF rows."""
+        return psi(self._older + self._newer, self._shares) if self._older_rows else None
+
+
+class Drift:
+    """Windows over everything that the baseline has: see mlplatform/training/baseline.py for its form.
+
+    names: of the inputs, in the order of the arrays. labels: by class.
+    """
+
+    def __init__(self, baseline: Mapping[str, Any], names: Sequence[str], labels: Sequence[str]) -> None:
+        histograms: Mapping[str, Any] = baseline["inputs"]
+        self._inputs = {
+            position: (name, np.asarray(histograms[name]["edges"]), Window(histograms[name]["shares"]))
+            for position, name in enumerate(names)
+            if name in histograms
+        }
+        self._places: dict[int, Array] = {}
+        self._classes = Window([baseline["classes"].get(label, 0.0) for label in labels])
+        self._confidence_edges = np.asarray(baseline["confidence"]["edges"])
+        self._confidence = Window(baseline["confidence"]["shares"])
+
+    def add_inputs(self, arrays: Sequence[Array]) -> None:
+        """Arrays of (rows, ...), one for each input."""
+        for position, (_, edges, window) in self._inputs.items():
+            values = arrays[position].reshape(len(arrays[position]), -1)
+            if values.shape[1] > VALUES:
+                values = values[:, self._places_of(values.shape[1])]
+            window.add(np.searchsorted(edges, values, side="left"), len(values))
+
+    def add_predictions(self, classes: Array, confidences: Array) -> None:
+        """Predicted classes (rows,), int, and their probabilities (rows,)."""
+        self._classes.add(classes, len(classes))
+        self._confidence.add(np.searchsorted(self._confidence_edges, confidences, side="left"), len(confidences))
+
+    def psi(self) -> dict[str, float]:
+        """By signal: input.<name>, classes, confidence; those alone that have seen enough rows."""
+        found = {f"input.{name}": window.psi() for name, _, window in self._inputs.values()}
+        found |= {"classes": self._classes.psi(), "confidence": self._confidence.psi()}
+        return {signal: value for signal, value in found.items() if value is not None}
+
+    def _places_of(self, size: int) -> Array:
+        """Which values of a large row: the same for all, at random, so that no pattern is hit by a regular step."""
+        if size not in self._places:
+            self._places[size] = np.sort(np.random.default_rng(0).choice(size, VALUES, replace=False))
+        return self._places[size]

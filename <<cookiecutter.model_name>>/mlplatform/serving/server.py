@@ -1,0 +1,121 @@
+"""gunicorn around the application, set up from our settings."""
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+from gunicorn.app.base import BaseApplication
+from gunicorn.glogging import Logger
+
+from mlplatform.config.settings import StorageSettings, load
+from mlplatform.serving.ghost.mirror import FLUSH_SECONDS
+from mlplatform.serving.settings import ServingSettings
+from mlplatform.store.manifest import ArtifactError
+from mlplatform.store.models import list_models
+from mlplatform.store.storage import StorageError, open_storage
+from mlplatform.telemetry import agent, logs, traces
+
+
+class JsonLogger(Logger):  # type: ignore[misc]
+    """gunicorn's logger without an access log, which any configuration of its own switches on. See request_log.py."""
+
+    access_log_enabled = False
+
+
+class Server(BaseApplication):  # type: ignore[misc]
+    """gunicorn's master. `run` does not return."""
+
+    service: Any = None
+    observing: Any = None
+
+    def __init__(self, settings: ServingSettings, name: str, template_version: str) -> None:
+        self.settings = _one_version(settings)
+        self.name = name
+        self.template_version = template_version
+        super().__init__()
+
+    def load_config(self) -> None:
+        """See BaseApplication."""
+        for name, value in gunicorn_options(self.settings, self.name).items():
+            self.cfg.set(name, value)
+
+    def load(self) -> Any:
+        """The WSGI application; called in the worker, after gevent has patched it."""
+        from mlplatform.serving.api.app import create_app
+        from mlplatform.serving.ghost.ghost_mode import GhostMode
+        from mlplatform.serving.model.service import Service
+        from mlplatform.serving.observability.observers import Observing
+
+        self.service = Service(self.settings, self.name, self.template_version)
+        traced = agent.takes_traces(os.environ) and traces.under_ddtrace(os.environ)
+        ghost = GhostMode(self.service)
+        self.observing = Observing(self.service, ghost, traced, agent.takes_metrics(os.environ))
+        return create_app(self.service, self.observing.observers, ghost.log, ghost.replay)
+
+
+def _one_version(settings: ServingSettings) -> ServingSettings:
+    """`latest` as a version, so that all workers serve the same one, those too that are started later.
+
+    As it is where there is no model yet, or no telling: a worker waits for it, or says what is wrong.
+    """
+    if settings.model != "latest":
+        return settings
+    try:
+        models = list_models(open_storage(load(StorageSettings).url))
+    except (ArtifactError, StorageError):
+        return settings
+    return settings.model_copy(update={"model": models[-1].id}) if models else settings
+
+
+def gunicorn_options(settings: ServingSettings, name: str) -> dict[str, Any]:
+    """The settings of gunicorn."""
+    in_json = logs.wants_json(os.environ)
+    return {
+        "bind": [f"{settings.host}:{settings.port}"],
+        "proc_name": name,
+        "workers": settings.workers,
+        "worker_class": "mlplatform.serving.http.worker.Worker",
+        "worker_connections": settings.max_connections,
+        # TensorFlow deadlocks when it is forked, so nothing is loaded before.
+        "preload_app": False,
+        "post_worker_init": _load_model,
+        "worker_exit": _stop_observing,
+        "when_ready": _forward_second_sigterm,
+        # Without a ghost as well, so that a pod's grace period is one number.
+        "graceful_timeout": int(settings.drain_seconds + settings.finish_seconds + FLUSH_SECONDS) + 2,
+        # A worker whose event loop stands still for this long is killed. Longer than any model call may take.
+        "timeout": int(settings.stuck_seconds) + 30,
+        # The heartbeat file; on a disk, touching it may block.
+        "worker_tmp_dir": "/dev/shm" if Path("/dev/shm").is_dir() else None,  # noqa: S108
+        # Otherwise gunicorn opens a control socket below $HOME: not there in a read-only container.
+        "control_socket_disable": True,
+        **({"logger_class": JsonLogger, "logconfig_dict": logs.json_config(name)} if in_json else {}),
+    }
+
+
+def _load_model(worker: Any) -> None:
+    service = worker.app.service
+    service.draining = lambda: not worker.alive
+    service.start()
+    worker.app.observing.start()
+
+
+def _stop_observing(arbiter: Any, worker: Any) -> None:
+    # None: the worker ended before it had an application.
+    if worker.app.observing is not None:
+        worker.app.observing.stop()
+
+
+def _forward_second_sigterm(arbiter: Any) -> None:
+    """The master ignores further SIGTERMs while it stops; pass them on, as they end the draining."""
+
+    def on_sigterm(number: int, frame: object) -> None:
+        if on_sigterm.seen:  # type: ignore[attr-defined]
+            for pid in list(arbiter.WORKERS):
+                os.kill(pid, signal.SIGTERM)
+        on_sigterm.seen = True  # type: ignore[attr-defined]
+        arbiter.signal(number, frame)
+
+    on_sigterm.seen = False  # type: ignore[attr-defined]
+    signal.signal(signal.SIGTERM, on_sigterm)

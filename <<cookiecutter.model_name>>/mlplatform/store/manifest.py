@@ -1,0 +1,262 @@
+"""Artifacts: immutable directories of files that are complete when their manifest is there.
+
+    <prefix>/manifest.json              written last, never replaced; names every file with its SHA-256
+    <prefix>/<content>/<file> ...       <content>: the first 12 hex digits of the digest over all files
+
+Files lie below a name that follows from their content, so two publishers of one artifact never mix their files: the
+first manifest wins and the other's files are removed.
+"""
+
+import fcntl
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path, PurePosixPath
+from typing import Any, TypeVar
+
+from mlplatform.store.storage import PARTIAL, MissingKeyError, Storage, StorageError, local_error
+
+MANIFEST = "manifest.json"
+# Files moved at once. Most of a small file's time on S3 is waiting for the answer.
+THREADS = 8
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class ArtifactError(ValueError):
+    """An artifact is incomplete, damaged or not what was asked for; the message says which file and why."""
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """One file: SHA-256 as 64 hex digits, size in bytes."""
+
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What an artifact is.
+
+    kind: dataset, model, ...; id: its version; created_at: UTC, ISO 8601; content: directory of the files below the
+    prefix; files: by path relative to that directory; properties: JSON values, meaning depends on the kind.
+    """
+
+    kind: str
+    id: str
+    created_at: str
+    content: str
+    files: Mapping[str, FileEntry]
+    properties: Mapping[str, Any]
+
+    def to_json(self) -> bytes:
+        """UTF-8 JSON, the content of manifest.json."""
+        return json.dumps(asdict(self), indent=1, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+
+    @classmethod
+    def from_json(cls, content: bytes, origin: str) -> "Manifest":
+        """Parse manifest.json. Raises ArtifactError naming `origin` if it is not one."""
+        try:
+            raw = json.loads(content)
+            files = {str(path): FileEntry(str(f["sha256"]), int(f["bytes"])) for path, f in raw["files"].items()}
+            manifest = cls(
+                kind=str(raw["kind"]),
+                id=str(raw["id"]),
+                created_at=str(raw["created_at"]),
+                content=str(raw["content"]),
+                files=files,
+                properties=dict(raw["properties"]),
+            )
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ArtifactError(f"{origin}: not a manifest ({type(error).__name__}: {error})") from None
+        inside = [PurePosixPath(path) for path in (*files, manifest.content)]
+        if any(path.is_absolute() or ".." in path.parts for path in inside):
+            raise ArtifactError(f"{origin}: names a file outside its own directory")
+        if manifest.content != _content_name(files):
+            raise ArtifactError(f"{origin}: its list of files was changed after it was written")
+        return manifest
+
+
+def publish(
+    storage: Storage, prefix: str, directory: Path, kind: str, id: str, properties: Mapping[str, Any]
+) -> Manifest:
+    """Publish the files of a directory as an artifact, and return the manifest that stands there afterwards.
+
+    Nothing is visible before the manifest. If the artifact exists already it stays as it is and its manifest is
+    returned; of several publishers at once the first wins. Raises StorageError.
+    """
+    files = _entries(directory)
+    manifest = Manifest(
+        kind=kind,
+        id=id,
+        created_at=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        content=_content_name(files),
+        files=files,
+        properties=properties,
+    )
+    existing = find(storage, prefix)
+    if existing is not None:
+        return existing
+    keys = {path: f"{prefix}/{manifest.content}/{path}" for path in files}
+    _for_each(lambda path: storage.upload(directory / path, keys[path]), files)
+    if storage.create(f"{prefix}/{MANIFEST}", manifest.to_json()):
+        return manifest
+    winner = read(storage, prefix)
+    if winner.content != manifest.content:
+        # What can't be removed, say for want of permission, is never seen: no manifest names it.
+        with suppress(StorageError):
+            _for_each(storage.delete, keys.values())
+    return winner
+
+
+def find(storage: Storage, prefix: str) -> Manifest | None:
+    """The manifest of an artifact, or None if there is none (yet). Files are not looked at."""
+    try:
+        return read(storage, prefix)
+    except MissingKeyError:
+        return None
+
+
+def read(storage: Storage, prefix: str) -> Manifest:
+    """The manifest of an artifact. Raises MissingKeyError or ArtifactError. Files are not looked at."""
+    key = f"{prefix}/{MANIFEST}"
+    return Manifest.from_json(storage.read(key), f"{storage.url}/{key}")
+
+
+def list_artifacts(storage: Storage, prefix: str) -> list[Manifest]:
+    """The manifests directly below a prefix such as `models`, oldest first."""
+    names = storage.directories(f"{prefix}/")
+    manifests = _for_each(lambda name: find(storage, f"{prefix}/{name}"), names)
+    return sorted(filter(None, manifests), key=lambda manifest: (manifest.created_at, manifest.id))
+
+
+def fetch(storage: Storage, prefix: str, cache: Path) -> tuple[Manifest, Path]:
+    """Make an artifact's files available locally, verified, and return its manifest and their directory.
+
+    A store on this machine is used where it lies; from another the files are downloaded below `cache`, once, and again
+    if they were damaged there. Raises MissingKeyError, ArtifactError or StorageError.
+    """
+    local = storage.local_path(prefix)
+    if local is not None:
+        return read_directory(local)
+    manifest = read(storage, prefix)
+    target = cache / prefix
+    try:
+        with _alone_with(target):
+            if not _holds(target, manifest):
+                _download(storage, prefix, manifest, target)
+    except OSError as error:
+        raise local_error(target, error) from error
+    return manifest, target / manifest.content
+
+
+def fetch_file(storage: Storage, prefix: str, manifest: Manifest, path: str, cache: Path) -> Path:
+    """One file of an artifact, verified, without the others. Raises MissingKeyError, ArtifactError or StorageError."""
+    target = cache / prefix / manifest.content / path
+    if not target.is_file():
+        storage.download(f"{prefix}/{manifest.content}/{path}", target)
+    _verify_file(target, manifest.files[path])
+    return target
+
+
+def read_directory(directory: Path) -> tuple[Manifest, Path]:
+    """Manifest and directory of the files of an artifact on this machine; every file's size and SHA-256 is checked.
+
+    Raises ArtifactError if the manifest or a file is missing or differs.
+    """
+    path = directory / MANIFEST
+    try:
+        manifest = Manifest.from_json(path.read_bytes(), str(path))
+    except FileNotFoundError:
+        raise ArtifactError(f"{path}: not there, so this is no complete artifact") from None
+    _verify(manifest, directory / manifest.content)
+    return manifest, directory / manifest.content
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file as 64 hex digits, in constant memory."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def _alone_with(target: Path) -> Iterator[None]:
+    """Let one process or thread at a time work on a directory; the others wait. Killing it lets the next one in."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with (target.parent / f".lock-{target.name}").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _holds(directory: Path, manifest: Manifest) -> bool:
+    """Whether this very artifact lies there undamaged."""
+    try:
+        return read_directory(directory)[0] == manifest
+    except ArtifactError:
+        return False
+
+
+def _download(storage: Storage, prefix: str, manifest: Manifest, target: Path) -> None:
+    """Put an artifact where `target` is, whole and verified. Raises ArtifactError, StorageError or OSError."""
+    partial = Path(tempfile.mkdtemp(prefix=PARTIAL, dir=target.parent))
+    try:
+        try:
+            _for_each(
+                lambda path: storage.download(f"{prefix}/{manifest.content}/{path}", partial / manifest.content / path),
+                manifest.files,
+            )
+        except MissingKeyError as error:
+            raise ArtifactError(f"{error}, though the manifest names it") from None
+        (partial / MANIFEST).write_bytes(manifest.to_json())
+        _verify(manifest, partial / manifest.content)
+        shutil.rmtree(target, ignore_errors=True)
+        partial.rename(target)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _for_each(function: Callable[[T], R], items: Iterable[T]) -> list[R]:
+    """The results of a function, called by several threads at once; the first error ends it and is raised."""
+    pool = ThreadPoolExecutor(THREADS, thread_name_prefix="artifacts")
+    wait = True
+    try:
+        return list(pool.map(function, items))
+    except BaseException as error:
+        # Who was told to stop does not wait for what is on its way: that may be minutes.
+        wait = isinstance(error, Exception)
+        raise
+    finally:
+        pool.shutdown(wait, cancel_futures=True)
+
+
+def _entries(directory: Path) -> dict[str, FileEntry]:
+    paths = sorted(path for path in directory.rglob("*") if path.is_file())
+    return {path.relative_to(directory).as_posix(): FileEntry(file_sha256(path), path.stat().st_size) for path in paths}
+
+
+def _content_name(files: Mapping[str, FileEntry]) -> str:
+    listing = "".join(f"{path}\0{files[path].sha256}\n" for path in sorted(files))
+    return hashlib.sha256(listing.encode()).hexdigest()[:12]
+
+
+def _verify(manifest: Manifest, content: Path) -> None:
+    for name, entry in manifest.files.items():
+        _verify_file(content / name, entry)
+
+
+def _verify_file(path: Path, entry: FileEntry) -> None:
+    if not path.is_file():
+        raise ArtifactError(f"{path}: missing, though the manifest names it")
+    size = path.stat().st_size
+    if size != entry.bytes:
+        raise ArtifactError(f"{path}: has {size} bytes, the manifest says {entry.bytes}")
+    if file_sha256(path) != entry.sha256:
+        raise ArtifactError(f"{path}: its SHA-256 is not the one in the manifest")

@@ -1,0 +1,70 @@
+"""The published models, as a table: what each was made from, what changed since the one before, which one is live."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mlplatform.store.manifest import Manifest, list_artifacts
+from mlplatform.store.releases import production
+from mlplatform.store.storage import Storage
+
+HEADER: tuple[str, ...] = (
+    "version",
+    "created",
+    "accuracy",
+    "dataset",
+    "code",
+    "commit",
+    "release",
+    "parameters changed",
+)
+UNKNOWN = "-"
+
+
+def list_models(storage: Storage) -> list[Manifest]:
+    """Manifests of the published models, oldest first. Raises StorageError or ArtifactError."""
+    return list_artifacts(storage, "models")
+
+
+def overview(storage: Storage) -> str:
+    """The table of a store's models, or what to do if there is none yet. Raises StorageError or ArtifactError."""
+    models = list_models(storage)
+    if not models:
+        return f"no model in {storage.url} yet; train the first one: nox -s train"
+    return table(models, production(storage))
+
+
+def table(models: Sequence[Manifest], production: str | None = None) -> str:
+    """A line per model version, in the order given; `production`: the version that is marked so."""
+    before: list[Manifest | None] = [None, *models]
+    rows = [HEADER]
+    rows += [_row(model, previous, model.id == production) for previous, model in zip(before, models, strict=False)]
+    return columns(rows)
+
+
+def columns(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of equally many cells as lines, each column as wide as its widest cell; the first row is the heading."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _row(model: Manifest, previous: Manifest | None, live: bool) -> tuple[str, ...]:
+    made_from = model.properties
+    accuracy = made_from.get("metrics", {}).get("accuracy")
+    return (
+        model.id,
+        model.created_at,
+        f"{accuracy:.4f}" if isinstance(accuracy, int | float) else UNKNOWN,
+        str(made_from.get("dataset") or UNKNOWN),
+        str(made_from.get("code") or UNKNOWN),
+        str(made_from.get("git_commit") or UNKNOWN)[:10],
+        "production" if live else UNKNOWN,
+        _changed(previous.properties, made_from) if previous else UNKNOWN,
+    )
+
+
+def _changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+    """The parameters whose values differ, with the new ones."""
+    old, new = before.get("parameters", {}), after.get("parameters", {})
+    changed = (name for name in sorted({*old, *new}) if (name in old, old.get(name)) != (name in new, new.get(name)))
+    return ", ".join(f"{name}={new[name]}" if name in new else f"no {name}" for name in changed) or UNKNOWN

@@ -1,0 +1,59 @@
+"""Releases: which model version is in production. The one thing in a store that is replaced."""
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from mlplatform.store.manifest import MANIFEST, ArtifactError
+from mlplatform.store.storage import MissingKeyError, Storage
+
+PRODUCTION = "releases/production.json"
+
+
+@dataclass(frozen=True)
+class Pointer:
+    """Which version is in production, None if there is none, and what tells whether that was changed since."""
+
+    version: str | None
+    identity: str | None
+
+
+def production(storage: Storage) -> str | None:
+    """The model version in production, or None if there is none. Raises StorageError or ArtifactError."""
+    try:
+        content = storage.read(PRODUCTION)
+    except MissingKeyError:
+        return None
+    try:
+        return str(json.loads(content)["version"])
+    except (ValueError, KeyError, TypeError):
+        raise ArtifactError(
+            f'{storage.url}/{PRODUCTION}: must be {{"version": "<model version>", "since": "<UTC, ISO 8601>"}}'
+        ) from None
+
+
+def pointer(storage: Storage) -> Pointer:
+    """What is in production, to be replaced by `set_production` if nobody else does. Raises as `production` does."""
+    try:
+        # First: if the content is another one when it is read, nothing is replaced.
+        identity = storage.identity(PRODUCTION)
+    except MissingKeyError:
+        return Pointer(None, None)
+    return Pointer(production(storage), identity)
+
+
+def set_production(storage: Storage, version: str, before: Pointer | None = None) -> bool:
+    """Say that a model version is in production from now on; with `before` only if that is still so, else False.
+
+    Raises ArtifactError if the store has no such version, and StorageError.
+    """
+    if "/" in version or not storage.exists(f"models/{version}/{MANIFEST}"):
+        raise ArtifactError(
+            f"model version {version!r}: not in {storage.url}/models; the list: python -m mlplatform.delivery models"
+        )
+    since = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    content = json.dumps({"version": version, "since": since}).encode() + b"\n"
+    if before is not None:
+        return storage.replace(PRODUCTION, content, before.identity)
+    storage.write(PRODUCTION, content)
+    return True

@@ -1,0 +1,179 @@
+"""Datasets: the same examples give the same version, and an example stays in its split."""
+
+import json
+import random
+import tracemalloc
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mlplatform.contract.errors import BadDataError
+from mlplatform.data import dataset
+from mlplatform.data.dataset import InputSpec, Options, Schema, Split
+from mlplatform.store.manifest import Manifest, file_sha256
+from mlplatform.store.storage import LocalStorage
+
+SCHEMA = Schema(
+    record={"properties": {"label": {"enum": ["no", "yes"]}}},
+    inputs=(InputSpec("grid", (2, 2), "float32"), InputSpec("count", (), "int32"), InputSpec("name", (), "string")),
+    labels=("no", "yes"),
+)
+OPTIONS = Options(validation_fraction=0.2, test_fraction=0.2)
+
+
+def record(i: int, **changes: Any) -> dict[str, Any]:
+    example = {"id": f"e{i}", "grid": [[i, 1], [2, 3]], "count": i, "name": f"näme {i}", "label": ["no", "yes"][i % 2]}
+    return example | changes
+
+
+def prepare(tmp_path: Path, *files: list[dict[str, Any]], conflicts_allowed: int = 0) -> tuple[Manifest, LocalStorage]:
+    storage = LocalStorage(tmp_path / "store")
+    tmp_path.mkdir(exist_ok=True)
+    parts = []
+    for i, records in enumerate(files):
+        path = tmp_path / f"{i}.jsonl"
+        path.write_text("".join(json.dumps(r) + "\n" for r in records))
+        prefix = dataset.part_prefix(file_sha256(path), SCHEMA)
+        dataset.check_file(storage, path, prefix, SCHEMA)
+        parts.append(prefix)
+    work = tmp_path / "work"
+    return dataset.prepare(storage, parts, SCHEMA, OPTIONS, work, conflicts_allowed=conflicts_allowed), storage
+
+
+def split_ids(prepared: Manifest, storage: LocalStorage) -> dict[str, set[bytes]]:
+    content = storage.root / "datasets" / prepared.id / prepared.content
+    splits = {name: Split(content, name, []) for name in dataset.SPLITS}
+    return {name: set(split.column("id", np.arange(len(split)))) for name, split in splits.items()}
+
+
+def test_the_version_follows_from_the_examples_alone(tmp_path: Path) -> None:
+    records = [record(i) for i in range(100)]
+    shuffled = random.Random(0).sample(records, 100)
+    one, _ = prepare(tmp_path / "a", records)
+    other, _ = prepare(tmp_path / "b", shuffled[:30], shuffled[30:], shuffled[:50])
+    changed, _ = prepare(tmp_path / "c", [*records[1:], record(0, count=7)])
+    assert one.id == other.id
+    assert one.id != changed.id
+
+
+def test_examples_never_change_their_split_as_data_grows(tmp_path: Path) -> None:
+    records = [record(i) for i in range(200)]
+    before = split_ids(*prepare(tmp_path / "a", records[:100]))
+    after = split_ids(*prepare(tmp_path / "b", records))
+    assert all(before[name] <= after[name] for name in dataset.SPLITS)
+    assert sum(len(ids) for ids in after.values()) == 200
+
+
+def test_values_come_back_as_they_went_in(tmp_path: Path) -> None:
+    prepared, storage = prepare(tmp_path, [record(i) for i in range(100)])
+    split = Split(storage.root / "datasets" / prepared.id / prepared.content, "train", ["grid", "count", "name"])
+    inputs, labels = split.take(np.array([3, 0]))
+    number = int(inputs["count"][0])
+    assert inputs["grid"].dtype == np.float32
+    assert inputs["grid"][0].tolist() == [[number, 1], [2, 3]]
+    assert inputs["name"][0].decode() == f"näme {number}"
+    assert labels[0] == number % 2
+
+
+def test_repeated_examples_count_once_and_contradictions_are_counted(tmp_path: Path) -> None:
+    records = [record(i) for i in range(50)]
+    conflicting = [record(0, label="yes"), record(1, label="no")]
+    prepared, _ = prepare(tmp_path, records, records[10:20], conflicting, conflicts_allowed=2)
+    duplicates = prepared.properties["duplicates"]
+    assert (duplicates["repeated"], duplicates["conflicting"]) == (10, 2)
+    assert sum(split["examples"] for split in prepared.properties["splits"].values()) == 50
+
+
+def test_more_contradictions_than_allowed_are_named(tmp_path: Path) -> None:
+    with pytest.raises(BadDataError, match=r"^1 records have the id of another record and other content; .* Ids: e3$"):
+        prepare(tmp_path, [*(record(i) for i in range(50)), record(3, count=9)])
+
+
+def test_the_same_inputs_under_other_ids_are_counted(tmp_path: Path) -> None:
+    records = [record(i) for i in range(100)]
+    copies = [record(i, id=f"copy {i}") for i in range(20)]
+    prepared, storage = prepare(tmp_path, records, copies)
+    ids = split_ids(prepared, storage)
+    outside = {example_id for name in ("validation", "test") for example_id in ids[name]}
+    pairs = [(f"e{i}".encode(), f"copy {i}".encode()) for i in range(20)]
+    assert prepared.properties["duplicates"]["same_inputs"] == 20
+    assert prepared.properties["duplicates"]["across_splits"] == sum(
+        (one in outside) != (other in outside) for one, other in pairs
+    )
+
+
+def test_files_checked_before_are_not_read_again(tmp_path: Path) -> None:
+    storage = LocalStorage(tmp_path / "store")
+    path = tmp_path / "x.jsonl"
+    path.write_text(json.dumps(record(1)) + "\n")
+    first = dataset.check_file(storage, path, "parts/x", SCHEMA)
+    path.unlink()
+    assert dataset.check_file(storage, path, "parts/x", SCHEMA) == first
+
+
+def test_memory_holds_a_share_of_the_data_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("SHARD_BYTES", "CHUNK_BYTES", "BUCKET_BYTES"):
+        monkeypatch.setattr(dataset, name, 1 << 20)
+    schema = Schema(record={}, inputs=(InputSpec("x", (1024,), "float64"),), labels=("a",))
+    storage, path = LocalStorage(tmp_path / "store"), tmp_path / "big.jsonl"
+    values = [0.5] * 1023
+    with path.open("w") as file:
+        file.writelines(json.dumps({"x": [i, *values], "label": "a"}) + "\n" for i in range(4000))
+    tracemalloc.start()
+    dataset.check_file(storage, path, "parts/x", schema)
+    prepared = dataset.prepare(storage, ["parts/x"], schema, OPTIONS, tmp_path / "work")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    size = sum(file.bytes for file in prepared.files.values())
+    assert size > 32_000_000
+    assert peak < size / 3
+
+
+def test_the_manifest_has_class_balance_and_statistics(tmp_path: Path) -> None:
+    prepared, _ = prepare(tmp_path, [record(i) for i in range(100)])
+    splits = prepared.properties["splits"]
+    assert sum(split["classes"]["yes"] for split in splits.values()) == 50
+    assert splits["train"]["inputs"]["grid"]["minimum"] >= 0
+    assert splits["train"]["inputs"]["count"]["maximum"] <= 99
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"grid": [[1, 2]]}, "grid: has shape (1, 2), the model takes (2, 2)"),
+        ({"grid": [[1, 2], [3]]}, "grid: not a float32 array of shape (2, 2)"),
+        ({"count": 1.5}, "count: not a int32 array of shape (): 1.5 does not fit"),
+        ({"count": 2**40}, "count: not a int32 array of shape (): 1099511627776 does not fit"),
+        ({"count": "1"}, "count: not a int32 array of shape (): holds str"),
+        ({"label": "no", "count": None}, "count: not a int32 array"),
+    ],
+)
+def test_a_record_that_is_no_example_is_kept_as_a_problem(tmp_path: Path, change: dict[str, Any], reason: str) -> None:
+    storage = LocalStorage(tmp_path / "store")
+    path = tmp_path / "x.jsonl"
+    path.write_text(json.dumps(record(1)) + "\n" + json.dumps(record(2, **change)) + "\n")
+    checked = dataset.check_file(storage, path, "parts/x", SCHEMA)
+    ((row, said),) = dataset.read_problems(storage, "parts/x", tmp_path)
+    assert checked.properties == {"rows": 1, "problems": 1}
+    assert row == 2
+    assert reason in said
+
+
+def test_too_few_examples_are_said(tmp_path: Path) -> None:
+    with pytest.raises(BadDataError, match="1 examples are too few to divide"):
+        prepare(tmp_path, [record(1)])
+
+
+def test_shards_and_buckets_do_not_change_the_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    records = [record(i) for i in range(300)]
+    one, _ = prepare(tmp_path / "a", records)
+    for name, size in (("SHARD_BYTES", 2000), ("CHUNK_BYTES", 1000), ("BUCKET_BYTES", 1000)):
+        monkeypatch.setattr(dataset, name, size)
+    other, storage = prepare(tmp_path / "b", records)
+    assert one.id == other.id
+    split = Split(storage.root / "datasets" / other.id / other.content, "train", ["count"])
+    whole = split.column("count", np.arange(len(split)))
+    assert len(other.files) > len(one.files)
+    assert split.column("count", np.array([len(split) - 1, 0, 5])).tolist() == [whole[-1], whole[0], whole[5]]

@@ -1,0 +1,589 @@
+"""`deploy`, `rollback`, `status`, `history`, `promote`: releases that work, and what is seen of those that do not.
+
+Manifests are rendered by the real kubectl; the cluster is a stand-in that keeps Deployments and their ReplicaSets.
+"""
+
+import json
+import os
+import re
+import subprocess
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+import yaml
+
+from mlplatform.store.releases import production
+from mlplatform.tests.delivery.conftest import VERSIONS, Delivery, Repository
+from mlplatform.tests.delivery.datadog_api import FakeDatadog
+
+OVERLAYS = "deploy/k8s/overlays"
+
+
+def bundled(delivery: Delivery, version: str) -> str:
+    said = delivery("bundle", version)
+    assert said.code == 0, said.err
+    return said.out.strip()
+
+
+def image_of(cluster: Repository, version: str) -> str:
+    """An image in the registry as far as releasing it goes, made in no time: its labels."""
+    labels = {
+        "org.opencontainers.image.version": version,
+        "org.opencontainers.image.revision": cluster.environment["GIT_COMMIT"],
+    }
+    digest = cluster.registry.add_image("team/under-test-serving", version, labels)
+    return f"{cluster.registry.host}/team/under-test-serving@{digest}"
+
+
+def behave(cluster: Repository, image: str, how: str) -> None:
+    kept = cluster.programs / "behaviour.json"
+    known = json.loads(kept.read_text()) if kept.exists() else {}
+    kept.write_text(json.dumps({**known, image.rpartition("@")[2]: how}))
+
+
+def deployed(cluster: Repository, delivery: Delivery, environment: str, version: str) -> str:
+    image = image_of(cluster, version)
+    said = delivery("deploy", "--environment", environment, "--image", image)
+    assert said.code == 0, said.err
+    return image
+
+
+def in_cluster(cluster: Repository, name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((cluster.programs / "cluster.json").read_text())["deployments"][name]
+    return found
+
+
+def sample_rate(cluster: Repository) -> str:
+    """What the live pods of production read, in the ConfigMap that they mount."""
+    overlay = cluster.path / OVERLAYS / "production"
+    command = [os.environ["REAL_KUBECTL"], "kustomize", str(overlay)]
+    manifests = yaml.safe_load_all(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
+    (live,) = (each for each in manifests if each["kind"] == "Deployment")
+    spec = live["spec"]["template"]["spec"]
+    (volume,) = (each["configMap"] for each in spec["volumes"] if each["name"] == "ghost")
+    (mount,) = (each for each in spec["containers"][0]["volumeMounts"] if each["name"] == "ghost")
+    found = json.loads((cluster.programs / "cluster.json").read_text())[volume["name"]]
+    assert found["metadata"]["labels"] == {"app.kubernetes.io/instance": "under-test-ghost"}
+    settings = (overlay / "kustomization.yaml").read_text()
+    path = re.findall("SERVING_GHOST_SAMPLE_RATE_FILE=(.*)", settings)[0]
+    return str(found["data"][path.removeprefix(f"{mount['mountPath']}/")])
+
+
+def history(cluster: Repository) -> list[dict[str, Any]]:
+    keys = sorted(cluster.store.keys("releases/history/"))
+    return [json.loads(cluster.store.read(key)) for key in keys]
+
+
+def unanswered(cluster: Repository, command: str, times: int) -> None:
+    """From here on kubectl gets no answer to a command, so many times."""
+    (cluster.programs / "unanswered.json").write_text(json.dumps({command: times}))
+
+
+class TestDeploy:
+    """A release that works."""
+
+    def test_brings_the_image_by_digest_with_model_and_commit_as_version(
+        self, cluster: Repository, delivery: Delivery
+    ) -> None:
+        image = bundled(delivery, VERSIONS[0])
+        said = delivery("deploy", "--environment", "staging", "--image", image)
+        assert said.code == 0, said.err
+        assert said.out == f"staging runs {VERSIONS[0]}\n  image  {image}\n"
+        assert "deploy: it serves under-test aaaaaaaaaaaa and predicts 1 samples" in said.err
+        found = in_cluster(cluster, "under-test-staging")
+        assert found["template"]["spec"]["containers"][0]["image"] == image
+        version = f"{VERSIONS[0]}-0123456"
+        assert found["template"]["metadata"]["labels"]["tags.datadoghq.com/version"] == version
+        assert found["found"]["metadata"]["labels"]["tags.datadoghq.com/version"] == version
+        assert "model aaaaaaaaaaaa" in found["found"]["metadata"]["annotations"]["kubernetes.io/change-cause"]
+
+    def test_changes_no_file_of_the_repository(self, cluster: Repository, delivery: Delivery) -> None:
+        files = {path: path.read_bytes() for path in (cluster.path / "deploy").rglob("*.yaml")}
+        deployed(cluster, delivery, "staging", VERSIONS[0])
+        assert {path: path.read_bytes() for path in (cluster.path / "deploy").rglob("*.yaml")} == files
+
+    def test_goes_on_where_the_cluster_does_not_answer_for_a_moment(
+        self, cluster: Repository, delivery: Delivery, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from mlplatform.delivery.cluster import Cluster
+
+        waited = Cluster.wait
+
+        def in_a_bad_moment(self: Cluster, *arguments: Any) -> None:
+            unanswered(cluster, "get", 2)
+            waited(self, *arguments)
+
+        monkeypatch.setattr(Cluster, "wait", in_a_bad_moment)
+        deployed(cluster, delivery, "staging", VERSIONS[0])
+
+    def test_goes_to_the_namespace_that_the_settings_name(
+        self, cluster: Repository, delivery: Delivery, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("DELIVERY_KUBERNETES_NAMESPACE", "elsewhere")
+        deployed(cluster, delivery, "staging", VERSIONS[0])
+        assert in_cluster(cluster, "under-test-staging")["found"]["metadata"]["namespace"] == "elsewhere"
+
+    def test_to_production_says_in_the_store_what_is_in_production(
+        self, cluster: Repository, delivery: Delivery
+    ) -> None:
+        deployed(cluster, delivery, "staging", VERSIONS[0])
+        assert production(cluster.store) is None
+        deployed(cluster, delivery, "production", VERSIONS[0])
+        assert production(cluster.store) == VERSIONS[0]
+
+    def test_of_a_model_takes_the_image_that_was_bundled(self, cluster: Repository, delivery: Delivery) -> None:
+        refused = delivery("deploy", "--environment", "staging", "--model", VERSIONS[0])
+        assert refused.code == 3
+        assert f"make it first: python -m mlplatform.delivery bundle {VERSIONS[0]}" in refused.err
+        image = bundled(delivery, VERSIONS[0])
+        assert delivery("deploy", "--environment", "staging", "--model", VERSIONS[0]).code == 0
+        assert in_cluster(cluster, "under-test-staging")["template"]["spec"]["containers"][0]["image"] == image
+
+    def test_of_a_model_finds_its_image_without_the_models_files(self, cluster: Repository, delivery: Delivery) -> None:
+        bundled(delivery, VERSIONS[0])
+        for key in list(cluster.store.keys(f"models/{VERSIONS[0]}/")):
+            if not key.endswith("manifest.json"):
+                cluster.store.delete(key)
+        said = delivery("deploy", "--environment", "staging", "--model", VERSIONS[0])
+        assert said.code == 0, said.err
+
+    def test_of_a_ghost_is_content_with_what_a_ghost_answers(self, cluster: Repository, delivery: Delivery) -> None:
+        said = delivery("deploy", "--environment", "ghost", "--image", image_of(cluster, VERSIONS[0]))
+        assert said.code == 0, said.err
+        assert "takes what is mirrored to it" in said.err
+
+    def test_of_a_ghost_says_what_share_of_the_live_requests_it_gets(
+        self, cluster: Repository, delivery: Delivery
+    ) -> None:
+        image = bundled(delivery, VERSIONS[0])
+        said = delivery("deploy", "--environment", "ghost", "--image", image, "--sample-rate", "0.25")
+        assert said.code == 0, said.err
+        assert "deploy: copies of 0.25 of the live requests, in a minute or two" in said.err
+        assert sample_rate(cluster) == "0.25"
+        assert delivery("ghost", "sample-rate", "0").code == 0
+        assert sample_rate(cluster) == "0"
+
+    @pytest.mark.parametrize(
+        ("environment", "share", "message"),
+        [
+            ("ghost", "1.5", "Invalid value for '--sample-rate': 1.5 is not in the range 0<=x<=1."),
+            ("ghost", "many", "Invalid value for '--sample-rate': 'many' is not a valid float range."),
+            ("staging", "0.5", "--sample-rate 0.5: of --environment ghost only, not of staging"),
+        ],
+    )
+    def test_with_a_share_that_cannot_be_is_refused(
+        self, cluster: Repository, delivery: Delivery, environment: str, share: str, message: str
+    ) -> None:
+        said = delivery("deploy", "--environment", environment, "--image", "any", "--sample-rate", share)
+        assert said.code == 2
+        assert message in said.err
+        assert cluster.asked("kubectl") == []
+
+    def test_is_written_down_with_who_and_what(
+        self, cluster: Repository, delivery: Delivery, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("BUILD_URL", "https://jenkins/job/7/")
+        monkeypatch.setenv("APPROVER", "ada")
+        image = deployed(cluster, delivery, "production", VERSIONS[0])
+        (entry,) = history(cluster)
+        assert (entry["by"], entry["environment"], entry["action"]) == (
+            "ada, https://jenkins/job/7/",
+            "production",
+            "deploy",
+        )
+        assert (entry["image"], entry["model"], entry["outcome"]) == (image, VERSIONS[0], "done")
+        assert entry["git_commit"] == cluster.environment["GIT_COMMIT"]
+        listed = delivery("history").out.splitlines()
+        assert listed[0].split() == ["at", "environment", "action", "model", "commit", "by", "outcome"]
+        assert listed[1].split()[1:5] == ["production", "deploy", VERSIONS[0], "0123456789"]
+
+    def test_as_a_dry_run_prints_the_manifests_and_asks_no_cluster(
+        self, cluster: Repository, delivery: Delivery
+    ) -> None:
+        image = image_of(cluster, VERSIONS[0])
+        said = delivery("deploy", "--environment", "production", "--image", image, "--dry-run")
+        assert said.code == 0, said.err
+        manifests = list(yaml.safe_load_all(said.out))
+        (found,) = [each for each in manifests if each["kind"] == "Deployment"]
+        assert found["spec"]["template"]["spec"]["containers"][0]["image"] == image
+        assert [command.split()[0] for command in cluster.asked("kubectl")] == ["kustomize"]
+
+    @pytest.mark.parametrize(
+        ("arguments", "code", "message"),
+        [
+            (("--image", "r/under-test-serving:latest"), 1, "must name its digest"),
+            ((), 2, "give either --image REF or --model VERSION"),
+            (("--model", "dddddddddddd"), 3, "model version 'dddddddddddd': not in"),
+        ],
+    )
+    def test_of_what_there_is_not_is_refused(
+        self, cluster: Repository, delivery: Delivery, arguments: tuple[str, ...], code: int, message: str
+    ) -> None:
+        said = delivery("deploy", "--environment", "staging", *arguments)
+        assert said.code == code
+        assert message in said.err
+
+    def test_of_another_services_image_is_refused(self, cluster: Repository, delivery: Delivery) -> None:
+        digest = cluster.registry.add_image("team/other-serving", "1", {"org.opencontainers.image.version": "x"})
+        image = f"{cluster.registry.host}/team/other-serving@{digest}"
+        said = delivery("deploy", "--environment", "staging", "--image", image)
+        assert said.code == 3
+        assert "is not an image of under-test-serving" in said.err
+
+    def test_without_a_namespace_says_how_to_make_it(self, cluster: Repository, delivery: Delivery) -> None:
+        image = image_of(cluster, VERSIONS[0])
+        (cluster.programs / "no-namespace").touch()
+        said = delivery("deploy", "--environment", "staging", "--image", image)
+        assert said.code == 3
+        assert "create it: kubectl create namespace models" in said.err
+
+
+class TestEvents:
+    """Where an overlay takes the component `events`, a second image goes along with the server's."""
+
+    @pytest.fixture
+    def shipping(self, cluster: Repository) -> Repository:
+        overlay = cluster.path / OVERLAYS / "production" / "kustomization.yaml"
+        text = overlay.read_text()
+        assert "components: []" in text
+        overlay.write_text(text.replace("components: []", "components: [../../components/events]"))
+        return cluster
+
+    def containers(self, cluster: Repository) -> dict[str, str]:
+        spec = in_cluster(cluster, "under-test")["template"]["spec"]
+        return {each["name"]: each["image"] for each in [*spec["containers"], *spec.get("initContainers", [])]}
+
+    def test_bundle_builds_it_and_deploy_takes_it_by_digest(self, shipping: Repository, delivery: Delivery) -> None:
+        image = bundled(delivery, VERSIONS[0])
+        (tag,) = shipping.registry.tags("team/under-test-events")
+        said = delivery("deploy", "--environment", "production", "--image", image)
+        assert said.code == 0, said.err
+        events = json.loads(delivery("image", "events", "--json").out)
+        assert (events["tag"], events["built"]) == (tag, False)
+        assert self.containers(shipping) == {"serving": image, "events": events["image"]}
+
+    def test_without_it_the_deployment_says_what_to_type(self, shipping: Repository, delivery: Delivery) -> None:
+        said = delivery("deploy", "--environment", "production", "--image", image_of(shipping, VERSIONS[0]))
+        assert said.code == 3
+        assert "there is no image of it in" in said.err
+        assert "make it first: python -m mlplatform.delivery image events" in said.err
+        assert not (shipping.programs / "cluster.json").exists()
+
+    def test_of_other_code_keeps_the_one_that_runs(self, shipping: Repository, delivery: Delivery) -> None:
+        image = bundled(delivery, VERSIONS[0])
+        delivery("deploy", "--environment", "production", "--image", image)
+        before = self.containers(shipping)["events"]
+        with (shipping.path / "docker" / "events.Dockerfile").open("a") as file:
+            file.write("# Changed, and not built.\n")
+        said = delivery("deploy", "--environment", "production", "--image", image_of(shipping, VERSIONS[1]))
+        assert said.code == 0, said.err
+        assert self.containers(shipping)["events"] == before
+
+    def test_an_overlay_without_it_makes_no_second_image(self, cluster: Repository, delivery: Delivery) -> None:
+        bundled(delivery, VERSIONS[0])
+        assert cluster.registry.tags("team/under-test-events") == []
+
+
+class TestFailure:
+    """A release that does not work is taken back, and what is seen of it says why."""
+
+    def test_a_container_that_crashes_is_rolled_back_with_states_events_and_log(
+        self, cluster: Repository, delivery: Delivery
+    ) -> None:
+        good = deployed(cluster, delivery, "production", VERSIONS[0])
+        bad = image_of(cluster, VERSIONS[1])
+        behave(cluster, bad, "crash")
+        said = delivery("deploy", "--environment", "production", "--image", bad)
+        assert said.code == 1
+        told = said.err[said.err.index("delivery: bbbbbbbbbbbb does not run in production:") :].splitlines()
+        pod = r"under-test-[0-9a-f]{10}-x7k2p"
+        assert re.fullmatch(rf".*: pod {pod} does not start: CrashLoopBackOff", told[0])
+        assert re.fullmatch(rf"pod {pod}: Running", told[1])
+        assert told[2:] == [
+            "  serving waits: CrashLoopBackOff back-off 20s restarting failed container=serving",
+            "  serving ended with exit code 1 (Error)",
+            "  event BackOff: Back-off restarting failed container serving",
+            "  log: serving: the model in /model cannot be loaded",
+            "  log: serving: stopped",
+            "rolled back: production runs aaaaaaaaaaaa-0123456 as before",
+        ]
+        assert in_cluster(cluster, "under-test")["template"]["spec"]["containers"][0]["image"] == good
+        assert production(cluster.store) == VERSIONS[0]
+        assert history(cluster)[-1]["outcome"] == "failed, rolled back"
+
+    def test_a_service_that_serves_another_model_is_rolled_back(
+        self, cluster: Repository, delivery: Delivery, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("mlplatform.delivery.releases.smoke.SETTLE_SECONDS", 0)
+        deployed(cluster, delivery, "production", VERSIONS[0])
+        bad = image_of(cluster, VERSIONS[1])
+        behave(cluster, bad, "wrong")
+        said = delivery("deploy", "--environment", "production", "--image", bad)
+        assert said.code == 1
+        assert "it serves under-test another instead of bbbbbbbbbbbb" in said.err
+        assert "rolled back: production runs aaaaaaaaaaaa-0123456 as before" in said.err
+        assert production(cluster.store) == VERSIONS[0]
+
+    def test_pods_that_find_no_node_are_rolled_back_after_the_time_that_they_have(
+        self, cluster: Repository, delivery: Delivery, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("DELIVERY_ROLLOUT_SECONDS", "1")
+        deployed(cluster, delivery, "production", VERSIONS[0])
+        bad = image_of(cluster, VERSIONS[1])
+        behave(cluster, bad, "pending")
+        said = delivery("deploy", "--environment", "production", "--image", bad)
+        assert said.code == 1
+        assert "it was not ready within 1 s (rollout_seconds of [delivery])" in said.err
+        assert "  not scheduled: 0/3 nodes: 3 Insufficient cpu." in said.err
+        assert "rolled back" in said.err
+
+    def test_pods_that_are_not_let_in_are_explained_by_what_keeps_them_out(
+        self, cluster: Repository, delivery: Delivery, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("DELIVERY_ROLLOUT_SECONDS", "1")
+        bad = image_of(cluster, VERSIONS[0])
+        behave(cluster, bad, "quota")
+        said = delivery("deploy", "--environment", "staging", "--image", bad)
+        assert said.code == 1
+        assert "no pod was made: pods are forbidden: exceeded quota: small" in said.err
+
+    def test_a_service_that_cannot_be_asked_is_rolled_back(self, cluster: Repository, delivery: Delivery) -> None:
+        deployed(cluster, delivery, "production", VERSIONS[0])
+        unanswered(cluster, "port-forward", 1)
+        said = delivery("deploy", "--environment", "production", "--image", image_of(cluster, VERSIONS[1]))
+        assert said.code == 1
+        assert "kubectl port-forward service/under-test failed" in said.err
+        assert "rolled back: production runs aaaaaaaaaaaa-0123456 as before" in said.err
+        assert production(cluster.store) == VERSIONS[0]
+
+    def test_a_cluster_that_goes_away_is_said_with_what_was_not_done(
+        self, cluster: Repository, delivery: Delivery, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from mlplatform.delivery.cluster import Cluster
+
+        deployed(cluster, delivery, "production", VERSIONS[0])
+        applied = Cluster.kubectl
+
+        def and_gone(self: Cluster, *arguments: str, **options: Any) -> str:
+            said = applied(self, *arguments, **options)
+            if arguments[0] == "apply":
+                unanswered(cluster, "get", 99)
+            return said
+
+        monkeypatch.setattr(Cluster, "kubectl", and_gone)
+        said = delivery("deploy", "--environment", "production", "--image", image_of(cluster, VERSIONS[1]))
+        assert said.code == 1
+        assert "the cluster does not say why: kubectl get" in said.err
+        assert "AND IT COULD NOT BE TAKEN BACK: kubectl get" in said.err
+        assert history(cluster)[-1]["outcome"] == "failed"
+
+    def test_the_first_release_of_all_is_removed(self, cluster: Repository, delivery: Delivery) -> None:
+        bad = image_of(cluster, VERSIONS[0])
+        behave(cluster, bad, "crash")
+        said = delivery("deploy", "--environment", "production", "--image", bad)
+        assert said.code == 1
+        assert "nothing ran there before, so the Deployment under-test was removed" in said.err
+        assert production(cluster.store) is None
+        assert "nothing runs" in delivery("status").out
+
+
+class TestRollback:
+    """Back to what ran before."""
+
+    def test_goes_to_the_release_before(self, cluster: Repository, delivery: Delivery) -> None:
+        first = deployed(cluster, delivery, "production", VERSIONS[0])
+        deployed(cluster, delivery, "production", VERSIONS[1])
+        said = delivery("rollback", "--environment", "production")
+        assert said.code == 0, said.err
+        assert f"production runs {VERSIONS[0]}" in said.out
+        assert in_cluster(cluster, "under-test")["template"]["spec"]["containers"][0]["image"] == first
+        assert production(cluster.store) == VERSIONS[0]
+        assert history(cluster)[-1]["action"] == "rollback"
+
+    def test_never_goes_to_one_that_failed(self, cluster: Repository, delivery: Delivery) -> None:
+        deployed(cluster, delivery, "production", VERSIONS[0])
+        bad = image_of(cluster, VERSIONS[1])
+        behave(cluster, bad, "crash")
+        delivery("deploy", "--environment", "production", "--image", bad)
+        deployed(cluster, delivery, "production", VERSIONS[2])
+        assert f"production runs {VERSIONS[0]}" in delivery("rollback", "--environment", "production").out
+
+    def test_goes_to_a_named_version(self, cluster: Repository, delivery: Delivery) -> None:
+        for version in VERSIONS:
+            deployed(cluster, delivery, "production", version)
+        said = delivery("rollback", "--environment", "production", "--to", VERSIONS[0])
+        assert said.code == 0, said.err
+        assert production(cluster.store) == VERSIONS[0]
+
+    def test_of_a_ghost_that_was_stopped_brings_the_last_one_back(
+        self, cluster: Repository, delivery: Delivery
+    ) -> None:
+        deployed(cluster, delivery, "ghost", VERSIONS[0])
+        assert delivery("ghost", "stop").code == 0
+        said = delivery("rollback", "--environment", "ghost")
+        assert said.code == 0, said.err
+        assert f"ghost runs {VERSIONS[0]}" in said.out
+        assert [entry["action"] for entry in history(cluster)] == ["deploy", "stop", "rollback"]
+
+    def test_deploys_again_what_the_cluster_has_forgotten(self, cluster: Repository, delivery: Delivery) -> None:
+        deployed(cluster, delivery, "staging", VERSIONS[0])
+        deployed(cluster, delivery, "staging", VERSIONS[1])
+        state = json.loads((cluster.programs / "cluster.json").read_text())
+        kept = state["deployments"]["under-test-staging"]["set"]
+        state["sets"]["under-test-staging"] = {kept: state["sets"]["under-test-staging"][kept]}
+        (cluster.programs / "cluster.json").write_text(json.dumps(state))
+        said = delivery("rollback", "--environment", "staging")
+        assert said.code == 0, said.err
+        assert f"staging runs {VERSIONS[0]}" in said.out
+
+    def test_that_does_not_get_there_says_why_and_is_written_down(
+        self, cluster: Repository, delivery: Delivery
+    ) -> None:
+        first = deployed(cluster, delivery, "production", VERSIONS[0])
+        deployed(cluster, delivery, "production", VERSIONS[1])
+        behave(cluster, first, "crash")
+        said = delivery("rollback", "--environment", "production")
+        assert said.code == 1
+        assert "production is not back at aaaaaaaaaaaa: pod under-test-" in said.err
+        assert "  log: serving: the model in /model cannot be loaded" in said.err
+        assert (history(cluster)[-1]["action"], history(cluster)[-1]["outcome"]) == ("rollback", "failed")
+
+    def test_with_nothing_to_go_back_to_is_refused(self, cluster: Repository, delivery: Delivery) -> None:
+        deployed(cluster, delivery, "staging", VERSIONS[0])
+        said = delivery("rollback", "--environment", "staging")
+        assert said.code == 3
+        assert "there is no release before the one that runs in staging" in said.err
+
+    def test_as_a_dry_run_says_where_it_would_go(self, cluster: Repository, delivery: Delivery) -> None:
+        deployed(cluster, delivery, "staging", VERSIONS[0])
+        deployed(cluster, delivery, "staging", VERSIONS[1])
+        said = delivery("rollback", "--environment", "staging", "--dry-run")
+        assert f"would go back to {VERSIONS[0]}" in said.out
+        assert len(history(cluster)) == 2
+
+
+class TestStatus:
+    """What runs where."""
+
+    def test_before_the_first_release_says_what_to_type(self, cluster: Repository, delivery: Delivery) -> None:
+        said = delivery("status")
+        assert said.code == 0
+        assert said.out.count("nothing runs") == 3
+        assert (
+            "the first release: python -m mlplatform.delivery deploy --environment staging --model VERSION" in said.out
+        )
+        assert "nothing was released yet" in delivery("history").out
+
+    def test_shows_each_environment(self, cluster: Repository, delivery: Delivery) -> None:
+        image = deployed(cluster, delivery, "production", VERSIONS[0])
+        rows = delivery("status").out.splitlines()
+        assert rows[3].split() == ["production", f"{VERSIONS[0]}-0123456", "2", "of", "2", "settled", image]
+        assert rows[4] == f"in production, as the store has it: {VERSIONS[0]}"
+
+    def test_says_that_cluster_and_store_differ(self, cluster: Repository, delivery: Delivery) -> None:
+        from mlplatform.store.releases import set_production
+
+        deployed(cluster, delivery, "production", VERSIONS[0])
+        set_production(cluster.store, VERSIONS[1])
+        assert f"THEY DIFFER: the cluster runs {VERSIONS[0]}-0123456" in delivery("status").out
+
+
+class TestPromote:
+    """A ghost goes to production."""
+
+    def report(self, cluster: Repository, version: str, decision: str, live: str | None) -> None:
+        made_at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        content = {
+            "made_at": made_at,
+            "version": version,
+            "verdict": {"decision": decision, "reasons": ["as the test wants it"]},
+            "live": {"version": live} if live else None,
+        }
+        cluster.store.write(f"releases/ghost-reports/{version}/{made_at}.json", json.dumps(content).encode())
+
+    def test_with_a_good_report_is_released(self, cluster: Repository, delivery: Delivery) -> None:
+        deployed(cluster, delivery, "production", VERSIONS[0])
+        ghost = deployed(cluster, delivery, "ghost", VERSIONS[1])
+        self.report(cluster, VERSIONS[1], "promote", VERSIONS[0])
+        said = delivery("promote")
+        assert said.code == 0, said.err
+        assert said.out == f"production runs {VERSIONS[1]}\n  image  {ghost}\n"
+        assert production(cluster.store) == VERSIONS[1]
+        assert history(cluster)[-1]["action"] == "promote"
+
+    def test_without_a_ghost_says_how_to_begin(self, cluster: Repository, delivery: Delivery) -> None:
+        said = delivery("promote")
+        assert said.code == 3
+        assert (
+            "no ghost runs; the first: python -m mlplatform.delivery deploy --environment ghost --model VERSION"
+            in said.err
+        )
+
+    def test_without_a_report_is_refused(self, cluster: Repository, delivery: Delivery) -> None:
+        deployed(cluster, delivery, "ghost", VERSIONS[1])
+        said = delivery("promote")
+        assert said.code == 3
+        assert f"{VERSIONS[1]} is not promoted: there is no ghost report on {VERSIONS[1]}" in said.err
+        assert production(cluster.store) is None
+
+    def test_with_a_bad_report_is_refused_unless_somebody_says_why(
+        self, cluster: Repository, delivery: Delivery
+    ) -> None:
+        deployed(cluster, delivery, "production", VERSIONS[0])
+        deployed(cluster, delivery, "ghost", VERSIONS[1])
+        self.report(cluster, VERSIONS[1], "hold", VERSIONS[0])
+        said = delivery("promote")
+        assert said.code == 3
+        assert "says hold: as the test wants it" in said.err
+        said = delivery("promote", "--override", "the labels come on Monday")
+        assert said.code == 0, said.err
+        assert history(cluster)[-1]["reason"] == "in spite of it: the labels come on Monday"
+
+
+def test_of_two_who_release_at_once_one_is_told(
+    cluster: Repository, delivery: Delivery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlplatform.delivery.releases import smoke
+    from mlplatform.store.releases import set_production
+
+    deployed(cluster, delivery, "production", VERSIONS[0])
+    before = smoke.check
+
+    def meanwhile(*arguments: Any) -> str:
+        set_production(cluster.store, VERSIONS[2])
+        return before(*arguments)
+
+    monkeypatch.setattr(smoke, "check", meanwhile)
+    said = delivery("deploy", "--environment", "production", "--image", image_of(cluster, VERSIONS[1]))
+    assert said.code == 1
+    assert "meanwhile somebody else said that another version does" in said.err
+    assert production(cluster.store) == VERSIONS[2]
+
+
+def test_datadog_is_told_of_a_release_that_works_and_of_one_that_does_not(
+    cluster: Repository, delivery: Delivery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = FakeDatadog()
+    with fake.serving() as url:
+        monkeypatch.setenv("DD_API_KEY", "api")
+        monkeypatch.setenv("DELIVERY_DATADOG_URL", url)
+        deployed(cluster, delivery, "staging", VERSIONS[0])
+        broken = image_of(cluster, VERSIONS[1])
+        behave(cluster, broken, "crash")
+        assert delivery("deploy", "--environment", "staging", "--image", broken).code != 0
+    works, fails = fake.events
+    assert works["title"] == f"under-test: deploy of {VERSIONS[0]} to staging (done)"
+    assert {"service:under-test", "env:staging", "role:live", f"model_version:{VERSIONS[0]}"} <= set(works["tags"])
+    assert (works["alert_type"], fails["alert_type"]) == ("info", "error")
+    assert "rolled back" in fails["title"]
+
+
+def test_a_release_does_not_fail_because_datadog_is_not_there(
+    cluster: Repository, delivery: Delivery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DD_API_KEY", "api")
+    monkeypatch.setenv("DELIVERY_DATADOG_URL", "http://127.0.0.1:9")
+    said = delivery("deploy", "--environment", "staging", "--image", image_of(cluster, VERSIONS[0]))
+    assert said.code == 0
+    assert "deploy: Datadog was not told" in said.err

@@ -1,0 +1,139 @@
+"""Every delivery command in README.md, docs/ and deploy/, given in the order of the pages: they are one whole story.
+
+A model is in production, another is trained, let through, bundled, tried in staging and as a ghost, promoted, watched
+and taken back. AWS is moto's; a thread stands in for the job in Batch, which publishes a model and writes its log.
+"""
+
+import json
+import os
+import re
+import shlex
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+
+from mlplatform.store import manifest
+from mlplatform.store.releases import production
+from mlplatform.store.storage import LocalStorage, Storage, open_storage
+from mlplatform.tests.conftest import ROOT, Bucket
+from mlplatform.tests.delivery.conftest import Delivery, Repository
+from mlplatform.tests.delivery.datadog_api import FakeDatadog
+from mlplatform.tests.ghost import observations
+from mlplatform.tests.ghost.observations import GHOST, LIVE, answered
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "deploy").rglob("*.md"))]
+SBOM = {"bomFormat": "CycloneDX", "components": [{"name": "flask"}]}
+COMMAND = re.compile(r"nox -s delivery -- ([^`\n]+)")
+
+
+def commands() -> list[str]:
+    """What stands behind `nox -s delivery --`, in the order of the pages."""
+    return [found for page in PAGES for found in COMMAND.findall(page.read_text(encoding="utf-8"))]
+
+
+def publish(store: Storage, version: str, directory: Path, gate: dict[str, Any]) -> None:
+    """Publish a model of two labels as the pipeline does."""
+    directory.mkdir()
+    (directory / "report.html").write_text("<p>learned</p>")
+    properties = {
+        "metrics": {"accuracy": 0.95, "examples": 100, "invalid": 0, "export_difference": 0.0},
+        "signature": {"inputs": [{"name": "x", "shape": [None, 1], "dtype": "float32"}]},
+        "samples": [{"instance": {"x": [0.0]}, "label": "0"}],
+        "labels": ["0", "1"],
+        "dataset": "d",
+        "run": version,
+        "gate": gate,
+    }
+    manifest.publish(store, f"models/{version}", directory, "model", version, properties)
+
+
+def client(service: str) -> Any:
+    session: Any = boto3.session.Session()
+    return session.client(service, endpoint_url=os.environ["AWS_ENDPOINT_URL"])
+
+
+@contextmanager
+def training(queue: str, store: Storage, directory: Path) -> Iterator[None]:
+    """What a job does as soon as it is in the queue: publish a model, and say so in its log."""
+    batch, logs, over = client("batch"), client("logs"), threading.Event()
+
+    def work() -> None:
+        while not (jobs := batch.list_jobs(jobQueue=queue, jobStatus="SUCCEEDED")["jobSummaryList"]):
+            if over.wait(0.05):
+                return
+        better = {"production": LIVE, "both": 80, "only_model": 15, "only_production": 0, "neither": 5}
+        publish(store, GHOST, directory, {"passed": True, "comparison": better})
+        (job,) = batch.describe_jobs(jobs=[jobs[0]["jobId"]])["jobs"]
+        place = {"logGroupName": "/aws/batch/job", "logStreamName": job["container"]["logStreamName"]}
+        logs.create_log_group(logGroupName=place["logGroupName"])
+        logs.create_log_stream(**place)
+        message = f"model version {GHOST}, accuracy 0.9500\n  report  {store.url}/models/{GHOST}/report.html"
+        logs.put_log_events(**place, logEvents=[{"timestamp": int(1000 * time.time()), "message": message}])
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+@pytest.fixture
+def datadog(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeDatadog]:
+    """Datadog, and the keys to it."""
+    fake = FakeDatadog()
+    with fake.serving() as url:
+        for name, value in {"DD_API_KEY": "api", "DD_APP_KEY": "app", "DELIVERY_DATADOG_URL": url}.items():
+            monkeypatch.setenv(name, value)
+        yield fake
+
+
+def test_every_delivery_command_of_the_pages_does_what_it_should(
+    cluster: Repository,
+    account: Bucket,
+    queue: str,
+    datadog: FakeDatadog,
+    delivery: Delivery,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setattr(observations, "NOON", datetime.now(UTC) - timedelta(hours=2))
+    store = open_storage(account.url)
+    publish(store, LIVE, tmp_path / "live", {"passed": True, "comparison": None})
+    live = delivery("bundle", LIVE).out.strip()
+    assert delivery("deploy", "--environment", "production", "--image", live).code == 0
+    answered(tmp_path / "events", [True, False] * 250, [True] * 500, known=0)
+    for key in (events := LocalStorage(tmp_path / "events")).keys(""):
+        store.write(key, events.read(key))
+    Path("labels.csv").write_text("request_id,label\n" + "".join(f"r{i},1\n" for i in range(500)))
+    (cluster.programs / "sbom.cdx.json").write_text(json.dumps(SBOM))
+    filled_in = {"VERSION": GHOST, "IMAGE": live, "FILE": "labels.csv"}
+    said: dict[str, str] = {}
+    with training(queue, store, tmp_path / "trained"):
+        for command in commands():
+            if "JOB" in command:
+                listed = client("batch").list_jobs(jobQueue=queue, jobStatus="SUCCEEDED")["jobSummaryList"]
+                filled_in["JOB"] = listed[0]["jobId"]
+            done = delivery(*(filled_in.get(word, word) for word in shlex.split(command)))
+            assert done.code == 0, f"{command}: {done.err}"
+            said.setdefault(command, done.out)
+            if command.startswith("promote"):
+                assert production(store) == GHOST
+            if command == "rollback --environment production":
+                assert production(store) != filled_in.get("rolled back")
+                filled_in["rolled back"] = production(store) or ""
+    assert said["train --epochs 30"].startswith(f"model version {GHOST}\n")
+    assert said["ghost-report --since 24h"].startswith(f"promote: ghost {GHOST} beside {LIVE}\n")
+    assert len(datadog.dashboards) == 1
+    assert f"in production, as the store has it: {GHOST}" in said["status"]
+    assert {"deploy", "promote"} <= set(said["history"].split())
+    assert said["rollback --environment production"].startswith(f"production runs {LIVE}\n")
+    assert json.loads(said["sbom IMAGE"]) == SBOM

@@ -1,0 +1,306 @@
+"""`train` and `attach`: what is submitted to AWS Batch, and what the user sees of a job."""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from botocore.exceptions import ClientError
+
+from mlplatform.delivery import aws
+from mlplatform.delivery.images.build import training_recipe
+from mlplatform.delivery.jobs.parameters import read_parameters
+from mlplatform.delivery.settings import DeliverySettings
+from mlplatform.store import manifest
+from mlplatform.store.storage import open_storage
+from mlplatform.tests.conftest import Bucket
+from mlplatform.tests.delivery.conftest import Delivery, Repository
+from mlplatform.tests.registry import Registry
+
+TRAINING = "team/under-test-training"
+
+
+def settings() -> DeliverySettings:
+    from mlplatform.config.settings import load
+
+    return load(DeliverySettings)
+
+
+class TestBeforeAnything:
+    """What is missing, and what to type next."""
+
+    def test_without_an_image_it_says_how_to_build_one(
+        self, repository: Repository, account: Bucket, delivery: Delivery
+    ) -> None:
+        said = delivery("train")
+        assert said.code == 3
+        assert f"no image of this code in {repository.registry.host}/{TRAINING} yet" in said.err
+        assert "python -m mlplatform.delivery image training" in said.err
+
+    def test_without_a_queue_it_says_how_to_make_one(
+        self, registry: Registry, account: Bucket, delivery: Delivery
+    ) -> None:
+        registry.add_image(TRAINING, training_recipe(settings()).tag(), {})
+        said = delivery("train")
+        assert said.code == 3
+        assert "there is no job queue 'queue-bucket-" in said.err
+        assert "deploy/aws/stack.yaml say how to make it" in said.err
+
+    def test_a_store_that_no_job_reaches_is_refused(self, repository: Repository, delivery: Delivery) -> None:
+        said = delivery("train")
+        assert said.code == 2
+        assert "a job in AWS reaches no directory; must be s3://..." in said.err
+
+    def test_a_job_that_there_is_not_is_said(self, account: Bucket, delivery: Delivery) -> None:
+        said = delivery("attach", "no-such-job")
+        assert said.code == 1
+        assert "job no-such-job: not known in us-east-1" in said.err
+
+
+def test_the_job_gets_the_image_by_digest_the_store_and_the_parameters(
+    registry: Registry, account: Bucket, queue: str, delivery: Delivery
+) -> None:
+    digest = registry.add_image(TRAINING, training_recipe(settings()).tag(), {})
+    said = delivery("train", "--epochs", "3", "--learning-rate", "0.01", "--detach", "--json")
+    assert said.code == 0, said.err
+    batch: Any = boto3.client("batch", endpoint_url=os.environ["AWS_ENDPOINT_URL"])
+    job = batch.describe_jobs(jobs=[json.loads(said.out)["job"]])["jobs"][0]
+    given = job["container"]["environment"]
+    variables = {each["name"]: each["value"] for each in given if each["name"] != "AWS_BATCH_JOB_ID"}
+    assert variables == {"STORAGE_URL": account.url, "TRAINING_EPOCHS": "3", "TRAINING_LEARNING_RATE": "0.01"}
+    definition = batch.describe_job_definitions(jobDefinitions=[job["jobDefinition"]])["jobDefinitions"][0]
+    assert definition["containerProperties"]["image"] == f"{registry.host}/{TRAINING}@{digest}"
+    role = "arn:aws:iam::123456789012:role/under-test-training-job"
+    assert definition["containerProperties"]["jobRoleArn"] == role
+
+
+def test_a_dry_run_submits_nothing(registry: Registry, account: Bucket, queue: str, delivery: Delivery) -> None:
+    registry.add_image(TRAINING, training_recipe(settings()).tag(), {})
+    said = delivery("train", "--dry-run")
+    assert said.code == 0, said.err
+    assert f"would register under-test-training and submit to {queue}" in said.out
+    batch: Any = boto3.client("batch", endpoint_url=os.environ["AWS_ENDPOINT_URL"])
+    assert batch.list_jobs(jobQueue=queue)["jobSummaryList"] == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--epochs", "0"), "training.epochs = '0' (argument): input should be greater than or equal to 1"),
+        (("--epoch", "5"), "No such option '--epoch'"),
+        (("--image", "registry/name:latest"), "must name its digest, registry/name@sha256:..."),
+    ],
+)
+def test_what_is_wrong_is_refused_before_anything_is_submitted(
+    account: Bucket, delivery: Delivery, arguments: Sequence[str], message: str
+) -> None:
+    said = delivery("train", *arguments)
+    assert said.code == 2
+    assert message in said.err
+    assert "Traceback" not in said.err
+
+
+def test_help_lists_every_parameter_of_the_training(repository: Repository, delivery: Delivery) -> None:
+    said = delivery("train", "--help")
+    assert said.code == 0
+    for each in read_parameters():
+        assert f"--{each.name.replace('_', '-')} " in said.out
+
+
+@dataclass
+class Script:
+    """Answers of Batch, one a look, the last for ever, and CloudWatch's lines by stream; what was asked of it."""
+
+    looks: list[dict[str, Any]]
+    streams: dict[str, list[str]] = field(default_factory=dict)
+    terminated: list[str] = field(default_factory=list)
+    # Looks at the log in which CloudWatch does not have it yet.
+    late: int = 0
+    # When to press Ctrl-C: in this look.
+    interrupted: int | None = None
+
+    def describe_jobs(self, jobs: list[str]) -> dict[str, Any]:
+        if self.interrupted is not None:
+            self.interrupted -= 1
+            if self.interrupted < 0:
+                raise KeyboardInterrupt
+        look = self.looks.pop(0) if len(self.looks) > 1 else self.looks[0]
+        return {"jobs": [{"jobId": jobs[0], "jobQueue": "queue", **look}]}
+
+    def list_jobs(self, **_: Any) -> dict[str, Any]:
+        return {"jobSummaryList": []}
+
+    def terminate_job(self, jobId: str, reason: str) -> None:  # noqa: N803
+        self.terminated.append(jobId)
+
+    def get_log_events(self, logStreamName: str, nextToken: str = "0", **_: Any) -> dict[str, Any]:  # noqa: N803
+        if logStreamName not in self.streams:
+            raise ClientError({"Error": {"Code": "ResourceNotFoundException"}}, "GetLogEvents")
+        self.late -= 1
+        lines = self.streams[logStreamName][int(nextToken) :] if self.late < 0 else []
+        return {"events": [{"message": x} for x in lines], "nextForwardToken": str(int(nextToken) + len(lines))}
+
+
+def failed(exit_code: int | None = None, reason: str = "", status: str = "Essential container in task exited") -> Any:
+    container = {"logStreamName": "one", **({"exitCode": exit_code} if exit_code is not None else {})}
+    return {"status": "FAILED", "statusReason": status, "container": {**container, **({"reason": reason})}}
+
+
+@pytest.fixture
+def scripted(account: Bucket, monkeypatch: pytest.MonkeyPatch) -> Script:
+    """Batch and CloudWatch say what the test writes: moto starts no second attempt and shows a log only at its end."""
+    script = Script([])
+    monkeypatch.setattr(aws, "client", lambda service, region: script)
+    return script
+
+
+def test_a_job_that_ends_well_says_version_metrics_and_report(
+    account: Bucket, scripted: Script, delivery: Delivery, tmp_path: Path
+) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "report.html").write_text("<p>learned</p>")
+    (source / "metrics.json").write_text("{}")
+    properties = {"metrics": {"accuracy": 0.98765}, "dataset": "d1", "report": "report.html"}
+    published = manifest.publish(
+        open_storage(account.url), "models/c0ffee012345", source, "model", "c0ffee012345", properties
+    )
+    place = f"{account.url}/models/c0ffee012345/{published.content}/report.html"
+    scripted.looks = [{"status": "RUNNABLE"}, {"status": "RUNNING", "container": {"logStreamName": "one"}}]
+    scripted.looks += [{"status": "SUCCEEDED", "container": {"logStreamName": "one", "exitCode": 0}}]
+    scripted.streams["one"] = ["model version c0ffee012345, accuracy 0.9877", f"  report  {place}"]
+    said = delivery("attach", "job-1", "--report", str(tmp_path / "reports"))
+    assert said.code == 0, said.err
+    assert said.out.startswith("model version c0ffee012345\n  accuracy    0.9877\n  dataset     d1\n")
+    assert f"report      {place}" in said.out
+    assert "next: python -m mlplatform.delivery gate c0ffee012345" in said.out
+    assert (tmp_path / "reports" / "report.html").read_text() == "<p>learned</p>"
+    assert [line for line in said.err.splitlines() if "train: r" in line] == [
+        "train: runnable",
+        "train: running",
+        f"train: report and metrics are in {tmp_path / 'reports'}",
+    ]
+
+
+def test_a_second_attempt_is_said_and_its_log_follows_the_first(scripted: Script, delivery: Delivery) -> None:
+    spot = {"statusReason": "Host EC2 (instance i-012) terminated.", "container": {"logStreamName": "one"}}
+    retry = {"retryStrategy": {"attempts": 5}}
+    scripted.looks = [
+        {"status": "RUNNING", "container": {"logStreamName": "one"}},
+        {"status": "RUNNABLE", "attempts": [spot], "container": {"logStreamName": "one"}, **retry},
+        {"status": "RUNNING", "attempts": [spot], "container": {"logStreamName": "two"}, **retry},
+        {**failed(4), "attempts": [spot, {"container": {"logStreamName": "two", "exitCode": 4}}], **retry},
+    ]
+    scripted.looks[-1]["container"]["logStreamName"] = "two"
+    scripted.streams = {
+        "one": ["epoch 1", "epoch 2"],
+        "two": ["going on from epoch 2", "  report s3://b/r/report.html"],
+    }
+    said = delivery("attach", "job-1")
+    lines = said.err.splitlines()
+    told = "attempt 1 of 5 ended: its Spot instance was taken away; it is started again, from its last checkpoint"
+    assert lines.index("  epoch 2") < lines.index(f"train: {told}") < lines.index("  going on from epoch 2")
+    assert lines.count("  epoch 1") == 1
+
+
+@pytest.mark.parametrize(
+    ("job", "code", "message"),
+    [
+        (failed(status="Host EC2 (instance i-012) terminated."), 1, "its Spot instance was taken away"),
+        (
+            failed(reason="CannotPullContainerError: manifest unknown"),
+            1,
+            "its image could not be pulled: CannotPullContainerError: manifest unknown; check that it is in the",
+        ),
+        (failed(137, "OutOfMemoryError: Container killed due to memory usage"), 1, "out of memory: the container was"),
+        (failed(137, status="Job attempt duration exceeded timeout"), 1, "longer than the job definition's timeout"),
+        (failed(137), 1, "the container was killed (exit code 137)"),
+        (failed(2), 2, "a parameter or setting is wrong"),
+        (failed(3), 1, "the data is not what model/dataset.py says"),
+        (failed(75), 1, "submit it again: it goes on from its last checkpoint"),
+        (failed(1), 1, "exit code 1: Essential container in task exited"),
+        (failed(status="Terminated by an operator"), 1, "it was not started: Terminated by an operator"),
+    ],
+)
+def test_a_job_that_failed_says_why_and_the_end_of_its_log(
+    scripted: Script, delivery: Delivery, job: dict[str, Any], code: int, message: str
+) -> None:
+    scripted.looks, scripted.streams = [job], {"one": [f"line {n}" for n in range(30)]}
+    said = delivery("attach", "job-1")
+    assert said.code == code
+    end = said.err[said.err.index("delivery: job job-1 failed: ") :]
+    assert message in end
+    assert end.splitlines()[1] == "the end of its log:"
+    assert end.splitlines()[2:] == [f"  line {n}" for n in range(10, 30)]
+
+
+def test_a_closed_gate_is_a_refusal_with_the_pipelines_reason(scripted: Script, delivery: Delivery) -> None:
+    scripted.looks = [failed(4)]
+    reason = "accuracy 0.5000 on the test split is below minimum_accuracy 0.9; nothing is published"
+    scripted.streams["one"] = ["train: epoch 1/1", f"training: {reason}", "  report s3://b/runs/1/report.html"]
+    said = delivery("attach", "job-1")
+    assert said.code == 3
+    assert f"delivery: the gate is closed: {reason}\nreport: s3://b/runs/1/report.html" in said.err
+
+
+def test_the_last_lines_of_a_job_that_ended_are_waited_for(scripted: Script, delivery: Delivery) -> None:
+    scripted.late, scripted.looks = 9, [failed(4)]
+    scripted.streams["one"] = ["training: accuracy 0.5 is below 0.9", "  report s3://b/runs/1/report.html"]
+    said = delivery("attach", "job-1").err
+    assert "the gate is closed: accuracy 0.5 is below 0.9\nreport: s3://b/runs/1/report.html" in said
+
+
+def test_a_job_whose_log_names_no_model_is_given_up_after_a_while(
+    scripted: Script, delivery: Delivery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DELIVERY_LOG_SECONDS", "0.1")
+    scripted.looks = [{"status": "SUCCEEDED", "container": {"logStreamName": "one", "exitCode": 0}}]
+    scripted.streams["one"] = ["epoch 1"]
+    said = delivery("attach", "job-1")
+    assert said.code == 1
+    assert "delivery: job job-1 ended well, and its log names no model version; if its last lines" in said.err
+    assert "python -m mlplatform.delivery attach job-1" in said.err
+
+
+def test_a_log_in_json_is_shown_and_understood_as_text(scripted: Script, delivery: Delivery) -> None:
+    scripted.looks = [failed(4)]
+    said = "training: accuracy 0.5 is below minimum_accuracy 0.9; nothing is published\n  report s3://b/r/report.html"
+    scripted.streams["one"] = [json.dumps({"status": "error", "message": said}), "{not json", '{"no": "message"}']
+    told = delivery("attach", "job-1").err
+    assert "  training: accuracy 0.5 is below minimum_accuracy 0.9; nothing is published\n" in told
+    assert "the gate is closed: accuracy 0.5 is below minimum_accuracy 0.9; nothing is published\n" in told
+    assert "report: s3://b/r/report.html" in told
+    assert '  {"no": "message"}\n' in told
+
+
+def test_ctrl_c_without_a_terminal_leaves_the_job_running(scripted: Script, delivery: Delivery) -> None:
+    scripted.looks, scripted.interrupted = [{"status": "RUNNING"}], 1
+    said = delivery("attach", "job-1")
+    assert said.code == 130
+    assert "job job-1 goes on; follow it: python -m mlplatform.delivery attach job-1" in said.err
+    assert scripted.terminated == []
+
+
+@pytest.mark.parametrize(("answer", "terminated"), [("leave", []), ("terminate", ["job-1"])])
+def test_ctrl_c_at_a_terminal_asks(
+    scripted: Script, delivery: Delivery, monkeypatch: pytest.MonkeyPatch, answer: str, terminated: list[str]
+) -> None:
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("click.prompt", lambda *_, **__: answer)
+    scripted.looks, scripted.interrupted = [{"status": "RUNNING"}], 1
+    assert delivery("attach", "job-1").code == 130
+    assert scripted.terminated == terminated
+
+
+def test_what_aws_refuses_is_said_without_a_traceback(
+    account: Bucket, delivery: Delivery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(variable)
+    said = delivery("attach", "job-1")
+    assert said.code == 1
+    assert "job job-1: no AWS credentials; set AWS_PROFILE, or log in" in said.err

@@ -1,0 +1,153 @@
+"""Two small models, exported and published the way the pipeline does it."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from mlplatform.store.manifest import Manifest, publish
+from mlplatform.store.storage import LocalStorage
+from mlplatform.tests.serving.running import NAME
+
+IMAGE = [{"name": "image", "shape": [None, 8, 8], "dtype": "float32"}]
+RUNTIMES = {"tensorflow": {"path": "saved_model", "valid": True}, "litert": {"path": "model.tflite", "valid": True}}
+PROBABILITIES = [{"name": "probabilities", "shape": [None, 10], "dtype": "float32"}]
+
+
+def pictures() -> keras.Model:
+    """One input, one output: what most models look like."""
+    keras.utils.set_random_seed(1)
+    image = keras.Input((8, 8), name="image")
+    hidden = keras.layers.Dense(16, activation="relu")(keras.layers.Flatten()(image))
+    hidden = keras.layers.BatchNormalization()(hidden)
+    return keras.Model({"image": image}, keras.layers.Dense(10, activation="softmax")(hidden))
+
+
+def everything() -> Any:
+    """Inputs of every kind, rows of any length, three outputs, a lookup table, and an op that can refuse values."""
+    table = tf.lookup.StaticHashTable(
+        tf.lookup.KeyValueTensorInitializer(["red", "green"], tf.constant([1, 2], tf.int64)), default_value=0
+    )
+    embedding = tf.Variable([[0.0], [10.0], [20.0]])
+
+    def compute(colour: Any, index: Any, flag: Any, series: Any) -> dict[str, Any]:
+        total = tf.reduce_sum(series, axis=1) + tf.where(flag, 1000.0, 0.0)
+        return {
+            "total": total + tf.gather(embedding, tf.cast(index, tf.int32))[:, 0],
+            "colour_id": table.lookup(colour),
+            "name": tf.strings.join([colour, "!"]),
+        }
+
+    module = tf.Module()
+    module.table, module.embedding = table, embedding
+    module.serve = tf.function(
+        compute,
+        input_signature=[
+            tf.TensorSpec((None,), tf.string, name="colour"),
+            tf.TensorSpec((None,), tf.uint8, name="index"),
+            tf.TensorSpec((None,), tf.bool, name="flag"),
+            tf.TensorSpec((None, None), tf.float32, name="series"),
+        ],
+    )
+    return module
+
+
+def slow() -> Any:
+    """Gives back x, after as many multiplications of matrices as the largest `work` in the call says."""
+
+    def compute(x: Any, work: Any) -> dict[str, Any]:
+        def step(i: Any, matrix: Any) -> Any:
+            return i + 1, tf.matmul(matrix, matrix) / 300.0
+
+        times = tf.reduce_max(work)
+        _, matrix = tf.while_loop(lambda i, _: i < times, step, (0, tf.ones((300, 300))))
+        return {"y": x + 0.0 * matrix[0, 0]}
+
+    module = tf.Module()
+    module.serve = tf.function(
+        compute,
+        input_signature=[tf.TensorSpec((None,), tf.float32, name="x"), tf.TensorSpec((None,), tf.int32, name="work")],
+    )
+    return module
+
+
+def publish_slow(root: Path, version: str = "dddddddddddd") -> Manifest:
+    """Publish `slow` into the store at `root`; its sample has work for about 20 ms."""
+    files = root / "export" / version
+    module = slow()
+    tf.saved_model.save(module, str(files / "saved_model"), signatures={"serving_default": module.serve})
+    inputs = [{"name": "x", "shape": [None], "dtype": "float32"}, {"name": "work", "shape": [None], "dtype": "int32"}]
+    signature = {"inputs": inputs, "outputs": [{"name": "y", "shape": [None], "dtype": "float32"}]}
+    samples = [{"instance": {"x": 1.0, "work": 20}, "label": "1"}]
+    _convert(files)
+    properties = {"name": NAME, "signature": signature, "samples": samples, "runtimes": RUNTIMES}
+    return _publish(root, version, files, properties)
+
+
+def publish_pictures(root: Path, version: str = "aaaaaaaaaaaa") -> tuple[Manifest, keras.Model]:
+    """Publish `pictures` into the store at `root`; also gives the model, to compare with."""
+    model = pictures()
+
+    serve = tf.function(
+        lambda image: {"probabilities": model({"image": image}, training=False)},
+        input_signature=[tf.TensorSpec((None, 8, 8), tf.float32, name="image")],
+    )
+
+    files = root / "export" / version
+    tf.saved_model.save(model, str(files / "saved_model"), signatures={"serving_default": serve})
+    properties = {
+        "name": NAME,
+        "runtimes": RUNTIMES,
+        "signature": {"inputs": IMAGE, "outputs": PROBABILITIES},
+        "labels": [str(digit) for digit in range(10)],
+        "metrics": {"accuracy": 0.98},
+        "samples": [{"instance": {"image": [[1.0] * 8] * 8}, "label": "3"}],
+        # Half of the values of training were at most 0.5.
+        "baseline": {
+            "inputs": {"image": {"edges": [0.5], "shares": [0.5, 0.5]}},
+            "classes": {str(digit): 0.1 for digit in range(10)},
+            "confidence": {"edges": [0.2], "shares": [0.5, 0.5]},
+        },
+    }
+    _convert(files)
+    return _publish(root, version, files, properties), model
+
+
+def publish_everything(root: Path, version: str = "bbbbbbbbbbbb") -> Manifest:
+    """Publish `everything` into the store at `root`."""
+    module = everything()
+    files = root / "export" / version
+    tf.saved_model.save(module, str(files / "saved_model"), signatures={"serving_default": module.serve})
+    signature = {
+        "inputs": [
+            {"name": "colour", "shape": [None], "dtype": "string"},
+            {"name": "index", "shape": [None], "dtype": "uint8"},
+            {"name": "flag", "shape": [None], "dtype": "bool"},
+            {"name": "series", "shape": [None, None], "dtype": "float32"},
+        ],
+        "outputs": [
+            {"name": "total", "shape": [None], "dtype": "float32"},
+            {"name": "colour_id", "shape": [None], "dtype": "int64"},
+            {"name": "name", "shape": [None], "dtype": "string"},
+        ],
+    }
+    reason = "StringLookup does not convert"
+    runtimes = RUNTIMES | {"litert": {"path": "model.tflite", "valid": False, "reason": reason}}
+    return _publish(root, version, files, {"name": NAME, "signature": signature, "runtimes": runtimes})
+
+
+def _convert(files: Path) -> None:
+    """Write model.tflite beside the SavedModel."""
+    loaded = tf.saved_model.load(str(files / "saved_model"))
+    # Not from_saved_model: with TensorFlow 2.21 that loses the variables, and all predictions are NaN.
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([loaded.signatures["serving_default"]], loaded)
+    (files / "model.tflite").write_bytes(converter.convert())
+
+
+def _publish(root: Path, version: str, files: Path, properties: dict[str, Any]) -> Manifest:
+    storage = LocalStorage(root / "store")
+    manifest = publish(storage, f"models/{version}", files, "model", version, properties)
+    shutil.rmtree(files)
+    return manifest

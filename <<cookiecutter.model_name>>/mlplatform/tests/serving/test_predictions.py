@@ -1,0 +1,68 @@
+"""What is compared of a model's answers: labels and scores, for many requests at once."""
+
+import math
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mlplatform.serving.model.signature import Array, Tensor
+from mlplatform.serving.observability.predictions import Predicted, predicted
+
+NAMES = ["cat", "dog", "owl"]
+
+
+def model(*dtypes: str, labels: list[str] | None = None) -> Any:
+    """As much of a served model as is asked: labels, and what type its outputs have."""
+    outputs = [Tensor(f"output{n}", (None,), dtype) for n, dtype in enumerate(dtypes)]
+    return SimpleNamespace(
+        manifest=SimpleNamespace(properties={"labels": labels}), signature=SimpleNamespace(outputs=outputs)
+    )
+
+
+def scores(said: Predicted) -> list[float]:
+    assert said.scores is not None
+    return [float(score) for score in said.scores]
+
+
+def rows(*values: list[float]) -> tuple[Array]:
+    return (np.array(values, np.float32),)
+
+
+def test_every_row_gets_the_label_of_its_highest_value() -> None:
+    said = predicted(
+        model("float32", labels=NAMES), [rows([0.1, 0.7, 0.2]), rows([0.5, 0.25, 0.25], [0.0, 0.25, 0.75])]
+    )
+    assert (said.rows, said.labels) == ([1, 2], ["dog", "cat", "owl"])
+    assert scores(said) == pytest.approx([0.7, 0.5, 0.75])
+
+
+def test_of_several_highest_values_the_first_counts() -> None:
+    assert predicted(model("float32", labels=NAMES), [rows([0.0, 0.5, 0.5])]).labels == ["dog"]
+
+
+def test_requests_that_failed_have_no_rows() -> None:
+    said = predicted(model("float32", labels=NAMES), [(), rows([0.1, 0.7, 0.2]), ()])
+    assert (said.rows, said.labels) == ([0, 1, 0], ["dog"])
+    assert predicted(model("float32", labels=NAMES), [(), ()]) == Predicted([0, 0], None, None)
+
+
+def test_a_score_that_is_not_finite_counts_as_0() -> None:
+    answers = [rows([math.nan] * 3), rows([0.0, math.inf, 0.0]), rows([0, 0, 1])]
+    said = predicted(model("float32", labels=NAMES), answers)
+    assert scores(said) == [0, 0, 1]
+
+
+def test_a_model_without_labels_is_compared_by_its_first_output_of_one_value_a_row() -> None:
+    wide, texts, whole = np.ones((2, 3), np.float32), np.array(["a", "b"], object), np.array([[3], [4]])
+    said = predicted(model("float32", "string", "int64"), [(wide, texts, whole)])
+    assert (said.rows, said.labels, scores(said)) == ([2], None, [3, 4])
+
+
+def test_without_such_an_output_there_is_nothing_to_compare() -> None:
+    assert predicted(model("float32"), [rows([1.0, 2.0])]) == Predicted([0], None, None)
+
+
+def test_nor_if_its_shape_differs_between_the_requests() -> None:
+    assert predicted(model("float32"), [rows([1.0]), rows([1.0, 2.0])]) == Predicted([0, 0], None, None)

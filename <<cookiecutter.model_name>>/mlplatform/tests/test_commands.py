@@ -1,0 +1,229 @@
+"""Every command that is written down in this repository is one that its command line takes: looked at, not run."""
+
+import ast
+import os
+import re
+import shlex
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from mlplatform.delivery.cli import cli
+from mlplatform.delivery.jobs.parameters import read_parameters
+from mlplatform.tests.conftest import ROOT
+
+JENKINSFILE = ROOT / "Jenkinsfile"
+TEXTS = sorted(
+    path
+    for pattern in ("*.md", "*.toml", "Jenkinsfile", "docs/**/*", "docker/*", "deploy/**/*", "model/**/*.py")
+    for path in ROOT.glob(pattern)
+    if path.is_file()
+)
+# `delivery` alone is a package; with a word in the same code span it is the command.
+DELIVERY = re.compile(
+    r"(?:nox -s delivery --|python -m mlplatform.delivery|`delivery) ([a-z][^`]*?)(?=`|$)", re.MULTILINE
+)
+# In messages, a command ends with its sentence.
+IN_MESSAGE = re.compile(r"python -m mlplatform.delivery ([a-z].*?)(?=[;,)]|$)", re.MULTILINE)
+TRAINING = re.compile(r"(?:nox -s train --|python -m mlplatform.training) ([^`\n]+)")
+SESSION = re.compile(r"\bnox -s ([a-z_]+)")
+PATH = re.compile(r"(?<![\w:/.$}-])((?:[\w.-]+/)+[\w.-]+\.(?:py|toml|md|json|txt|yaml|Dockerfile))\b")
+# Made by the commands themselves.
+MADE_LATER = ("reports/", "store/", "releases/", ".venv/")
+# What a build may have in the variables of the Jenkinsfile's scripts, all of them at once.
+BUILD = {
+    "MODEL": "0123456789ab",
+    "DATASET": "0123456789ab",
+    "EPOCHS": "5",
+    "BATCH_SIZE": "64",
+    "OTHER_PARAMETERS": "--learning-rate 0.001 --seed 7",
+    "FORCE": "--force",
+    "IMAGE": "registry.example.com/name-serving@sha256:0",
+    "OVERRIDE_REASON": "Too few labels, yet faster",
+    "GHOST_SAMPLE_RATE": "0.25",
+    "GHOST_SINCE": "24h",
+}
+
+
+def complaint(arguments: list[str]) -> str | None:
+    """Why delivery's command line does not take these arguments; None if it does."""
+    group, rest = cli, arguments
+    try:
+        while rest:
+            name, command, rest = group.resolve_command(click.Context(group), rest)
+            assert command is not None
+            if not isinstance(command, click.Group):
+                command.make_context(name, list(rest))
+                return None
+            group = command
+    except click.exceptions.Exit:
+        # --help, which comes before all else.
+        return None
+    except click.ClickException as error:
+        return error.format_message()
+    return "Missing command."
+
+
+def texts() -> Iterator[tuple[Path, str]]:
+    """The files that tell of commands, but for locks and other data."""
+    for path in TEXTS:
+        try:
+            yield path.relative_to(ROOT), path.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            continue
+
+
+def written() -> list[tuple[str, str]]:
+    """Delivery's commands in pages, manifests and settings: file, and the command's arguments."""
+    return [
+        (str(path), found)
+        for path, text in texts()
+        if path.name != "Jenkinsfile"
+        for found in DELIVERY.findall(text.replace("\\n", "\n"))
+    ]
+
+
+def in_messages() -> list[tuple[str, str]]:
+    """The commands that delivery's own messages tell to type next; what is filled in stands as VALUE."""
+    found = []
+    for path in sorted((ROOT / "mlplatform").rglob("*.py")):
+        if "tests" in path.parts:
+            continue
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        parts = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.JoinedStr):
+                text = "".join(_filled_in(part) for part in node.values)
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in parts:
+                text = node.value
+            else:
+                continue
+            found += [(path.relative_to(ROOT).as_posix(), each) for each in IN_MESSAGE.findall(text)]
+    return found
+
+
+def _filled_in(part: ast.expr) -> str:
+    if isinstance(part, ast.Constant):
+        return str(part.value)
+    return "production" if ast.unparse(part) == "{environment}" else "VALUE"
+
+
+def in_jenkinsfile(environment: str) -> list[list[str]]:
+    """Delivery's commands of the Jenkinsfile as a shell makes them of a build's parameters: the arguments of each."""
+    text = JENKINSFILE.read_text(encoding="utf-8")
+    scripts = [
+        one or several for several, one in re.findall(r"\bsh\b[^'\n]*(?:'''(.*?)'''|'([^'\n]*)')", text, re.DOTALL)
+    ]
+    commands = [script for script in scripts if "-m mlplatform.delivery" in script]
+    assert sum(script.count("-m mlplatform.delivery") for script in commands) == text.count(
+        ".venv/bin/python -m mlplatform.delivery"
+    )
+    # Each argument, ended by a zero, and each command by one more.
+    program = 'delivery() { printf "%s\\0" "$@"; printf "\\0"; }\n'
+    for script in commands:
+        program += re.sub(r"\S*python -m mlplatform.delivery", "delivery", script) + "\n"
+    done = subprocess.run(
+        # -u: a variable that nobody sets is a mistake.
+        ["/bin/sh", "-eu"],
+        input=program,
+        env={"PATH": os.environ["PATH"], "ENVIRONMENT": environment, **BUILD},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return [command.split("\0") for command in done.stdout.removesuffix("\0\0").split("\0\0")]
+
+
+def choices(parameter: str) -> list[str]:
+    """The values that the Jenkinsfile offers for a parameter."""
+    found = re.search(rf"name: '{parameter}',\s+choices: \[(.*?)\]", JENKINSFILE.read_text(encoding="utf-8"), re.DOTALL)
+    assert found is not None
+    return re.findall(r"'([^']+)'", found[1])
+
+
+@pytest.fixture(autouse=True)
+def _in_the_repository(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("DELIVERY_STORAGE_URL", str(tmp_path))
+    monkeypatch.setenv("DELIVERY_TRAINING_DEVICE", "cpu")
+
+
+@pytest.mark.parametrize(("file", "arguments"), written())
+def test_a_delivery_command_in_a_page_or_a_manifest_is_one(file: str, arguments: str) -> None:
+    words = shlex.split(arguments)
+    # A word alone is the command's name.
+    assert words[0] in cli.commands if len(words) == 1 else complaint(words) is None
+
+
+@pytest.mark.parametrize(("file", "arguments"), in_messages())
+def test_a_delivery_command_in_a_message_is_one(file: str, arguments: str) -> None:
+    assert complaint(shlex.split(arguments)) is None
+
+
+@pytest.mark.parametrize("environment", choices("ENVIRONMENT"))
+def test_the_delivery_commands_of_the_jenkinsfile_are_some(environment: str) -> None:
+    commands = in_jenkinsfile(environment)
+    assert len(commands) > 10
+    assert {" ".join(each): complaint(each) for each in commands if complaint(each)} == {}
+
+
+def test_the_jenkinsfile_offers_every_environment() -> None:
+    (option,) = (each for each in cli.commands["deploy"].params if each.name == "environment")
+    assert isinstance(option.type, click.Choice)
+    assert sorted(choices("ENVIRONMENT")) == sorted(option.type.choices)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        ("deplay", "No such command 'deplay'."),
+        ("deploy --environment moon", "Invalid value for '--environment': 'moon' is not one of"),
+        ("deploy --model 1", "Missing option '--environment'."),
+        ("train --epoch 5", "No such option '--epoch'"),
+        ("ghost", "Missing command."),
+        ("gate", "Missing argument 'VERSION'."),
+        ("models everything", "Got unexpected extra argument (everything)"),
+    ],
+)
+def test_what_is_none_is_told(arguments: str, why: str) -> None:
+    assert (complaint(arguments.split()) or "").startswith(why)
+
+
+def test_the_trainings_parameters_that_pages_name_are_there() -> None:
+    known = {f"--{each.name.replace('_', '-')}" for each in read_parameters()} | {"--help"}
+    named = {
+        (str(path), option)
+        for path, text in texts()
+        for found in TRAINING.findall(text)
+        for option in found.split()
+        if option[:2] == "--"
+    }
+    assert len(named) > 3
+    assert {each for each in named if each[1] not in known} == set()
+
+
+def test_the_sessions_of_nox_that_files_name_are_there() -> None:
+    sessions = set(
+        re.findall(r"^@nox\.session.*\ndef (\w+)", (ROOT / "noxfile.py").read_text(encoding="utf-8"), re.MULTILINE)
+    )
+    named = {(str(path), name) for path, text in texts() for name in SESSION.findall(text)}
+    assert len({name for _, name in named}) > 5
+    assert {each for each in named if each[1] not in sessions} == set()
+
+
+def test_the_files_that_jenkinsfile_manifests_and_settings_name_are_there() -> None:
+    named = {
+        (path, name)
+        for path, text in texts()
+        for name in PATH.findall(text)
+        if path.suffix != ".md" and not name.startswith(MADE_LATER)
+    }
+    assert len(named) > 10
+    assert {
+        (str(path), name)
+        for path, name in named
+        if not any((place / name).exists() for place in (ROOT, ROOT / path.parent))
+    } == set()

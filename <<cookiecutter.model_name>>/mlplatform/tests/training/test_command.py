@@ -1,0 +1,136 @@
+"""`python -m mlplatform.training`: from source data to a published model, and what it says when that fails."""
+
+import json
+import os
+import random
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import model
+from mlplatform.store.manifest import read_directory
+from mlplatform.tests.conftest import ROOT, Command, run
+from mlplatform.training.__main__ import main
+
+QUICK = ("--epochs", "1", "--minimum-accuracy", "0")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
+    """A directory with a model in its store, and what training it printed."""
+    directory = tmp_path_factory.mktemp("trained")
+    (directory / "service.toml").write_text('[service]\nname = "under-test"\n')
+    done = run(directory, "training", *QUICK)
+    assert done.returncode == 0, done.stdout + done.stderr
+    yield directory, done.stdout
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory of a command that is run in this process: TensorFlow takes seconds to start in another."""
+    (tmp_path / "service.toml").write_text('[service]\nname = "under-test"\n')
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def published(directory: Path) -> Path:
+    (found,) = (directory / "store" / "models").iterdir()
+    return found
+
+
+def test_a_run_publishes_a_model_and_says_where(trained: tuple[Path, str]) -> None:
+    directory, printed = trained
+    path = published(directory)
+    accuracy = read_directory(path)[0].properties["metrics"]["accuracy"]
+    assert f"model version {path.name}, accuracy {accuracy:.4f}" in printed
+    assert f"model   {path}" in printed
+
+
+def test_the_model_carries_what_serving_needs_and_what_it_was_made_from(trained: tuple[Path, str]) -> None:
+    manifest, content = read_directory(published(trained[0]))
+    properties = manifest.properties
+    assert (content / "saved_model" / "saved_model.pb").is_file()
+    assert properties["name"] == "under-test"
+    assert properties["labels"] == list(model.LABELS)
+    assert properties["signature"]["outputs"] == [
+        {"name": "probabilities", "shape": [None, len(model.LABELS)], "dtype": "float32"}
+    ]
+    assert properties["parameters"]["epochs"] == 1
+    assert properties["runtimes"]["tensorflow"] == {"path": "saved_model", "valid": True}
+    assert properties["runtimes"]["litert"]["valid"] == (content / "model.tflite").is_file()
+    assert (trained[0] / "store" / "datasets" / properties["dataset"] / "manifest.json").is_file()
+    assert set(properties["packages"]) == {"tensorflow", "keras", "numpy"}
+    assert all(sample["label"] in model.LABELS for sample in properties["samples"])
+
+
+def test_a_second_run_has_nothing_to_do(trained: tuple[Path, str]) -> None:
+    again = run(trained[0], "training", *QUICK)
+    assert again.returncode == 0
+    assert "nothing to do" in again.stdout
+    assert "epoch" not in again.stdout
+
+
+def test_a_dataset_gathered_before_can_be_named(trained: tuple[Path, str]) -> None:
+    version = read_directory(published(trained[0]))[0].properties["dataset"]
+    again = run(trained[0], "training", *QUICK, "--dataset", version)
+    assert again.returncode == 0
+    assert "nothing to do" in again.stdout
+
+
+def train_on_noise(directory: Path) -> subprocess.CompletedProcess[str]:
+    """Train where the gate stays closed: the tests' own model, and labels that nothing can be learned from.
+
+    The team's model may be right about everything after one epoch.
+    """
+    chance = random.Random(0)
+    rows = [{"x": [chance.random() for _ in range(4)], "label": chance.choice(["no", "yes"])} for _ in range(200)]
+    (directory / "data").mkdir()
+    (directory / "data" / "noise.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    path = os.pathsep.join([str(ROOT / "mlplatform" / "tests" / "training" / "toy"), str(ROOT)])
+    return run(directory, "training", "--epochs", "1", "--minimum-accuracy", "0.9", PYTHONPATH=path)
+
+
+@pytest.mark.usefixtures("command")
+def test_a_model_that_is_not_good_enough_is_not_published(tmp_path: Path) -> None:
+    done = train_on_noise(tmp_path)
+    assert done.returncode == 4, done.stderr
+    assert "is below minimum_accuracy 0.9; nothing is published" in done.stderr
+    assert not (tmp_path / "store" / "models").exists()
+    assert list((tmp_path / "store" / "runs").rglob("metrics.json"))
+
+
+def test_wrong_records_are_shown_by_file_and_row(command: Command, tmp_path: Path) -> None:
+    source = tmp_path / "data"
+    source.mkdir()
+    (source / "records.jsonl").write_text("\n" + json.dumps({"label": "unheard of"}))
+    done = command("training", "--source", str(source))
+    assert done.returncode == 3
+    assert "1 records do not fit model.RECORD:\n  records.jsonl row 2: " in done.stderr
+    assert "maximum_bad_records = 0 allows 0 of " in done.stderr
+    (problems,) = (tmp_path / "store").rglob("problems-*.jsonl")
+    assert json.loads(problems.read_text())["row"] == 2
+    assert f"all of them: {problems}" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--epochs", "0"), "training.epochs = '0' (argument): input should be greater than or equal to 1"),
+        (("--epoch", "5"), "unrecognized arguments: --epoch 5; there are: --source, --dataset, --epochs"),
+        (("--dataset", "x"), "training.dataset = 'x' (argument): string should match pattern"),
+        (("--validation-fraction", "0.45", "--test-fraction", "0.45"), "must leave at least 0.2 for training"),
+    ],
+)
+def test_wrong_parameters_are_named(
+    here: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], message: str
+) -> None:
+    assert main(arguments) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_source_that_is_not_there_is_said(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--source", "nowhere"]) == 3
+    assert "source 'nowhere': must be a directory that exists, or s3://bucket/prefix" in capsys.readouterr().err

@@ -1,0 +1,153 @@
+"""The training loop: early stopping, learning rate, order of the data, progress, several devices."""
+
+import logging
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from mlplatform.data.dataset import Split
+from mlplatform.store.storage import LocalStorage
+from mlplatform.tests.conftest import ROOT
+from mlplatform.training.checkpoints import Checkpoints, Position
+from mlplatform.training.fitting import Fitting, order
+from mlplatform.training.parameters import TrainingParameters
+from mlplatform.training.stopping import Stop, Stopped
+
+Fit = Callable[..., tuple[Position, keras.Model]]
+
+
+@pytest.fixture
+def split(tmp_path: Path) -> Split:
+    """100 examples in two shards; the label is whether x is positive."""
+    (tmp_path / "train").mkdir()
+    x = np.random.default_rng(0).normal(size=(100, 1)).astype(np.float32)
+    for shard, rows in enumerate((slice(0, 60), slice(60, 100))):
+        columns = {"x": x[rows], "label": (x[rows, 0] > 0).astype(np.int32), "id": np.full(len(x[rows]), b"e")}
+        for name, column in columns.items():
+            np.save(tmp_path / "train" / f"{shard:05}.{name}.npy", column)
+    return Split(tmp_path, "train", ["x"])
+
+
+def network(learning_rate: float) -> keras.Model:
+    keras.utils.set_random_seed(1)
+    x = keras.Input((1,), name="x")
+    y = keras.layers.Dense(2, activation="softmax")(keras.layers.Dropout(0.5)(keras.layers.Dense(8)(x)))
+    built = keras.Model(inputs={"x": x}, outputs=y)
+    built.compile(keras.optimizers.Adam(learning_rate), "sparse_categorical_crossentropy", metrics=["accuracy"])
+    return built
+
+
+@pytest.fixture
+def fit(split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fit:
+    """Train with some parameters; return where that ended and the network."""
+    (tmp_path / "service.toml").write_text("")
+    monkeypatch.setenv("SERVICE_TOML", str(tmp_path / "service.toml"))
+
+    def run(stop: Stop | None = None, learning_rate: float = 0.01, **parameters: Any) -> tuple[Position, keras.Model]:
+        built = network(learning_rate)
+        checkpoints = Checkpoints(LocalStorage(tmp_path / "store"), "r")
+        fitting = Fitting(built, split, split, TrainingParameters(**parameters))
+        return fitting.run(checkpoints, stop or Stop()), built
+
+    return run
+
+
+def test_each_epoch_has_its_own_order_that_follows_from_the_seed() -> None:
+    assert sorted(order(50, 1, 0)) == list(range(50))
+    np.testing.assert_array_equal(order(50, 1, 0), order(50, 1, 0))
+    assert not np.array_equal(order(50, 1, 0), order(50, 1, 1))
+    assert not np.array_equal(order(50, 1, 0), order(50, 2, 0))
+
+
+def test_the_history_has_every_epoch_with_both_splits(fit: Fit) -> None:
+    reached, _ = fit(epochs=3)
+    assert len(reached.history) == 3
+    assert set(reached.history[0]) == {"loss", "accuracy", "val_loss", "val_accuracy"}
+
+
+def test_the_same_seed_gives_the_same_weights(fit: Fit) -> None:
+    (_, one), (_, other) = fit(epochs=2), fit(epochs=2)
+    for a, b in zip(one.get_weights(), other.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_without_progress_training_ends_early_with_the_best_weights(fit: Fit) -> None:
+    reached, trained = fit(epochs=50, patience=2, learning_rate=5.0)
+    losses = [epoch["val_loss"] for epoch in reached.history]
+    assert len(losses) < 50
+    assert len(losses) - 1 - int(np.argmin(losses)) == 2
+    assert reached.best_epoch == int(np.argmin(losses))
+    assert trained.get_weights()
+
+
+def test_the_learning_rate_is_lowered_on_a_plateau(fit: Fit) -> None:
+    reached, trained = fit(epochs=8, plateau_patience=1, plateau_factor=0.1, learning_rate=5.0)
+    assert reached.reduced_epoch >= 0
+    assert float(keras.ops.convert_to_numpy(trained.optimizer.learning_rate)) < 5.0
+
+
+@pytest.mark.parametrize("parameters", [{}, {"patience": 2, "plateau_patience": 1, "learning_rate": 1.0}])
+def test_stopped_after_every_step_it_ends_as_if_it_had_not_been(
+    fit: Fit, tmp_path: Path, parameters: dict[str, Any]
+) -> None:
+    reached, alone = fit(epochs=2, **parameters)
+    stops = 0
+    while True:
+        stop = Stop()
+        stop.asked = True
+        try:
+            again, stopped = fit(stop, epochs=2, **parameters)
+        except Stopped:
+            stops += 1
+            continue
+        break
+    # Four steps an epoch; each attempt does one and is stopped.
+    assert again.resumed == stops >= 7
+    assert again.history == reached.history
+    for a, b in zip(alone.get_weights(), stopped.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_long_epoch_says_how_far_it_is_and_what_is_left(fit: Fit, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    fit(epochs=1, batch_size=1, progress_seconds=0.001)
+    lines = [record.getMessage() for record in caplog.records]
+    assert any(
+        line.startswith("train: epoch 1/1 step ") and line.endswith(" s left") and "loss=" in line for line in lines
+    )
+
+
+def test_several_devices_share_the_batches() -> None:
+    """In a process of its own: devices are divided before TensorFlow starts. Two halves of the CPU stand for GPUs."""
+    script = """
+import numpy as np, tensorflow as tf, tempfile, pathlib, os
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2)
+from tests.training.test_fitting import Checkpoints, Fitting, LocalStorage, Split, Stop, TrainingParameters, network
+root = pathlib.Path(tempfile.mkdtemp())
+(root / "train").mkdir()
+x = np.linspace(-1, 1, 100, dtype="f4")[:, None]
+for name, column in {"x": x, "label": (x[:, 0] > 0).astype("i4"), "id": np.full(100, b"e")}.items():
+    np.save(root / "train" / f"00000.{name}.npy", column)
+split = Split(root, "train", ["x"])
+(root / "service.toml").write_text("")
+os.environ["SERVICE_TOML"] = str(root / "service.toml")
+with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+    built = network(0.05)
+    fitting = Fitting(built, split, split, TrainingParameters(epochs=15, batch_size=32))
+    reached = fitting.run(Checkpoints(LocalStorage(root / "store"), "r"), Stop())
+print("replicas", tf.distribute.get_strategy().num_replicas_in_sync, built.distribute_strategy.num_replicas_in_sync)
+print("accuracy", reached.history[-1]["val_accuracy"])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "replicas 1 2" in done.stdout
+    assert float(done.stdout.split()[-1]) > 0.9

@@ -1,0 +1,349 @@
+"""The gate: what opens it and what closes it, to the exact boundary; and what a run does when it is closed."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.stats import binomtest
+
+import model
+from mlplatform.contract.comparison import Comparison
+from mlplatform.contract.gate import Opponent, Thresholds, Verdict, compare, judge, why_incomparable
+from mlplatform.data.dataset import Split
+from mlplatform.store import releases
+from mlplatform.store.manifest import Manifest, fetch, list_artifacts, read
+from mlplatform.store.storage import LocalStorage
+from mlplatform.training import production
+from mlplatform.training.__main__ import main
+
+THRESHOLDS = Thresholds(minimum_accuracy=0.9, maximum_regression=0.01)
+
+
+def metrics(**changes: Any) -> dict[str, Any]:
+    return {"examples": 1000, "accuracy": 0.95, "invalid": 0, "export_difference": 1e-7, **changes}
+
+
+def compared(both: int, only_model: int, only_production: int, neither: int = 0) -> Opponent:
+    return Opponent(Comparison("c0ffee", both, only_model, only_production, neither))
+
+
+def verdict(opponent: Opponent, **changes: Any) -> Verdict:
+    return judge(metrics(**changes), THRESHOLDS, opponent)
+
+
+NO_PRODUCTION = Opponent(skipped="there is no model in production yet")
+
+
+def test_a_good_model_passes_when_there_is_nothing_to_compare_with() -> None:
+    assert verdict(NO_PRODUCTION).passed
+
+
+def test_exactly_the_minimum_accuracy_is_enough() -> None:
+    assert verdict(NO_PRODUCTION, accuracy=9 / 10).passed
+    (reason,) = verdict(NO_PRODUCTION, accuracy=0.8999999).reasons
+    assert reason == "accuracy 0.8999999 on the test split is below minimum_accuracy 0.9"
+
+
+def test_an_exported_model_that_predicts_something_else_is_refused() -> None:
+    assert verdict(NO_PRODUCTION, export_difference=1e-4).passed
+    (reason,) = verdict(NO_PRODUCTION, export_difference=2e-4).reasons
+    assert "differ from the trained model's by 0.0002, more than the 0.0001 that rounding explains" in reason
+
+
+def test_a_difference_that_is_no_number_closes_the_gate() -> None:
+    (reason,) = verdict(NO_PRODUCTION, export_difference=None).reasons
+    assert "not all are finite" in reason
+
+
+def test_predictions_that_are_no_probabilities_close_the_gate() -> None:
+    (reason,) = verdict(NO_PRODUCTION, invalid=3).reasons
+    assert "for 3 of 1000 test examples are no probabilities" in reason
+
+
+def test_every_reason_is_named() -> None:
+    opponent = compared(both=900, only_model=0, only_production=100)
+    assert len(verdict(opponent, accuracy=0.5, export_difference=1.0, invalid=1).reasons) == 4
+
+
+def test_a_production_model_that_cannot_be_compared_with_closes_the_gate() -> None:
+    assert verdict(Opponent(unusable="model c0ffee, in production, is damaged")).reasons == (
+        "model c0ffee, in production, is damaged",
+    )
+
+
+def test_a_loss_of_exactly_the_margin_is_allowed() -> None:
+    # 10 of 1000 lost, 40 won and 50 lost: nothing that chance would not do (p = 0.34).
+    assert verdict(compared(both=900, only_model=40, only_production=50, neither=10)).passed
+
+
+def test_a_loss_of_more_than_the_margin_is_refused_whatever_chance_says() -> None:
+    (reason,) = verdict(compared(both=899, only_model=40, only_production=51, neither=10)).reasons
+    assert reason == (
+        "accuracy is 0.0110 lower than that of c0ffee in production on the same 1000 test examples, more than "
+        "maximum_regression 0.01"
+    )
+
+
+def test_a_loss_within_the_margin_that_is_no_chance_and_may_be_more_is_refused() -> None:
+    # 6 of 1000 lost may be chance, p = 0.07.
+    assert verdict(compared(both=990, only_model=1, only_production=7, neither=2)).passed
+    opponent = compared(both=975, only_model=3, only_production=12, neither=10)
+    (reason,) = verdict(opponent).reasons
+    assert "which is no chance (McNemar's exact test, p = 0.035)" in reason
+    assert "may really be 0.0137, more than maximum_regression 0.01" in reason
+
+
+def test_a_loss_that_is_certain_to_be_within_the_margin_is_what_the_margin_allows() -> None:
+    # A loss of 0.1 % that is beyond doubt, and that it is less than 1 % too.
+    opponent = compared(both=99_000, only_model=200, only_production=300, neither=500)
+    assert opponent.comparison is not None
+    assert opponent.comparison.p_value() < 1e-5
+    assert verdict(opponent).passed
+
+
+def test_no_loss_is_allowed_with_a_margin_of_nothing() -> None:
+    strict = Thresholds(0.9, 0.0)
+    assert judge(metrics(), strict, compared(990, 5, 5)).passed
+    assert not judge(metrics(), strict, compared(990, 4, 5, 1)).passed
+
+
+def test_a_better_model_passes_however_certain_that_is() -> None:
+    assert verdict(compared(both=900, only_model=100, only_production=0)).passed
+
+
+def test_answers_are_counted_example_by_example() -> None:
+    true = np.array([0, 1, 2, 0, 1], np.int32)
+    model, other = np.array([0, 1, 0, 0, 0]), np.array([0, 0, 2, 0, 0])
+    found = compare("c0ffee", true, model, other)
+    assert (found.both, found.only_model, found.only_production, found.neither) == (2, 1, 1, 1)
+    assert (found.examples, found.difference) == (5, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("won", "lost", "p_value"),
+    [
+        # Twice the tail of a fair coin: 2 (1 + 8) / 2^8, and so on.
+        (1, 7, 2 * (1 + 8) / 2**8),
+        (0, 6, 2 / 2**6),
+        (3, 9, 2 * (1 + 12 + 66 + 220) / 2**12),
+        (5, 5, 1.0),
+        (0, 0, 1.0),
+        # Bland (2000), An Introduction to Medical Statistics, 13.9: severe colds of 1319 children at 12 and at 14.
+        (256, 144, binomtest(144, 400).pvalue),
+    ],
+)
+def test_mcnemars_test_is_exact(won: int, lost: int, p_value: float) -> None:
+    assert Comparison("c0ffee", 500, won, lost, 0).p_value() == pytest.approx(p_value, rel=1e-9)
+
+
+@pytest.mark.parametrize("lost", range(13))
+def test_the_interval_excludes_zero_exactly_when_the_test_is_significant(lost: int) -> None:
+    found = Comparison("c0ffee", 500, 12 - lost, lost, 0)
+    interval = found.interval()
+    assert interval.low <= found.difference <= interval.high
+    assert (interval.low > 0 or interval.high < 0) == (found.p_value() < 0.05)
+
+
+@pytest.mark.parametrize(
+    ("won", "lost", "examples"), [(12, 2, 50), (1, 7, 50), (3, 3, 1000), (5, 0, 20), (40, 60, 300)]
+)
+def test_the_score_interval_ends_where_the_score_is_at_its_limit(won: int, lost: int, examples: int) -> None:
+    def score(difference: float) -> float:
+        """Tango's statistic, its nuisance parameter by brute force."""
+        shares = np.linspace(max(0.0, -difference), (1 - difference) / 2, 200_001)[1:-1]
+        rest = examples - won - lost
+        likelihood = (won and won * np.log(shares + difference)) + (lost and lost * np.log(shares))
+        best = shares[np.argmax(likelihood + rest * np.log(1 - 2 * shares - difference))]
+        variance = examples * (2 * best + difference * (1 - difference))
+        return float((won - lost - examples * difference) / np.sqrt(variance))
+
+    found = Comparison("c0ffee", examples - won - lost, won, lost, 0).score_interval()
+    assert score(found.low) == pytest.approx(1.959964, abs=1e-3)
+    assert score(found.high) == pytest.approx(-1.959964, abs=1e-3)
+
+
+@pytest.mark.parametrize("examples", [10, 380])
+def test_models_that_never_differ_may_differ_in_examples_not_seen(examples: int) -> None:
+    found = Comparison("c0ffee", examples, 0, 0, 0).score_interval()
+    limit = 3.841459 / (examples + 3.841459)
+    assert [found.low, found.high] == pytest.approx([-limit, limit], rel=1e-5)
+
+
+def test_models_that_never_differ_have_no_difference() -> None:
+    found = Comparison("c0ffee", 500, 0, 0, 3)
+    assert (found.interval().low, found.interval().high) == (0.0, 0.0)
+
+
+GRID = {"name": "grid", "shape": [None, 2, 2], "dtype": "float32"}
+TRAINED = {"signature": {"inputs": [GRID]}, "labels": ["no", "yes"], "parameters": {"test_fraction": 0.2}}
+
+
+def in_production(**properties: Any) -> production.Production:
+    return production.Production("c0ffee", Manifest("model", "c0ffee", "", "", {}, {**TRAINED, **properties}))
+
+
+@pytest.mark.parametrize(
+    ("properties", "reason"),
+    [
+        ({}, ""),
+        ({"labels": ["no", "maybe"]}, "it knows other labels: maybe only there; yes only here"),
+        ({"labels": ["yes", "no"]}, "it knows other labels: the same in another order"),
+        (
+            {"signature": {"inputs": [{**GRID, "shape": [None, 3, 3]}]}},
+            "it takes other inputs: grid float32[3, 3] only there; grid float32[2, 2] only here",
+        ),
+    ],
+)
+def test_a_model_of_another_task_is_told_by_its_inputs_and_labels(properties: dict[str, Any], reason: str) -> None:
+    assert why_incomparable(in_production(**properties).manifest.properties, TRAINED) == reason
+
+
+@pytest.mark.parametrize(("fraction", "told"), [(0.1, True), (0.2, False), (0.3, False)])
+def test_a_test_split_that_has_grown_since_is_told(fraction: float, told: bool) -> None:
+    assert production.may_have_learned(in_production(parameters={"test_fraction": fraction}), TRAINED) is told
+
+
+# What a person sees. Run in this process, because TensorFlow takes seconds to start in another, with networks that know
+# nothing and a production that knows everything, whatever model this repository holds.
+FIRST = ("--epochs", "1", "--seed", "1", "--minimum-accuracy", "0", "--litert", "false")
+SECOND = ("--epochs", "1", "--seed", "2", "--minimum-accuracy", "0", "--litert", "false")
+# Asked for something else, the same run is judged anew.
+ANEW = (*SECOND, "--maximum-regression", "0.02")
+
+
+def build_ignorant(hyperparameters: Any, build: Any = model.build) -> Any:
+    """The model's network, always answering with the first label."""
+    network = build(hyperparameters)
+    network.optimizer.learning_rate = 0.0
+    for weights in network.trainable_weights:
+        weights.assign(np.zeros(weights.shape))
+    return network
+
+
+def predict_truly(exported: Any, split: Split, batch_size: int) -> Any:
+    """A probability of 1 for what is true."""
+    return np.eye(len(model.LABELS), dtype=np.float32)[split.column("label", np.arange(len(split)))]
+
+
+@pytest.fixture(scope="module")
+def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with a model in production and a run that was refused against it."""
+    directory = tmp_path_factory.mktemp("released")
+    (directory / "service.toml").write_text('[service]\nname = "under-test"\n')
+    storage = LocalStorage(directory / "store")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(directory)
+        patch.setattr(model, "build", build_ignorant)
+        patch.setattr(production, "predict_split", predict_truly)
+        assert main(FIRST) == 0
+        releases.set_production(storage, list_artifacts(storage, "models")[0].id)
+        assert main(SECOND) == 4
+    return directory
+
+
+@pytest.fixture
+def here(released: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LocalStorage:
+    """The store of a working directory of one's own, a copy of `released`."""
+    shutil.copytree(released, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(production, "predict_split", predict_truly)
+    return LocalStorage(tmp_path / "store")
+
+
+def test_the_model_carries_its_report_its_metrics_and_the_verdict(here: LocalStorage) -> None:
+    (published,) = list_artifacts(here, "models")
+    assert {"report.html", "metrics.json", "saved_model/saved_model.pb"} <= set(published.files)
+    content = here.root / "models" / published.id / published.content
+    properties = published.properties
+    assert json.loads((content / "metrics.json").read_text()) == properties["metrics"]
+    assert properties["gate"]["passed"] is True
+    assert properties["gate"]["skipped"] == "there is no model in production yet"
+    assert set(properties["baseline"]["inputs"]) == {
+        each["name"] for each in properties["signature"]["inputs"] if each["dtype"] != "string"
+    }
+    assert set(properties["metrics"]["inference_ms"]) == {"1", "32"}
+    size = sum(entry.bytes for name, entry in published.files.items() if name.startswith("saved_model/"))
+    assert properties["metrics"]["bytes"] == size
+
+
+def test_a_model_worse_than_production_is_not_published(here: LocalStorage, capsys: pytest.CaptureFixture[str]) -> None:
+    before = here.read(releases.PRODUCTION)
+    assert main(SECOND) == 4
+    said = capsys.readouterr().err
+    assert f"lower than that of {releases.production(here)} in production on the same " in said
+    assert "more than maximum_regression 0.01; nothing is published" in said
+    assert "Traceback" not in said
+    report = Path(said.strip().splitlines()[-1].removeprefix("  report "))
+    assert "The gate is closed" in report.read_text(encoding="utf-8")
+    assert (report.parent / "metrics.json").is_file()
+    assert [model.id for model in list_artifacts(here, "models")] == [releases.production(here)]
+    assert here.read(releases.PRODUCTION) == before
+
+
+def test_a_published_run_is_judged_anew_by_what_is_asked_now(
+    here: LocalStorage, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (published,) = list_artifacts(here, "models")
+    assert main([*FIRST, "--minimum-accuracy", "1"]) == 4
+    said = capsys.readouterr().err
+    assert "is below minimum_accuracy 1" in said
+    assert f"model version {published.id}, published before, stays as it is" in said
+    assert read(here, f"models/{published.id}") == published
+    assert main(FIRST) == 0
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (lambda root: shutil.rmtree(root / "models"), "said to be in production, is not in"),
+        (
+            lambda root: next(root.glob("models/*/*/saved_model/saved_model.pb")).write_bytes(b""),
+            "in production, is damaged: ",
+        ),
+        (lambda root: (root / "releases/production.json").write_text("{"), "the model in production is not known"),
+    ],
+    ids=["missing", "damaged", "pointer"],
+)
+def test_without_a_sound_production_model_the_gate_is_closed_until_it_is_mended(
+    here: LocalStorage, capsys: pytest.CaptureFixture[str], tmp_path: Path, damage: Any, reason: str
+) -> None:
+    shutil.copytree(here.root, tmp_path / "sound")
+    damage(here.root)
+    assert main(ANEW) == 4
+    said = capsys.readouterr().err
+    assert reason in said
+    assert "nothing is published" in said
+    assert "Traceback" not in said
+    shutil.copytree(tmp_path / "sound", here.root, dirs_exist_ok=True)
+    assert main(ANEW) == 4
+    assert "more than maximum_regression 0.02" in capsys.readouterr().err
+
+
+def test_a_production_model_of_another_task_is_not_compared_with(here: LocalStorage) -> None:
+    path = here.root / "models" / str(releases.production(here)) / "manifest.json"
+    content = json.loads(path.read_text())
+    content["properties"]["labels"][0] = "another"
+    path.write_text(json.dumps(content))
+    assert main(ANEW) == 0
+    (newer,) = (each for each in list_artifacts(here, "models") if each.id != releases.production(here))
+    assert newer.properties["gate"]["skipped"] == (
+        f"model {releases.production(here)} is in production, and it knows other labels: another only there; "
+        f"{model.LABELS[0]} only here"
+    )
+
+
+def test_production_is_asked_what_it_predicts_for_the_same_examples(
+    released: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(released)
+    storage = LocalStorage(released / "store")
+    current = production.find(storage)
+    assert current is not None
+    prepared, content = fetch(storage, f"datasets/{current.manifest.properties['dataset']}", tmp_path)
+    test = Split(content, "test", [each["name"] for each in prepared.properties["inputs"]])
+    _, evaluated = fetch(storage, f"runs/{current.version}/evaluation", tmp_path)
+    found = production.predict(current, storage, tmp_path, test, batch_size=7)
+    assert found == pytest.approx(np.load(evaluated / "predictions.npy"), abs=1e-6)

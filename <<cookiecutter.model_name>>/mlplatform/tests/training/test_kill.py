@@ -1,0 +1,113 @@
+"""A run that is killed again and again ends with the very weights of one that was left alone."""
+
+import json
+import multiprocessing
+import os
+import random
+import signal
+import sys
+import time
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import pytest
+
+from mlplatform.store.manifest import read_directory
+from mlplatform.training.__main__ import main
+
+KILLS = 20
+# A checkpoint every 50 ms: nearly all the time one is being written, so that kills meet the writing as well.
+PARAMETERS = (
+    *("--epochs", "150", "--batch-size", "16", "--checkpoint-seconds", "0.05", "--minimum-accuracy", "0"),
+    *("--litert", "false"),
+)
+
+# Real processes, forked from one that has imported TensorFlow and done nothing with it: that saves 20 times 5 s.
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["mlplatform.tests.training.toy_process"])
+
+
+def train(directory: Path) -> None:
+    """Be `python -m mlplatform.training` in a directory, printing to the file `output` there."""
+    os.chdir(directory)
+    output = os.open("output", os.O_CREAT | os.O_TRUNC | os.O_WRONLY)
+    os.dup2(output, sys.stdout.fileno())
+    os.dup2(output, sys.stderr.fileno())
+    sys.exit(main(PARAMETERS))
+
+
+def start(directory: Path) -> BaseProcess:
+    (directory / "output").unlink(missing_ok=True)
+    process = PROCESSES.Process(target=train, args=(directory,))
+    process.start()
+    return process
+
+
+def wait_for(process: BaseProcess, directory: Path, text: str) -> None:
+    """Wait until the process has printed a text."""
+    while text not in printed(directory):
+        assert process.exitcode is None, printed(directory)
+        time.sleep(0.01)
+
+
+def printed(directory: Path) -> str:
+    path = directory / "output"
+    return path.read_text() if path.exists() else ""
+
+
+def weights(directory: Path) -> dict[str, bytes]:
+    """The exported weights, by file."""
+    (version,) = (directory / "store" / "models").iterdir()
+    _, content = read_directory(version)
+    return {path.name: path.read_bytes() for path in (content / "saved_model" / "variables").iterdir()}
+
+
+@pytest.fixture
+def directories(tmp_path: Path) -> tuple[Path, Path]:
+    chance = random.Random(0)
+    rows = [[chance.gauss(0, 1) for _ in range(4)] for _ in range(400)]
+    lines = [json.dumps({"x": row, "label": "yes" if sum(row) > 0 else "no"}) for row in rows]
+    for name in ("alone", "killed"):
+        (tmp_path / name / "data").mkdir(parents=True)
+        (tmp_path / name / "service.toml").write_text('[service]\nname = "under-test"\n')
+        (tmp_path / name / "data" / "toy.jsonl").write_text("\n".join(lines))
+    return tmp_path / "alone", tmp_path / "killed"
+
+
+def test_killed_at_random_moments_it_ends_with_the_same_weights(directories: tuple[Path, Path]) -> None:
+    alone, killed = directories
+    done = start(alone)
+    done.join(120)
+    assert done.exitcode == 0, printed(alone)
+
+    # Seeded: the moments still vary with the machine, the mix of signals and of what they meet does not.
+    chance = random.Random(1)
+    signals = [signal.SIGTERM, signal.SIGKILL] * (KILLS // 2)
+    chance.shuffle(signals)
+    # 8 meet what comes before the first step, 12 the steps, and these for 0.2 s on average: a fast machine, at 20 ms an
+    # epoch, still has some of the 150 left in the end.
+    before, within = "train: on ", "loss="
+    moments = [before] * 8 + [within] * 12
+    chance.shuffle(moments)
+    resumed = 0
+    for number, moment in zip(signals, moments, strict=True):
+        process = start(killed)
+        try:
+            wait_for(process, killed, moment)
+            time.sleep(chance.uniform(0, 0.4))
+            resumed += "going on from a checkpoint" in printed(killed)
+            assert process.pid
+            os.kill(process.pid, number)
+            # Batch kills what has not ended 30 s after SIGTERM; 20 s leave room for a slower store.
+            process.join(20)
+            assert process.exitcode == (75 if number == signal.SIGTERM else -signal.SIGKILL), printed(killed)
+        finally:
+            process.kill()
+            process.join()
+    assert resumed >= KILLS // 2, "most runs are killed after they went on from a checkpoint"
+
+    last = start(killed)
+    last.join(120)
+    assert last.exitcode == 0, printed(killed)
+    assert "going on from a checkpoint" in printed(killed)
+    assert weights(killed) == weights(alone)

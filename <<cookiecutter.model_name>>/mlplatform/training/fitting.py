@@ -1,0 +1,223 @@
+"""The training loop: like keras.Model.fit, but it can stop between any two steps and go on as if it had not.
+
+Keras's own BackupAndRestore goes on at the start of an epoch and forgets early stopping, the learning-rate schedule and
+the position in the data. Here all of it is in the checkpoint, and the order of the data follows from seed and epoch.
+"""
+
+import logging
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from mlplatform.data.dataset import Split
+from mlplatform.training.checkpoints import Arrays, Checkpoint, Checkpoints, Position
+from mlplatform.training.metrics import TrainingMetrics
+from mlplatform.training.parameters import TrainingParameters
+from mlplatform.training.progress import Progress
+from mlplatform.training.stopping import Stop
+
+log = logging.getLogger(__name__)
+# AWS Batch kills 30 s after SIGTERM, other schedulers after 20 s or so; a step and the exit need their share of it.
+SAVING_SECONDS = 15.0
+
+
+class Fitting:
+    """One training run of a compiled network."""
+
+    def __init__(
+        self,
+        network: keras.Model,
+        train: Split,
+        validation: Split,
+        parameters: TrainingParameters,
+        metrics: TrainingMetrics | None = None,
+    ) -> None:
+        self._metrics = metrics or TrainingMetrics()
+        self.network = network
+        self.train = train
+        self.validation = validation
+        self.parameters = parameters
+        self.steps = _steps(train, parameters.batch_size)
+        self.position = Position()
+        self._best: Arrays = []
+        # Variables come into being when they are first needed; all of them must be there to be restored.
+        network.optimizer.build(network.trainable_variables)
+        network.test_on_batch(*train.take(np.zeros(1, np.int64)))
+        network.make_train_function()
+
+    def run(self, checkpoints: Checkpoints, stop: Stop) -> Position:
+        """Train to the end and return the position there; the network then holds the weights to be used.
+
+        Raises Stopped, after saving a checkpoint, if the process is told to stop.
+        """
+        self._restore(checkpoints.newest())
+        with stop.deferred():
+            if not self._finished():
+                self._train(checkpoints, stop)
+        if self._best:
+            _assign(self.network.variables, self._best)
+            log.info("train: using the weights of epoch %d, which has the best val_loss", self.position.best_epoch + 1)
+        else:
+            self.network.optimizer.finalize_variable_values(self.network.trainable_variables)
+        return self.position
+
+    def _train(self, checkpoints: Checkpoints, stop: Stop) -> None:
+        position, parameters = self.position, self.parameters
+        progress = Progress(parameters.epochs, self.steps, parameters.progress_seconds, self._metrics)
+        distribute = tf.distribute.get_strategy().experimental_distribute_dataset
+        batches = iter(distribute(_shuffled(self.train, parameters, position)))
+        saved = ticked = time.monotonic()
+        metrics_of_epoch = _arrays(self.network.metrics_variables) if position.step else []
+        while not self._finished():
+            self.network.reset_metrics()
+            if metrics_of_epoch:
+                _assign(self.network.metrics_variables, metrics_of_epoch)
+                metrics_of_epoch = []
+            while position.step < self.steps:
+                self.network.train_function(batches)
+                position.step += 1
+                now = time.monotonic()
+                position.seconds += now - ticked
+                ticked = now
+                progress.step(position.epoch, position.step, lambda: _numbers(self.network.get_metrics_result()))
+                due = parameters.checkpoint_seconds and now - saved >= parameters.checkpoint_seconds
+                if stop.asked:
+                    self._save_and_stop(checkpoints, stop)
+                elif due and checkpoints.save(self._serial(), self._checkpoint()):
+                    saved = now
+            # Not saved while validating: the network's metrics are those of the validation then.
+            self._end_epoch(progress)
+        if stop.asked:
+            self._save_and_stop(checkpoints, stop)
+
+    def _save_and_stop(self, checkpoints: Checkpoints, stop: Stop) -> None:
+        if checkpoints.save_within(SAVING_SECONDS, self._serial(), self._checkpoint()):
+            log.info("train: told to stop; a checkpoint is saved and the same command goes on from it")
+        else:
+            log.warning("train: told to stop; saving takes too long, the same command goes on from the one before")
+        stop.obey()
+
+    def _end_epoch(self, progress: Progress) -> None:
+        position, parameters = self.position, self.parameters
+        metrics = _numbers(self.network.get_metrics_result())
+        found = evaluate(self.network, self.validation, parameters.batch_size)
+        metrics |= {f"val_{name}": value for name, value in found.items()}
+        position.history.append(metrics)
+        progress.epoch(position.epoch, metrics)
+        if metrics["val_loss"] < position.best_loss:
+            position.best_loss, position.best_epoch = metrics["val_loss"], position.epoch
+            if parameters.patience:
+                self._best = _arrays(self.network.variables)
+        self._lower_learning_rate()
+        position.epoch, position.step = position.epoch + 1, 0
+
+    def _lower_learning_rate(self) -> None:
+        """Multiply the learning rate after `plateau_patience` epochs without a better validation loss."""
+        position, parameters = self.position, self.parameters
+        waited = position.epoch - max(position.best_epoch, position.reduced_epoch)
+        if parameters.plateau_patience and waited >= parameters.plateau_patience:
+            position.reduced_epoch = position.epoch
+            rate = float(keras.ops.convert_to_numpy(self.network.optimizer.learning_rate)) * parameters.plateau_factor
+            self.network.optimizer.learning_rate = rate
+            log.info("train: no better val_loss for %d epochs, learning rate is now %.3g", waited, rate)
+
+    def _finished(self) -> bool:
+        position, patience = self.position, self.parameters.patience
+        stale = position.epoch - 1 - position.best_epoch
+        return position.epoch >= self.parameters.epochs or bool(patience and position.history and stale >= patience)
+
+    def _serial(self) -> int:
+        return self.position.epoch * (self.steps + 1) + self.position.step
+
+    def _variables(self) -> list[Any]:
+        """All of the run's state in TensorFlow: weights, seeds of dropout, optimiser with learning rate, metrics."""
+        return [*self.network.variables, *self.network.optimizer.variables, *self.network.metrics_variables]
+
+    def _checkpoint(self) -> Checkpoint:
+        variables = _arrays(self._variables())
+        position = Position(**{**vars(self.position), "history": list(self.position.history)})
+        return Checkpoint(position, variables, self._best)
+
+    def _restore(self, checkpoint: Checkpoint | None) -> None:
+        if checkpoint is None:
+            return
+        _assign(self._variables(), checkpoint.variables)
+        self.position, self._best = checkpoint.position, checkpoint.best
+        self.position.resumed += 1
+        place = f"epoch {self.position.epoch + 1}/{self.parameters.epochs} step {self.position.step}/{self.steps}"
+        log.info("train: going on from a checkpoint at %s", place)
+
+
+def evaluate(network: keras.Model, split: Split, batch_size: int) -> dict[str, float]:
+    """`loss` and the other metrics over a split."""
+    return _numbers(network.evaluate(_in_order(split, batch_size), verbose=0, return_dict=True))
+
+
+def predict(network: keras.Model, split: Split, batch_size: int) -> NDArray[np.float32]:
+    """Probabilities (examples, classes) of a split, in its order."""
+    return np.asarray(network.predict(_in_order(split, batch_size).map(lambda x, _: x), verbose=0), np.float32)
+
+
+def order(examples: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    """The order in which an epoch (from 0) uses the examples: a permutation that follows from seed and epoch alone."""
+    return np.random.default_rng([seed, epoch]).permutation(examples)
+
+
+def _shuffled(split: Split, parameters: TrainingParameters, start: Position) -> tf.data.Dataset:
+    """Shuffled batches from a position to the end of the last epoch."""
+    size, first_epoch, first_step = parameters.batch_size, start.epoch, start.step
+
+    def batches() -> Iterator[tuple[dict[str, Any], Any]]:
+        for epoch in range(first_epoch, parameters.epochs):
+            indices = order(len(split), parameters.seed, epoch)
+            for at in range(first_step * size if epoch == first_epoch else 0, len(split), size):
+                yield split.take(indices[at : at + size])
+
+    total = (parameters.epochs - first_epoch) * _steps(split, size) - first_step
+    return _from_generator(batches, split, total)
+
+
+def _in_order(split: Split, batch_size: int) -> tf.data.Dataset:
+    def batches() -> Iterator[tuple[dict[str, Any], Any]]:
+        for at in range(0, len(split), batch_size):
+            yield split.take(np.arange(at, min(at + batch_size, len(split))))
+
+    return _from_generator(batches, split, _steps(split, batch_size))
+
+
+def _steps(split: Split, batch_size: int) -> int:
+    return -(-len(split) // batch_size)
+
+
+def _from_generator(batches: Any, split: Split, count: int) -> tf.data.Dataset:
+    inputs, labels = split.take(np.zeros(1, np.int64))
+    signature = (
+        {name: tf.TensorSpec((None, *array.shape[1:]), _tensor_dtype(array)) for name, array in inputs.items()},
+        tf.TensorSpec((None,), labels.dtype),
+    )
+    # Two batches ahead: the next one is gathered from disk while the current one is computed.
+    dataset = tf.data.Dataset.from_generator(batches, output_signature=signature).prefetch(2)
+    return dataset.apply(tf.data.experimental.assert_cardinality(count))
+
+
+def _tensor_dtype(array: NDArray[Any]) -> Any:
+    return tf.string if array.dtype.kind == "S" else array.dtype
+
+
+def _arrays(variables: Any) -> Arrays:
+    """Copies: what TensorFlow hands out may be its own memory, which the next step changes."""
+    return [np.array(keras.ops.convert_to_numpy(variable)) for variable in variables]
+
+
+def _assign(variables: Any, arrays: Arrays) -> None:
+    for variable, array in zip(variables, arrays, strict=True):
+        variable.assign(array)
+
+
+def _numbers(metrics: Any) -> dict[str, float]:
+    return {name: float(value) for name, value in metrics.items()}

@@ -1,0 +1,53 @@
+"""Metrics of a training command, sent to Datadog's agent where one is named."""
+
+import os
+import time
+from collections.abc import Mapping
+
+from mlplatform.contract.errors import ExitCode
+from mlplatform.telemetry import agent
+from mlplatform.telemetry.metrics import Client, Metrics
+from mlplatform.telemetry.registry import TRAINING_METRIC, TRAINING_PROGRESS, TRAINING_RUNS, TRAINING_SECONDS
+
+SECONDS = 10.0
+_OUTCOMES = {ExitCode.DONE: "published", ExitCode.GATE_FAILED: "refused", ExitCode.STOPPED: "stopped"}
+
+
+class TrainingMetrics:
+    """What a training command tells. metrics: None where no agent is; then nothing is done."""
+
+    def __init__(self, metrics: Metrics | None = None) -> None:
+        self._metrics = metrics
+        self._started = time.monotonic()
+        self._sent = self._started
+
+    @classmethod
+    def of(cls, service: str) -> "TrainingMetrics":
+        """For the agent that the environment names."""
+        return cls(Metrics(Client(service, "training")) if agent.takes_metrics(os.environ) else None)
+
+    def progress(self, share: float) -> None:
+        """Tell which share of the steps is done; sent every SECONDS, as a step may take a millisecond."""
+        if self._metrics is None or time.monotonic() - self._sent < SECONDS:
+            return
+        self._sent = time.monotonic()
+        self._metrics.gauge(TRAINING_PROGRESS, share)
+        self._metrics.send()
+
+    def epoch(self, share: float, values: Mapping[str, float]) -> None:
+        """Tell the metrics at the end of an epoch."""
+        if self._metrics is None:
+            return
+        self._metrics.gauge(TRAINING_PROGRESS, share)
+        for name, value in values.items():
+            self._metrics.gauge(TRAINING_METRIC, value, f"metric:{name}")
+        self._metrics.send()
+
+    def ended(self, code: ExitCode) -> None:
+        """Tell how the command ended, and after how long."""
+        if self._metrics is None:
+            return
+        outcome = f"outcome:{_OUTCOMES.get(code, 'failed')}"
+        self._metrics.count(TRAINING_RUNS, 1, outcome)
+        self._metrics.gauge(TRAINING_SECONDS, time.monotonic() - self._started, outcome)
+        self._metrics.send()

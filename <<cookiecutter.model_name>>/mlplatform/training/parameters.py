@@ -1,0 +1,144 @@
+"""What a training run takes: the pipeline's own parameters and the model's hyperparameters, as one typed object."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any, Literal
+
+from pydantic import Field, create_model, model_validator
+from pydantic.config import JsonDict
+
+import model
+from mlplatform.config.settings import Section, load
+
+# Parameters that decide how a run is carried out or judged, not what is learned: they don't enter its identity.
+NOT_IDENTITY: JsonDict = {"not_identity": True}
+
+
+class TrainingParameters(Section, section="training", closed=True):
+    """The pipeline's own parameters; `parameters_type` adds the fields of `model.Hyperparameters`."""
+
+    source: str = Field(
+        default="",
+        description="source data: a directory or s3://bucket/prefix; empty: the data bundled with the model",
+        json_schema_extra=NOT_IDENTITY,
+    )
+    dataset: str = Field(
+        default="",
+        pattern=r"^([0-9a-f]{12})?$",
+        description="version of a dataset gathered before; empty: gather from the source",
+        json_schema_extra=NOT_IDENTITY,
+    )
+    epochs: int = Field(default=10, ge=1, le=100_000, description="passes over the training split")
+    batch_size: int = Field(default=32, ge=1, le=65_536, description="examples per step, over all devices")
+    seed: int = Field(default=1, ge=0, le=2**31 - 1, description="fixes initial weights, data order and dropout")
+    validation_fraction: float = Field(
+        default=0.15, gt=0, lt=0.5, description="share of the examples that watches the training"
+    )
+    test_fraction: float = Field(default=0.15, gt=0, lt=0.5, description="share of the examples kept for evaluation")
+    patience: int = Field(
+        default=0,
+        ge=0,
+        description="epochs without a better val_loss after which training ends with the best weights; 0: never",
+    )
+    plateau_patience: int = Field(
+        default=0,
+        ge=0,
+        description="epochs without a better val_loss after which the learning rate is lowered; 0: never",
+    )
+    plateau_factor: float = Field(default=0.5, gt=0, lt=1, description="what the learning rate is multiplied by then")
+    precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = Field(
+        default="float32", description="what layers compute in; mixed_float16 is for GPUs"
+    )
+    deterministic: bool = Field(
+        default=True, description="only operations that give the same bits each time; false is faster on a GPU"
+    )
+    maximum_bad_records: float = Field(
+        default=0,
+        ge=0,
+        lt=1,
+        description="share of the records that may fail the schema and are left out; above, nothing is trained",
+        json_schema_extra=NOT_IDENTITY,
+    )
+    checkpoint_seconds: float = Field(
+        default=60,
+        ge=0,
+        description="time between checkpoints, which a stopped run goes on from; 0: none but when told to stop",
+        json_schema_extra=NOT_IDENTITY,
+    )
+    work: str = Field(
+        default=".work",
+        min_length=1,
+        description="directory for files being worked on, and for what was fetched from a store elsewhere",
+        json_schema_extra=NOT_IDENTITY,
+    )
+    progress_seconds: float = Field(
+        default=10, gt=0, description="time between lines of progress", json_schema_extra=NOT_IDENTITY
+    )
+    minimum_accuracy: float = Field(
+        default=0.9,
+        ge=0,
+        le=1,
+        description="gate: accuracy on the test split below which nothing is published",
+        json_schema_extra=NOT_IDENTITY,
+    )
+    maximum_regression: float = Field(
+        default=0.01,
+        ge=0,
+        le=1,
+        description="gate: accuracy by which the model may be worse than production on the same test split",
+        json_schema_extra=NOT_IDENTITY,
+    )
+    litert: bool = Field(
+        default=True,
+        description="publish a LiteRT copy beside the SavedModel, if the model converts and predicts the same",
+        json_schema_extra=NOT_IDENTITY,
+    )
+
+    @model_validator(mode="after")
+    def _leave_something_to_train(self) -> "TrainingParameters":
+        if self.validation_fraction + self.test_fraction > 0.8:
+            raise ValueError("validation_fraction and test_fraction together must leave at least 0.2 for training")
+        return self
+
+
+def parameters_type() -> type[TrainingParameters]:
+    """TrainingParameters with a field for each of `model.Hyperparameters`, with its default, bounds and description.
+
+    Raises TypeError if the model's field has no default or takes the name of one of the pipeline's.
+    """
+    extra: dict[str, Any] = {}
+    for field in fields(model.Hyperparameters):
+        if field.name in TrainingParameters.model_fields:
+            raise TypeError(f"model.Hyperparameters.{field.name}: the pipeline has a parameter of this name already")
+        extra[field.name] = (field.type, Field(default=field.default, **field.metadata))
+    return create_model("Parameters", __base__=TrainingParameters, **extra)
+
+
+def load_parameters(arguments: Mapping[str, Any]) -> TrainingParameters:
+    """Parameters from arguments, environment (TRAINING_EPOCHS), service.toml [training], defaults, in this order.
+
+    Raises SettingsError naming every parameter that is unknown or out of range.
+    """
+    return load(parameters_type(), arguments)
+
+
+def hyperparameters(parameters: TrainingParameters) -> model.Hyperparameters:
+    """The model's share of the parameters."""
+    return model.Hyperparameters(**{f.name: getattr(parameters, f.name) for f in fields(model.Hyperparameters)})
+
+
+def identity(parameters: TrainingParameters) -> dict[str, Any]:
+    """The parameters that decide what is learned, by name, as JSON values."""
+    return {
+        name: value
+        for name, value in parameters.model_dump(mode="json").items()
+        if type(parameters).model_fields[name].json_schema_extra != NOT_IDENTITY
+    }
+
+
+def run_id(dataset: str, parameters: TrainingParameters, code: str) -> str:
+    """12 hex digits that name the run of this dataset version, these parameters and this code."""
+    content = json.dumps({"dataset": dataset, "parameters": identity(parameters), "code": code}, sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()[:12]

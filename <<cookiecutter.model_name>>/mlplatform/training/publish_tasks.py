@@ -1,0 +1,172 @@
+"""From a trained network to a published model: evaluate -> publish, with the gate between them."""
+
+import logging
+import shutil
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import luigi
+import numpy as np
+
+from mlplatform.contract.errors import GateError
+from mlplatform.store import manifest
+from mlplatform.training import evaluation, litert
+from mlplatform.training import gate as judging
+from mlplatform.training.baseline import baseline
+from mlplatform.training.export import Exported, predict_split
+from mlplatform.training.gate import Judged
+from mlplatform.training.parameters import run_id
+from mlplatform.training.results import Results, write_json
+from mlplatform.training.task import Context, StoredTarget, Task
+from mlplatform.training.train_task import Train
+
+log = logging.getLogger(__name__)
+SAMPLES = 5
+# With more classes the confusion matrix is too large for a manifest, which every list of models reads.
+LISTED_CLASSES = 100
+
+
+class Evaluate(Task):
+    """Measure the exported model on the test split, for itself: `metrics.json` and `predictions.npy`."""
+
+    dataset: str = luigi.Parameter()
+    run_id: str = luigi.Parameter()
+
+    def requires(self) -> Train:
+        """The exported model."""
+        return Train(context=self.context, dataset=self.dataset, run_id=self.run_id)
+
+    def output(self) -> StoredTarget:
+        """The metrics."""
+        return self.target(f"runs/{self.run_id}/evaluation/{manifest.MANIFEST}")
+
+    def run(self) -> None:
+        """See the class."""
+        context = self.context
+        results = Results(context, self.dataset, self.run_id)
+        test = results.split("test")
+        _, trained = results.trained()
+        exported = Exported(trained / "saved_model")
+        predictions = predict_split(exported, test, context.parameters.batch_size)
+        difference = float(np.abs(predictions - np.load(trained / "predictions.npy")).max())
+        found = {
+            **evaluation.metrics(predictions, results.test_labels(), context.schema.labels),
+            "export_difference": difference if np.isfinite(difference) else None,
+            "inference_ms": evaluation.inference_ms(exported, test),
+            "bytes": evaluation.directory_bytes(trained / "saved_model"),
+        }
+        with TemporaryDirectory(dir=context.work) as temporary:
+            directory = Path(temporary)
+            write_json(directory / "metrics.json", found)
+            np.save(directory / "predictions.npy", predictions)
+            prefix = f"{results.prefix}/evaluation"
+            manifest.publish(context.storage, prefix, directory, "evaluation", self.run_id, _listed(found))
+        log.info(
+            "evaluate: accuracy %.4f, between %.4f and %.4f with 95 %% confidence, on %d test examples",
+            found["accuracy"],
+            found["accuracy_interval"]["low"],
+            found["accuracy_interval"]["high"],
+            found["examples"],
+        )
+
+
+class Publish(Task):
+    """Publish the model, its report and its metrics if the gate is open."""
+
+    dataset: str = luigi.Parameter()
+    run_id: str = luigi.Parameter()
+
+    def requires(self) -> tuple[Train, Evaluate]:
+        """The exported model and its metrics."""
+        arguments = {"context": self.context, "dataset": self.dataset, "run_id": self.run_id}
+        return Train(**arguments), Evaluate(**arguments)
+
+    def output(self) -> StoredTarget:
+        """The model version, named like its run."""
+        return self.target(f"models/{self.run_id}/{manifest.MANIFEST}")
+
+    def complete(self) -> bool:
+        """Whether the model is published and the gate is open for it now: by this request, against this production."""
+        return super().complete() and judging.is_open(Results(self.context, self.dataset, self.run_id))
+
+    def run(self) -> None:
+        """See the class. Raises GateError."""
+        results = Results(self.context, self.dataset, self.run_id)
+        judged = judging.judge(results)
+        verdict = judged.manifest.properties
+        if verdict["skipped"]:
+            log.info("gate: not compared with production: %s", verdict["skipped"])
+        before = manifest.find(self.context.storage, f"models/{self.run_id}")
+        if not judged.passed:
+            outcome = (
+                f"model version {before.id}, published before, stays as it is" if before else "nothing is published"
+            )
+            raise GateError(f"{'; '.join(verdict['reasons'])}; {outcome}\n  report {judged.report_url}")
+        log.info("gate: open")
+        if before is None:
+            self._publish(results, judged)
+
+    def _publish(self, results: Results, judged: Judged) -> None:
+        context = self.context
+        trained, content = results.trained()
+        with TemporaryDirectory(dir=context.work) as temporary:
+            directory = Path(temporary)
+            shutil.copytree(content / "saved_model", directory / "saved_model")
+            for name in ("report.html", "metrics.json"):
+                shutil.copyfile(judged.content / name, directory / name)
+            labels, inputs = context.schema.labels, context.schema.inputs
+            properties = {
+                "name": context.service.name,
+                **trained.properties,
+                "run": self.run_id,
+                "metrics": _listed(results.metrics()),
+                "gate": dict(judged.manifest.properties),
+                "report": "report.html",
+                "baseline": baseline(results.split("train"), inputs, results.predictions(), labels),
+                "samples": _samples(results),
+                "runtimes": {
+                    "tensorflow": {"path": "saved_model", "valid": True},
+                    "litert": self._litert(results, content / "saved_model", directory),
+                },
+            }
+            published = manifest.publish(
+                context.storage, f"models/{self.run_id}", directory, "model", self.run_id, properties
+            )
+        log.info("publish: model version %s", published.id)
+
+    def _litert(self, results: Results, saved_model: Path, directory: Path) -> dict[str, Any]:
+        parameters = self.context.parameters
+        if not parameters.litert:
+            return litert.switched_off()
+        test, expected = results.split("test"), results.predictions()
+        return litert.runtime(saved_model, directory, test, expected, parameters.batch_size, self.context.work)
+
+
+def publish_task(context: Context, version: str) -> Publish:
+    """The task that leads from a dataset version to a published model."""
+    return Publish(context=context, dataset=version, run_id=run_id(version, context.parameters, context.code))
+
+
+def _samples(results: Results) -> list[dict[str, Any]]:
+    """A few examples of the test split, to try the service with."""
+    test = results.split("test")
+    inputs, labels = test.take(np.arange(min(SAMPLES, len(test))))
+    return [
+        {
+            "instance": {name: _json_value(array[i]) for name, array in inputs.items()},
+            "label": results.context.schema.labels[label],
+        }
+        for i, label in enumerate(labels)
+    ]
+
+
+def _listed(metrics: dict[str, Any]) -> dict[str, Any]:
+    """The metrics as they stand in a manifest."""
+    too_many = len(metrics["classes"]) > LISTED_CLASSES
+    return {name: value for name, value in metrics.items() if not (too_many and name == "confusion")}
+
+
+def _json_value(array: Any) -> Any:
+    value = array.tolist() if hasattr(array, "tolist") else array
+    return value.decode() if isinstance(value, bytes) else value

@@ -1,0 +1,74 @@
+"""What a run has left in the store, for the steps after training."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mlplatform.data.dataset import Split
+from mlplatform.store import manifest
+from mlplatform.store.manifest import Manifest
+from mlplatform.training.evaluation import Labels, Probabilities
+from mlplatform.training.task import Context
+
+
+@dataclass(frozen=True)
+class Results:
+    """The results of one run on one dataset version. Everything is verified when it is read first."""
+
+    context: Context
+    dataset: str
+    run_id: str
+    _fetched: dict[str, tuple[Manifest, Path]] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def prefix(self) -> str:
+        """Where everything lies that belongs to the run."""
+        return f"runs/{self.run_id}"
+
+    def prepared(self) -> Manifest:
+        """The dataset's manifest."""
+        return manifest.read(self.context.storage, f"datasets/{self.dataset}")
+
+    def split(self, name: str) -> Split:
+        """A split of the dataset with all inputs of the model."""
+        _, content = self._fetch(f"datasets/{self.dataset}")
+        return Split(content, name, [spec.name for spec in self.context.schema.inputs])
+
+    def test_labels(self) -> Labels:
+        """(examples of the test split,): index into the labels."""
+        _, content = self._fetch(f"datasets/{self.dataset}")
+        test = Split(content, "test", [])
+        labels: Labels = test.column("label", np.arange(len(test)))
+        return labels
+
+    def trained(self) -> tuple[Manifest, Path]:
+        """What Train published: `saved_model/`, `predictions.npy`, `history.json`."""
+        return self._fetch(f"{self.prefix}/training")
+
+    def history(self) -> list[dict[str, float]]:
+        """Per epoch the metrics by name."""
+        found: list[dict[str, float]] = json.loads((self.trained()[1] / "history.json").read_bytes())
+        return found
+
+    def predictions(self) -> Probabilities:
+        """(examples of the test split, classes): what the exported model predicts."""
+        found: Probabilities = np.load(self._fetch(f"{self.prefix}/evaluation")[1] / "predictions.npy")
+        return found
+
+    def metrics(self) -> dict[str, Any]:
+        """What Evaluate measured."""
+        found: dict[str, Any] = json.loads((self._fetch(f"{self.prefix}/evaluation")[1] / "metrics.json").read_bytes())
+        return found
+
+    def _fetch(self, prefix: str) -> tuple[Manifest, Path]:
+        if prefix not in self._fetched:
+            self._fetched[prefix] = manifest.fetch(self.context.storage, prefix, self.context.work)
+        return self._fetched[prefix]
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a file of JSON as results are kept: without NaN, which JSON does not have."""
+    path.write_text(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")

@@ -1,0 +1,97 @@
+"""One run of the pipeline, from parameters to an exit code."""
+
+import logging
+import os
+from pathlib import Path
+
+import luigi
+from luigi.execution_summary import LuigiStatusCode
+
+import model
+from mlplatform.config.settings import ServiceSettings
+from mlplatform.contract.errors import PipelineError
+from mlplatform.data.dataset import Schema
+from mlplatform.store import manifest
+from mlplatform.store.storage import Storage
+from mlplatform.telemetry import logs
+from mlplatform.training import devices, export
+from mlplatform.training.data_tasks import prepare_task
+from mlplatform.training.metrics import TrainingMetrics
+from mlplatform.training.parameters import TrainingParameters, hyperparameters
+from mlplatform.training.provenance import code_version
+from mlplatform.training.publish_tasks import publish_task
+from mlplatform.training.stopping import Stop
+from mlplatform.training.task import Context, Task
+
+log = logging.getLogger(__name__)
+
+
+def prepare_context(
+    service: ServiceSettings, storage: Storage, parameters: TrainingParameters, stop: Stop, metrics: TrainingMetrics
+) -> Context:
+    """Set up TensorFlow for this process, and what the tasks share. Raises PipelineError."""
+    work = Path(parameters.work)
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise PipelineError(f"training.work = {str(work)!r}: no such directory can be made: {error.strerror}") from None
+    devices.configure(parameters)
+    inputs = export.input_specs(model.build(hyperparameters(parameters)), len(model.LABELS))
+    return Context(
+        service=service,
+        storage=storage,
+        work=work,
+        parameters=parameters,
+        schema=Schema(model.RECORD, inputs, tuple(model.LABELS)),
+        code=code_version(),
+        stop=stop,
+        metrics=metrics,
+    )
+
+
+def run(context: Context) -> None:
+    """Run what is left to do of the pipeline and say what came out.
+
+    Raises PipelineError or StorageError with what stopped it, Stopped if the process was told to stop.
+    """
+    storage = context.storage
+    version = context.parameters.dataset or gather(context)
+    publish = publish_task(context, version)
+    _build(publish, context)
+    published = manifest.read(storage, f"models/{publish.run_id}")
+    if not context.steps:
+        log.info("nothing to do: this run is done already")
+    place = f"{storage.url}/models/{published.id}"
+    lines = [
+        f"model version {published.id}, accuracy {published.properties['metrics']['accuracy']:.4f}",
+        f"  model   {place}",
+        f"  report  {place}/{published.content}/{published.properties['report']}",
+    ]
+    if context.steps:
+        lines.append(f"  steps   {', '.join(f'{name} {seconds:.1f} s' for name, seconds in context.steps)}")
+    if logs.wants_json(os.environ):
+        log.info("\n".join(lines), extra={"model_version": published.id})
+    else:
+        print("\n" + "\n".join(lines))
+
+
+def gather(context: Context) -> str:
+    """The version of the dataset that the source holds now; prepares it if it is new."""
+    task = prepare_task(context, context.parameters.source or str(model.DATA))
+    _build(task, context)
+    return str(task.output().read()["version"])
+
+
+def _build(task: Task, context: Context) -> None:
+    """Run a task and what it requires, as far as it is not done. Raises what stopped it."""
+    settings = luigi.configuration.get_config()
+    # A task that ends without its output has failed, whatever it thinks.
+    settings.set("worker", "check_complete_on_run", "true")
+    # The tasks say themselves what they do; Luigi would say it again, with tracebacks for what a person can mend.
+    settings.set("core", "no_configure_logging", "true")
+    # One worker and no forks: TensorFlow does not survive a fork.
+    result = luigi.build([task], local_scheduler=True, workers=1, detailed_summary=True, no_lock=True)
+    for failure in context.failures:
+        raise failure
+    if result.status != LuigiStatusCode.SUCCESS:
+        raise PipelineError(f"the pipeline did not finish:\n{result.summary_text}")

@@ -1,0 +1,93 @@
+"""What the pipeline's Luigi tasks share.
+
+Every task's output is a file or artifact of the store, so a run goes on with the first task whose output is missing: on
+this machine or another. Names of outputs follow from what they are made of; the same request finds them again.
+"""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import luigi
+
+from mlplatform.config.settings import ServiceSettings
+from mlplatform.data.dataset import Schema
+from mlplatform.store.storage import Storage
+from mlplatform.training.metrics import TrainingMetrics
+from mlplatform.training.parameters import TrainingParameters
+from mlplatform.training.stopping import Stop
+
+
+@dataclass(frozen=True, eq=False)
+class Context:
+    """What every task of a run shares.
+
+    `failures` collects what went wrong, for the exit code; `steps` which tasks ran and for how many seconds.
+    """
+
+    service: ServiceSettings
+    storage: Storage
+    work: Path
+    parameters: TrainingParameters
+    schema: Schema
+    code: str
+    stop: Stop
+    metrics: TrainingMetrics = field(default_factory=TrainingMetrics)
+    failures: list[BaseException] = field(default_factory=list)
+    steps: list[tuple[str, float]] = field(default_factory=list)
+
+
+class StoredTarget(luigi.Target):  # type: ignore[misc]
+    """A key of the store."""
+
+    def __init__(self, storage: Storage, key: str) -> None:
+        self.storage = storage
+        self.key = key
+
+    def exists(self) -> bool:
+        """Whether the key is there."""
+        return self.storage.exists(self.key)
+
+    def read(self) -> Any:
+        """The key's content as JSON."""
+        return json.loads(self.storage.read(self.key))
+
+    def write(self, value: Any) -> None:
+        """Replace the key's content by JSON."""
+        self.storage.write(self.key, json.dumps(value, indent=1, ensure_ascii=False).encode())
+
+
+class ObjectParameter(luigi.Parameter):  # type: ignore[misc]
+    """A parameter that is no text and does not name the task; Luigi warns of a plain Parameter with such a value."""
+
+    def __init__(self) -> None:
+        super().__init__(significant=False, visibility=luigi.parameter.ParameterVisibility.PRIVATE)
+
+
+class Task(luigi.Task):  # type: ignore[misc]
+    """A step of the pipeline."""
+
+    context: Context = ObjectParameter()
+
+    def target(self, key: str) -> StoredTarget:
+        """A key of the run's store."""
+        return StoredTarget(self.context.storage, key)
+
+    def complete(self) -> bool:
+        """Whether the output is there. Keeps what stops the question: Luigi only says that scheduling failed."""
+        try:
+            return bool(super().complete())
+        except Exception as error:
+            self.context.failures.append(error)
+            raise
+
+    def on_failure(self, exception: BaseException) -> str:
+        """Keep the exception for the exit code; Luigi itself forgets it."""
+        self.context.failures.append(exception)
+        return str(exception)
+
+
+@Task.event_handler(luigi.Event.PROCESSING_TIME)  # type: ignore[untyped-decorator]
+def _note_time(task: Task, seconds: float) -> None:
+    task.context.steps.append((task.get_task_family().lower(), seconds))

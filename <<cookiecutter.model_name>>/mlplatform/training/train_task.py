@@ -1,0 +1,63 @@
+"""From a dataset version to a trained and exported network."""
+
+import json
+import logging
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import luigi
+import numpy as np
+
+import model
+from mlplatform.data import dataset
+from mlplatform.store import manifest
+from mlplatform.training import devices, export, fitting, provenance
+from mlplatform.training.checkpoints import Checkpoints
+from mlplatform.training.fitting import Fitting
+from mlplatform.training.parameters import hyperparameters, identity
+from mlplatform.training.task import StoredTarget, Task
+
+log = logging.getLogger(__name__)
+
+
+class Train(Task):
+    """Train the network on a dataset version and export it."""
+
+    dataset: str = luigi.Parameter()
+    run_id: str = luigi.Parameter()
+
+    def output(self) -> StoredTarget:
+        """The run's exported model, with the training's history and predictions for the test split."""
+        return self.target(f"runs/{self.run_id}/training/{manifest.MANIFEST}")
+
+    def run(self) -> None:
+        """See the class."""
+        context, parameters = self.context, self.context.parameters
+        prepared, content = manifest.fetch(context.storage, f"datasets/{self.dataset}", context.work)
+        inputs = [spec.name for spec in context.schema.inputs]
+        train, validation, test = (dataset.Split(content, split, inputs) for split in dataset.SPLITS)
+        log.info("train: run %s on dataset %s, %d examples", self.run_id, prepared.id, len(train))
+        checkpoints = Checkpoints(context.storage, self.run_id)
+        with devices.strategy().scope():
+            devices.seed(parameters)
+            network = model.build(hyperparameters(parameters))
+            reached = Fitting(network, train, validation, parameters, context.metrics).run(checkpoints, context.stop)
+        with TemporaryDirectory(dir=context.work) as temporary:
+            directory = Path(temporary)
+            signature = export.export(network, directory / "saved_model")
+            np.save(directory / "predictions.npy", fitting.predict(network, test, parameters.batch_size))
+            (directory / "history.json").write_text(json.dumps(reached.history, indent=1))
+            properties = {
+                "dataset": self.dataset,
+                "trained": {"epochs": reached.epoch, "seconds": round(reached.seconds, 1), "resumed": reached.resumed},
+                "parameters": identity(parameters),
+                "code": context.code,
+                "git_commit": provenance.git_commit(),
+                "packages": provenance.package_versions(),
+                "signature": signature,
+                "labels": list(context.schema.labels),
+            }
+            manifest.publish(
+                context.storage, f"runs/{self.run_id}/training", directory, "training", self.run_id, properties
+            )
+        checkpoints.clear()
