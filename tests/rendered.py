@@ -45,7 +45,7 @@ COMBINATIONS: list[dict[str, str]] = [
 
 
 def left_behind(directory: str, names: list[str]) -> set[str]:
-    """Of the names in a directory, those that tools left; a store only where running the template in place makes one."""
+    """Of the names in a directory, those that tools left; a store only at the root of the template."""
     store = {"store"} if Path(directory).name == DIRECTORY else set()
     return LEFT_BY_TOOLS(directory, names) | store & set(names)
 
