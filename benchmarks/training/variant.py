@@ -16,12 +16,15 @@ import keras
 import numpy as np
 
 import model
-from mlplatform.data.dataset import SPLITS, Options, Schema, Split, check_file, part_prefix, prepare
+from mlplatform.data.dataset import SPLITS, Schema, Split
+from mlplatform.data.parts import check_file, part_prefix
+from mlplatform.data.sources import list_source
+from mlplatform.data.versions import prepare
+from mlplatform.data.writing import SplitFractions
 from mlplatform.store.manifest import fetch
 from mlplatform.store.storage import Storage, open_storage
 from mlplatform.training import devices
 from mlplatform.training.checkpoints import Checkpoints
-from mlplatform.training.data_tasks import list_source
 from mlplatform.training.export import input_specs
 from mlplatform.training.fitting import Fitting
 from mlplatform.training.parameters import TrainingParameters
@@ -53,7 +56,7 @@ def splits(storage: Storage, hyperparameters: model.Hyperparameters) -> tuple[Sp
     for file in source.files:
         parts.append(part_prefix(file.identity, schema))
         check_file(storage, model.DATA / file.key, parts[-1], schema)
-    prepared = prepare(storage, parts, schema, Options(0.15, 0.15), Path(tempfile.mkdtemp()))
+    prepared = prepare(storage, parts, schema, SplitFractions(0.15, 0.15), Path(tempfile.mkdtemp()))
     _, local = fetch(storage, f"datasets/{prepared.id}", Path())
     inputs = [spec.name for spec in schema.inputs]
     train, validation, _ = (Split(local, split, inputs) for split in SPLITS)

@@ -20,10 +20,12 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
-from mlplatform.store.storage import PARTIAL, MissingKeyError, Storage, StorageError, local_error
+from mlplatform.store.errors import MissingKeyError, StorageError, local_error
+from mlplatform.store.partial import PARTIAL
+from mlplatform.store.protocol import Storage
 
 MANIFEST = "manifest.json"
-# Files moved at once. Most of a small file's time on S3 is waiting for the answer.
+# Files transferred at once. Most of a small file's time on S3 is waiting for the answer.
 THREADS = 8
 
 T = TypeVar("T")
@@ -31,7 +33,7 @@ R = TypeVar("R")
 
 
 class ArtifactError(ValueError):
-    """An artifact is incomplete, damaged or not what was asked for; the message says which file and why."""
+    """An artifact is incomplete, damaged or of the wrong kind; the message says which file and why."""
 
 
 @dataclass(frozen=True)
@@ -44,10 +46,10 @@ class FileEntry:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What an artifact is.
+    """The description of an artifact.
 
     kind: dataset, model, ...; id: its version; created_at: UTC, ISO 8601; content: directory of the files below the
-    prefix; files: by path relative to that directory; properties: JSON values, meaning depends on the kind.
+    prefix; files: by path relative to that directory; properties: JSON values whose meaning depends on the kind.
     """
 
     kind: str
@@ -88,10 +90,10 @@ class Manifest:
 def publish(
     storage: Storage, prefix: str, directory: Path, kind: str, id: str, properties: Mapping[str, Any]
 ) -> Manifest:
-    """Publish the files of a directory as an artifact, and return the manifest that stands there afterwards.
+    """Publish the files of a directory as an artifact, and return the manifest in the store.
 
-    Nothing is visible before the manifest. If the artifact exists already it stays as it is and its manifest is
-    returned; of several publishers at once the first wins. Raises StorageError.
+    Nothing is visible before the manifest. An artifact that exists already stays as it is and its manifest is
+    returned; of several concurrent publishers the first wins. Raises StorageError.
     """
     files = _entries(directory)
     manifest = Manifest(
@@ -106,19 +108,19 @@ def publish(
     if existing is not None:
         return existing
     keys = {path: f"{prefix}/{manifest.content}/{path}" for path in files}
-    _for_each(lambda path: storage.upload(directory / path, keys[path]), files)
+    _map_in_threads(lambda path: storage.upload(directory / path, keys[path]), files)
     if storage.create(f"{prefix}/{MANIFEST}", manifest.to_json()):
         return manifest
     winner = read(storage, prefix)
     if winner.content != manifest.content:
-        # What can't be removed, say for want of permission, is never seen: no manifest names it.
+        # What cannot be removed, for want of permission say, does no harm: no manifest names it.
         with suppress(StorageError):
-            _for_each(storage.delete, keys.values())
+            _map_in_threads(storage.delete, keys.values())
     return winner
 
 
 def find(storage: Storage, prefix: str) -> Manifest | None:
-    """The manifest of an artifact, or None if there is none (yet). Files are not looked at."""
+    """The manifest of an artifact, or None if there is none (yet). The files are not checked."""
     try:
         return read(storage, prefix)
     except MissingKeyError:
@@ -126,7 +128,7 @@ def find(storage: Storage, prefix: str) -> Manifest | None:
 
 
 def read(storage: Storage, prefix: str) -> Manifest:
-    """The manifest of an artifact. Raises MissingKeyError or ArtifactError. Files are not looked at."""
+    """The manifest of an artifact. Raises MissingKeyError or ArtifactError. The files are not checked."""
     key = f"{prefix}/{MANIFEST}"
     return Manifest.from_json(storage.read(key), f"{storage.url}/{key}")
 
@@ -134,15 +136,15 @@ def read(storage: Storage, prefix: str) -> Manifest:
 def list_artifacts(storage: Storage, prefix: str) -> list[Manifest]:
     """The manifests directly below a prefix such as `models`, oldest first."""
     names = storage.directories(f"{prefix}/")
-    manifests = _for_each(lambda name: find(storage, f"{prefix}/{name}"), names)
+    manifests = _map_in_threads(lambda name: find(storage, f"{prefix}/{name}"), names)
     return sorted(filter(None, manifests), key=lambda manifest: (manifest.created_at, manifest.id))
 
 
 def fetch(storage: Storage, prefix: str, cache: Path) -> tuple[Manifest, Path]:
     """Make an artifact's files available locally, verified, and return its manifest and their directory.
 
-    A store on this machine is used where it lies; from another the files are downloaded below `cache`, once, and again
-    if they were damaged there. Raises MissingKeyError, ArtifactError or StorageError.
+    A store on this machine is used in place. From any other, the files are downloaded below `cache` once, and again if
+    that copy is damaged. Raises MissingKeyError, ArtifactError or StorageError.
     """
     local = storage.local_path(prefix)
     if local is not None:
@@ -150,7 +152,7 @@ def fetch(storage: Storage, prefix: str, cache: Path) -> tuple[Manifest, Path]:
     manifest = read(storage, prefix)
     target = cache / prefix
     try:
-        with _alone_with(target):
+        with _locked(target):
             if not _holds(target, manifest):
                 _download(storage, prefix, manifest, target)
     except OSError as error:
@@ -188,8 +190,8 @@ def file_sha256(path: Path) -> str:
 
 
 @contextmanager
-def _alone_with(target: Path) -> Iterator[None]:
-    """Let one process or thread at a time work on a directory; the others wait. Killing it lets the next one in."""
+def _locked(target: Path) -> Iterator[None]:
+    """Let one process or thread at a time work on a directory; the others wait. Its death releases the lock."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with (target.parent / f".lock-{target.name}").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -197,7 +199,7 @@ def _alone_with(target: Path) -> Iterator[None]:
 
 
 def _holds(directory: Path, manifest: Manifest) -> bool:
-    """Whether this very artifact lies there undamaged."""
+    """Whether a directory holds exactly this artifact, undamaged."""
     try:
         return read_directory(directory)[0] == manifest
     except ArtifactError:
@@ -205,11 +207,11 @@ def _holds(directory: Path, manifest: Manifest) -> bool:
 
 
 def _download(storage: Storage, prefix: str, manifest: Manifest, target: Path) -> None:
-    """Put an artifact where `target` is, whole and verified. Raises ArtifactError, StorageError or OSError."""
+    """Download an artifact and move it to `target` once verified. Raises ArtifactError, StorageError or OSError."""
     partial = Path(tempfile.mkdtemp(prefix=PARTIAL, dir=target.parent))
     try:
         try:
-            _for_each(
+            _map_in_threads(
                 lambda path: storage.download(f"{prefix}/{manifest.content}/{path}", partial / manifest.content / path),
                 manifest.files,
             )
@@ -223,14 +225,14 @@ def _download(storage: Storage, prefix: str, manifest: Manifest, target: Path) -
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _for_each(function: Callable[[T], R], items: Iterable[T]) -> list[R]:
-    """The results of a function, called by several threads at once; the first error ends it and is raised."""
+def _map_in_threads(function: Callable[[T], R], items: Iterable[T]) -> list[R]:
+    """The results of a function for every item, computed by several threads; the first error ends it and is raised."""
     pool = ThreadPoolExecutor(THREADS, thread_name_prefix="artifacts")
     wait = True
     try:
         return list(pool.map(function, items))
     except BaseException as error:
-        # Who was told to stop does not wait for what is on its way: that may be minutes.
+        # A process that has to stop does not wait for transfers under way: they may take minutes.
         wait = isinstance(error, Exception)
         raise
     finally:

@@ -1,11 +1,11 @@
-"""The published models, as a table: what each was made from, what changed since the one before, which one is live."""
+"""A table of the published models: what a model was made from, what changed since the one before, which is live."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mlplatform.store.manifest import Manifest, list_artifacts
+from mlplatform.store.protocol import Storage
 from mlplatform.store.releases import production
-from mlplatform.store.storage import Storage
 
 HEADER: tuple[str, ...] = (
     "version",
@@ -26,7 +26,7 @@ def list_models(storage: Storage) -> list[Manifest]:
 
 
 def overview(storage: Storage) -> str:
-    """The table of a store's models, or what to do if there is none yet. Raises StorageError or ArtifactError."""
+    """The table of a store's models, or the next step if there is none yet. Raises StorageError or ArtifactError."""
     models = list_models(storage)
     if not models:
         return f"no model in {storage.url} yet; train the first one: nox -s train"
@@ -34,7 +34,7 @@ def overview(storage: Storage) -> str:
 
 
 def table(models: Sequence[Manifest], production: str | None = None) -> str:
-    """A line per model version, in the order given; `production`: the version that is marked so."""
+    """A line per model version, in the order given; `production`: the version to mark as such."""
     before: list[Manifest | None] = [None, *models]
     rows = [HEADER]
     rows += [_row(model, previous, model.id == production) for previous, model in zip(before, models, strict=False)]

@@ -1,18 +1,19 @@
-"""Releases: which model version is in production. The one thing in a store that is replaced."""
+"""Releases: `releases/production.json` records the production version, the one key of a store that changes."""
 
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from mlplatform.store.errors import MissingKeyError
 from mlplatform.store.manifest import MANIFEST, ArtifactError
-from mlplatform.store.storage import MissingKeyError, Storage
+from mlplatform.store.protocol import Storage
 
 PRODUCTION = "releases/production.json"
 
 
 @dataclass(frozen=True)
 class Pointer:
-    """Which version is in production, None if there is none, and what tells whether that was changed since."""
+    """The production version, None if there is none, and the identity of the file that records it."""
 
     version: str | None
     identity: str | None
@@ -33,9 +34,9 @@ def production(storage: Storage) -> str | None:
 
 
 def pointer(storage: Storage) -> Pointer:
-    """What is in production, to be replaced by `set_production` if nobody else does. Raises as `production` does."""
+    """The production version, for `set_production`, which notices a change in between. Raises as `production` does."""
     try:
-        # First: if the content is another one when it is read, nothing is replaced.
+        # Before the content: should that change in between, the identity is out of date and nothing is replaced.
         identity = storage.identity(PRODUCTION)
     except MissingKeyError:
         return Pointer(None, None)
@@ -43,7 +44,7 @@ def pointer(storage: Storage) -> Pointer:
 
 
 def set_production(storage: Storage, version: str, before: Pointer | None = None) -> bool:
-    """Say that a model version is in production from now on; with `before` only if that is still so, else False.
+    """Record a model version as the production version; with `before` only if that is still recorded, else False.
 
     Raises ArtifactError if the store has no such version, and StorageError.
     """

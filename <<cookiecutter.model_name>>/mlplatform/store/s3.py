@@ -1,4 +1,4 @@
-"""Storage on S3, or on what speaks its protocol: AWS_ENDPOINT_URL and everything else of AWS_* is read by boto3."""
+"""Storage on S3 or on a service with the same API. boto3 reads AWS_ENDPOINT_URL and the other AWS_* variables."""
 
 import io
 import os
@@ -30,7 +30,8 @@ from botocore.exceptions import (
     TokenRetrievalError,
 )
 
-from mlplatform.store.storage import MissingKeyError, StorageError, local_error, partial_file
+from mlplatform.store.errors import MissingKeyError, StorageError, local_error
+from mlplatform.store.partial import partial_file
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef
@@ -39,9 +40,9 @@ if TYPE_CHECKING:
 ATTEMPTS = 10
 CONNECT_SECONDS = 5
 READ_SECONDS = 30
-# What is read at a time from an answer's body.
+# Read at a time from an answer's body.
 CHUNK_BYTES = 1 << 20
-# Metadata of an object made by `create`: which call made it.
+# Metadata of an object made by `create`: the call that made it.
 CREATOR = "creator"
 
 _CREDENTIALS = "set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; a job in AWS has a role"
@@ -63,8 +64,8 @@ class S3Storage:
     """Storage below a prefix of a bucket. May be used by several threads at once.
 
     S3 shows an object only when all of it has arrived, in one part or in many, so every key is absent or whole.
-    Answers of 5xx and SlowDown, resets and timeouts are tried again `attempts` times in all (AWS_MAX_ATTEMPTS before
-    the default), waiting longer every time. Raises StorageError if boto3 is configured wrongly.
+    A request that meets a 5xx, SlowDown, a reset or a timeout is retried with growing pauses, `attempts` attempts in
+    all; the default is AWS_MAX_ATTEMPTS, or ATTEMPTS. Raises StorageError if boto3 is configured wrongly.
     """
 
     def __init__(
@@ -72,7 +73,7 @@ class S3Storage:
     ) -> None:
         self.bucket = bucket
         self.prefix = prefix
-        self._attempts = attempts or _attempts_wanted()
+        self._attempts = attempts or _configured_attempts()
         try:
             config = Config(
                 retries={"mode": "standard", "total_max_attempts": self._attempts},
@@ -120,7 +121,7 @@ class S3Storage:
         """Put an object if a condition holds; of several callers at once exactly one gets True."""
         creator = uuid.uuid4().hex
         put: Any = self._client.put_object
-        with self._told(key):
+        with self._errors_explained(key):
             for attempt in range(1, self._attempts + 1):
                 try:
                     put(
@@ -132,11 +133,11 @@ class S3Storage:
                     )
                 except ClientError as error:
                     if _code(error) == "PreconditionFailed":
-                        # It does not hold, or no more: made by an attempt of ours whose answer was lost.
+                        # The condition fails, or an earlier attempt of ours succeeded and its answer was lost.
                         return self._creator(key) == creator
                     if _code(error) != "ConditionalRequestConflict" or attempt == self._attempts:
                         raise
-                    # Another caller is creating it right now, and may yet fail: S3 asks to try again.
+                    # Another caller is creating it at this moment and may yet fail: S3 asks to try again.
                     _wait(attempt)
                 else:
                     return True
@@ -173,10 +174,10 @@ class S3Storage:
 
     def identity(self, key: str) -> str:
         """See Storage: ETag and size in bytes."""
-        with self._told(key):
+        with self._errors_explained(key):
             try:
-                found = self._client.head_object(Bucket=self.bucket, Key=self._name(key))
-                return _identity(found["ETag"], found["ContentLength"])
+                head = self._client.head_object(Bucket=self.bucket, Key=self._name(key))
+                return _identity(head["ETag"], head["ContentLength"])
             except ClientError as error:
                 if _status(error) == 404 or _status(error) >= 500:
                     raise
@@ -192,22 +193,22 @@ class S3Storage:
     def identities(self, prefix: str, endings: tuple[str, ...] = ("",)) -> Iterator[tuple[str, str]]:
         """See Storage."""
         pages = self._client.get_paginator("list_objects_v2")
-        with self._told(prefix):
+        with self._errors_explained(prefix):
             for page in pages.paginate(Bucket=self.bucket, Prefix=self._name(prefix)):
-                for found in page.get("Contents", ()):
-                    if found["Key"].endswith(endings):
-                        yield found["Key"][len(self._name("")) :], _identity(found["ETag"], found["Size"])
+                for entry in page.get("Contents", ()):
+                    if entry["Key"].endswith(endings):
+                        yield entry["Key"][len(self._name("")) :], _identity(entry["ETag"], entry["Size"])
 
     def directories(self, prefix: str) -> Iterator[str]:
         """See Storage."""
         pages = self._client.get_paginator("list_objects_v2")
-        with self._told(prefix):
+        with self._errors_explained(prefix):
             for page in pages.paginate(Bucket=self.bucket, Prefix=self._name(prefix), Delimiter="/"):
-                yield from (found["Prefix"][len(self._name(prefix)) : -1] for found in page.get("CommonPrefixes", ()))
+                yield from (entry["Prefix"][len(self._name(prefix)) : -1] for entry in page.get("CommonPrefixes", ()))
 
     def delete(self, key: str) -> None:
         """See Storage."""
-        with self._told(key):
+        with self._errors_explained(key):
             self._client.delete_object(Bucket=self.bucket, Key=self._name(key))
 
     def local_path(self, key: str) -> Path | None:
@@ -220,7 +221,7 @@ class S3Storage:
 
     def _send(self, key: str, source: Callable[[], str | BinaryIO]) -> None:
         """Create or replace a key with the content of a file, in parts if it is large."""
-        with self._told(key):
+        with self._errors_explained(key):
             try:
                 self._transfers.upload(source(), self.bucket, self._name(key)).result()
             except ClientError as error:
@@ -233,12 +234,12 @@ class S3Storage:
         return self._client.head_object(Bucket=self.bucket, Key=self._name(key))["Metadata"].get(CREATOR)
 
     def _whole(self, key: str, use: Callable[[Iterator[bytes]], T]) -> T:
-        """What `use` makes of an object's content; it is called again if the content breaks off on the way.
+        """What `use` returns for an object's content; it is called again if the transfer breaks off.
 
-        boto3 tries again what fails before the answer begins, and checks the length of its body, and the CRC if the
-        object was stored with one.
+        boto3 retries what fails before the answer begins, and checks the body's length, and its CRC if the object was
+        stored with one.
         """
-        with self._told(key):
+        with self._errors_explained(key):
             for attempt in range(1, self._attempts + 1):
                 answer = self._client.get_object(Bucket=self.bucket, Key=self._name(key))
                 try:
@@ -256,8 +257,8 @@ class S3Storage:
         return f"s3://{self.bucket}/{self._name(key)}"
 
     @contextmanager
-    def _told(self, key: str) -> Iterator[None]:
-        """Say in a sentence what boto3 raises."""
+    def _errors_explained(self, key: str) -> Iterator[None]:
+        """Turn boto3's exceptions into a StorageError of one sentence."""
         try:
             yield
         except ClientError as error:
@@ -275,7 +276,7 @@ class S3Storage:
             raise StorageError(f"{self._place(key)}: {_sentence(error)}") from error
 
     def _refusal(self, key: str, error: ClientError) -> StorageError:
-        """What an answer of 3xx, 4xx or 5xx means and what to do."""
+        """What an answer of 3xx, 4xx or 5xx means, and what to do about it."""
         code, status, place = _code(error), _status(error), self._place(key)
         # HEAD is answered without a code; boto3 puts the status there.
         answer = code if code == str(status) else f"{status} {code}"
@@ -316,23 +317,23 @@ def _identity(etag: str, size: int) -> str:
 
 
 class _BrokenOffError(Exception):
-    """The body of an answer is not whole."""
+    """The body of an answer is cut short or damaged."""
 
 
 def _chunks(answer: "GetObjectOutputTypeDef") -> Iterator[bytes]:
-    """An answer's body, piece by piece. Raises _BrokenOffError, before the end if it is not whole or not right."""
+    """An answer's body, in chunks. Raises _BrokenOffError if it is cut short or damaged."""
     try:
         yield from answer["Body"].iter_chunks(CHUNK_BYTES)
     except _BROKEN_BODY as error:
         raise _BrokenOffError(_sentence(error)) from error
 
 
-def _attempts_wanted() -> int:
+def _configured_attempts() -> int:
     """AWS_MAX_ATTEMPTS or the default. Raises StorageError."""
-    wanted = os.environ.get("AWS_MAX_ATTEMPTS") or str(ATTEMPTS)
-    if not wanted.isdecimal() or int(wanted) < 1:
-        raise StorageError(f"environment variable AWS_MAX_ATTEMPTS = {wanted!r}: must be a whole number from 1 on")
-    return int(wanted)
+    configured = os.environ.get("AWS_MAX_ATTEMPTS") or str(ATTEMPTS)
+    if not configured.isdecimal() or int(configured) < 1:
+        raise StorageError(f"environment variable AWS_MAX_ATTEMPTS = {configured!r}: must be a whole number from 1 on")
+    return int(configured)
 
 
 def _wait(attempt: int) -> None:

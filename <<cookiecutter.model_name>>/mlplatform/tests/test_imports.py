@@ -28,7 +28,7 @@ FOREIGN = {
     "config": {"tensorflow", "keras", "flask", "luigi", "boto3"},
     "store": {"tensorflow", "keras", "flask", "luigi"},
     "contract": {"tensorflow", "keras", "flask", "luigi", "boto3"},
-    "data": {"tensorflow", "keras", "flask", "boto3"},
+    "data": {"tensorflow", "keras", "flask", "luigi", "boto3"},
     "ghost": {"tensorflow", "keras", "flask", "luigi", "boto3"},
     "training": {"flask", "gunicorn", "gevent", "boto3"},
     "serving": {"luigi", "boto3", "keras"},
@@ -52,6 +52,58 @@ def imported_by(path: Path) -> set[str]:
 def imported(folder: Path) -> set[str]:
     """What the Python files of a folder import."""
     return {name for path in folder.rglob("*.py") for name in imported_by(path)}
+
+
+def module_graph() -> dict[str, set[str]]:
+    """For each module of the platform the others that it imports, anywhere in its file: at the top or in a function."""
+    modules = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in PLATFORM.rglob("*.py")
+        if "tests" not in path.parts
+    }
+
+    def module_of(name: str) -> str:
+        """The longest part of a dotted name that is a module; empty for what is not ours."""
+        while name and name not in modules:
+            name = name.rpartition(".")[0]
+        return name
+
+    return {
+        module: {other for name in imported_by(path) if (other := module_of(name)) not in ("", module)}
+        for module, path in modules.items()
+    }
+
+
+def circles(graph: dict[str, set[str]]) -> list[str]:
+    """Circles of imports, each as `a -> b -> a`."""
+    closed: list[str] = []
+    done: set[str] = set()
+
+    def visit(module: str, trail: list[str]) -> None:
+        for other in sorted(graph[module]):
+            if other in trail:
+                closed.append(" -> ".join([*trail[trail.index(other) :], other]))
+            elif other not in done:
+                visit(other, [*trail, other])
+        done.add(module)
+
+    for module in sorted(graph):
+        if module not in done:
+            visit(module, [module])
+    return closed
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    assert circles(module_graph()) == []
+
+
+def test_a_circle_is_named_by_its_modules() -> None:
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": {"a"}}) == ["b -> c -> b"]
+
+
+def test_an_import_inside_a_function_counts(tmp_path: Path) -> None:
+    (tmp_path / "late.py").write_text("def late():\n    from mlplatform.store import s3\n")
+    assert imported_by(tmp_path / "late.py") == {"mlplatform.store.s3"}
 
 
 def test_every_package_has_its_arrows() -> None:

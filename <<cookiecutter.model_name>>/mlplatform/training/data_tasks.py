@@ -1,11 +1,7 @@
 """From source data to a dataset version: gather -> validate -> prepare."""
 
-import hashlib
 import json
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -13,38 +9,21 @@ from typing import Any
 import luigi
 
 from mlplatform.contract.errors import BadDataError
-from mlplatform.data import dataset
-from mlplatform.data.records import SUFFIXES
-from mlplatform.store.storage import Storage, open_storage
+from mlplatform.data.parts import check_file, part_prefix, read_problems
+from mlplatform.data.sources import Source, list_source, local_file
+from mlplatform.data.versions import prepare
+from mlplatform.data.writing import SplitFractions
+from mlplatform.store.manifest import MANIFEST
+from mlplatform.store.storage import open_storage
 from mlplatform.training.task import Context, ObjectParameter, StoredTarget, Task
 
 log = logging.getLogger(__name__)
-# How many wrong records are shown; all of them are in the store.
+# Wrong records shown in the log; all of them are in the store.
 SHOWN_PROBLEMS = 10
 
 
-@dataclass(frozen=True)
-class SourceFile:
-    """A file of records: its key in the source, and text that changes with its content."""
-
-    key: str
-    identity: str
-
-
-@dataclass(frozen=True)
-class Source:
-    """A directory or S3 prefix with files of records, as it was when it was listed."""
-
-    url: str
-    files: tuple[SourceFile, ...]
-
-    def snapshot(self) -> str:
-        """16 hex digits that follow from the content of the files, whatever their names and order."""
-        return hashlib.sha256("\n".join(sorted(file.identity for file in self.files)).encode()).hexdigest()[:16]
-
-
 class Gather(Task):
-    """Write down which files the source holds."""
+    """Record which files the source holds."""
 
     source: Source = ObjectParameter()
     snapshot: str = luigi.Parameter()
@@ -60,7 +39,7 @@ class Gather(Task):
 
 
 class Validate(Task):
-    """Check every record; files checked before are not read again."""
+    """Check every record of the source; a file that was checked before is not read again."""
 
     source: Source = ObjectParameter()
     snapshot: str = luigi.Parameter()
@@ -72,7 +51,7 @@ class Validate(Task):
         return Gather(context=self.context, source=self.source, snapshot=self.snapshot)
 
     def output(self) -> StoredTarget:
-        """The checked parts, one a file, and how many more records may turn out to be wrong."""
+        """The checked parts, one per file, and how many more records may be left out."""
         return self.target(f"gathered/{self.snapshot}/parts-{self.schema}-{self.maximum_bad_records:g}.json")
 
     def run(self) -> None:
@@ -80,32 +59,32 @@ class Validate(Task):
         context, storage = self.context, open_storage(self.source.url)
         parts = []
         for number, file in enumerate(self.source.files, start=1):
-            prefix = dataset.part_prefix(file.identity, context.schema)
-            checked = context.storage.exists(f"{prefix}/manifest.json")
-            with _local(storage, file.key, context.work) as path:
-                part = dataset.check_file(context.storage, path, prefix, context.schema)
+            prefix = part_prefix(file.identity, context.schema)
+            checked = context.storage.exists(f"{prefix}/{MANIFEST}")
+            with local_file(storage, file.key, context.work) as path:
+                part = check_file(context.storage, path, prefix, context.schema)
             parts.append({"key": file.key, "prefix": prefix, **part.properties})
             done = f"validate: file {number}/{len(self.source.files)} {file.key}: {part.properties['rows']} records fit"
             log.info("%s%s", done, ", checked before" if checked else "")
         bad, good = (sum(part[name] for part in parts) for name in ("problems", "rows"))
         allowed = int(self.maximum_bad_records * (bad + good))
         if bad:
-            shown = self._report(parts, bad)
+            summary = self._list_problems(parts, bad)
             if bad > allowed:
                 bound = f"maximum_bad_records = {self.maximum_bad_records:g} allows {allowed} of {bad + good}"
-                raise BadDataError(f"{shown}\n{bound}")
-            log.warning("validate: left out: %s", shown)
+                raise BadDataError(f"{summary}\n{bound}")
+            log.warning("validate: left out: %s", summary)
         self.output().write({"parts": parts, "left_out": bad, "allowed": allowed - bad})
 
-    def _report(self, parts: list[dict[str, Any]], bad: int) -> str:
-        """Store a list of all wrong records; the first of them for the log, and where the list is."""
+    def _list_problems(self, parts: list[dict[str, Any]], bad: int) -> str:
+        """Store the list of all wrong records; return the first of them and where the list is, as lines."""
         lines = [f"{bad} records do not fit model.RECORD:"]
         key = f"gathered/{self.snapshot}/problems-{self.schema}.jsonl"
         with TemporaryDirectory(dir=self.context.work) as temporary:
             path = Path(temporary) / "problems.jsonl"
             with path.open("w", encoding="utf-8") as file:
                 for part in parts:
-                    for row, reason in dataset.read_problems(self.context.storage, part["prefix"], self.context.work):
+                    for row, reason in read_problems(self.context.storage, part["prefix"], self.context.work):
                         problem = {"file": part["key"], "row": row, "reason": reason}
                         file.write(json.dumps(problem, ensure_ascii=False) + "\n")
                         if len(lines) <= SHOWN_PROBLEMS:
@@ -142,18 +121,17 @@ class Prepare(Task):
     def run(self) -> None:
         """See the class. Raises BadDataError."""
         validated = self.input().read()
-        prepared = dataset.prepare(
+        prepared = prepare(
             self.context.storage,
             [part["prefix"] for part in validated["parts"]],
             self.context.schema,
-            dataset.Options(self.validation_fraction, self.test_fraction),
+            SplitFractions(self.validation_fraction, self.test_fraction),
             self.context.work,
             conflicts_allowed=validated["allowed"],
         )
-        found = prepared.properties
-        splits = ", ".join(f"{split['examples']} {name}" for name, split in found["splits"].items())
+        splits = ", ".join(f"{split['examples']} {name}" for name, split in prepared.properties["splits"].items())
         log.info("prepare: dataset %s with %s examples", prepared.id, splits)
-        duplicates = {name: count for name, count in found["duplicates"].items() if count}
+        duplicates = {name: count for name, count in prepared.properties["duplicates"].items() if count}
         if duplicates:
             log.warning("prepare: duplicates: %s", ", ".join(f"{n} {name}" for name, n in duplicates.items()))
         self.output().write({"version": prepared.id, "left_out": validated["left_out"]})
@@ -171,28 +149,3 @@ def prepare_task(context: Context, url: str) -> Prepare:
         validation_fraction=context.parameters.validation_fraction,
         test_fraction=context.parameters.test_fraction,
     )
-
-
-def list_source(url: str) -> Source:
-    """Every file of records below a directory or S3 prefix. Raises BadDataError if there is none, StorageError."""
-    storage = open_storage(url)
-    directory = storage.local_path("")
-    if directory is not None and not directory.is_dir():
-        raise BadDataError(f"source {url!r}: must be a directory that exists, or s3://bucket/prefix")
-    files = tuple(SourceFile(key, identity) for key, identity in storage.identities("", SUFFIXES))
-    if not files:
-        raise BadDataError(f"source {url!r}: holds no file of records; they end in {', '.join(SUFFIXES)}")
-    return Source(url, files)
-
-
-@contextmanager
-def _local(storage: Storage, key: str, work: Path) -> Iterator[Path]:
-    """The file on this machine; one from elsewhere is downloaded and removed afterwards, so one at a time is kept."""
-    path = storage.local_path(key)
-    if path is not None:
-        yield path
-        return
-    with TemporaryDirectory(dir=work) as temporary:
-        path = Path(temporary) / Path(key).name
-        storage.download(key, path)
-        yield path

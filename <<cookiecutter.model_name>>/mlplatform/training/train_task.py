@@ -9,7 +9,7 @@ import luigi
 import numpy as np
 
 import model
-from mlplatform.data import dataset
+from mlplatform.data.dataset import SPLITS, Split
 from mlplatform.store import manifest
 from mlplatform.training import devices, export, fitting, provenance
 from mlplatform.training.checkpoints import Checkpoints
@@ -35,7 +35,7 @@ class Train(Task):
         context, parameters = self.context, self.context.parameters
         prepared, content = manifest.fetch(context.storage, f"datasets/{self.dataset}", context.work)
         inputs = [spec.name for spec in context.schema.inputs]
-        train, validation, test = (dataset.Split(content, split, inputs) for split in dataset.SPLITS)
+        train, validation, test = (Split(content, split, inputs) for split in SPLITS)
         log.info("train: run %s on dataset %s, %d examples", self.run_id, prepared.id, len(train))
         checkpoints = Checkpoints(context.storage, self.run_id)
         with devices.strategy().scope():

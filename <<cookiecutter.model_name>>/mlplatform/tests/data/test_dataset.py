@@ -10,8 +10,11 @@ import numpy as np
 import pytest
 
 from mlplatform.contract.errors import BadDataError
-from mlplatform.data import dataset
-from mlplatform.data.dataset import InputSpec, Options, Schema, Split
+from mlplatform.data import merging, parts, writing
+from mlplatform.data.dataset import SPLITS, InputSpec, Schema, Split
+from mlplatform.data.parts import check_file, part_prefix, read_problems
+from mlplatform.data.versions import prepare
+from mlplatform.data.writing import SplitFractions
 from mlplatform.store.manifest import Manifest, file_sha256
 from mlplatform.store.storage import LocalStorage
 
@@ -20,7 +23,7 @@ SCHEMA = Schema(
     inputs=(InputSpec("grid", (2, 2), "float32"), InputSpec("count", (), "int32"), InputSpec("name", (), "string")),
     labels=("no", "yes"),
 )
-OPTIONS = Options(validation_fraction=0.2, test_fraction=0.2)
+FRACTIONS = SplitFractions(validation_fraction=0.2, test_fraction=0.2)
 
 
 def record(i: int, **changes: Any) -> dict[str, Any]:
@@ -28,46 +31,48 @@ def record(i: int, **changes: Any) -> dict[str, Any]:
     return example | changes
 
 
-def prepare(tmp_path: Path, *files: list[dict[str, Any]], conflicts_allowed: int = 0) -> tuple[Manifest, LocalStorage]:
+def prepared_from(
+    tmp_path: Path, *files: list[dict[str, Any]], conflicts_allowed: int = 0
+) -> tuple[Manifest, LocalStorage]:
     storage = LocalStorage(tmp_path / "store")
     tmp_path.mkdir(exist_ok=True)
-    parts = []
+    prefixes = []
     for i, records in enumerate(files):
         path = tmp_path / f"{i}.jsonl"
         path.write_text("".join(json.dumps(r) + "\n" for r in records))
-        prefix = dataset.part_prefix(file_sha256(path), SCHEMA)
-        dataset.check_file(storage, path, prefix, SCHEMA)
-        parts.append(prefix)
+        prefix = part_prefix(file_sha256(path), SCHEMA)
+        check_file(storage, path, prefix, SCHEMA)
+        prefixes.append(prefix)
     work = tmp_path / "work"
-    return dataset.prepare(storage, parts, SCHEMA, OPTIONS, work, conflicts_allowed=conflicts_allowed), storage
+    return prepare(storage, prefixes, SCHEMA, FRACTIONS, work, conflicts_allowed=conflicts_allowed), storage
 
 
 def split_ids(prepared: Manifest, storage: LocalStorage) -> dict[str, set[bytes]]:
     content = storage.root / "datasets" / prepared.id / prepared.content
-    splits = {name: Split(content, name, []) for name in dataset.SPLITS}
+    splits = {name: Split(content, name, []) for name in SPLITS}
     return {name: set(split.column("id", np.arange(len(split)))) for name, split in splits.items()}
 
 
 def test_the_version_follows_from_the_examples_alone(tmp_path: Path) -> None:
     records = [record(i) for i in range(100)]
     shuffled = random.Random(0).sample(records, 100)
-    one, _ = prepare(tmp_path / "a", records)
-    other, _ = prepare(tmp_path / "b", shuffled[:30], shuffled[30:], shuffled[:50])
-    changed, _ = prepare(tmp_path / "c", [*records[1:], record(0, count=7)])
+    one, _ = prepared_from(tmp_path / "a", records)
+    other, _ = prepared_from(tmp_path / "b", shuffled[:30], shuffled[30:], shuffled[:50])
+    changed, _ = prepared_from(tmp_path / "c", [*records[1:], record(0, count=7)])
     assert one.id == other.id
     assert one.id != changed.id
 
 
 def test_examples_never_change_their_split_as_data_grows(tmp_path: Path) -> None:
     records = [record(i) for i in range(200)]
-    before = split_ids(*prepare(tmp_path / "a", records[:100]))
-    after = split_ids(*prepare(tmp_path / "b", records))
-    assert all(before[name] <= after[name] for name in dataset.SPLITS)
+    before = split_ids(*prepared_from(tmp_path / "a", records[:100]))
+    after = split_ids(*prepared_from(tmp_path / "b", records))
+    assert all(before[name] <= after[name] for name in SPLITS)
     assert sum(len(ids) for ids in after.values()) == 200
 
 
 def test_values_come_back_as_they_went_in(tmp_path: Path) -> None:
-    prepared, storage = prepare(tmp_path, [record(i) for i in range(100)])
+    prepared, storage = prepared_from(tmp_path, [record(i) for i in range(100)])
     split = Split(storage.root / "datasets" / prepared.id / prepared.content, "train", ["grid", "count", "name"])
     inputs, labels = split.take(np.array([3, 0]))
     number = int(inputs["count"][0])
@@ -80,7 +85,7 @@ def test_values_come_back_as_they_went_in(tmp_path: Path) -> None:
 def test_repeated_examples_count_once_and_contradictions_are_counted(tmp_path: Path) -> None:
     records = [record(i) for i in range(50)]
     conflicting = [record(0, label="yes"), record(1, label="no")]
-    prepared, _ = prepare(tmp_path, records, records[10:20], conflicting, conflicts_allowed=2)
+    prepared, _ = prepared_from(tmp_path, records, records[10:20], conflicting, conflicts_allowed=2)
     duplicates = prepared.properties["duplicates"]
     assert (duplicates["repeated"], duplicates["conflicting"]) == (10, 2)
     assert sum(split["examples"] for split in prepared.properties["splits"].values()) == 50
@@ -88,13 +93,13 @@ def test_repeated_examples_count_once_and_contradictions_are_counted(tmp_path: P
 
 def test_more_contradictions_than_allowed_are_named(tmp_path: Path) -> None:
     with pytest.raises(BadDataError, match=r"^1 records have the id of another record and other content; .* Ids: e3$"):
-        prepare(tmp_path, [*(record(i) for i in range(50)), record(3, count=9)])
+        prepared_from(tmp_path, [*(record(i) for i in range(50)), record(3, count=9)])
 
 
 def test_the_same_inputs_under_other_ids_are_counted(tmp_path: Path) -> None:
     records = [record(i) for i in range(100)]
     copies = [record(i, id=f"copy {i}") for i in range(20)]
-    prepared, storage = prepare(tmp_path, records, copies)
+    prepared, storage = prepared_from(tmp_path, records, copies)
     ids = split_ids(prepared, storage)
     outside = {example_id for name in ("validation", "test") for example_id in ids[name]}
     pairs = [(f"e{i}".encode(), f"copy {i}".encode()) for i in range(20)]
@@ -108,22 +113,29 @@ def test_files_checked_before_are_not_read_again(tmp_path: Path) -> None:
     storage = LocalStorage(tmp_path / "store")
     path = tmp_path / "x.jsonl"
     path.write_text(json.dumps(record(1)) + "\n")
-    first = dataset.check_file(storage, path, "parts/x", SCHEMA)
+    first = check_file(storage, path, "parts/x", SCHEMA)
     path.unlink()
-    assert dataset.check_file(storage, path, "parts/x", SCHEMA) == first
+    assert check_file(storage, path, "parts/x", SCHEMA) == first
+
+
+def test_a_part_holds_arrays_and_the_records_that_do_not_fit(tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_text(json.dumps(record(1)) + "\n")
+    part = check_file(LocalStorage(tmp_path / "store"), path, "parts/x", SCHEMA)
+    assert set(part.files) == {"000000.npy", "problems.jsonl"}
 
 
 def test_memory_holds_a_share_of_the_data_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("SHARD_BYTES", "CHUNK_BYTES", "BUCKET_BYTES"):
-        monkeypatch.setattr(dataset, name, 1 << 20)
+    for module, name in ((writing, "SHARD_BYTES"), (parts, "BUFFER_BYTES"), (merging, "BUCKET_BYTES")):
+        monkeypatch.setattr(module, name, 1 << 20)
     schema = Schema(record={}, inputs=(InputSpec("x", (1024,), "float64"),), labels=("a",))
     storage, path = LocalStorage(tmp_path / "store"), tmp_path / "big.jsonl"
     values = [0.5] * 1023
     with path.open("w") as file:
         file.writelines(json.dumps({"x": [i, *values], "label": "a"}) + "\n" for i in range(4000))
     tracemalloc.start()
-    dataset.check_file(storage, path, "parts/x", schema)
-    prepared = dataset.prepare(storage, ["parts/x"], schema, OPTIONS, tmp_path / "work")
+    check_file(storage, path, "parts/x", schema)
+    prepared = prepare(storage, ["parts/x"], schema, FRACTIONS, tmp_path / "work")
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     size = sum(file.bytes for file in prepared.files.values())
@@ -132,7 +144,7 @@ def test_memory_holds_a_share_of_the_data_only(tmp_path: Path, monkeypatch: pyte
 
 
 def test_the_manifest_has_class_balance_and_statistics(tmp_path: Path) -> None:
-    prepared, _ = prepare(tmp_path, [record(i) for i in range(100)])
+    prepared, _ = prepared_from(tmp_path, [record(i) for i in range(100)])
     splits = prepared.properties["splits"]
     assert sum(split["classes"]["yes"] for split in splits.values()) == 50
     assert splits["train"]["inputs"]["grid"]["minimum"] >= 0
@@ -154,8 +166,8 @@ def test_a_record_that_is_no_example_is_kept_as_a_problem(tmp_path: Path, change
     storage = LocalStorage(tmp_path / "store")
     path = tmp_path / "x.jsonl"
     path.write_text(json.dumps(record(1)) + "\n" + json.dumps(record(2, **change)) + "\n")
-    checked = dataset.check_file(storage, path, "parts/x", SCHEMA)
-    ((row, said),) = dataset.read_problems(storage, "parts/x", tmp_path)
+    checked = check_file(storage, path, "parts/x", SCHEMA)
+    ((row, said),) = read_problems(storage, "parts/x", tmp_path)
     assert checked.properties == {"rows": 1, "problems": 1}
     assert row == 2
     assert reason in said
@@ -163,15 +175,16 @@ def test_a_record_that_is_no_example_is_kept_as_a_problem(tmp_path: Path, change
 
 def test_too_few_examples_are_said(tmp_path: Path) -> None:
     with pytest.raises(BadDataError, match="1 examples are too few to divide"):
-        prepare(tmp_path, [record(1)])
+        prepared_from(tmp_path, [record(1)])
 
 
 def test_shards_and_buckets_do_not_change_the_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     records = [record(i) for i in range(300)]
-    one, _ = prepare(tmp_path / "a", records)
-    for name, size in (("SHARD_BYTES", 2000), ("CHUNK_BYTES", 1000), ("BUCKET_BYTES", 1000)):
-        monkeypatch.setattr(dataset, name, size)
-    other, storage = prepare(tmp_path / "b", records)
+    one, _ = prepared_from(tmp_path / "a", records)
+    monkeypatch.setattr(writing, "SHARD_BYTES", 2000)
+    monkeypatch.setattr(parts, "BUFFER_BYTES", 1000)
+    monkeypatch.setattr(merging, "BUCKET_BYTES", 1000)
+    other, storage = prepared_from(tmp_path / "b", records)
     assert one.id == other.id
     split = Split(storage.root / "datasets" / other.id / other.content, "train", ["count"])
     whole = split.column("count", np.arange(len(split)))
