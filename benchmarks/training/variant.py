@@ -16,6 +16,7 @@ import keras
 import numpy as np
 
 import model
+from mlplatform.contract.parameters import TrainingParameters
 from mlplatform.data.dataset import SPLITS, Options, Schema, Split, check_file, part_prefix, prepare
 from mlplatform.store.manifest import fetch
 from mlplatform.store.storage import Storage, open_storage
@@ -24,7 +25,6 @@ from mlplatform.training.checkpoints import Checkpoints
 from mlplatform.training.data_tasks import list_source
 from mlplatform.training.export import input_specs
 from mlplatform.training.fitting import Fitting
-from mlplatform.training.parameters import TrainingParameters
 from mlplatform.training.stopping import Stop
 
 BATCH_SIZE = 64

@@ -76,10 +76,11 @@ def decide(observed: Observed, figures: Figures, settings: GhostSettings) -> Ver
 
 def _judge_accuracy(observed: Observed, figures: Figures, settings: GhostSettings, findings: _Findings) -> None:
     accuracy, comparison = figures.accuracy, figures.comparison
-    if accuracy and accuracy.total >= settings.minimum_labels and accuracy.interval().high < settings.minimum_accuracy:
+    lowest = settings.reject_below_accuracy
+    if accuracy and accuracy.total >= settings.minimum_labels and accuracy.interval().high < lowest:
         findings.against.append(
-            f"accuracy is {accuracy.value:.4f} on {accuracy.total:,} rows, certainly below minimum_accuracy "
-            f"{settings.minimum_accuracy:g}"
+            f"accuracy is {accuracy.value:.4f} on {accuracy.total:,} rows, certainly below reject_below_accuracy "
+            f"{lowest:g}"
         )
         return
     if observed.live is None:

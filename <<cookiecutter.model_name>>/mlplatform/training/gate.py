@@ -22,11 +22,15 @@ from mlplatform.training.results import Results, write_json
 
 @dataclass(frozen=True)
 class Judged:
-    """A verdict in the store: its manifest, with `gate.Verdict.to_json` as properties, and where its files lie."""
+    """A verdict in the store: its manifest, with `gate.Verdict.to_json` as properties, and where its files lie.
+
+    content: the files on this machine; prefix: the artifact's in the store with the URL `store`.
+    """
 
     manifest: Manifest
     content: Path
-    url: str
+    prefix: str
+    store: str
 
     @property
     def passed(self) -> bool:
@@ -34,9 +38,14 @@ class Judged:
         return bool(self.manifest.properties["passed"])
 
     @property
+    def report(self) -> str:
+        """Key of the report in the store."""
+        return f"{self.prefix}/{self.manifest.content}/report.html"
+
+    @property
     def report_url(self) -> str:
         """Where a person finds the report."""
-        return f"{self.url}/{self.manifest.content}/report.html"
+        return f"{self.store}/{self.report}"
 
 
 def is_open(results: Results) -> bool:
@@ -68,7 +77,7 @@ def judge(results: Results) -> Judged:
     if manifest.find(storage, prefix) is None:
         _publish(results, prefix, opponent, compared)
     found, content = manifest.fetch(storage, prefix, results.context.work)
-    return Judged(found, content, f"{storage.url}/{prefix}")
+    return Judged(found, content, prefix, storage.url)
 
 
 def _hold_against(results: Results, current: Production | None) -> tuple[gate.Opponent, report.Compared | None]:

@@ -10,13 +10,13 @@ import luigi
 import numpy as np
 
 from mlplatform.contract.errors import GateError
+from mlplatform.contract.parameters import run_id
 from mlplatform.store import manifest
 from mlplatform.training import evaluation, litert
 from mlplatform.training import gate as judging
 from mlplatform.training.baseline import baseline
 from mlplatform.training.export import Exported, predict_split
 from mlplatform.training.gate import Judged
-from mlplatform.training.parameters import run_id
 from mlplatform.training.results import Results, write_json
 from mlplatform.training.task import Context, StoredTarget, Task
 from mlplatform.training.train_task import Train
@@ -102,7 +102,7 @@ class Publish(Task):
             outcome = (
                 f"model version {before.id}, published before, stays as it is" if before else "nothing is published"
             )
-            raise GateError(f"{'; '.join(verdict['reasons'])}; {outcome}\n  report {judged.report_url}")
+            raise GateError(verdict["reasons"], outcome, judged.report, judged.report_url)
         log.info("gate: open")
         if before is None:
             self._publish(results, judged)

@@ -14,12 +14,13 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
+from mlplatform.config.settings import load
 from mlplatform.contract.comparison import Comparison
 from mlplatform.contract.gate import Opponent, Thresholds, compare, judge, why_incomparable
 from mlplatform.delivery.console import Console
-from mlplatform.delivery.errors import RefusedError
+from mlplatform.delivery.errors import GateClosedError
 from mlplatform.delivery.images.commands import find_model
-from mlplatform.delivery.jobs.parameters import effective, read_parameters
+from mlplatform.delivery.jobs.parameters import known_parameters
 from mlplatform.delivery.options import console_option, store_option
 from mlplatform.store import manifest, releases
 from mlplatform.store.manifest import ArtifactError, Manifest
@@ -33,12 +34,12 @@ from mlplatform.store.storage import MissingKeyError, Storage
 def gate(version: str, store: Storage, console: Console) -> None:
     """Ask whether model VERSION may be released: good enough, and no worse than what is in production now.
 
-    minimum_accuracy and maximum_regression are those of service.toml, or TRAINING_... of the environment. Exit code 3:
+    minimum_accuracy and maximum_regression are those of service.toml, or TRAINING_... of the environment. Exit code 4:
     the gate is closed.
     """
     model = find_model(store, version)
-    found = effective(read_parameters())
-    thresholds = Thresholds(float(found["minimum_accuracy"]), float(found["maximum_regression"]))
+    parameters = load(known_parameters()[0])
+    thresholds = Thresholds(parameters.minimum_accuracy, parameters.maximum_regression)
     opponent, how = against_production(model, store)
     verdict = judge(model.properties["metrics"], thresholds, opponent)
     compared = how or f"not compared with production: {opponent.skipped or opponent.unusable}"
@@ -46,7 +47,7 @@ def gate(version: str, store: Storage, console: Console) -> None:
     if not verdict.passed:
         if console.as_json:
             console.result("", value)
-        raise RefusedError(f"the gate is closed for model {version}: {'; '.join(verdict.reasons)}\n  {compared}")
+        raise GateClosedError(f"the gate is closed for model {version}: {'; '.join(verdict.reasons)}\n  {compared}")
     accuracy = model.properties["metrics"]["accuracy"]
     text = f"the gate is open for model {version}, accuracy {accuracy:.4f}\n  {compared}"
     console.result(f"{text}\nnext: python -m mlplatform.delivery bundle {version}", value)
