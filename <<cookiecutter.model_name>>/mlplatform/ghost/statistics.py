@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest, ks_2samp
 
 from mlplatform.contract.comparison import CONFIDENCE, Comparison, Interval, proportion_interval
+from mlplatform.contract.drift import describe, psi, shares
 from mlplatform.ghost.observed import Alone, Floats, Observed, Pairs, Texts, Whole
 
 QUANTILES = (0.5, 0.9, 0.95, 0.99)
@@ -65,6 +66,11 @@ class Shift:
     edges: tuple[float, ...]
     live: tuple[float, ...]
     ghost: tuple[float, ...]
+
+    @property
+    def in_words(self) -> str:
+        """Whether the PSI is a shift."""
+        return describe(self.psi)
 
 
 @dataclass(frozen=True)
@@ -183,29 +189,27 @@ def quantile_ratio(ghost: Floats, live: Floats, q: float = 0.95) -> tuple[float,
 def shift(live: Floats, ghost: Floats) -> Shift:
     """How the scores have moved. live, ghost: (rows,), of the same rows.
 
-    PSI is the sum of (g - l) ln(g / l) over ten bins that hold a tenth of the live scores each; an empty bin counts as
-    half a row. Below 0.1 is usually called stable, above 0.25 a shift (Siddiqi, Credit Risk Scorecards, 2006).
+    PSI is over ten bins that hold a tenth of the live scores each.
     """
     edges = np.unique(np.quantile(live, np.linspace(0, 1, BINS + 1)[1:-1]))
-    counts = [
-        np.bincount(np.searchsorted(edges, scores, side="right"), minlength=len(edges) + 1) for scores in (live, ghost)
+    in_bins = [
+        shares(np.bincount(np.searchsorted(edges, scores, side="right"), minlength=len(edges) + 1))
+        for scores in (live, ghost)
     ]
-    smooth = [np.maximum(each, 0.5) / np.maximum(each, 0.5).sum() for each in counts]
-    psi = float(((smooth[1] - smooth[0]) * np.log(smooth[1] / smooth[0])).sum())
     test = ks_2samp(live, ghost)
     # For the eye: twenty bins of equal width.
     low, high = float(min(live.min(), ghost.min())), float(max(live.max(), ghost.max()))
     drawn = np.linspace(low, high if high > low else low + 1, 21)
-    shares = [np.histogram(scores, drawn)[0] / len(scores) for scores in (live, ghost)]
+    drawn_shares = [np.histogram(scores, drawn)[0] / len(scores) for scores in (live, ghost)]
     return Shift(
         rows=len(live),
-        psi=psi,
+        psi=psi(in_bins[1], in_bins[0]),
         ks=float(test.statistic),
         p_value=float(test.pvalue),
         mean_difference=float(np.abs(ghost - live).mean()),
         edges=tuple(drawn.tolist()),
-        live=tuple(shares[0].tolist()),
-        ghost=tuple(shares[1].tolist()),
+        live=tuple(drawn_shares[0].tolist()),
+        ghost=tuple(drawn_shares[1].tolist()),
     )
 
 

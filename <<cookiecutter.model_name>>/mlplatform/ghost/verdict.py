@@ -5,12 +5,10 @@ from enum import StrEnum
 from typing import Any
 
 from mlplatform.contract.comparison import SIGNIFICANCE
+from mlplatform.contract.drift import SHIFTED
 from mlplatform.ghost.observed import Observed
 from mlplatform.ghost.settings import GhostSettings
 from mlplatform.ghost.statistics import Figures
-
-# Below it two distributions of scores are usually called the same; see statistics.shift.
-MAXIMUM_PSI = 0.25
 
 
 class Decision(StrEnum):
@@ -124,7 +122,7 @@ def _judge_agreement(figures: Figures, settings: GhostSettings, findings: _Findi
     told = f"{known} rows with a known label; accuracy is judged from {settings.minimum_labels} on"
     agreement, shift = figures.agreement, figures.shift
     if agreement is None:
-        if shift and shift.psi > MAXIMUM_PSI:
+        if shift and shift.psi > SHIFTED:
             findings.open.append(f"{told}, and the scores have shifted (PSI {shift.psi:.2g})")
         else:
             findings.open.append(f"{told}, and the models predict no labels that could be compared")

@@ -22,7 +22,7 @@ ENDED = ("SUCCEEDED", "FAILED")
 LOG_GROUP = "/aws/batch/job"
 # Of a failed job's log that much is repeated.
 LAST_LINES = 20
-# A job that ended has its last lines in CloudWatch some seconds later: its log is complete once that many looks in a row
+# CloudWatch has the last lines of a job some seconds after its end: the log is complete once that many looks in a row
 # show nothing new.
 QUIET_LOOKS = 2
 # A container that the kernel or Docker killed: 128 + SIGKILL.
@@ -192,7 +192,10 @@ class _Log:
         group = container.get("logConfiguration", {}).get("options", {}).get("awslogs-group", LOG_GROUP)
         attempts = [attempt.get("container", {}).get("logStreamName") for attempt in job.get("attempts", [])]
         streams = dict.fromkeys(name for name in [*attempts, container.get("logStreamName")] if name)
-        return any([self._read(group, stream) for stream in streams])
+        new = False
+        for stream in streams:
+            new |= self._read(group, stream)
+        return new
 
     def _read(self, group: str, stream: str) -> bool:
         new = False
@@ -238,8 +241,8 @@ def explain(job: Mapping[str, Any], exit_code: int | None) -> str:
         return f"its Spot instance was taken away{times}; submit it again: it resumes from its last checkpoint"
     if "CannotPullContainer" in reason:
         return (
-            f"its image could not be pulled: {reason}; check that it is in the registry, and that the execution role of "
-            "the job definition may read it"
+            f"its image could not be pulled: {reason}; check that it is in the registry, and that the execution role "
+            "of the job definition may read it"
         )
     if "OutOfMemory" in reason:
         return (

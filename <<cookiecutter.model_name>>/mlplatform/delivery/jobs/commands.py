@@ -202,8 +202,9 @@ def _failure(ended: Ended, result: JobResult | None, store: Storage) -> Delivery
     why = result.message if result and result.exit_code is ExitCode.FAILED else ended.explain()
     detail = f": {result.message}" if result and result.exit_code is not ExitCode.FAILED else ""
     message = f"job {ended.job['jobId']} failed: {why}{detail}\nthe end of its log:{log}"
-    errors = {ExitCode.BAD_REQUEST: BadRequestError, ExitCode.GATE_CLOSED: GateClosedError}
-    return errors.get(ended.exit_code, DeliveryError)(message)
+    if ended.exit_code == ExitCode.GATE_CLOSED:
+        return GateClosedError(message)
+    return BadRequestError(message) if ended.exit_code == ExitCode.BAD_REQUEST else DeliveryError(message)
 
 
 def _fetch_report(key: str, directory: Path, store: Storage, console: Console) -> None:

@@ -104,7 +104,7 @@ class TestNamesOfEarlierReleases:
 
     def test_are_checked_like_the_new_ones(self, service_toml: Path) -> None:
         service_toml.write_text('[renamed]\nsize = "long"\n')
-        with pytest.raises(SettingsError, match="renamed.length = 'long'"):
+        with pytest.raises(SettingsError, match=r"renamed\.length = 'long'"):
             load(Renamed)
 
 

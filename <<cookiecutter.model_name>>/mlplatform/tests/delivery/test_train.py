@@ -195,7 +195,9 @@ def test_a_job_that_ends_well_says_version_metrics_and_report(
     ]
 
 
-def test_a_second_attempt_is_said_and_its_log_follows_the_first(scripted: Script, delivery: Delivery) -> None:
+def test_a_second_attempt_is_said_and_its_log_follows_the_first(
+    account: Bucket, scripted: Script, delivery: Delivery
+) -> None:
     spot = {"statusReason": "Host EC2 (instance i-012) terminated.", "container": {"logStreamName": "one"}}
     retry = {"retryStrategy": {"attempts": 5}}
     scripted.looks = [
@@ -205,10 +207,8 @@ def test_a_second_attempt_is_said_and_its_log_follows_the_first(scripted: Script
         {**failed(4), "attempts": [spot, {"container": {"logStreamName": "two", "exitCode": 4}}], **retry},
     ]
     scripted.looks[-1]["container"]["logStreamName"] = "two"
-    scripted.streams = {
-        "one": ["epoch 1", "epoch 2"],
-        "two": ["going on from epoch 2", "  report s3://b/r/report.html"],
-    }
+    scripted.streams = {"one": ["epoch 1", "epoch 2"], "two": ["going on from epoch 2"]}
+    wrote(account, CLOSED)
     said = delivery("attach", "job-1")
     lines = said.err.splitlines()
     told = "attempt 1 of 5 ended: its Spot instance was taken away; it is started again, from its last checkpoint"
