@@ -126,7 +126,7 @@ class Figures:
             "shift": asdict(self.shift) if self.shift else None,
             "errors": {**asdict(self.errors), "excess": self.errors.excess},
             "coverage": _json(self.coverage),
-            "disagreements": [asdict(each) for each in self.disagreements],
+            "disagreements": [asdict(disagreement) for disagreement in self.disagreements],
         }
 
 
@@ -165,8 +165,8 @@ def latency(pairs: Pairs, alone: Alone) -> Latency:
 def quantiles(values: Floats) -> dict[str, float]:
     """Quantiles by name: p50, p90, ... values: (n,), at least one."""
     return {
-        f"p{100 * q:g}": round(float(found), 4)
-        for q, found in zip(QUANTILES, np.quantile(values, QUANTILES), strict=True)
+        f"p{100 * q:g}": round(float(value), 4)
+        for q, value in zip(QUANTILES, np.quantile(values, QUANTILES), strict=True)
     }
 
 
@@ -258,24 +258,24 @@ def _accuracy(comparison: Comparison | None, alone: Alone) -> Share | None:
 def _coverage(observed: Observed) -> Share | None:
     """Of the live answers whose request was mirrored, those with the ghost's answer."""
     live, ghost = observed.live, observed.ghost
-    mirrored = [id for id, found in live.predictions.items() if found.mirrored] if live else []
+    mirrored = [id for id, prediction in live.predictions.items() if prediction.mirrored] if live else []
     return Share(sum(id in ghost.predictions for id in mirrored), len(mirrored)) if mirrored else None
 
 
-def _share(found: Texts | NDArray[np.bool_]) -> Share | None:
-    return Share(int(np.asarray(found, bool).sum()), len(found)) if len(found) else None
+def _share(hits: Texts | NDArray[np.bool_]) -> Share | None:
+    return Share(int(np.asarray(hits, bool).sum()), len(hits)) if len(hits) else None
 
 
 def _disagreements(pairs: Pairs, both: NDArray[np.bool_]) -> tuple[Disagreement, ...]:
     counted: dict[tuple[str, str], list[int]] = {}
     for live, ghost, true in zip(pairs.live_label[both], pairs.ghost_label[both], pairs.truth[both], strict=True):
         if live != ghost:
-            found = counted.setdefault((live, ghost), [0, 0, 0, 0])
-            found[0] += 1
-            found[1] += true is not None
-            found[2] += true == live
-            found[3] += true == ghost
-    ordered = sorted(counted.items(), key=lambda each: -each[1][0])
+            numbers = counted.setdefault((live, ghost), [0, 0, 0, 0])
+            numbers[0] += 1
+            numbers[1] += true is not None
+            numbers[2] += true == live
+            numbers[3] += true == ghost
+    ordered = sorted(counted.items(), key=lambda item: -item[1][0])
     return tuple(Disagreement(live, ghost, *numbers) for (live, ghost), numbers in ordered)
 
 
