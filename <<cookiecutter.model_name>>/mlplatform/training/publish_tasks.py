@@ -86,7 +86,7 @@ class Publish(Task):
         return self.target(f"models/{self.run_id}/{manifest.MANIFEST}")
 
     def complete(self) -> bool:
-        """Whether the model is published, and the gate is open for it now, with these thresholds and this production."""
+        """Whether the model is published, and the gate is open for it with today's thresholds and production."""
         return super().complete() and gate.is_open(Results(self.context, self.dataset, self.run_id))
 
     def run(self) -> None:
