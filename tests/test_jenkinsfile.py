@@ -276,6 +276,8 @@ class TestParameters:
             ("EPOCHS", "5; touch x"),
             ("EPOCHS", "0"),
             ("EPOCHS", "-1"),
+            ("EPOCHS", "100001"),
+            ("BATCH_SIZE", "100001"),
             ("BATCH_SIZE", "`touch x`"),
             ("OTHER_PARAMETERS", "; touch x"),
             ("OTHER_PARAMETERS", "--seed 7; touch x"),

@@ -1,23 +1,10 @@
 """The network: a small convolutional one, from raw pixels to the probability of each digit."""
 
-from dataclasses import dataclass, field
-
 import keras
 from keras import layers
 
 from model.dataset import LABELS
-
-
-@dataclass(frozen=True)
-class Hyperparameters:
-    """What `python -m mlplatform.training` takes besides its own parameters: `learning_rate` is --learning-rate.
-
-    `metadata` holds the help text as `description` and bounds: gt, ge, lt, le.
-    """
-
-    learning_rate: float = field(default=2e-3, metadata={"gt": 0, "lt": 1, "description": "step size of Adam"})
-    filters: int = field(default=32, metadata={"ge": 1, "le": 512, "description": "filters of the first convolution"})
-    dropout: float = field(default=0.3, metadata={"ge": 0, "lt": 1, "description": "share of units left out"})
+from model.hyperparameters import Hyperparameters
 
 
 def build(hyperparameters: Hyperparameters) -> keras.Model:

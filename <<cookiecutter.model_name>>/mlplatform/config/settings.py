@@ -1,10 +1,11 @@
 """Settings: service.toml read once, overridden by environment variables, into typed objects.
 
-Each room declares the section it needs as a subclass of `Section` and calls `load` at its edge. For a field `port` of
-the section `serving` the order is: argument of `load`, environment variable SERVING_PORT, `port` in `[serving]`,
-default.
+Each package declares the section it needs as a subclass of `Section` and calls `load` where a command begins. For a
+field `port` of the section `serving` the order is: argument of `load`, environment variable SERVING_PORT, `port` in
+`[serving]`, default.
 """
 
+import logging
 import os
 import tomllib
 from collections.abc import Mapping
@@ -14,6 +15,8 @@ from typing import Any, ClassVar, TypeVar
 from pydantic import Field, ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+
+log = logging.getLogger(__name__)
 
 
 class SettingsError(ValueError):
@@ -25,11 +28,15 @@ class Section(BaseSettings):
 
     Subclasses name it: `class ServingSettings(Section, section="serving")`. With `closed=True` an environment variable
     with the section's prefix that names no field is an error instead of being left alone.
+
+    former: names that settings had in earlier releases, with the field that now takes such a value, or None if nothing
+    needs it any more. Either logs a warning that says what to change.
     """
 
     model_config = SettingsConfigDict(extra="forbid", frozen=True, env_ignore_empty=True)
     section: ClassVar[str]
     closed: ClassVar[bool] = False
+    former: ClassVar[Mapping[str, str | None]] = {}
 
     def __init_subclass__(cls, section: str | None = None, closed: bool = False, **kwargs: Any) -> None:
         if section is not None:
@@ -48,7 +55,13 @@ class Section(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Arguments before environment before service.toml; no .env file and no secrets directory."""
-        return init_settings, env_settings, InitSettingsSource(settings_cls, _read_section(cls.section))
+        file, former = _renamed(cls, _read_section(cls.section))
+        return (
+            init_settings,
+            env_settings,
+            InitSettingsSource(settings_cls, former),
+            InitSettingsSource(settings_cls, file),
+        )
 
 
 class ServiceSettings(Section, section="service"):
@@ -118,6 +131,25 @@ def _read_section(section: str) -> dict[str, Any]:
     return values
 
 
+def _renamed(settings: type[Section], file: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Values of service.toml, and those of the environment that come by a former name, both by the names of today."""
+    file, environment = dict(file), {}
+    for old, new in settings.former.items():
+        instead = f"its name is {new} now; change it there" if new else "nothing reads it any more; remove it"
+        if old in file:
+            log.warning("%s: [%s] %s: %s", settings_file(), settings.section, old, instead)
+            value = file.pop(old)
+            if new:
+                file.setdefault(new, value)
+        variable = _variable(settings, old)
+        if os.environ.get(variable):
+            now = f"its name is {_variable(settings, new)} now; change it there" if new else instead
+            log.warning("environment variable %s: %s", variable, now)
+            if new:
+                environment[new] = os.environ[variable]
+    return file, environment
+
+
 def _variable(settings: type[Section], field: str) -> str:
     return f"{settings.section}_{field}".upper()
 
@@ -127,7 +159,7 @@ def _names(settings: type[Section]) -> str:
 
 
 def _unknown_variables(settings: type[Section]) -> list[str]:
-    known = {_variable(settings, field) for field in settings.model_fields}
+    known = {_variable(settings, field) for field in (*settings.model_fields, *settings.former)}
     prefix = f"{settings.section}_".upper()
     return [
         f"environment variable {name}: no such setting; [{settings.section}] has: {_names(settings)}"

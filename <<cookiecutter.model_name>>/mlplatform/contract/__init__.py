@@ -1,1 +1,1 @@
-"""What the packages agree on: exit codes, the gate, the format of events, runtimes."""
+"""What the packages agree on: parameters, exit codes, results of jobs, the gate and its opponent, PSI, events."""

@@ -1,4 +1,4 @@
-"""Shares with what is known of them, and two models held against each other example by example."""
+"""Proportions with their confidence intervals, and two models compared example by example."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -20,8 +20,8 @@ def proportion_interval(hits: int, total: int) -> Interval:
     # Imported where it is used: it takes a second, and training has not started when this module is read.
     from scipy.stats import binomtest
 
-    found = binomtest(hits, total).proportion_ci(CONFIDENCE, method="wilson")
-    return Interval(float(found.low), float(found.high))
+    interval = binomtest(hits, total).proportion_ci(CONFIDENCE, method="wilson")
+    return Interval(float(interval.low), float(interval.high))
 
 
 @dataclass(frozen=True)

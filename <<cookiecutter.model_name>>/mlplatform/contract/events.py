@@ -1,4 +1,4 @@
-"""Prediction events: what the server notes of each request, for the report on a ghost. This is all of their format.
+"""Prediction events: what the server records of each request, for the report on a ghost. This is their whole format.
 
     events/<service>/<UTC date>/<UTC time>-<role>-<process>-<number>.jsonl.gz
 
@@ -21,7 +21,7 @@ is one segment: gzip over lines of JSON objects in UTF-8. The first line says wh
         copies up and to ask them of itself.
     {"kind": "counters", "at", "killed", "events": {...}, "mirror": {...}}
         Counts since the process began, the latest one of a process counts; see EVENT_COUNTERS, MIRROR_COUNTERS.
-        killed: the process ended without saying so, and this line was written by who found what it left.
+        killed: the process ended without its own last line; whoever found its spool wrote this one.
 
 Readers ignore fields and kinds they do not know; a field that changes its meaning raises `format`. An event never holds
 an input, or anything else of a request's body, unless `body` is switched on.
@@ -53,7 +53,7 @@ PREFIX = "events"
 ENDING = ".jsonl.gz"
 
 EVENT_COUNTERS = ("recorded", "written", "dropped")
-"""Of events: taken up; written to a file; thrown away as there was no room. What is missing was lost with a process."""
+"""Of events: taken up; written to a file; dropped, as the queue was full. What is missing was lost with a process."""
 
 MIRROR_RESULTS = ("sent", "refused", "failed", "skipped", "dropped")
 """What may become of copies for a ghost."""
@@ -137,7 +137,7 @@ def columns(
     bodies: Sequence[bytes],
 ) -> dict[str, Any]:
     """A line of columns. scores: an array of (rows,), or None. mirrored, bodies: empty if no request has any."""
-    found: dict[str, Any] = {
+    line: dict[str, Any] = {
         # The first one: by it `in_rows` knows the line.
         "kind": "predictions",
         "clock": clock,
@@ -148,27 +148,27 @@ def columns(
         "rows": rows,
     }
     if labels is not None:
-        found["labels"] = labels
+        line["labels"] = labels
     if scores is not None:
-        found["scores"] = scores
+        line["scores"] = scores
     if any(mirrored):
-        found["mirrored"] = mirrored
+        line["mirrored"] = mirrored
     if bodies:
-        found["body"] = [base64.b64encode(body).decode() for body in bodies]
-    return found
+        line["body"] = [base64.b64encode(body).decode() for body in bodies]
+    return line
 
 
 def chosen(columns: Mapping[str, Any], places: Iterable[int]) -> dict[str, Any]:
     """A line of columns with some of its requests, and without their bodies."""
     ends = [0, *accumulate(columns["rows"])]
     places = list(places)
-    found = {"kind": columns["kind"], "clock": columns["clock"]}
+    line = {"kind": columns["kind"], "clock": columns["clock"]}
     for name in ("id", "started", "finished", "status", "rows"):
-        found[name] = [columns[name][place] for place in places]
+        line[name] = [columns[name][place] for place in places]
     for name in ("labels", "scores"):
         if name in columns:
-            found[name] = [each for place in places for each in columns[name][ends[place] : ends[place + 1]]]
-    return found
+            line[name] = [value for place in places for value in columns[name][ends[place] : ends[place + 1]]]
+    return line
 
 
 def rows(columns: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -212,11 +212,11 @@ def _in_rows(lines: Iterable[bytes]) -> Iterator[bytes]:
             yield line
             continue
         try:
-            found = [*rows(json.loads(line))]
+            events = [*rows(json.loads(line))]
         except (ValueError, LookupError, TypeError):
             yield line
         else:
-            yield from (json.dumps(event, ensure_ascii=False).encode() for event in found)
+            yield from (json.dumps(event, ensure_ascii=False).encode() for event in events)
 
 
 def read_header(line: bytes, origin: str) -> Process:
@@ -243,9 +243,9 @@ def read(storage: Storage, key: str) -> Segment:
     except (OSError, EOFError) as error:
         raise EventsError(f"{origin}: not gzip, or cut short ({error})") from None
     process = read_header(lines[0] if lines else b"", origin)
-    found = [_parse(line) for line in lines[1:] if line]
-    events = tuple(event for event in found if event is not None)
-    return Segment(key, process, events, len(found) - len(events))
+    parsed = [_parse(line) for line in lines[1:] if line]
+    events = tuple(event for event in parsed if event is not None)
+    return Segment(key, process, events, len(parsed) - len(events))
 
 
 def keys(storage: Storage, service: str, since: datetime, until: datetime) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""The gate: whether a model may be published. It is closed unless everything that is asked for was found true."""
+"""The gate: whether a model may be published. It is closed unless every requirement is met."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -15,7 +15,7 @@ EXPORT_TOLERANCE = 1e-4
 
 @dataclass(frozen=True)
 class Thresholds:
-    """What a run asks of its model: shares of the test split."""
+    """What a model must reach: shares of the test split."""
 
     minimum_accuracy: float
     maximum_regression: float
@@ -23,10 +23,10 @@ class Thresholds:
 
 @dataclass(frozen=True)
 class Opponent:
-    """What the model is held against.
+    """What the model is compared with.
 
-    With `comparison` both models were compared. Without, `skipped` says why there is nothing to compare with, which
-    leaves the gate open; `unusable` says why a comparison that should be there is not, which closes it.
+    `comparison`: both models on the same examples. Without one, `skipped` says why there is nothing to compare with,
+    which leaves the gate open, or `unusable` why a comparison that is due cannot be made, which closes it.
     """
 
     comparison: Comparison | None = None

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 import click
 
 from mlplatform.config.settings import SettingsError
+from mlplatform.contract.errors import ExitCode
 from mlplatform.delivery.console import log_as_wanted, tell
 from mlplatform.delivery.datadog.commands import datadog
 from mlplatform.delivery.doctor import doctor
-from mlplatform.delivery.errors import DeliveryError, ExitCode
+from mlplatform.delivery.errors import DeliveryError
 from mlplatform.delivery.ghost.commands import feedback, ghost_report
 from mlplatform.delivery.ghost.trial import ghost
 from mlplatform.delivery.images.commands import bundle, image
@@ -50,7 +51,7 @@ HELP = """Deliver models: from training to production, one command a step, from 
 
 \b
 exit codes: 0 done, 1 failed, 2 not understood or a setting is wrong,
-  3 refused (the gate is closed, a report is missing, nothing is published yet), 130 interrupted
+  3 refused (a report is missing, nothing is published yet), 4 the gate is closed, 130 interrupted
 """
 
 

@@ -1,21 +1,10 @@
-"""How a command ends other than well, and the exit code that tells."""
+"""The errors that end a command, each with its exit code."""
 
-from enum import IntEnum
-
-
-class ExitCode(IntEnum):
-    """Exit codes of `python -m mlplatform.delivery`."""
-
-    DONE = 0
-    FAILED = 1
-    BAD_REQUEST = 2
-    # Nothing is broken: what was asked for may not be done, or not yet. The message says what comes first.
-    REFUSED = 3
-    INTERRUPTED = 130
+from mlplatform.contract.errors import ExitCode
 
 
 class DeliveryError(Exception):
-    """The command cannot be carried out; the message is for the person who gave it."""
+    """The command failed; the message is for the person who gave it."""
 
     exit_code = ExitCode.FAILED
 
@@ -27,6 +16,12 @@ class BadRequestError(DeliveryError):
 
 
 class RefusedError(DeliveryError):
-    """The gate is closed, a report is missing, or there is nothing to deliver yet."""
+    """Something else comes first: an image, a report, a first model. The message names it."""
 
     exit_code = ExitCode.REFUSED
+
+
+class GateClosedError(DeliveryError):
+    """The model is not good enough to be released."""
+
+    exit_code = ExitCode.GATE_CLOSED

@@ -1,5 +1,8 @@
 """Where this service's models are stored, built, trained and run."""
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 from pydantic import Field
 
 from mlplatform.config.settings import Section
@@ -7,6 +10,8 @@ from mlplatform.config.settings import Section
 
 class DeliverySettings(Section, section="delivery"):
     """Section [delivery] of service.toml."""
+
+    former: ClassVar[Mapping[str, str | None]] = {"log_seconds": None}
 
     aws_region: str = Field(description="AWS region of the store, the registry and the job queue")
     storage_url: str = Field(min_length=1, description="root of the store of all releases; jobs in AWS need s3://")
@@ -22,10 +27,7 @@ class DeliverySettings(Section, section="delivery"):
     job_definition: str = Field(
         default="deploy/aws/job-definition.json", min_length=1, description="file with the job definition for AWS Batch"
     )
-    poll_seconds: float = Field(default=5, gt=0, description="time between two looks at what is waited for")
-    log_seconds: float = Field(
-        default=60, ge=0, description="time in which the last lines of a job that ended must be in its log"
-    )
+    poll_seconds: float = Field(default=5, gt=0, description="seconds between two looks at a job or a rollout")
     rollout_seconds: int = Field(
         default=600, ge=1, description="time in which a deployed version must be ready, or it is taken back"
     )

@@ -1,5 +1,8 @@
 """What a ghost has to show before it is promoted."""
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 from pydantic import Field
 
 from mlplatform.config.settings import Section
@@ -8,13 +11,21 @@ from mlplatform.config.settings import Section
 class GhostSettings(Section, section="ghost"):
     """Section [ghost] of service.toml. Shares are 0 to 1."""
 
+    # The [training] section has a minimum_accuracy, which is the gate's and means the test split.
+    former: ClassVar[Mapping[str, str | None]] = {"minimum_accuracy": "reject_below_accuracy"}
+
     minimum_requests: int = Field(
         default=200, ge=1, description="requests answered by both; with fewer there is no verdict"
     )
     minimum_labels: int = Field(
         default=100, ge=1, description="rows with a known label; with fewer accuracy is not judged by them"
     )
-    minimum_accuracy: float = Field(default=0, ge=0, le=1, description="below this accuracy a ghost is rejected")
+    reject_below_accuracy: float = Field(
+        default=0,
+        ge=0,
+        le=1,
+        description="a ghost whose accuracy on labelled traffic is certainly below this is rejected",
+    )
     maximum_regression: float = Field(
         default=0.01, ge=0, le=1, description="accuracy that may be lost against the live model"
     )

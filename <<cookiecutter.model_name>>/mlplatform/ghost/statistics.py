@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest, ks_2samp
 
 from mlplatform.contract.comparison import CONFIDENCE, Comparison, Interval, proportion_interval
+from mlplatform.contract.drift import describe, psi, shares
 from mlplatform.ghost.observed import Alone, Floats, Observed, Pairs, Texts, Whole
 
 QUANTILES = (0.5, 0.9, 0.95, 0.99)
@@ -66,6 +67,11 @@ class Shift:
     live: tuple[float, ...]
     ghost: tuple[float, ...]
 
+    @property
+    def in_words(self) -> str:
+        """Whether the PSI is a shift."""
+        return describe(self.psi)
+
 
 @dataclass(frozen=True)
 class Errors:
@@ -120,7 +126,7 @@ class Figures:
             "shift": asdict(self.shift) if self.shift else None,
             "errors": {**asdict(self.errors), "excess": self.errors.excess},
             "coverage": _json(self.coverage),
-            "disagreements": [asdict(each) for each in self.disagreements],
+            "disagreements": [asdict(disagreement) for disagreement in self.disagreements],
         }
 
 
@@ -159,8 +165,8 @@ def latency(pairs: Pairs, alone: Alone) -> Latency:
 def quantiles(values: Floats) -> dict[str, float]:
     """Quantiles by name: p50, p90, ... values: (n,), at least one."""
     return {
-        f"p{100 * q:g}": round(float(found), 4)
-        for q, found in zip(QUANTILES, np.quantile(values, QUANTILES), strict=True)
+        f"p{100 * q:g}": round(float(value), 4)
+        for q, value in zip(QUANTILES, np.quantile(values, QUANTILES), strict=True)
     }
 
 
@@ -183,29 +189,27 @@ def quantile_ratio(ghost: Floats, live: Floats, q: float = 0.95) -> tuple[float,
 def shift(live: Floats, ghost: Floats) -> Shift:
     """How the scores have moved. live, ghost: (rows,), of the same rows.
 
-    PSI is the sum of (g - l) ln(g / l) over ten bins that hold a tenth of the live scores each; an empty bin counts as
-    half a row. Below 0.1 is usually called stable, above 0.25 a shift (Siddiqi, Credit Risk Scorecards, 2006).
+    PSI is over ten bins that hold a tenth of the live scores each.
     """
     edges = np.unique(np.quantile(live, np.linspace(0, 1, BINS + 1)[1:-1]))
-    counts = [
-        np.bincount(np.searchsorted(edges, scores, side="right"), minlength=len(edges) + 1) for scores in (live, ghost)
+    in_bins = [
+        shares(np.bincount(np.searchsorted(edges, scores, side="right"), minlength=len(edges) + 1))
+        for scores in (live, ghost)
     ]
-    smooth = [np.maximum(each, 0.5) / np.maximum(each, 0.5).sum() for each in counts]
-    psi = float(((smooth[1] - smooth[0]) * np.log(smooth[1] / smooth[0])).sum())
     test = ks_2samp(live, ghost)
     # For the eye: twenty bins of equal width.
     low, high = float(min(live.min(), ghost.min())), float(max(live.max(), ghost.max()))
     drawn = np.linspace(low, high if high > low else low + 1, 21)
-    shares = [np.histogram(scores, drawn)[0] / len(scores) for scores in (live, ghost)]
+    drawn_shares = [np.histogram(scores, drawn)[0] / len(scores) for scores in (live, ghost)]
     return Shift(
         rows=len(live),
-        psi=psi,
+        psi=psi(in_bins[1], in_bins[0]),
         ks=float(test.statistic),
         p_value=float(test.pvalue),
         mean_difference=float(np.abs(ghost - live).mean()),
         edges=tuple(drawn.tolist()),
-        live=tuple(shares[0].tolist()),
-        ghost=tuple(shares[1].tolist()),
+        live=tuple(drawn_shares[0].tolist()),
+        ghost=tuple(drawn_shares[1].tolist()),
     )
 
 
@@ -254,24 +258,24 @@ def _accuracy(comparison: Comparison | None, alone: Alone) -> Share | None:
 def _coverage(observed: Observed) -> Share | None:
     """Of the live answers whose request was mirrored, those with the ghost's answer."""
     live, ghost = observed.live, observed.ghost
-    mirrored = [id for id, found in live.predictions.items() if found.mirrored] if live else []
+    mirrored = [id for id, prediction in live.predictions.items() if prediction.mirrored] if live else []
     return Share(sum(id in ghost.predictions for id in mirrored), len(mirrored)) if mirrored else None
 
 
-def _share(found: Texts | NDArray[np.bool_]) -> Share | None:
-    return Share(int(np.asarray(found, bool).sum()), len(found)) if len(found) else None
+def _share(hits: Texts | NDArray[np.bool_]) -> Share | None:
+    return Share(int(np.asarray(hits, bool).sum()), len(hits)) if len(hits) else None
 
 
 def _disagreements(pairs: Pairs, both: NDArray[np.bool_]) -> tuple[Disagreement, ...]:
     counted: dict[tuple[str, str], list[int]] = {}
     for live, ghost, true in zip(pairs.live_label[both], pairs.ghost_label[both], pairs.truth[both], strict=True):
         if live != ghost:
-            found = counted.setdefault((live, ghost), [0, 0, 0, 0])
-            found[0] += 1
-            found[1] += true is not None
-            found[2] += true == live
-            found[3] += true == ghost
-    ordered = sorted(counted.items(), key=lambda each: -each[1][0])
+            numbers = counted.setdefault((live, ghost), [0, 0, 0, 0])
+            numbers[0] += 1
+            numbers[1] += true is not None
+            numbers[2] += true == live
+            numbers[3] += true == ghost
+    ordered = sorted(counted.items(), key=lambda item: -item[1][0])
     return tuple(Disagreement(live, ghost, *numbers) for (live, ghost), numbers in ordered)
 
 

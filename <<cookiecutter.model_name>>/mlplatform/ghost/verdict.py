@@ -5,12 +5,10 @@ from enum import StrEnum
 from typing import Any
 
 from mlplatform.contract.comparison import SIGNIFICANCE
+from mlplatform.contract.drift import SHIFTED
 from mlplatform.ghost.observed import Observed
 from mlplatform.ghost.settings import GhostSettings
 from mlplatform.ghost.statistics import Figures
-
-# Below it two distributions of scores are usually called the same; see statistics.shift.
-MAXIMUM_PSI = 0.25
 
 
 class Decision(StrEnum):
@@ -49,7 +47,7 @@ def decide(observed: Observed, figures: Figures, settings: GhostSettings) -> Ver
     """The verdict.
 
     - *not enough data*: fewer than `minimum_requests` requests were answered by both (by the ghost, where nothing is
-      live). Nothing else is judged then.
+      live). Then nothing else is judged.
     - *reject*: what is certain speaks against the ghost: it is less accurate, by McNemar's exact test at 5 % and by
       more than `maximum_regression` at the lower end of the interval or in the figure itself; it answers with 5xx more
       often, likewise; or the whole interval of its p95 of latency, as a ratio, lies above `maximum_latency_ratio`.
@@ -70,16 +68,17 @@ def decide(observed: Observed, figures: Figures, settings: GhostSettings) -> Ver
     _judge_coverage(figures, settings, findings)
     decision = Decision.REJECT if findings.against else Decision.HOLD if findings.open else Decision.PROMOTE
     reasons = findings.against or findings.open or findings.good
-    found = [each for group in (findings.open, findings.good) for each in group if each not in reasons]
-    return Verdict(decision, tuple(reasons), tuple(found))
+    others = [clause for group in (findings.open, findings.good) for clause in group if clause not in reasons]
+    return Verdict(decision, tuple(reasons), tuple(others))
 
 
 def _judge_accuracy(observed: Observed, figures: Figures, settings: GhostSettings, findings: _Findings) -> None:
     accuracy, comparison = figures.accuracy, figures.comparison
-    if accuracy and accuracy.total >= settings.minimum_labels and accuracy.interval().high < settings.minimum_accuracy:
+    lowest = settings.reject_below_accuracy
+    if accuracy and accuracy.total >= settings.minimum_labels and accuracy.interval().high < lowest:
         findings.against.append(
-            f"accuracy is {accuracy.value:.4f} on {accuracy.total:,} rows, certainly below minimum_accuracy "
-            f"{settings.minimum_accuracy:g}"
+            f"accuracy is {accuracy.value:.4f} on {accuracy.total:,} rows, certainly below reject_below_accuracy "
+            f"{lowest:g}"
         )
         return
     if observed.live is None:
@@ -90,21 +89,21 @@ def _judge_accuracy(observed: Observed, figures: Figures, settings: GhostSetting
         return
     difference, interval, p_value = comparison.difference, comparison.score_interval(), comparison.p_value()
     margin, certain = settings.maximum_regression, p_value < SIGNIFICANCE
-    told = f"accuracy is {_points(difference)} on {comparison.examples:,} rows with a known label"
+    clause = f"accuracy is {_points(difference)} on {comparison.examples:,} rows with a known label"
     test = f"95 %: {_signed(interval.low)} to {_signed(interval.high)}; McNemar's exact test, p = {p_value:.2g}"
     if difference < 0 and certain and (-difference > margin or -interval.low > margin):
-        findings.against.append(f"{told} ({test})")
+        findings.against.append(f"{clause} ({test})")
     elif -interval.low > margin:
         findings.open.append(
-            f"{told}, and may really be {_signed(interval.low)}, more than maximum_regression {margin:g} ({test}): "
+            f"{clause}, and may really be {_signed(interval.low)}, more than maximum_regression {margin:g} ({test}): "
             "more labels would tell"
         )
     else:
-        findings.good.append(f"{told} ({test})")
+        findings.good.append(f"{clause} ({test})")
 
 
 def _judge_first(figures: Figures, settings: GhostSettings, findings: _Findings) -> None:
-    """Without a live model there is nothing to be worse than."""
+    """Where nothing is live, the ghost is judged by its own accuracy."""
     accuracy = figures.accuracy
     known = accuracy.total if accuracy else 0
     if accuracy is None or known < settings.minimum_labels:
@@ -120,59 +119,59 @@ def _judge_first(figures: Figures, settings: GhostSettings, findings: _Findings)
 
 
 def _judge_agreement(figures: Figures, settings: GhostSettings, findings: _Findings, known: int) -> None:
-    told = f"{known} rows with a known label; accuracy is judged from {settings.minimum_labels} on"
+    clause = f"{known} rows with a known label; accuracy is judged from {settings.minimum_labels} on"
     agreement, shift = figures.agreement, figures.shift
     if agreement is None:
-        if shift and shift.psi > MAXIMUM_PSI:
-            findings.open.append(f"{told}, and the scores have shifted (PSI {shift.psi:.2g})")
+        if shift and shift.psi > SHIFTED:
+            findings.open.append(f"{clause}, and the scores have shifted (PSI {shift.psi:.2g})")
         else:
-            findings.open.append(f"{told}, and the models predict no labels that could be compared")
+            findings.open.append(f"{clause}, and the models predict no labels that could be compared")
         return
     lowest = agreement.interval().low
     same = f"both predict the same label for {agreement.value:.2%} of {agreement.total:,} rows"
-    says = f"{same} (95 %: at least {lowest:.2%})"
+    agreed = f"{same} (95 %: at least {lowest:.2%})"
     if 1 - lowest <= settings.maximum_regression:
-        findings.good.append(f"{says}: their accuracy cannot differ by more than maximum_regression")
+        findings.good.append(f"{agreed}: their accuracy cannot differ by more than maximum_regression")
     else:
-        findings.open.append(f"{says}, which leaves open which of them is right where they differ; {told}")
+        findings.open.append(f"{agreed}, which leaves open which of them is right where they differ; {clause}")
 
 
 def _judge_latency(figures: Figures, settings: GhostSettings, findings: _Findings) -> None:
-    found = figures.latency
-    if found.live is None or found.ratio is None or found.interval is None:
-        findings.good.append(f"p95 of latency is {found.ghost['p95']:.3g} ms over {_requests(found.requests)}")
+    latency = figures.latency
+    if latency.live is None or latency.ratio is None or latency.interval is None:
+        findings.good.append(f"p95 of latency is {latency.ghost['p95']:.3g} ms over {_requests(latency.requests)}")
         return
-    ghost, live, limit = found.ghost["p95"], found.live["p95"], settings.maximum_latency_ratio
-    told = (
-        f"p95 of latency is {ghost:.3g} ms against {live:.3g} ms, {found.ratio:.2f} times "
-        f"(95 %: {found.interval.low:.2f} to {found.interval.high:.2f})"
+    ghost, live, limit = latency.ghost["p95"], latency.live["p95"], settings.maximum_latency_ratio
+    clause = (
+        f"p95 of latency is {ghost:.3g} ms against {live:.3g} ms, {latency.ratio:.2f} times "
+        f"(95 %: {latency.interval.low:.2f} to {latency.interval.high:.2f})"
     )
-    if ghost - live <= settings.tolerated_latency_ms or found.interval.high <= limit:
-        findings.good.append(told)
-    elif found.interval.low > limit:
-        findings.against.append(f"{told}, certainly above maximum_latency_ratio {limit:g}")
+    if ghost - live <= settings.tolerated_latency_ms or latency.interval.high <= limit:
+        findings.good.append(clause)
+    elif latency.interval.low > limit:
+        findings.against.append(f"{clause}, certainly above maximum_latency_ratio {limit:g}")
     else:
-        findings.open.append(f"{told}, perhaps above maximum_latency_ratio {limit:g}")
+        findings.open.append(f"{clause}, perhaps above maximum_latency_ratio {limit:g}")
 
 
 def _judge_errors(figures: Figures, settings: GhostSettings, findings: _Findings) -> None:
-    found = figures.errors
-    live = f" and {found.live:,} of the live model" if found.live is not None else ""
-    told = f"{found.ghost:,} errors (5xx) of the ghost{live} in {_requests(found.requests)}"
-    if found.excess <= settings.maximum_error_rate:
-        findings.good.append(told)
-    elif found.p_value is not None and found.p_value >= SIGNIFICANCE:
-        findings.open.append(f"{told}, above maximum_error_rate {settings.maximum_error_rate:g}, which may be chance")
+    errors = figures.errors
+    live = f" and {errors.live:,} of the live model" if errors.live is not None else ""
+    clause = f"{errors.ghost:,} errors (5xx) of the ghost{live} in {_requests(errors.requests)}"
+    if errors.excess <= settings.maximum_error_rate:
+        findings.good.append(clause)
+    elif errors.p_value is not None and errors.p_value >= SIGNIFICANCE:
+        findings.open.append(f"{clause}, above maximum_error_rate {settings.maximum_error_rate:g}, which may be chance")
     else:
-        findings.against.append(f"{told}, above maximum_error_rate {settings.maximum_error_rate:g}")
+        findings.against.append(f"{clause}, above maximum_error_rate {settings.maximum_error_rate:g}")
 
 
 def _judge_coverage(figures: Figures, settings: GhostSettings, findings: _Findings) -> None:
-    found = figures.coverage
-    if found is None or found.value >= settings.minimum_coverage:
+    coverage = figures.coverage
+    if coverage is None or coverage.value >= settings.minimum_coverage:
         return
     findings.open.append(
-        f"of {found.total:,} mirrored requests the ghost's answer is known for {found.value:.1%}, less than "
+        f"of {coverage.total:,} mirrored requests the ghost's answer is known for {coverage.value:.1%}, less than "
         f"minimum_coverage {settings.minimum_coverage:g}: what is missing may be what is slow or failed"
     )
 

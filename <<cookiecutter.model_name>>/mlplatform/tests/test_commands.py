@@ -11,8 +11,8 @@ from pathlib import Path
 import click
 import pytest
 
+from mlplatform.contract.parameters import parameters_type
 from mlplatform.delivery.cli import cli
-from mlplatform.delivery.jobs.parameters import read_parameters
 from mlplatform.tests.conftest import ROOT
 
 JENKINSFILE = ROOT / "Jenkinsfile"
@@ -193,7 +193,7 @@ def test_what_is_none_is_told(arguments: str, why: str) -> None:
 
 
 def test_the_trainings_parameters_that_pages_name_are_there() -> None:
-    known = {f"--{each.name.replace('_', '-')}" for each in read_parameters()} | {"--help"}
+    known = {f"--{name.replace('_', '-')}" for name in parameters_type().model_fields} | {"--help"}
     named = {
         (str(path), option)
         for path, text in texts()

@@ -122,9 +122,10 @@ def test_a_package_does_not_bring_in_what_its_image_must_not_hold(package: str) 
     assert not {name.split(".")[0] for name in imported(PLATFORM / package)} & FOREIGN[package]
 
 
-@pytest.mark.parametrize("package", sorted(set(ARROWS) - {"training"}))
-def test_only_training_imports_the_model(package: str) -> None:
-    assert "model" not in {name.split(".")[0] for name in imported(PLATFORM / package)}
+def test_only_training_and_the_parameters_import_the_model() -> None:
+    paths = [path for package in set(ARROWS) - {"training"} for path in (PLATFORM / package).rglob("*.py")]
+    importing = [path for path in paths if "model" in {name.split(".")[0] for name in imported_by(path)}]
+    assert [path.relative_to(PLATFORM).as_posix() for path in importing] == ["contract/parameters.py"]
 
 
 def test_the_model_imports_nothing_of_the_platform() -> None:

@@ -9,12 +9,13 @@ from typing import Any, NoReturn
 
 from mlplatform.config.settings import ServiceSettings, SettingsError, StorageSettings, load
 from mlplatform.contract.errors import ExitCode, PipelineError
+from mlplatform.contract.parameters import load_parameters, parameters_type
 from mlplatform.store.manifest import ArtifactError
 from mlplatform.store.models import overview
 from mlplatform.store.storage import StorageError, open_storage
 from mlplatform.telemetry import logs
+from mlplatform.training import job
 from mlplatform.training.metrics import TrainingMetrics
-from mlplatform.training.parameters import load_parameters, parameters_type
 from mlplatform.training.run import gather, prepare_context, run
 from mlplatform.training.stopping import Stop, Stopped
 
@@ -36,7 +37,8 @@ def run_command(arguments: Sequence[str], stop: Stop) -> ExitCode:
         service, storage = load(ServiceSettings), open_storage(load(StorageSettings).url)
     except (SettingsError, StorageError) as error:
         print(error, file=sys.stderr)
-        return ExitCode.BAD_PARAMETERS
+        job.write_refusal(str(error))
+        return ExitCode.BAD_REQUEST
     _log_to_stdout(service.name)
     metrics = TrainingMetrics.of(service.name) if name == "run" else TrainingMetrics()
     code = ExitCode.FAILED

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from mlplatform.training.parameters import TrainingParameters
+from mlplatform.contract.parameters import TrainingParameters
 
 log = logging.getLogger(__name__)
 

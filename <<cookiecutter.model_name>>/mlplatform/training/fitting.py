@@ -14,10 +14,10 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from mlplatform.contract.parameters import TrainingParameters
 from mlplatform.data.dataset import Split
 from mlplatform.training.checkpoints import Arrays, Checkpoint, Checkpoints, Position
 from mlplatform.training.metrics import TrainingMetrics
-from mlplatform.training.parameters import TrainingParameters
 from mlplatform.training.progress import Progress
 from mlplatform.training.stopping import Stop
 

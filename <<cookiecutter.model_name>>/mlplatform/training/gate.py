@@ -1,8 +1,8 @@
-"""The verdict on a run: kept in the store with its report, and found again while it holds.
+"""The gate's verdict on a run: kept in the store with its report, and read again while it holds.
 
-A verdict depends on what is asked for and on the model in production, so it lies below a name that follows from both:
-`runs/<run>/judged/<name>`, with report.html and metrics.json. Asked for something else, or when production has moved
-on, the same run is judged anew.
+A verdict depends on the thresholds and on the model in production, so its name follows from both:
+`runs/<run>/judged/<name>`, with report.html and metrics.json. With other thresholds, or another model in production,
+the same run is judged anew.
 """
 
 import hashlib
@@ -13,20 +13,24 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from mlplatform.contract import gate
+from mlplatform.contract.opponent import UnusableError, choose, in_production
 from mlplatform.store import manifest
 from mlplatform.store.manifest import Manifest
 from mlplatform.training import evaluation, production, report
-from mlplatform.training.production import Production, UnusableError
 from mlplatform.training.results import Results, write_json
 
 
 @dataclass(frozen=True)
 class Judged:
-    """A verdict in the store: its manifest, with `gate.Verdict.to_json` as properties, and where its files lie."""
+    """A verdict in the store: its manifest, with `gate.Verdict.to_json` as properties, and where its files lie.
+
+    content: the files on this machine; prefix: the artifact's in the store with the URL `store`.
+    """
 
     manifest: Manifest
     content: Path
-    url: str
+    prefix: str
+    store: str
 
     @property
     def passed(self) -> bool:
@@ -34,68 +38,66 @@ class Judged:
         return bool(self.manifest.properties["passed"])
 
     @property
+    def report(self) -> str:
+        """Key of the report in the store."""
+        return f"{self.prefix}/{self.manifest.content}/report.html"
+
+    @property
     def report_url(self) -> str:
         """Where a person finds the report."""
-        return f"{self.url}/{self.manifest.content}/report.html"
+        return f"{self.store}/{self.report}"
 
 
 def is_open(results: Results) -> bool:
-    """Whether a verdict that holds now is there, and opens the gate. Raises StorageError."""
+    """Whether the store has a verdict that holds now and opens the gate. Raises StorageError."""
     storage = results.context.storage
     try:
-        judged = manifest.find(storage, _prefix(results, production.find(storage)))
+        judged = manifest.find(storage, _prefix(results, in_production(storage)))
     except UnusableError:
         return False
     return judged is not None and bool(judged.properties["passed"])
 
 
 def judge(results: Results) -> Judged:
-    """The verdict against what is in production now. Raises StorageError or ArtifactError, never for production's sake:
-    a model in production that cannot be compared with closes the gate.
+    """The verdict against the model that is in production now. Raises StorageError or ArtifactError.
+
+    A model in production that cannot be compared with raises nothing: it closes the gate.
     """
     storage = results.context.storage
-    current: Production | None = None
-    opponent, compared, unusable = gate.Opponent(), None, ""
-    try:
-        current = production.find(storage)
-        if manifest.find(storage, _prefix(results, current)) is None:
-            opponent, compared = _hold_against(results, current)
-    except UnusableError as error:
-        # Part of the name too: once production is mended, the run is judged anew.
-        unusable = str(error)
-        opponent = gate.Opponent(unusable=unusable)
-    prefix = _prefix(results, current, unusable)
+    choice = choose(storage, results.run_id, results.properties())
+    opponent, compared = choice.opponent, None
+    if opponent is None and choice.production is not None:
+        try:
+            if manifest.find(storage, _prefix(results, choice.production)) is None:
+                opponent, compared = _compare(results, choice.production)
+        except UnusableError as error:
+            opponent = gate.Opponent(unusable=str(error))
+    opponent = opponent or gate.Opponent()
+    # The reason is part of the name: once production is mended, the run is judged anew.
+    prefix = _prefix(results, choice.production, opponent.unusable)
     if manifest.find(storage, prefix) is None:
         _publish(results, prefix, opponent, compared)
-    found, content = manifest.fetch(storage, prefix, results.context.work)
-    return Judged(found, content, f"{storage.url}/{prefix}")
+    verdict, content = manifest.fetch(storage, prefix, results.context.work)
+    return Judged(verdict, content, prefix, storage.url)
 
 
-def _hold_against(results: Results, current: Production | None) -> tuple[gate.Opponent, report.Compared | None]:
-    """What the gate and the report are told about production. Raises UnusableError."""
+def _compare(results: Results, current: Manifest) -> tuple[gate.Opponent, report.Compared]:
+    """The comparison with production, for the gate and for the report. Raises UnusableError."""
     context = results.context
-    if current is None:
-        return gate.Opponent(skipped="there is no model in production yet"), None
-    if current.version == results.run_id:
-        return gate.Opponent(skipped="this is the model in production"), None
-    trained = results.trained()[0].properties
-    reason = gate.why_incomparable(current.manifest.properties, trained)
-    if reason:
-        return gate.Opponent(skipped=f"model {current.version} is in production, and {reason}"), None
     test = results.split("test")
     theirs = production.predict(current, context.storage, context.work, test, context.parameters.batch_size)
     labels = results.test_labels()
     comparison = gate.compare(
-        current.version,
+        current.id,
         labels,
         evaluation.predicted_classes(results.predictions()),
         evaluation.predicted_classes(theirs),
     )
     compared = report.Compared(
-        version=current.version,
-        created_at=current.manifest.created_at,
+        version=current.id,
+        created_at=current.created_at,
         metrics=evaluation.metrics(theirs, labels, context.schema.labels),
-        may_have_learned=production.may_have_learned(current, trained),
+        may_have_learned=production.may_have_learned(current, results.properties()),
     )
     return gate.Opponent(comparison), compared
 
@@ -129,7 +131,7 @@ def _thresholds(results: Results) -> gate.Thresholds:
     return gate.Thresholds(parameters.minimum_accuracy, parameters.maximum_regression)
 
 
-def _prefix(results: Results, current: Production | None, unusable: str = "") -> str:
-    against: Any = [current.version, current.manifest.content] if current else None
+def _prefix(results: Results, current: Manifest | None, unusable: str = "") -> str:
+    against: Any = [current.id, current.content] if current else None
     content = json.dumps([against, unusable, asdict(_thresholds(results))], sort_keys=True)
     return f"{results.prefix}/judged/{hashlib.sha256(content.encode()).hexdigest()[:12]}"

@@ -10,7 +10,7 @@ from mlplatform.telemetry.metrics import Client, Metrics
 from mlplatform.telemetry.registry import TRAINING_METRIC, TRAINING_PROGRESS, TRAINING_RUNS, TRAINING_SECONDS
 
 SECONDS = 10.0
-_OUTCOMES = {ExitCode.DONE: "published", ExitCode.GATE_FAILED: "refused", ExitCode.STOPPED: "stopped"}
+_OUTCOMES = {ExitCode.DONE: "published", ExitCode.GATE_CLOSED: "refused", ExitCode.STOPPED: "stopped"}
 
 
 class TrainingMetrics:

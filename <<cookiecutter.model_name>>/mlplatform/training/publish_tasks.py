@@ -10,13 +10,12 @@ import luigi
 import numpy as np
 
 from mlplatform.contract.errors import GateError
+from mlplatform.contract.parameters import run_id
 from mlplatform.store import manifest
-from mlplatform.training import evaluation, litert
-from mlplatform.training import gate as judging
+from mlplatform.training import evaluation, gate, litert
 from mlplatform.training.baseline import baseline
 from mlplatform.training.export import Exported, predict_split
 from mlplatform.training.gate import Judged
-from mlplatform.training.parameters import run_id
 from mlplatform.training.results import Results, write_json
 from mlplatform.training.task import Context, StoredTarget, Task
 from mlplatform.training.train_task import Train
@@ -28,7 +27,7 @@ LISTED_CLASSES = 100
 
 
 class Evaluate(Task):
-    """Measure the exported model on the test split, for itself: `metrics.json` and `predictions.npy`."""
+    """Measure the exported model by itself on the test split: `metrics.json` and `predictions.npy`."""
 
     dataset: str = luigi.Parameter()
     run_id: str = luigi.Parameter()
@@ -50,7 +49,7 @@ class Evaluate(Task):
         exported = Exported(trained / "saved_model")
         predictions = predict_split(exported, test, context.parameters.batch_size)
         difference = float(np.abs(predictions - np.load(trained / "predictions.npy")).max())
-        found = {
+        metrics = {
             **evaluation.metrics(predictions, results.test_labels(), context.schema.labels),
             "export_difference": difference if np.isfinite(difference) else None,
             "inference_ms": evaluation.inference_ms(exported, test),
@@ -58,16 +57,16 @@ class Evaluate(Task):
         }
         with TemporaryDirectory(dir=context.work) as temporary:
             directory = Path(temporary)
-            write_json(directory / "metrics.json", found)
+            write_json(directory / "metrics.json", metrics)
             np.save(directory / "predictions.npy", predictions)
             prefix = f"{results.prefix}/evaluation"
-            manifest.publish(context.storage, prefix, directory, "evaluation", self.run_id, _listed(found))
+            manifest.publish(context.storage, prefix, directory, "evaluation", self.run_id, _listed(metrics))
         log.info(
             "evaluate: accuracy %.4f, between %.4f and %.4f with 95 %% confidence, on %d test examples",
-            found["accuracy"],
-            found["accuracy_interval"]["low"],
-            found["accuracy_interval"]["high"],
-            found["examples"],
+            metrics["accuracy"],
+            metrics["accuracy_interval"]["low"],
+            metrics["accuracy_interval"]["high"],
+            metrics["examples"],
         )
 
 
@@ -87,13 +86,13 @@ class Publish(Task):
         return self.target(f"models/{self.run_id}/{manifest.MANIFEST}")
 
     def complete(self) -> bool:
-        """Whether the model is published and the gate is open for it now: by this request, against this production."""
-        return super().complete() and judging.is_open(Results(self.context, self.dataset, self.run_id))
+        """Whether the model is published, and the gate is open for it with today's thresholds and production."""
+        return super().complete() and gate.is_open(Results(self.context, self.dataset, self.run_id))
 
     def run(self) -> None:
         """See the class. Raises GateError."""
         results = Results(self.context, self.dataset, self.run_id)
-        judged = judging.judge(results)
+        judged = gate.judge(results)
         verdict = judged.manifest.properties
         if verdict["skipped"]:
             log.info("gate: not compared with production: %s", verdict["skipped"])
@@ -102,7 +101,7 @@ class Publish(Task):
             outcome = (
                 f"model version {before.id}, published before, stays as it is" if before else "nothing is published"
             )
-            raise GateError(f"{'; '.join(verdict['reasons'])}; {outcome}\n  report {judged.report_url}")
+            raise GateError(verdict["reasons"], outcome, judged.report, judged.report_url)
         log.info("gate: open")
         if before is None:
             self._publish(results, judged)
@@ -162,7 +161,7 @@ def _samples(results: Results) -> list[dict[str, Any]]:
 
 
 def _listed(metrics: dict[str, Any]) -> dict[str, Any]:
-    """The metrics as they stand in a manifest."""
+    """The metrics as a manifest holds them."""
     too_many = len(metrics["classes"]) > LISTED_CLASSES
     return {name: value for name, value in metrics.items() if not (too_many and name == "confusion")}
 

@@ -1,6 +1,7 @@
-"""What a run has left in the store, for the steps after training."""
+"""What a run wrote to the store, for the steps after training."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from mlplatform.training.task import Context
 
 @dataclass(frozen=True)
 class Results:
-    """The results of one run on one dataset version. Everything is verified when it is read first."""
+    """The results of one run on one dataset version. Each is verified when it is first read."""
 
     context: Context
     dataset: str
@@ -25,7 +26,7 @@ class Results:
 
     @property
     def prefix(self) -> str:
-        """Where everything lies that belongs to the run."""
+        """Where the run's results lie in the store."""
         return f"runs/{self.run_id}"
 
     def prepared(self) -> Manifest:
@@ -48,20 +49,26 @@ class Results:
         """What Train published: `saved_model/`, `predictions.npy`, `history.json`."""
         return self._fetch(f"{self.prefix}/training")
 
+    def properties(self) -> Mapping[str, Any]:
+        """What the manifest of the trained model says: signature, labels, parameters. Its files are not read."""
+        return manifest.read(self.context.storage, f"{self.prefix}/training").properties
+
     def history(self) -> list[dict[str, float]]:
         """Per epoch the metrics by name."""
-        found: list[dict[str, float]] = json.loads((self.trained()[1] / "history.json").read_bytes())
-        return found
+        history: list[dict[str, float]] = json.loads((self.trained()[1] / "history.json").read_bytes())
+        return history
 
     def predictions(self) -> Probabilities:
         """(examples of the test split, classes): what the exported model predicts."""
-        found: Probabilities = np.load(self._fetch(f"{self.prefix}/evaluation")[1] / "predictions.npy")
-        return found
+        predictions: Probabilities = np.load(self._fetch(f"{self.prefix}/evaluation")[1] / "predictions.npy")
+        return predictions
 
     def metrics(self) -> dict[str, Any]:
         """What Evaluate measured."""
-        found: dict[str, Any] = json.loads((self._fetch(f"{self.prefix}/evaluation")[1] / "metrics.json").read_bytes())
-        return found
+        metrics: dict[str, Any] = json.loads(
+            (self._fetch(f"{self.prefix}/evaluation")[1] / "metrics.json").read_bytes()
+        )
+        return metrics
 
     def _fetch(self, prefix: str) -> tuple[Manifest, Path]:
         if prefix not in self._fetched:
@@ -70,5 +77,5 @@ class Results:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a file of JSON as results are kept: without NaN, which JSON does not have."""
+    """Write a JSON file, without NaN, which JSON does not have."""
     path.write_text(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")

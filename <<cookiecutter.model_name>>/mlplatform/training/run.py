@@ -9,15 +9,17 @@ from luigi.execution_summary import LuigiStatusCode
 
 import model
 from mlplatform.config.settings import ServiceSettings
-from mlplatform.contract.errors import PipelineError
+from mlplatform.contract.errors import ExitCode, PipelineError
+from mlplatform.contract.parameters import TrainingParameters, hyperparameters
+from mlplatform.contract.result import JobResult
 from mlplatform.data.dataset import Schema
 from mlplatform.store import manifest
+from mlplatform.store.manifest import Manifest
 from mlplatform.store.storage import Storage
 from mlplatform.telemetry import logs
-from mlplatform.training import devices, export
+from mlplatform.training import devices, export, job
 from mlplatform.training.data_tasks import prepare_task
 from mlplatform.training.metrics import TrainingMetrics
-from mlplatform.training.parameters import TrainingParameters, hyperparameters
 from mlplatform.training.provenance import code_version
 from mlplatform.training.publish_tasks import publish_task
 from mlplatform.training.stopping import Stop
@@ -31,12 +33,15 @@ def prepare_context(
 ) -> Context:
     """Set up TensorFlow for this process, and what the tasks share. Raises PipelineError."""
     work = Path(parameters.work)
-    try:
-        work.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise PipelineError(f"training.work = {str(work)!r}: no such directory can be made: {error.strerror}") from None
-    devices.configure(parameters)
-    inputs = export.input_specs(model.build(hyperparameters(parameters)), len(model.LABELS))
+    with job.failure_written(storage):
+        try:
+            work.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise PipelineError(
+                f"training.work = {str(work)!r}: no such directory can be made: {error.strerror}"
+            ) from None
+        devices.configure(parameters)
+        inputs = export.input_specs(model.build(hyperparameters(parameters)), len(model.LABELS))
     return Context(
         service=service,
         storage=storage,
@@ -50,22 +55,32 @@ def prepare_context(
 
 
 def run(context: Context) -> None:
-    """Run what is left to do of the pipeline and say what came out.
+    """Run the steps of the pipeline that are not done yet, and print what came out; a job also writes its result.
 
-    Raises PipelineError or StorageError with what stopped it, Stopped if the process was told to stop.
+    Raises PipelineError or StorageError with the reason it failed, Stopped if a signal stopped the process.
     """
-    storage = context.storage
+    with job.failure_written(context.storage):
+        published = _run(context)
+    report = f"models/{published.id}/{published.content}/{published.properties['report']}"
+    job.write(context.storage, JobResult(ExitCode.DONE, model=published.id, report=report))
+    _print_summary(context, published, report)
+
+
+def _run(context: Context) -> Manifest:
     version = context.parameters.dataset or gather(context)
     publish = publish_task(context, version)
     _build(publish, context)
-    published = manifest.read(storage, f"models/{publish.run_id}")
+    return manifest.read(context.storage, f"models/{publish.run_id}")
+
+
+def _print_summary(context: Context, published: Manifest, report: str) -> None:
     if not context.steps:
         log.info("nothing to do: this run is done already")
-    place = f"{storage.url}/models/{published.id}"
+    url = context.storage.url
     lines = [
         f"model version {published.id}, accuracy {published.properties['metrics']['accuracy']:.4f}",
-        f"  model   {place}",
-        f"  report  {place}/{published.content}/{published.properties['report']}",
+        f"  model   {url}/models/{published.id}",
+        f"  report  {url}/{report}",
     ]
     if context.steps:
         lines.append(f"  steps   {', '.join(f'{name} {seconds:.1f} s' for name, seconds in context.steps)}")
@@ -83,11 +98,11 @@ def gather(context: Context) -> str:
 
 
 def _build(task: Task, context: Context) -> None:
-    """Run a task and what it requires, as far as it is not done. Raises what stopped it."""
+    """Run a task and the tasks that it requires, unless they are done. Raises the first failure."""
     settings = luigi.configuration.get_config()
-    # A task that ends without its output has failed, whatever it thinks.
+    # A task that ends without its output has failed.
     settings.set("worker", "check_complete_on_run", "true")
-    # The tasks say themselves what they do; Luigi would say it again, with tracebacks for what a person can mend.
+    # The tasks log their work themselves; Luigi would repeat it, with tracebacks for what a person can mend.
     settings.set("core", "no_configure_logging", "true")
     # One worker and no forks: TensorFlow does not survive a fork.
     result = luigi.build([task], local_scheduler=True, workers=1, detailed_summary=True, no_lock=True)

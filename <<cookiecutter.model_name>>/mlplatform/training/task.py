@@ -12,10 +12,10 @@ from typing import Any
 import luigi
 
 from mlplatform.config.settings import ServiceSettings
+from mlplatform.contract.parameters import TrainingParameters
 from mlplatform.data.dataset import Schema
 from mlplatform.store.storage import Storage
 from mlplatform.training.metrics import TrainingMetrics
-from mlplatform.training.parameters import TrainingParameters
 from mlplatform.training.stopping import Stop
 
 

@@ -9,12 +9,12 @@ import luigi
 import numpy as np
 
 import model
+from mlplatform.contract.parameters import hyperparameters, identity
 from mlplatform.data.dataset import SPLITS, Split
 from mlplatform.store import manifest
 from mlplatform.training import devices, export, fitting, provenance
 from mlplatform.training.checkpoints import Checkpoints
 from mlplatform.training.fitting import Fitting
-from mlplatform.training.parameters import hyperparameters, identity
 from mlplatform.training.task import StoredTarget, Task
 
 log = logging.getLogger(__name__)

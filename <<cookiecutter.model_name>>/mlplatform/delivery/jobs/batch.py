@@ -1,16 +1,17 @@
-"""Jobs of AWS Batch: submitting one, following it through its attempts, and what became of it in words."""
+"""Jobs of AWS Batch: submitting one, following it through its attempts, and why it failed, in words."""
 
 import json
 import string
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from botocore.exceptions import ClientError
 
+from mlplatform.contract.errors import ExitCode
 from mlplatform.delivery import aws
 from mlplatform.delivery.console import Console
 from mlplatform.delivery.errors import BadRequestError, DeliveryError, RefusedError
@@ -21,16 +22,16 @@ ENDED = ("SUCCEEDED", "FAILED")
 LOG_GROUP = "/aws/batch/job"
 # Of a failed job's log that much is repeated.
 LAST_LINES = 20
+# CloudWatch has the last lines of a job some seconds after its end: the log is complete once that many looks in a row
+# show nothing new.
+QUIET_LOOKS = 2
 # A container that the kernel or Docker killed: 128 + SIGKILL.
 KILLED = 137
-# Exit codes of `python -m mlplatform.training`; 75 is EX_TEMPFAIL of sysexits.h.
-BAD_PARAMETERS = 2
-GATE_CLOSED = 4
-TRAINING_SAYS: Mapping[int, str] = {
-    BAD_PARAMETERS: "a parameter or setting is wrong",
-    3: "the data is not what model/dataset.py says",
-    GATE_CLOSED: "the gate is closed: the model is not good enough to be published",
-    75: "it was told to stop, each time; submit it again: it goes on from its last checkpoint",
+EXPLAINED: Mapping[int, str] = {
+    ExitCode.BAD_REQUEST: "a parameter or setting is wrong",
+    ExitCode.REFUSED: "the data is not what model/dataset.py says",
+    ExitCode.GATE_CLOSED: "the gate is closed: the model is not good enough to be published",
+    ExitCode.STOPPED: "it was told to stop, each time; submit it again: it resumes from its last checkpoint",
 }
 
 
@@ -45,7 +46,7 @@ class Submission:
 
 @dataclass
 class Ended:
-    """A job that ended: as Batch describes it, its exit code if it got that far, the last lines of its log."""
+    """A job that ended: as Batch describes it, its exit code if a container ran, the last lines of its log."""
 
     job: Mapping[str, Any]
     exit_code: int | None
@@ -96,12 +97,12 @@ class Batch:
             caller = aws.client("sts", self._settings.aws_region).get_caller_identity()
         try:
             filled = template.substitute(IMAGE=image, ACCOUNT=caller["Account"], PARTITION=caller["Arn"].split(":")[1])
-            found: dict[str, Any] = json.loads(filled)
+            definition: dict[str, Any] = json.loads(filled)
         except (KeyError, ValueError) as error:
             raise BadRequestError(
                 f"{path}: must be JSON with no placeholders but ${{IMAGE}}, ${{ACCOUNT}} and ${{PARTITION}}: {error}"
             ) from None
-        return found
+        return definition
 
     def submit(self, submission: Submission) -> str:
         """Register a revision of the job definition for the image, submit a job, and return its id."""
@@ -128,19 +129,16 @@ class Batch:
             raise DeliveryError(
                 f"job {job_id}: not known in {self._settings.aws_region}; Batch forgets a job some days after its end"
             )
-        found: dict[str, Any] = jobs[0]
-        return found
+        job: dict[str, Any] = jobs[0]
+        return job
 
     def terminate(self, job_id: str, reason: str) -> None:
         """End a job, wherever it is."""
         with aws.told(f"job {job_id}"):
             self._batch.terminate_job(jobId=job_id, reason=reason)
 
-    def follow(self, job_id: str, complete: Callable[[Ended], bool]) -> Ended:
-        """Show a job's status and log until it ends; a new attempt's log follows the one before.
-
-        complete: whether the end of the log has come; it is waited for, but not longer than log_seconds.
-        """
+    def follow(self, job_id: str) -> Ended:
+        """Show a job's status and log until it ends; a new attempt's log follows the one before."""
         log, shown, attempts = _Log(self._logs, self._console), "", 0
         while True:
             job = self.describe(job_id)
@@ -154,34 +152,33 @@ class Batch:
                 shown = status
                 self._console.say(f"train: {status.lower() if status.isupper() else status}")
             if job["status"] in ENDED:
-                return self._read_to_the_end(job, log, complete)
+                self._read_to_the_end(job, log)
+                return Ended(job, self._exit_code(job), list(log.lines))
             time.sleep(self._settings.poll_seconds)
 
-    def _read_to_the_end(self, job: Mapping[str, Any], log: "_Log", complete: Callable[[Ended], bool]) -> Ended:
-        """Batch knows that a job ended before CloudWatch has its last lines."""
-        until = time.monotonic() + self._settings.log_seconds
-        ended = Ended(job, self._exit_code(job))
-        while True:
+    def _read_to_the_end(self, job: Mapping[str, Any], log: "_Log") -> None:
+        quiet = 0
+        while quiet < QUIET_LOOKS:
             time.sleep(self._settings.poll_seconds)
-            log.read(job)
-            ended.lines = list(log.lines)
-            if complete(ended) or time.monotonic() >= until:
-                return ended
+            quiet = 0 if log.read(job) else quiet + 1
 
     def _exit_code(self, job: Mapping[str, Any]) -> int | None:
-        containers = [job.get("container", {}), *(each.get("container", {}) for each in job.get("attempts", [])[-1:])]
+        containers = [
+            job.get("container", {}),
+            *(attempt.get("container", {}) for attempt in job.get("attempts", [])[-1:]),
+        ]
         for container in containers:
             if "exitCode" in container:
                 return int(container["exitCode"])
-        # The list of jobs knows it, too, and of some answers only that.
+        # Some answers hold it only in the list of jobs.
         with aws.told(f"job {job['jobId']}"):
             listed = self._batch.list_jobs(jobQueue=job["jobQueue"], jobStatus=job["status"])["jobSummaryList"]
-        codes = [each.get("container", {}).get("exitCode") for each in listed if each["jobId"] == job["jobId"]]
+        codes = [summary.get("container", {}).get("exitCode") for summary in listed if summary["jobId"] == job["jobId"]]
         return int(codes[0]) if codes and codes[0] is not None else None
 
 
 class _Log:
-    """The log of a job: a stream of CloudWatch for each attempt, read on from where it was read to."""
+    """The log of a job: a stream of CloudWatch for each attempt; each look shows what is new since the last."""
 
     def __init__(self, logs: Any, console: Console) -> None:
         self.lines: deque[str] = deque(maxlen=LAST_LINES)
@@ -189,16 +186,19 @@ class _Log:
         self._console = console
         self._tokens: dict[str, str] = {}
 
-    def read(self, job: Mapping[str, Any]) -> None:
-        """Show what is new."""
+    def read(self, job: Mapping[str, Any]) -> bool:
+        """Show the new lines, and return whether there were any."""
         container = job.get("container", {})
         group = container.get("logConfiguration", {}).get("options", {}).get("awslogs-group", LOG_GROUP)
-        attempts = [each.get("container", {}).get("logStreamName") for each in job.get("attempts", [])]
+        attempts = [attempt.get("container", {}).get("logStreamName") for attempt in job.get("attempts", [])]
         streams = dict.fromkeys(name for name in [*attempts, container.get("logStreamName")] if name)
+        new = False
         for stream in streams:
-            self._read(group, stream)
+            new |= self._read(group, stream)
+        return new
 
-    def _read(self, group: str, stream: str) -> None:
+    def _read(self, group: str, stream: str) -> bool:
+        new = False
         while True:
             token = self._tokens.get(stream)
             given = {"nextToken": token} if token else {}
@@ -211,55 +211,56 @@ class _Log:
                 cause = error.__cause__
                 if isinstance(cause, ClientError) and aws.code_of(cause) == "ResourceNotFoundException":
                     # Nothing was written yet.
-                    return
+                    return new
                 raise
             for line in (line for event in answer["events"] for line in _lines(event["message"])):
+                new = True
                 self.lines.append(line)
                 self._console.say(f"  {line}")
             self._tokens[stream] = answer["nextForwardToken"]
             if answer["nextForwardToken"] == token or not answer["events"]:
-                return
+                return new
 
 
 def _lines(message: str) -> list[str]:
-    """What a person reads of an event: of a line of JSON, as jobs log for Datadog, the message in it."""
+    """The lines to show of an event: of a JSON object, as jobs log for Datadog, its message."""
     try:
-        said = json.loads(message)["message"] if message.startswith("{") else message
+        text = json.loads(message)["message"] if message.startswith("{") else message
     except (ValueError, KeyError):
-        said = message
-    return str(said).splitlines()
+        text = message
+    return str(text).splitlines()
 
 
 def explain(job: Mapping[str, Any], exit_code: int | None) -> str:
     """Why a job or one of its attempts failed, in words, and what to do."""
     container = job.get("container", {})
-    said, status = str(container.get("reason", "")), str(job.get("statusReason", ""))
+    reason, status = str(container.get("reason", "")), str(job.get("statusReason", ""))
     attempts = len(job.get("attempts", []))
     if status.startswith("Host EC2"):
         times = f", the last of {attempts} times" if attempts > 1 else ""
-        return f"its Spot instance was taken away{times}; submit it again: it goes on from its last checkpoint"
-    if "CannotPullContainer" in said:
+        return f"its Spot instance was taken away{times}; submit it again: it resumes from its last checkpoint"
+    if "CannotPullContainer" in reason:
         return (
-            f"its image could not be pulled: {said}; check that it is in the registry, and that the execution role of "
-            "the job definition may read it"
+            f"its image could not be pulled: {reason}; check that it is in the registry, and that the execution role "
+            "of the job definition may read it"
         )
-    if "OutOfMemory" in said:
+    if "OutOfMemory" in reason:
         return (
             "out of memory: the container was killed for using more than MEMORY of the job definition; raise it, or "
             "train with a smaller --batch-size"
         )
     if "duration exceeded timeout" in status:
         return f"it took longer than the job definition's timeout allows ({status})"
-    if exit_code is not None and exit_code in TRAINING_SAYS:
-        return TRAINING_SAYS[exit_code]
+    if exit_code is not None and exit_code in EXPLAINED:
+        return EXPLAINED[exit_code]
     if exit_code == KILLED:
-        return f"the container was killed (exit code {KILLED}): {said or status or 'Batch does not say why'}"
+        return f"the container was killed (exit code {KILLED}): {reason or status or 'Batch does not say why'}"
     ended = f"exit code {exit_code}" if exit_code is not None else "it was not started"
-    return f"{ended}: {said or status or 'its log says why'}"
+    return f"{ended}: {reason or status or 'its log says why'}"
 
 
 def _attempt(job: Mapping[str, Any], number: int) -> str:
-    """What became of an attempt that is followed by another."""
+    """Why an attempt ended that another one follows."""
     ended = job["attempts"][number - 1]
     of = job.get("retryStrategy", {}).get("attempts")
     code = ended.get("container", {}).get("exitCode")

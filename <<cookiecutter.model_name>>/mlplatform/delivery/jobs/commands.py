@@ -1,29 +1,26 @@
 """`train` and `attach`: the pipeline as a job of AWS Batch, followed until it ends."""
 
-import re
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 import click
 
 from mlplatform.config.settings import ServiceSettings, load
+from mlplatform.contract.errors import ExitCode
+from mlplatform.contract.result import JobResult, read_result, result_key
 from mlplatform.delivery.console import Console
-from mlplatform.delivery.errors import BadRequestError, DeliveryError, ExitCode, RefusedError
+from mlplatform.delivery.errors import BadRequestError, DeliveryError, GateClosedError, RefusedError
 from mlplatform.delivery.images import build
 from mlplatform.delivery.images.registry import Image, Registry
-from mlplatform.delivery.jobs.batch import BAD_PARAMETERS, GATE_CLOSED, Batch, Ended, Submission
-from mlplatform.delivery.jobs.parameters import given, read_parameters
+from mlplatform.delivery.jobs.batch import Batch, Ended, Submission
+from mlplatform.delivery.jobs.parameters import given, known_parameters
 from mlplatform.delivery.options import console_option, dry_run_option, store_option
 from mlplatform.delivery.settings import DeliverySettings
 from mlplatform.store import manifest
 from mlplatform.store.storage import Storage, StorageError
-
-# What the pipeline prints last.
-_VERSION = re.compile(r"model version ([0-9a-f]{12}), accuracy")
-_REPORT = re.compile(r"^\s+report\s+(\S+)")
 
 
 class _Training(click.Command):
@@ -33,13 +30,27 @@ class _Training(click.Command):
         """Its own options, then the training's."""
         parameters = [
             click.Option(
-                [f"--{each.name.replace('_', '-')}", each.name],
+                [f"--{name.replace('_', '-')}", name],
                 metavar="VALUE",
-                help=f"{each.description}  [default: {each.default!r}, or as in service.toml]",
+                help=f"{field.description or name}  [default: {field.default!r}, or as in service.toml]",
             )
-            for each in read_parameters()
+            for name, field in known_parameters()[0].model_fields.items()
         ]
         return [*super().get_params(context), *parameters]
+
+    def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
+        """Hyperparameters that cannot be known here are taken as `--name value`, for the job to check."""
+        if not known_parameters()[1]:
+            return super().parse_args(context, args)
+        context.ignore_unknown_options = context.allow_extra_args = True
+        super().parse_args(context, args)
+        rest = [word for argument in context.args for word in argument.split("=", 1)]
+        for option, value in zip_longest(rest[::2], rest[1::2]):
+            if not option.startswith("--") or value is None:
+                raise click.UsageError(f"No such option {option!r}", context)
+            context.params[option.removeprefix("--").replace("-", "_")] = value
+        context.args = []
+        return []
 
 
 report_option = click.option(
@@ -65,25 +76,28 @@ def train(
 ) -> None:
     """Train as a job of AWS Batch, follow it, and print the model version, its metrics and its report's place.
 
-    Each parameter of the training is an option, and a variable TRAINING_... of the environment; what is not given is as
-    in service.toml. Ctrl-C asks whether the job is to go on. A job that loses its Spot instance is started again by
-    Batch and goes on from its last checkpoint. Exit code 3: the gate is closed, the model is not published.
+    Each parameter of the training is an option, and a variable TRAINING_... of the environment; the others are as in
+    service.toml. Ctrl-C asks whether to leave the job running. Batch starts a job again that loses its Spot instance,
+    and the job resumes from its last checkpoint. Exit code 4: the gate is closed, the model is not published.
     """
     settings = load(DeliverySettings)
-    chosen = given(read_parameters(), {name: value for name, value in parameters.items() if value is not None})
+    known, unchecked = known_parameters()
+    chosen = given(known, {name: value for name, value in parameters.items() if value is not None})
+    if unchecked:
+        console.say(f"train: {unchecked}")
     if not store.url.startswith("s3://"):
         raise BadRequestError(
             f"delivery.storage_url = {store.url!r}: a job in AWS reaches no directory; must be s3://..."
         )
-    found = _training_image(image, settings)
+    reference = _training_image(image, settings)
     batch = Batch(settings, console)
     batch.check_queue()
     environment = {f"TRAINING_{name.upper()}": value for name, value in chosen.items()}
-    submission = Submission(load(ServiceSettings).name, found, {"STORAGE_URL": store.url, **environment})
+    submission = Submission(load(ServiceSettings).name, reference, {"STORAGE_URL": store.url, **environment})
     shown = " ".join(f"{name}={value}" for name, value in chosen.items()) or "as in service.toml"
-    console.say(f"train: image {found}\ntrain: parameters {shown}")
+    console.say(f"train: image {reference}\ntrain: parameters {shown}")
     if dry_run:
-        definition = batch.definition(found)
+        definition = batch.definition(reference)
         text = f"would register {definition['jobDefinitionName']} and submit to {settings.batch_job_queue}"
         console.result(text, {"definition": definition, "environment": dict(submission.environment)})
         return
@@ -105,14 +119,6 @@ def attach(job_id: str, report: Path | None, store: Storage, console: Console) -
     _follow(Batch(load(DeliverySettings), console), job_id, report, store, console)
 
 
-@dataclass(frozen=True)
-class _Trained:
-    """What a log says came out: model version if it was published, and the report's place."""
-
-    version: str | None
-    report: str | None
-
-
 def _training_image(reference: str | None, settings: DeliverySettings) -> str:
     """The image by digest: that which is named, or that of this code. Raises BadRequestError or RefusedError."""
     if reference is not None:
@@ -121,34 +127,34 @@ def _training_image(reference: str | None, settings: DeliverySettings) -> str:
         return reference
     made_of = build.training_recipe(settings)
     host, repository = build.repository("training", settings)
-    found = build.look_up(Registry(host), repository, made_of.tag())
-    if found is None:
+    there = build.look_up(Registry(host), repository, made_of.tag())
+    if there is None:
         raise RefusedError(
             f"no image of this code in {host}/{repository} yet; "
             "build it first: python -m mlplatform.delivery image training"
         )
-    return found.reference
+    return there.reference
 
 
 def _follow(batch: Batch, job: str, report: Path | None, store: Storage, console: Console) -> None:
     try:
-        ended = batch.follow(job, _is_complete)
+        ended = batch.follow(job)
     except KeyboardInterrupt:
         _leave_or_terminate(batch, job, console)
         raise click.exceptions.Exit(ExitCode.INTERRUPTED) from None
-    trained = _trained(ended)
-    if report and trained.report:
-        _fetch_report(trained.report, report, store, console)
+    result = _result(ended, store)
+    if report and result and result.report:
+        _fetch_report(result.report, report, store, console)
     if not ended.succeeded:
-        raise _failure(ended, trained)
-    if trained.version is None:
+        raise _failure(ended, result, store)
+    if result is None or result.model is None:
         raise DeliveryError(
-            f"job {job} ended well, and its log names no model version; "
-            f"if its last lines are still to come: python -m mlplatform.delivery attach {job}"
+            f"job {job} ended well, and its result, {store.url}/{result_key(job)}, is not there; an image of an older "
+            "version of the template writes none: python -m mlplatform.delivery models lists what was published"
         )
-    model = manifest.read(store, f"models/{trained.version}")
+    model = manifest.read(store, f"models/{result.model}")
     metrics: Mapping[str, Any] = model.properties.get("metrics", {})
-    place = f"{store.url}/models/{model.id}/{model.content}/{model.properties.get('report', 'report.html')}"
+    place = f"{store.url}/{result.report}"
     figures = "".join(
         f"\n  {name:12}{metrics[name]:.4f}" for name in ("accuracy", "macro_f1", "log_loss") if name in metrics
     )
@@ -166,8 +172,15 @@ def _follow(batch: Batch, job: str, report: Path | None, store: Storage, console
     )
 
 
+def _result(ended: Ended, store: Storage) -> JobResult | None:
+    """What the job wrote before it ended; None if it was stopped or killed, whatever an earlier attempt wrote."""
+    result = read_result(store, ended.job["jobId"])
+    code = ExitCode.DONE if ended.succeeded else ended.exit_code
+    return result if result and result.exit_code == code else None
+
+
 def _leave_or_terminate(batch: Batch, job: str, console: Console) -> None:
-    leaves = f"job {job} goes on; follow it: python -m mlplatform.delivery attach {job}"
+    leaves = f"job {job} keeps running; follow it: python -m mlplatform.delivery attach {job}"
     if not sys.stdin.isatty():
         console.say(leaves)
         return
@@ -178,35 +191,24 @@ def _leave_or_terminate(batch: Batch, job: str, console: Console) -> None:
         console.say(leaves)
         return
     batch.terminate(job, "terminated by the person who followed it")
-    console.say(f"job {job} is being terminated; submitted again, it goes on from its last checkpoint")
+    console.say(f"job {job} is being terminated; submitted again, it resumes from its last checkpoint")
 
 
-def _trained(ended: Ended) -> _Trained:
-    text = "\n".join(ended.lines)
-    versions, reports = _VERSION.findall(text), [found[1] for line in ended.lines if (found := _REPORT.search(line))]
-    return _Trained(versions[-1] if versions else None, reports[-1] if reports else None)
-
-
-def _is_complete(ended: Ended) -> bool:
-    """Whether what the pipeline says last is in the log: the report, which follows the version or the gate's reason."""
-    says_a_report = ended.succeeded or ended.exit_code == GATE_CLOSED
-    return not says_a_report or _trained(ended).report is not None
-
-
-def _failure(ended: Ended, trained: _Trained) -> DeliveryError:
-    place = f"\nreport: {trained.report}" if trained.report else ""
-    if ended.exit_code == GATE_CLOSED:
-        said = [line.removeprefix("training: ") for line in ended.lines if line.startswith("training: ")]
-        reason = said[-1] if said else ended.explain()
-        return RefusedError(f"the gate is closed: {reason}{place}")
+def _failure(ended: Ended, result: JobResult | None, store: Storage) -> DeliveryError:
+    if result and result.exit_code is ExitCode.GATE_CLOSED:
+        place = f"\nreport: {store.url}/{result.report}" if result.report else ""
+        return GateClosedError(f"the gate is closed: {result.message}{place}")
     log = "".join(f"\n  {line}" for line in ended.lines) or "\n  (nothing)"
-    message = f"job {ended.job['jobId']} failed: {ended.explain()}\nthe end of its log:{log}"
-    return BadRequestError(message) if ended.exit_code == BAD_PARAMETERS else DeliveryError(message)
+    why = result.message if result and result.exit_code is ExitCode.FAILED else ended.explain()
+    detail = f": {result.message}" if result and result.exit_code is not ExitCode.FAILED else ""
+    message = f"job {ended.job['jobId']} failed: {why}{detail}\nthe end of its log:{log}"
+    if ended.exit_code == ExitCode.GATE_CLOSED:
+        return GateClosedError(message)
+    return BadRequestError(message) if ended.exit_code == ExitCode.BAD_REQUEST else DeliveryError(message)
 
 
-def _fetch_report(url: str, directory: Path, store: Storage, console: Console) -> None:
+def _fetch_report(key: str, directory: Path, store: Storage, console: Console) -> None:
     """Fetch the page and the metrics beside it."""
-    key = url.removeprefix(f"{store.url}/")
     for name in ("report.html", "metrics.json"):
         try:
             store.download(f"{key.rpartition('/')[0]}/{name}", directory / name)

@@ -1,7 +1,7 @@
 """`gate`: whether a model may be released now, from what the store holds, without TensorFlow.
 
-It is the pipeline's own gate. The pipeline closed or opened it against what was in production when the model was made;
-since then production may have changed, and so may what service.toml asks for.
+It is the pipeline's own gate. The pipeline judged the model against what was in production when it was trained; since
+then production may have changed, and so may the thresholds in service.toml.
 """
 
 import tempfile
@@ -14,14 +14,16 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
+from mlplatform.config.settings import load
 from mlplatform.contract.comparison import Comparison
-from mlplatform.contract.gate import Opponent, Thresholds, compare, judge, why_incomparable
+from mlplatform.contract.gate import Opponent, Thresholds, compare, judge
+from mlplatform.contract.opponent import choose
 from mlplatform.delivery.console import Console
-from mlplatform.delivery.errors import RefusedError
+from mlplatform.delivery.errors import GateClosedError
 from mlplatform.delivery.images.commands import find_model
-from mlplatform.delivery.jobs.parameters import effective, read_parameters
+from mlplatform.delivery.jobs.parameters import known_parameters
 from mlplatform.delivery.options import console_option, store_option
-from mlplatform.store import manifest, releases
+from mlplatform.store import manifest
 from mlplatform.store.manifest import ArtifactError, Manifest
 from mlplatform.store.storage import MissingKeyError, Storage
 
@@ -33,12 +35,12 @@ from mlplatform.store.storage import MissingKeyError, Storage
 def gate(version: str, store: Storage, console: Console) -> None:
     """Ask whether model VERSION may be released: good enough, and no worse than what is in production now.
 
-    minimum_accuracy and maximum_regression are those of service.toml, or TRAINING_... of the environment. Exit code 3:
+    minimum_accuracy and maximum_regression are those of service.toml, or TRAINING_... of the environment. Exit code 4:
     the gate is closed.
     """
     model = find_model(store, version)
-    found = effective(read_parameters())
-    thresholds = Thresholds(float(found["minimum_accuracy"]), float(found["maximum_regression"]))
+    parameters = load(known_parameters()[0])
+    thresholds = Thresholds(parameters.minimum_accuracy, parameters.maximum_regression)
     opponent, how = against_production(model, store)
     verdict = judge(model.properties["metrics"], thresholds, opponent)
     compared = how or f"not compared with production: {opponent.skipped or opponent.unusable}"
@@ -46,32 +48,24 @@ def gate(version: str, store: Storage, console: Console) -> None:
     if not verdict.passed:
         if console.as_json:
             console.result("", value)
-        raise RefusedError(f"the gate is closed for model {version}: {'; '.join(verdict.reasons)}\n  {compared}")
+        raise GateClosedError(f"the gate is closed for model {version}: {'; '.join(verdict.reasons)}\n  {compared}")
     accuracy = model.properties["metrics"]["accuracy"]
     text = f"the gate is open for model {version}, accuracy {accuracy:.4f}\n  {compared}"
     console.result(f"{text}\nnext: python -m mlplatform.delivery bundle {version}", value)
 
 
 def against_production(model: Manifest, store: Storage) -> tuple[Opponent, str]:
-    """What the gate is told about production, and how both were compared. Raises StorageError."""
-    try:
-        current = releases.production(store)
-        if current is None:
-            return Opponent(skipped="there is no model in production yet"), ""
-        if current == model.id:
-            return Opponent(skipped="this is the model in production"), ""
-        live = manifest.read(store, f"models/{current}")
-    except (ArtifactError, MissingKeyError) as error:
-        return Opponent(unusable=f"the model in production is not known: {error}"), ""
-    reason = why_incomparable(live.properties, model.properties)
-    if reason:
-        return Opponent(skipped=f"model {live.id} is in production, and {reason}"), ""
+    """The comparison with production for the gate, and how it was made. Raises StorageError."""
+    choice = choose(store, model.id, model.properties)
+    if choice.opponent is not None or choice.production is None:
+        return choice.opponent or Opponent(), ""
+    live = choice.production
     judged = _judged(model, live.id, store)
     if judged is not None:
         return Opponent(judged), f"as the pipeline compared it with {live.id}, on {judged.examples} test examples"
     try:
         with tempfile.TemporaryDirectory(prefix="delivery-gate-") as cache:
-            found = _compare(_predicted(model, store, Path(cache)), _predicted(live, store, Path(cache)), live.id)
+            comparison = _compare(_predicted(model, store, Path(cache)), _predicted(live, store, Path(cache)), live.id)
     except (ArtifactError, MissingKeyError, KeyError) as error:
         return (
             Opponent(
@@ -80,9 +74,11 @@ def against_production(model: Manifest, store: Storage) -> tuple[Opponent, str]:
             ),
             "",
         )
-    if not found.examples:
+    if not comparison.examples:
         return Opponent(unusable=f"no example is in the test split of both this model and {live.id} in production"), ""
-    return Opponent(found), f"with {live.id}, on the {found.examples} examples that are in the test split of both"
+    return Opponent(
+        comparison
+    ), f"with {live.id}, on the {comparison.examples} examples that are in the test split of both"
 
 
 @dataclass(frozen=True)
@@ -97,12 +93,14 @@ class _Predicted:
 def _judged(model: Manifest, live: str, store: Storage) -> Comparison | None:
     """The comparison with this very model in production that the pipeline made, or None."""
     verdicts = [model.properties.get("gate") or {}]
-    verdicts += [each.properties for each in manifest.list_artifacts(store, f"runs/{model.properties['run']}/judged")]
+    verdicts += [
+        judged.properties for judged in manifest.list_artifacts(store, f"runs/{model.properties['run']}/judged")
+    ]
     for verdict in verdicts:
-        found: Mapping[str, Any] = verdict.get("comparison") or {}
-        if found.get("production") == live:
+        counts: Mapping[str, Any] = verdict.get("comparison") or {}
+        if counts.get("production") == live:
             names = ("both", "only_model", "only_production", "neither")
-            return Comparison(live, *(int(found[name]) for name in names))
+            return Comparison(live, *(int(counts[name]) for name in names))
     return None
 
 

@@ -1,28 +1,17 @@
-"""How far what the model meets has moved away from what it met in training: the population stability index.
-
-PSI of a histogram with shares p against the baseline's q: sum of (p - q) ln(p / q) over the bins. Both are what credit
-scoring calls it (Siddiqi, Credit Risk Scorecards, 2006): below 0.1 no change, above 0.2 a shift.
-"""
+"""How far the traffic has moved away from the training data: PSI of inputs and predictions against the baseline."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from mlplatform.contract.drift import psi, shares
 from mlplatform.serving.model.signature import Array
 
 HALF = 500
-"""Rows after which the older half of a window is let go. PSI of n rows of unchanged data is about 10 / n."""
+"""Rows after which the older half of a window is dropped. PSI of n rows of unchanged data is about 10 / n."""
 VALUES = 1000
-"""Values of a row that are looked at, of inputs that have more."""
-_LEAST_SHARE = 1e-4
-
-
-def psi(counts: Array, shares: Array) -> float:
-    """PSI of counts against the baseline's shares, both (bins,). A bin that is empty on a side counts as 1/10000."""
-    found = np.maximum(counts / counts.sum(), _LEAST_SHARE)
-    expected = np.maximum(shares, _LEAST_SHARE)
-    return float(np.sum((found - expected) * np.log(found / expected)))
+"""Values of a row that are counted, of inputs that have more."""
 
 
 class Window:
@@ -43,11 +32,11 @@ class Window:
 
     def psi(self) -> float | None:
         """None until there are HALF rows."""
-        return psi(self._older + self._newer, self._shares) if self._older_rows else None
+        return psi(shares(self._older + self._newer), self._shares) if self._older_rows else None
 
 
 class Drift:
-    """Windows over everything that the baseline has: see mlplatform/training/baseline.py for its form.
+    """Windows over everything that the baseline has; mlplatform/training/baseline.py describes its form.
 
     names: of the inputs, in the order of the arrays. labels: by class.
     """
@@ -78,13 +67,13 @@ class Drift:
         self._confidence.add(np.searchsorted(self._confidence_edges, confidences, side="left"), len(confidences))
 
     def psi(self) -> dict[str, float]:
-        """By signal: input.<name>, classes, confidence; those alone that have seen enough rows."""
-        found = {f"input.{name}": window.psi() for name, _, window in self._inputs.values()}
-        found |= {"classes": self._classes.psi(), "confidence": self._confidence.psi()}
-        return {signal: value for signal, value in found.items() if value is not None}
+        """PSI by signal, input.<name>, classes and confidence: of those that have seen enough rows."""
+        signals = {f"input.{name}": window.psi() for name, _, window in self._inputs.values()}
+        signals |= {"classes": self._classes.psi(), "confidence": self._confidence.psi()}
+        return {signal: value for signal, value in signals.items() if value is not None}
 
     def _places_of(self, size: int) -> Array:
-        """Which values of a large row: the same for all, at random, so that no pattern is hit by a regular step."""
+        """Which values of a large row are counted: a random choice, the same for all rows."""
         if size not in self._places:
             self._places[size] = np.sort(np.random.default_rng(0).choice(size, VALUES, replace=False))
         return self._places[size]

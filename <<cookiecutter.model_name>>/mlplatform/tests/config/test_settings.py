@@ -1,6 +1,8 @@
 """Settings: service.toml, overridden by the environment, overridden by arguments; faults are named one by one."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from pydantic import Field
@@ -15,6 +17,11 @@ class Example(Section, section="example"):
 
 class Closed(Section, section="closed", closed=True):
     port: int = 80
+
+
+class Renamed(Section, section="renamed", closed=True):
+    former: ClassVar[Mapping[str, str | None]] = {"size": "length", "colour": None}
+    length: int = 1
 
 
 @pytest.fixture
@@ -63,6 +70,42 @@ def test_a_closed_section_refuses_variables_that_name_no_setting(
         SettingsError, match=r"^environment variable CLOSED_PROT: no such setting; \[closed\] has: port$"
     ):
         load(Closed)
+
+
+class TestNamesOfEarlierReleases:
+    def test_in_the_file_still_count_and_the_new_one_is_named(
+        self, service_toml: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        service_toml.write_text("[renamed]\nsize = 2\n")
+        assert load(Renamed).length == 2
+        assert caplog.messages == [f"{service_toml}: [renamed] size: its name is length now; change it there"]
+
+    def test_in_the_environment_still_count_before_the_file(
+        self, service_toml: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        service_toml.write_text("[renamed]\nlength = 2\n")
+        monkeypatch.setenv("RENAMED_SIZE", "3")
+        assert load(Renamed).length == 3
+        assert caplog.messages == ["environment variable RENAMED_SIZE: its name is RENAMED_LENGTH now; change it there"]
+
+    def test_give_way_to_the_new_ones(self, service_toml: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        service_toml.write_text("[renamed]\nsize = 2\nlength = 4\n")
+        assert load(Renamed).length == 4
+        monkeypatch.setenv("RENAMED_SIZE", "3")
+        monkeypatch.setenv("RENAMED_LENGTH", "5")
+        assert load(Renamed).length == 5
+
+    def test_that_nothing_reads_any_more_are_left_out(
+        self, service_toml: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        service_toml.write_text('[renamed]\ncolour = "red"\n')
+        assert load(Renamed).length == 1
+        assert caplog.messages == [f"{service_toml}: [renamed] colour: nothing reads it any more; remove it"]
+
+    def test_are_checked_like_the_new_ones(self, service_toml: Path) -> None:
+        service_toml.write_text('[renamed]\nsize = "long"\n')
+        with pytest.raises(SettingsError, match=r"renamed\.length = 'long'"):
+            load(Renamed)
 
 
 def test_a_missing_file_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

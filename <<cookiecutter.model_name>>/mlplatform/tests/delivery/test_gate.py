@@ -54,7 +54,7 @@ def test_a_good_first_model_is_let_through(repository: Repository, delivery: Del
 def test_one_below_what_is_asked_for_now_is_refused(repository: Repository, delivery: Delivery, tmp_path: Path) -> None:
     trained(repository, tmp_path, "one", "d", 0, 100, range(20))
     said = delivery("gate", "one")
-    assert said.code == 3
+    assert said.code == 4
     assert (
         "the gate is closed for model one: accuracy 0.8000 on the test split is below minimum_accuracy 0.9" in said.err
     )
@@ -73,7 +73,7 @@ def test_it_is_compared_with_production_on_the_examples_that_neither_learned_fro
     assert said.code == 0, said.err
     assert "with live, on the 600 examples that are in the test split of both" in said.out
     said = delivery("gate", "worse", "--json")
-    assert said.code == 3
+    assert said.code == 4
     assert "accuracy is 0.0500 lower than that of live in production on the same 600 test examples" in said.err
     assert json.loads(said.out)["comparison"]["only_production"] == 30
 
@@ -86,7 +86,7 @@ def test_the_pipelines_own_comparison_with_this_production_is_used(
     trained(repository, tmp_path, "one", "d", 0, 100, range(2), comparison=counted)
     set_production(repository.store, "live")
     said = delivery("gate", "one")
-    assert said.code == 3
+    assert said.code == 4
     assert "as the pipeline compared it with live, on 100 test examples" in said.err
 
 
@@ -95,7 +95,7 @@ def test_what_cannot_be_compared_closes_the_gate(repository: Repository, deliver
     trained(repository, tmp_path, "one", "gone", 0, 100, range(0))
     set_production(repository.store, "live")
     said = delivery("gate", "one")
-    assert said.code == 3
+    assert said.code == 4
     assert "what both predicted is not in the store" in said.err
     assert "train again with the same parameters" in said.err
 

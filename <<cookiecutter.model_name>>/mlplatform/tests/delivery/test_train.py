@@ -11,9 +11,11 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 
+from mlplatform.contract.errors import ExitCode
+from mlplatform.contract.parameters import parameters_type
+from mlplatform.contract.result import JobResult, write_result
 from mlplatform.delivery import aws
 from mlplatform.delivery.images.build import training_recipe
-from mlplatform.delivery.jobs.parameters import read_parameters
 from mlplatform.delivery.settings import DeliverySettings
 from mlplatform.store import manifest
 from mlplatform.store.storage import open_storage
@@ -107,8 +109,8 @@ def test_what_is_wrong_is_refused_before_anything_is_submitted(
 def test_help_lists_every_parameter_of_the_training(repository: Repository, delivery: Delivery) -> None:
     said = delivery("train", "--help")
     assert said.code == 0
-    for each in read_parameters():
-        assert f"--{each.name.replace('_', '-')} " in said.out
+    for name in parameters_type().model_fields:
+        assert f"--{name.replace('_', '-')} " in said.out
 
 
 @dataclass
@@ -150,6 +152,11 @@ def failed(exit_code: int | None = None, reason: str = "", status: str = "Essent
     return {"status": "FAILED", "statusReason": status, "container": {**container, **({"reason": reason})}}
 
 
+def wrote(account: Bucket, result: JobResult, job: str = "job-1") -> None:
+    """What the job left in the store."""
+    write_result(open_storage(account.url), job, result)
+
+
 @pytest.fixture
 def scripted(account: Bucket, monkeypatch: pytest.MonkeyPatch) -> Script:
     """Batch and CloudWatch say what the test writes: moto starts no second attempt and shows a log only at its end."""
@@ -172,7 +179,9 @@ def test_a_job_that_ends_well_says_version_metrics_and_report(
     place = f"{account.url}/models/c0ffee012345/{published.content}/report.html"
     scripted.looks = [{"status": "RUNNABLE"}, {"status": "RUNNING", "container": {"logStreamName": "one"}}]
     scripted.looks += [{"status": "SUCCEEDED", "container": {"logStreamName": "one", "exitCode": 0}}]
-    scripted.streams["one"] = ["model version c0ffee012345, accuracy 0.9877", f"  report  {place}"]
+    scripted.streams["one"] = ["any line"]
+    report = place.removeprefix(f"{account.url}/")
+    wrote(account, JobResult(ExitCode.DONE, model="c0ffee012345", report=report))
     said = delivery("attach", "job-1", "--report", str(tmp_path / "reports"))
     assert said.code == 0, said.err
     assert said.out.startswith("model version c0ffee012345\n  accuracy    0.9877\n  dataset     d1\n")
@@ -186,7 +195,9 @@ def test_a_job_that_ends_well_says_version_metrics_and_report(
     ]
 
 
-def test_a_second_attempt_is_said_and_its_log_follows_the_first(scripted: Script, delivery: Delivery) -> None:
+def test_a_second_attempt_is_said_and_its_log_follows_the_first(
+    account: Bucket, scripted: Script, delivery: Delivery
+) -> None:
     spot = {"statusReason": "Host EC2 (instance i-012) terminated.", "container": {"logStreamName": "one"}}
     retry = {"retryStrategy": {"attempts": 5}}
     scripted.looks = [
@@ -196,10 +207,8 @@ def test_a_second_attempt_is_said_and_its_log_follows_the_first(scripted: Script
         {**failed(4), "attempts": [spot, {"container": {"logStreamName": "two", "exitCode": 4}}], **retry},
     ]
     scripted.looks[-1]["container"]["logStreamName"] = "two"
-    scripted.streams = {
-        "one": ["epoch 1", "epoch 2"],
-        "two": ["going on from epoch 2", "  report s3://b/r/report.html"],
-    }
+    scripted.streams = {"one": ["epoch 1", "epoch 2"], "two": ["going on from epoch 2"]}
+    wrote(account, CLOSED)
     said = delivery("attach", "job-1")
     lines = said.err.splitlines()
     told = "attempt 1 of 5 ended: its Spot instance was taken away; it is started again, from its last checkpoint"
@@ -221,7 +230,7 @@ def test_a_second_attempt_is_said_and_its_log_follows_the_first(scripted: Script
         (failed(137), 1, "the container was killed (exit code 137)"),
         (failed(2), 2, "a parameter or setting is wrong"),
         (failed(3), 1, "the data is not what model/dataset.py says"),
-        (failed(75), 1, "submit it again: it goes on from its last checkpoint"),
+        (failed(75), 1, "submit it again: it resumes from its last checkpoint"),
         (failed(1), 1, "exit code 1: Essential container in task exited"),
         (failed(status="Terminated by an operator"), 1, "it was not started: Terminated by an operator"),
     ],
@@ -238,50 +247,90 @@ def test_a_job_that_failed_says_why_and_the_end_of_its_log(
     assert end.splitlines()[2:] == [f"  line {n}" for n in range(10, 30)]
 
 
-def test_a_closed_gate_is_a_refusal_with_the_pipelines_reason(scripted: Script, delivery: Delivery) -> None:
-    scripted.looks = [failed(4)]
-    reason = "accuracy 0.5000 on the test split is below minimum_accuracy 0.9; nothing is published"
-    scripted.streams["one"] = ["train: epoch 1/1", f"training: {reason}", "  report s3://b/runs/1/report.html"]
-    said = delivery("attach", "job-1")
-    assert said.code == 3
-    assert f"delivery: the gate is closed: {reason}\nreport: s3://b/runs/1/report.html" in said.err
+REASON = "accuracy 0.5000 on the test split is below minimum_accuracy 0.9"
+CLOSED = JobResult(
+    ExitCode.GATE_CLOSED, f"{REASON}; nothing is published", report="runs/1/report.html", reasons=(REASON,)
+)
 
 
-def test_the_last_lines_of_a_job_that_ended_are_waited_for(scripted: Script, delivery: Delivery) -> None:
-    scripted.late, scripted.looks = 9, [failed(4)]
-    scripted.streams["one"] = ["training: accuracy 0.5 is below 0.9", "  report s3://b/runs/1/report.html"]
-    said = delivery("attach", "job-1").err
-    assert "the gate is closed: accuracy 0.5 is below 0.9\nreport: s3://b/runs/1/report.html" in said
-
-
-def test_a_job_whose_log_names_no_model_is_given_up_after_a_while(
-    scripted: Script, delivery: Delivery, monkeypatch: pytest.MonkeyPatch
+def test_a_closed_gate_has_a_code_of_its_own_and_the_pipelines_reason(
+    account: Bucket, scripted: Script, delivery: Delivery
 ) -> None:
-    monkeypatch.setenv("DELIVERY_LOG_SECONDS", "0.1")
+    scripted.looks = [failed(4)]
+    wrote(account, CLOSED)
+    said = delivery("attach", "job-1")
+    assert said.code == 4
+    reason = f"the gate is closed: {REASON}; nothing is published"
+    assert f"delivery: {reason}\nreport: {account.url}/runs/1/report.html" in said.err
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        (1, "failed: the store is full\n"),
+        (2, "failed: a parameter or setting is wrong: the store is full\n"),
+        (3, "failed: the data is not what model/dataset.py says: the store is full\n"),
+    ],
+)
+def test_what_a_failed_job_wrote_is_the_reason(
+    account: Bucket, scripted: Script, delivery: Delivery, code: int, message: str
+) -> None:
+    scripted.looks = [failed(code)]
+    wrote(account, JobResult(ExitCode(code), "the store is full"))
+    assert f"delivery: job job-1 {message}" in delivery("attach", "job-1").err
+
+
+def test_a_job_that_was_killed_is_not_explained_by_what_an_attempt_before_it_wrote(
+    account: Bucket, scripted: Script, delivery: Delivery
+) -> None:
+    scripted.looks = [failed(137, "OutOfMemoryError: Container killed due to memory usage")]
+    wrote(account, CLOSED)
+    said = delivery("attach", "job-1")
+    assert said.code == 1
+    assert "delivery: job job-1 failed: out of memory" in said.err
+
+
+def test_the_last_lines_of_a_job_that_ended_come_after_its_end(scripted: Script, delivery: Delivery) -> None:
+    # Not in the look that finds that it ended, and not in the one after.
+    scripted.late, scripted.looks = 2, [failed(1)]
+    scripted.streams["one"] = ["the last line"]
+    assert delivery("attach", "job-1").err.endswith("the end of its log:\n  the last line\n")
+
+
+def test_a_job_that_ended_well_without_a_result_says_what_is_missing(
+    account: Bucket, scripted: Script, delivery: Delivery
+) -> None:
     scripted.looks = [{"status": "SUCCEEDED", "container": {"logStreamName": "one", "exitCode": 0}}]
     scripted.streams["one"] = ["epoch 1"]
     said = delivery("attach", "job-1")
     assert said.code == 1
-    assert "delivery: job job-1 ended well, and its log names no model version; if its last lines" in said.err
-    assert "python -m mlplatform.delivery attach job-1" in said.err
+    place = f"{account.url}/jobs/job-1/result.json"
+    assert f"delivery: job job-1 ended well, and its result, {place}, is not there" in said.err
+    assert "python -m mlplatform.delivery models lists what was published" in said.err
 
 
-def test_a_log_in_json_is_shown_and_understood_as_text(scripted: Script, delivery: Delivery) -> None:
-    scripted.looks = [failed(4)]
-    said = "training: accuracy 0.5 is below minimum_accuracy 0.9; nothing is published\n  report s3://b/r/report.html"
-    scripted.streams["one"] = [json.dumps({"status": "error", "message": said}), "{not json", '{"no": "message"}']
-    told = delivery("attach", "job-1").err
-    assert "  training: accuracy 0.5 is below minimum_accuracy 0.9; nothing is published\n" in told
-    assert "the gate is closed: accuracy 0.5 is below minimum_accuracy 0.9; nothing is published\n" in told
-    assert "report: s3://b/r/report.html" in told
-    assert '  {"no": "message"}\n' in told
+def test_a_result_that_is_none_is_said(account: Bucket, scripted: Script, delivery: Delivery) -> None:
+    scripted.looks = [{"status": "SUCCEEDED", "container": {"logStreamName": "one", "exitCode": 0}}]
+    open_storage(account.url).write("jobs/job-1/result.json", b'{"format": 2}')
+    said = delivery("attach", "job-1")
+    assert said.code == 1
+    assert "jobs/job-1/result.json: not the result of a job (ValueError: format 2, this code reads 1)" in said.err
+
+
+def test_a_log_in_json_is_shown_as_text(scripted: Script, delivery: Delivery) -> None:
+    scripted.looks = [failed(1)]
+    message = "training: the store is full\n  try again later"
+    scripted.streams["one"] = [json.dumps({"status": "error", "message": message}), "{not json", '{"no": "message"}']
+    shown = delivery("attach", "job-1").err
+    assert "  training: the store is full\n    try again later\n" in shown
+    assert '  {"no": "message"}\n' in shown
 
 
 def test_ctrl_c_without_a_terminal_leaves_the_job_running(scripted: Script, delivery: Delivery) -> None:
     scripted.looks, scripted.interrupted = [{"status": "RUNNING"}], 1
     said = delivery("attach", "job-1")
     assert said.code == 130
-    assert "job job-1 goes on; follow it: python -m mlplatform.delivery attach job-1" in said.err
+    assert "job job-1 keeps running; follow it: python -m mlplatform.delivery attach job-1" in said.err
     assert scripted.terminated == []
 
 

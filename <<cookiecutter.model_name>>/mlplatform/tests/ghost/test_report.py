@@ -146,7 +146,7 @@ def test_the_first_model_is_judged_alone(tmp_path: Path) -> None:
     found = judged(tmp_path)
     assert (found.verdict.decision, found.live_version) == (Decision.PROMOTE, None)
     assert found.verdict.reasons[0].startswith("accuracy is 0.9000 on 500 rows")
-    assert judged(tmp_path, minimum_accuracy=0.95).verdict.decision is Decision.REJECT
+    assert judged(tmp_path, reject_below_accuracy=0.95).verdict.decision is Decision.REJECT
 
 
 def test_rows_of_a_request_are_compared_one_by_one(tmp_path: Path) -> None:

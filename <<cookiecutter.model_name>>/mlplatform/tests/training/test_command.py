@@ -10,7 +10,10 @@ from pathlib import Path
 import pytest
 
 import model
+from mlplatform.contract.errors import ExitCode
+from mlplatform.contract.result import JobResult, read_result
 from mlplatform.store.manifest import read_directory
+from mlplatform.store.storage import LocalStorage
 from mlplatform.tests.conftest import ROOT, Command, run
 from mlplatform.training.__main__ import main
 
@@ -22,7 +25,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, st
     """A directory with a model in its store, and what training it printed."""
     directory = tmp_path_factory.mktemp("trained")
     (directory / "service.toml").write_text('[service]\nname = "under-test"\n')
-    done = run(directory, "training", *QUICK)
+    done = run(directory, "training", *QUICK, AWS_BATCH_JOB_ID="job-1")
     assert done.returncode == 0, done.stdout + done.stderr
     yield directory, done.stdout
 
@@ -65,6 +68,15 @@ def test_the_model_carries_what_serving_needs_and_what_it_was_made_from(trained:
     assert all(sample["label"] in model.LABELS for sample in properties["samples"])
 
 
+def test_a_job_writes_which_model_it_led_to(trained: tuple[Path, str]) -> None:
+    path = published(trained[0])
+    manifest, content = read_directory(path)
+    report = f"models/{path.name}/{manifest.content}/report.html"
+    result = read_result(LocalStorage(trained[0] / "store"), "job-1")
+    assert result == JobResult(ExitCode.DONE, model=path.name, report=report)
+    assert (content / "report.html").is_file()
+
+
 def test_a_second_run_has_nothing_to_do(trained: tuple[Path, str]) -> None:
     again = run(trained[0], "training", *QUICK)
     assert again.returncode == 0
@@ -89,7 +101,9 @@ def train_on_noise(directory: Path) -> subprocess.CompletedProcess[str]:
     (directory / "data").mkdir()
     (directory / "data" / "noise.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
     path = os.pathsep.join([str(ROOT / "mlplatform" / "tests" / "training" / "toy"), str(ROOT)])
-    return run(directory, "training", "--epochs", "1", "--minimum-accuracy", "0.9", PYTHONPATH=path)
+    return run(
+        directory, "training", "--epochs", "1", "--minimum-accuracy", "0.9", PYTHONPATH=path, AWS_BATCH_JOB_ID="job-1"
+    )
 
 
 @pytest.mark.usefixtures("command")
@@ -99,6 +113,12 @@ def test_a_model_that_is_not_good_enough_is_not_published(tmp_path: Path) -> Non
     assert "is below minimum_accuracy 0.9; nothing is published" in done.stderr
     assert not (tmp_path / "store" / "models").exists()
     assert list((tmp_path / "store" / "runs").rglob("metrics.json"))
+    result = read_result(LocalStorage(tmp_path / "store"), "job-1")
+    assert result is not None
+    (reason,) = result.reasons
+    assert (result.exit_code, result.message) == (ExitCode.GATE_CLOSED, f"{reason}; nothing is published")
+    assert f"  report {tmp_path / 'store'}/{result.report}" in done.stderr
+    assert (tmp_path / "store" / str(result.report)).is_file()
 
 
 def test_wrong_records_are_shown_by_file_and_row(command: Command, tmp_path: Path) -> None:
@@ -129,8 +149,30 @@ def test_wrong_parameters_are_named(
 ) -> None:
     assert main(arguments) == 2
     assert message in capsys.readouterr().err
+    assert not (here / "store").exists(), "only a job writes a result"
+
+
+SOURCE = "source 'nowhere': must be a directory that exists, or s3://bucket/prefix"
 
 
 def test_a_source_that_is_not_there_is_said(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--source", "nowhere"]) == 3
-    assert "source 'nowhere': must be a directory that exists, or s3://bucket/prefix" in capsys.readouterr().err
+    assert SOURCE in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("--source", "nowhere"), ExitCode.REFUSED, SOURCE),
+        (("--epochs", "0"), ExitCode.BAD_REQUEST, "training.epochs = '0' (argument): input should be greater than or"),
+    ],
+)
+def test_a_job_writes_why_it_failed(
+    here: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], code: ExitCode, message: str
+) -> None:
+    monkeypatch.setenv("AWS_BATCH_JOB_ID", "job-2")
+    assert main(arguments) == code
+    result = read_result(LocalStorage(here / "store"), "job-2")
+    assert result is not None
+    assert result.exit_code == code
+    assert result.message.startswith(message)

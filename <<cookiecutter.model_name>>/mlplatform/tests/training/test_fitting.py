@@ -11,12 +11,12 @@ import keras
 import numpy as np
 import pytest
 
+from mlplatform.contract.parameters import TrainingParameters
 from mlplatform.data.dataset import Split
 from mlplatform.store.storage import LocalStorage
 from mlplatform.tests.conftest import ROOT
 from mlplatform.training.checkpoints import Checkpoints, Position
 from mlplatform.training.fitting import Fitting, order
-from mlplatform.training.parameters import TrainingParameters
 from mlplatform.training.stopping import Stop, Stopped
 
 Fit = Callable[..., tuple[Position, keras.Model]]

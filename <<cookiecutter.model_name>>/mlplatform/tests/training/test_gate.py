@@ -12,6 +12,7 @@ from scipy.stats import binomtest
 import model
 from mlplatform.contract.comparison import Comparison
 from mlplatform.contract.gate import Opponent, Thresholds, Verdict, compare, judge, why_incomparable
+from mlplatform.contract.opponent import in_production
 from mlplatform.data.dataset import Split
 from mlplatform.store import releases
 from mlplatform.store.manifest import Manifest, fetch, list_artifacts, read
@@ -181,8 +182,8 @@ GRID = {"name": "grid", "shape": [None, 2, 2], "dtype": "float32"}
 TRAINED = {"signature": {"inputs": [GRID]}, "labels": ["no", "yes"], "parameters": {"test_fraction": 0.2}}
 
 
-def in_production(**properties: Any) -> production.Production:
-    return production.Production("c0ffee", Manifest("model", "c0ffee", "", "", {}, {**TRAINED, **properties}))
+def live_model(**properties: Any) -> Manifest:
+    return Manifest("model", "c0ffee", "", "", {}, {**TRAINED, **properties})
 
 
 @pytest.mark.parametrize(
@@ -198,12 +199,12 @@ def in_production(**properties: Any) -> production.Production:
     ],
 )
 def test_a_model_of_another_task_is_told_by_its_inputs_and_labels(properties: dict[str, Any], reason: str) -> None:
-    assert why_incomparable(in_production(**properties).manifest.properties, TRAINED) == reason
+    assert why_incomparable(live_model(**properties).properties, TRAINED) == reason
 
 
 @pytest.mark.parametrize(("fraction", "told"), [(0.1, True), (0.2, False), (0.3, False)])
 def test_a_test_split_that_has_grown_since_is_told(fraction: float, told: bool) -> None:
-    assert production.may_have_learned(in_production(parameters={"test_fraction": fraction}), TRAINED) is told
+    assert production.may_have_learned(live_model(parameters={"test_fraction": fraction}), TRAINED) is told
 
 
 # What a person sees. Run in this process, because TensorFlow takes seconds to start in another, with networks that know
@@ -340,10 +341,10 @@ def test_production_is_asked_what_it_predicts_for_the_same_examples(
 ) -> None:
     monkeypatch.chdir(released)
     storage = LocalStorage(released / "store")
-    current = production.find(storage)
+    current = in_production(storage)
     assert current is not None
-    prepared, content = fetch(storage, f"datasets/{current.manifest.properties['dataset']}", tmp_path)
+    prepared, content = fetch(storage, f"datasets/{current.properties['dataset']}", tmp_path)
     test = Split(content, "test", [each["name"] for each in prepared.properties["inputs"]])
-    _, evaluated = fetch(storage, f"runs/{current.version}/evaluation", tmp_path)
+    _, evaluated = fetch(storage, f"runs/{current.id}/evaluation", tmp_path)
     found = production.predict(current, storage, tmp_path, test, batch_size=7)
     assert found == pytest.approx(np.load(evaluated / "predictions.npy"), abs=1e-6)

@@ -1,6 +1,19 @@
-"""The team's room of a second model: a tabular one, of thirteen scalar inputs and three classes."""
+"""A team's package of a second model: a tabular one, of thirteen scalar inputs and three classes."""
+
+from typing import TYPE_CHECKING
 
 from model.dataset import DATA, LABELS, RECORD
-from model.network import Hyperparameters, build
+from model.hyperparameters import Hyperparameters
+
+if TYPE_CHECKING:
+    import keras
 
 __all__ = ["DATA", "LABELS", "RECORD", "Hyperparameters", "build"]
+
+
+def build(hyperparameters: Hyperparameters) -> "keras.Model":
+    """The compiled network; see model/network.py."""
+    # Imported here: TensorFlow takes seconds to start, and commands that only read hyperparameters run without it.
+    from model import network
+
+    return network.build(hyperparameters)

@@ -1,19 +1,10 @@
 """The network: one hidden layer over thirteen measurements, each an input of its own."""
 
-from dataclasses import dataclass, field
-
 import keras
 from keras import layers
 
 from model.dataset import LABELS, MEASUREMENTS
-
-
-@dataclass(frozen=True)
-class Hyperparameters:
-    """What `python -m mlplatform.training` takes besides its own parameters."""
-
-    learning_rate: float = field(default=2e-2, metadata={"gt": 0, "lt": 1, "description": "step size of Adam"})
-    units: int = field(default=32, metadata={"ge": 1, "le": 1024, "description": "width of the hidden layer"})
+from model.hyperparameters import Hyperparameters
 
 
 def build(hyperparameters: Hyperparameters) -> keras.Model:

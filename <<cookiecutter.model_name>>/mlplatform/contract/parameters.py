@@ -1,15 +1,19 @@
-"""What a training run takes: the pipeline's own parameters and the model's hyperparameters, as one typed object."""
+"""What a training run takes: the pipeline's own parameters and the model's hyperparameters, as one typed object.
+
+Training and delivery both read them here, so importing this module and calling its functions needs no TensorFlow,
+unless `model/__init__.py` imports it.
+"""
 
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import fields
-from typing import Any, Literal
+from dataclasses import MISSING, fields
+from typing import Any, Literal, get_type_hints
 
 from pydantic import Field, create_model, model_validator
 from pydantic.config import JsonDict
+from pydantic_settings import SettingsConfigDict
 
-import model
 from mlplatform.config.settings import Section, load
 
 # Parameters that decide how a run is carried out or judged, not what is learned: they don't enter its identity.
@@ -31,10 +35,10 @@ class TrainingParameters(Section, section="training", closed=True):
         json_schema_extra=NOT_IDENTITY,
     )
     epochs: int = Field(default=10, ge=1, le=100_000, description="passes over the training split")
-    batch_size: int = Field(default=32, ge=1, le=65_536, description="examples per step, over all devices")
+    batch_size: int = Field(default=32, ge=1, le=100_000, description="examples per step, over all devices")
     seed: int = Field(default=1, ge=0, le=2**31 - 1, description="fixes initial weights, data order and dropout")
     validation_fraction: float = Field(
-        default=0.15, gt=0, lt=0.5, description="share of the examples that watches the training"
+        default=0.15, gt=0, lt=0.5, description="share of the examples for validation during training"
     )
     test_fraction: float = Field(default=0.15, gt=0, lt=0.5, description="share of the examples kept for evaluation")
     patience: int = Field(
@@ -47,34 +51,34 @@ class TrainingParameters(Section, section="training", closed=True):
         ge=0,
         description="epochs without a better val_loss after which the learning rate is lowered; 0: never",
     )
-    plateau_factor: float = Field(default=0.5, gt=0, lt=1, description="what the learning rate is multiplied by then")
+    plateau_factor: float = Field(default=0.5, gt=0, lt=1, description="factor by which it is then lowered")
     precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = Field(
-        default="float32", description="what layers compute in; mixed_float16 is for GPUs"
+        default="float32", description="data type that layers compute in; mixed_float16 is for GPUs"
     )
     deterministic: bool = Field(
-        default=True, description="only operations that give the same bits each time; false is faster on a GPU"
+        default=True, description="use only operations that give the same bits each time; false is faster on a GPU"
     )
     maximum_bad_records: float = Field(
         default=0,
         ge=0,
         lt=1,
-        description="share of the records that may fail the schema and are left out; above, nothing is trained",
+        description="share of the records that may fail the schema and are left out; above it the run ends",
         json_schema_extra=NOT_IDENTITY,
     )
     checkpoint_seconds: float = Field(
         default=60,
         ge=0,
-        description="time between checkpoints, which a stopped run goes on from; 0: none but when told to stop",
+        description="seconds between checkpoints, from which a stopped run resumes; 0: save only when stopped",
         json_schema_extra=NOT_IDENTITY,
     )
     work: str = Field(
         default=".work",
         min_length=1,
-        description="directory for files being worked on, and for what was fetched from a store elsewhere",
+        description="directory for temporary files and for a local copy of what is read from S3",
         json_schema_extra=NOT_IDENTITY,
     )
     progress_seconds: float = Field(
-        default=10, gt=0, description="time between lines of progress", json_schema_extra=NOT_IDENTITY
+        default=10, gt=0, description="seconds between lines of progress", json_schema_extra=NOT_IDENTITY
     )
     minimum_accuracy: float = Field(
         default=0.9,
@@ -87,7 +91,7 @@ class TrainingParameters(Section, section="training", closed=True):
         default=0.01,
         ge=0,
         le=1,
-        description="gate: accuracy by which the model may be worse than production on the same test split",
+        description="gate: accuracy that may be lost against production on the same test split",
         json_schema_extra=NOT_IDENTITY,
     )
     litert: bool = Field(
@@ -103,30 +107,45 @@ class TrainingParameters(Section, section="training", closed=True):
         return self
 
 
+class PipelineParameters(TrainingParameters, section="training"):
+    """The pipeline's own parameters, where the model's are of no interest: those are neither known nor checked."""
+
+    model_config = SettingsConfigDict(extra="ignore")
+
+
 def parameters_type() -> type[TrainingParameters]:
     """TrainingParameters with a field for each of `model.Hyperparameters`, with its default, bounds and description.
 
-    Raises TypeError if the model's field has no default or takes the name of one of the pipeline's.
+    Raises TypeError if a field of the model has no default or takes the name of one of the pipeline's, and
+    ModuleNotFoundError if `model/__init__.py` imports a package that is not installed here.
     """
+    # Imported here: what only needs the pipeline's own parameters runs without the model.
+    from model import Hyperparameters
+
+    types = get_type_hints(Hyperparameters)
     extra: dict[str, Any] = {}
-    for field in fields(model.Hyperparameters):
+    for field in fields(Hyperparameters):
         if field.name in TrainingParameters.model_fields:
-            raise TypeError(f"model.Hyperparameters.{field.name}: the pipeline has a parameter of this name already")
-        extra[field.name] = (field.type, Field(default=field.default, **field.metadata))
+            raise TypeError(f"model.Hyperparameters.{field.name}: the pipeline already has a parameter of this name")
+        if field.default is MISSING:
+            raise TypeError(f"model.Hyperparameters.{field.name}: needs a default")
+        extra[field.name] = (types[field.name], Field(default=field.default, **field.metadata))
     return create_model("Parameters", __base__=TrainingParameters, **extra)
 
 
 def load_parameters(arguments: Mapping[str, Any]) -> TrainingParameters:
     """Parameters from arguments, environment (TRAINING_EPOCHS), service.toml [training], defaults, in this order.
 
-    Raises SettingsError naming every parameter that is unknown or out of range.
+    Raises SettingsError naming every parameter that is unknown or out of range, and what `parameters_type` raises.
     """
     return load(parameters_type(), arguments)
 
 
-def hyperparameters(parameters: TrainingParameters) -> model.Hyperparameters:
-    """The model's share of the parameters."""
-    return model.Hyperparameters(**{f.name: getattr(parameters, f.name) for f in fields(model.Hyperparameters)})
+def hyperparameters(parameters: TrainingParameters) -> Any:
+    """The model's share of the parameters, as its own `model.Hyperparameters`."""
+    from model import Hyperparameters
+
+    return Hyperparameters(**{field.name: getattr(parameters, field.name) for field in fields(Hyperparameters)})
 
 
 def identity(parameters: TrainingParameters) -> dict[str, Any]:
