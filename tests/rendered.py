@@ -23,7 +23,7 @@ DIRECTORY = "<<cookiecutter.model_name>>"
 PARTS = ("cookiecutter.json", "hooks", DIRECTORY, "{{cookiecutter.cruft}}")
 # What tools leave behind when the template's code is run in place.
 LEFT_BY_TOOLS = shutil.ignore_patterns(
-    "__pycache__", ".*_cache", ".hypothesis", ".schemathesis", ".venv", ".nox", ".work", "store"
+    "__pycache__", ".*_cache", ".hypothesis", ".schemathesis", ".venv", ".nox", ".work"
 )
 
 QUESTIONS: dict[str, Any] = {
@@ -44,11 +44,17 @@ COMBINATIONS: list[dict[str, str]] = [
 ]
 
 
+def left_behind(directory: str, names: list[str]) -> set[str]:
+    """Of the names in a directory, those that tools left; a store only at the root of the template."""
+    store = {"store"} if Path(directory).name == DIRECTORY else set()
+    return LEFT_BY_TOOLS(directory, names) | store & set(names)
+
+
 def copy_template(source: Path, destination: Path) -> Path:
     """A copy of the template alone, without what tools left behind in the working tree."""
     for part in PARTS:
         if (source / part).is_dir():
-            shutil.copytree(source / part, destination / part, ignore=LEFT_BY_TOOLS)
+            shutil.copytree(source / part, destination / part, ignore=left_behind)
         else:
             destination.mkdir(parents=True, exist_ok=True)
             shutil.copy2(source / part, destination / part)

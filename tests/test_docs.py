@@ -1,4 +1,4 @@
-"""The pages of docs/ name only what is there, and their commands do what they say."""
+"""The pages of template and repository name only what is there, and their commands do what they say."""
 
 import html
 import re
@@ -10,7 +10,7 @@ from conftest import Render
 from references import missing_references
 from rendered import DIRECTORY, ROOT
 
-PAGES = sorted((ROOT / "docs").glob("*.md"))
+PAGES = [*sorted((ROOT / "docs").glob("*.md")), ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md"]
 # Of a rendered repository; its README.md is looked at with every option.
 RENDERED_PAGES = sorted(
     path.relative_to(ROOT / DIRECTORY)

@@ -196,7 +196,7 @@ curl -d '{"a":
     )
     assert missing_references(tmp_path / "README.md") == [
         "nox session serve",
-        "module training",
+        "module mlplatform.training",
         "command unheard-of",
         "path requirements/dev.txt",
         "path model/network.py",
