@@ -1,4 +1,4 @@
-"""The team's room: what the data looks like and the network that learns from it. Nothing else has to be edited."""
+"""The model: the schema of the data, and the network that learns from it. The team edits this package only."""
 
 from model.dataset import DATA, LABELS, RECORD
 from model.network import Hyperparameters, build

@@ -1,4 +1,4 @@
-"""The network: a small convolutional one, from raw pixels to the probability of each digit."""
+"""The network: a small convolutional network, from raw pixels to the probability of each digit."""
 
 from dataclasses import dataclass, field
 
@@ -10,9 +10,9 @@ from model.dataset import LABELS
 
 @dataclass(frozen=True)
 class Hyperparameters:
-    """What `python -m mlplatform.training` takes besides its own parameters: `learning_rate` is --learning-rate.
+    """Training parameters of this network, besides the pipeline's own: `learning_rate` becomes --learning-rate.
 
-    `metadata` holds the help text as `description` and bounds: gt, ge, lt, le.
+    `metadata` holds the help text (`description`) and bounds (gt, ge, lt, le).
     """
 
     learning_rate: float = field(default=2e-3, metadata={"gt": 0, "lt": 1, "description": "step size of Adam"})
@@ -23,8 +23,8 @@ class Hyperparameters:
 def build(hyperparameters: Hyperparameters) -> keras.Model:
     """The compiled network.
 
-    Input `image`: float32 (batch, 8, 8), values 0 to 16 as in the data; the scaling is part of the network, so callers
-    of the service send what the data holds. Output: float32 (batch, 10), probabilities in the order of LABELS.
+    Input `image`: float32 (batch, 8, 8), values 0 to 16 as in the data. The network scales them, so callers of the
+    service send what the data holds. Output: float32 (batch, 10), probabilities in the order of LABELS.
     """
     image = keras.Input((8, 8), name="image")
     x = layers.Rescaling(1 / 16)(image)
@@ -35,7 +35,7 @@ def build(hyperparameters: Hyperparameters) -> keras.Model:
     x = layers.Conv2D(2 * hyperparameters.filters, 3, padding="same", activation="relu")(x)
     x = layers.Flatten()(x)
     x = layers.Dropout(hyperparameters.dropout)(x)
-    # Softmax stays in float32 also under mixed precision: float16 probabilities lose small classes.
+    # float32 even under mixed precision: float16 rounds small probabilities to zero.
     probabilities = layers.Dense(len(LABELS), activation="softmax", dtype="float32", name="probabilities")(x)
 
     network = keras.Model(inputs={"image": image}, outputs=probabilities)

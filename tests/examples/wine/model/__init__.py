@@ -1,4 +1,4 @@
-"""The team's room of a second model: a tabular one, of thirteen scalar inputs and three classes."""
+"""A second model, for tests: a tabular one with thirteen scalar inputs and three classes."""
 
 from model.dataset import DATA, LABELS, RECORD
 from model.network import Hyperparameters, build

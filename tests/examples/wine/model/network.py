@@ -10,7 +10,7 @@ from model.dataset import LABELS, MEASUREMENTS
 
 @dataclass(frozen=True)
 class Hyperparameters:
-    """What `python -m mlplatform.training` takes besides its own parameters."""
+    """Training parameters of this network, besides the pipeline's own."""
 
     learning_rate: float = field(default=2e-2, metadata={"gt": 0, "lt": 1, "description": "step size of Adam"})
     units: int = field(default=32, metadata={"ge": 1, "le": 1024, "description": "width of the hidden layer"})
@@ -19,7 +19,7 @@ class Hyperparameters:
 def build(hyperparameters: Hyperparameters) -> keras.Model:
     """The compiled network.
 
-    Inputs: one float32 (batch,) per measurement, as measured; they are joined and normalised in here. Output: float32
+    Inputs: one float32 (batch,) per measurement, as measured; the network joins and normalises them. Output: float32
     (batch, 3), probabilities in the order of LABELS.
     """
     inputs = {name: keras.Input((), name=name) for name in MEASUREMENTS}
