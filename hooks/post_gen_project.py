@@ -1,7 +1,7 @@
-"""Deletes what the answers do not need, then prints the next three commands to type.
+"""Deletes files that the answers make unnecessary, then prints the next three commands.
 
-cookiecutter renders this file and runs it in the folder of the rendered repository. No `git init` here: cruft renders
-through this hook into temporary folders and compares those, so a repository in one of them would end up in its diff.
+cookiecutter renders this file and runs it in the folder of the rendered repository. It does not run `git init`: cruft
+runs this hook in temporary folders and compares them, so a `.git` folder would appear in its diff.
 """
 
 import json
@@ -18,12 +18,12 @@ UNNEEDED: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "cpu": ("requirements/training-gpu.in", "requirements/training-gpu.txt"),
     },
 }
-# What tools leave behind in a checkout of the template whose code was run in place.
+# Caches that tools leave in a checkout of the template when its code runs in place.
 LEFT_BY_TOOLS = ("__pycache__", ".hypothesis", ".mypy_cache", ".pytest_cache", ".ruff_cache", ".schemathesis")
 
 
 def delete_unneeded(repository: Path, answers: Mapping[str, str]) -> None:
-    """Deletes the files that `UNNEEDED` names for the answers given, and the caches of tools."""
+    """Delete the files that `UNNEEDED` lists for these answers, and the caches of tools."""
     for question, paths in UNNEEDED.items():
         for path in paths.get(answers[question], ()):
             (repository / path).unlink()
@@ -33,7 +33,7 @@ def delete_unneeded(repository: Path, answers: Mapping[str, str]) -> None:
 
 
 def next_steps(repository: Path, shell_directory: Path) -> str:
-    """Three commands that lead from the shell's directory to a running service."""
+    """The message after rendering: three commands that lead from the shell's directory to a running service."""
     short = shell_directory == repository.parent
     folder = repository.name if short else str(repository)
     return f"""
@@ -42,15 +42,17 @@ def next_steps(repository: Path, shell_directory: Path) -> str:
     cd {shlex.quote(folder)}
     python3 -m venv .venv && .venv/bin/pip install -r requirements/dev.txt
     .venv/bin/nox -s train && .venv/bin/nox -s serve
+
+Then edit model/; README.md explains how. Do not edit mlplatform/: it changes with the template.
 """
 
 
 def main() -> None:
-    """Cleans up in the current directory and says how to go on."""
+    """Clean up the current directory and print the next steps."""
     answers = json.loads(r"""<< cookiecutter | tojson >>""")
     repository = Path.cwd()
     delete_unneeded(repository, answers)
-    # `cruft update` renders twice into temporary folders, where there is nothing to go on with.
+    # `cruft update` renders into temporary folders, where next steps make no sense.
     by_cruft = "_output_dir" not in answers
     if by_cruft and repository.is_relative_to(Path(tempfile.gettempdir()).resolve()):
         return

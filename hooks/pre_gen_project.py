@@ -1,10 +1,10 @@
-"""Checks every answer against every place where it ends up, and refuses all faults at once.
+"""Validates every answer for every place where it is used, and reports all faults at once.
 
 cookiecutter renders this file and runs it in the new, still empty folder of the rendered repository. The answers
-arrive as JSON, never as Python source. A refusal is exit status 1 and one framed block on standard error;
-cookiecutter then deletes the folder, and logs a traceback of its own below the block.
+arrive as JSON, never as Python source. If one is invalid, the hook prints one framed block to standard error and exits
+with status 1; cookiecutter then deletes the folder, and logs a traceback of its own below the block.
 
-Faults and suggestions are data (`FIELDS`), so that each suggestion can be tested against the rules it belongs to.
+Rules and suggestions are data (`FIELDS`), so that tests can check each suggestion against its rules.
 """
 
 import ipaddress
@@ -43,7 +43,7 @@ TRANSLITERATION = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "ß": "ss",
 
 @dataclass(frozen=True)
 class Rule:
-    """One demand on one answer: `broken` says whether a value fails it, `sentence` is what the user then reads."""
+    """One rule for one answer: `broken` tells whether a value violates it, `sentence` is the message for the user."""
 
     broken: Callable[[str], bool]
     sentence: str
@@ -51,25 +51,25 @@ class Rule:
 
 @dataclass(frozen=True)
 class Field:
-    """All demands on one answer; `nearest` makes of any text what was probably meant, `example` meets every demand."""
+    """All rules for one answer. `nearest` guesses the intended value from any text; `example` satisfies every rule."""
 
     rules: tuple[Rule, ...]
     nearest: Callable[[str], str]
     example: str
 
     def reasons(self, value: str) -> tuple[str, ...]:
-        """The sentence of every rule that a value breaks."""
+        """The sentences of the rules that a value violates."""
         return tuple(rule.sentence for rule in self.rules if rule.broken(value))
 
     def suggest(self, value: str) -> str:
-        """A value that meets every demand, near `value` if there is one."""
+        """A valid value, close to `value` if possible."""
         nearest = self.nearest(value)
         return self.example if self.reasons(nearest) else nearest
 
 
 @dataclass(frozen=True)
 class Fault:
-    """One answer that cannot be used: what was given, every reason, and a value that would be accepted."""
+    """One invalid answer: its value, every reason, and a valid suggestion."""
 
     field: str
     value: object
@@ -80,7 +80,7 @@ class Fault:
 def slug(text: str, *, longest: int, prefix: str) -> str:
     """The nearest name of lower-case letters, digits and single hyphens, of at most `longest` characters.
 
-    One that starts with a digit, or that YAML would misread, gets the prefix.
+    A name that starts with a digit, or that YAML would misread, gets the prefix.
     """
     plain = unicodedata.normalize("NFKD", text.lower().translate(TRANSLITERATION)).encode("ascii", "ignore").decode()
     name = re.sub(r"[^a-z0-9]+", "-", plain).strip("-")
@@ -90,7 +90,7 @@ def slug(text: str, *, longest: int, prefix: str) -> str:
 
 
 def is_unprintable(character: str) -> bool:
-    """Whether a character breaks a line, hides, turns the text around it, or has no form in TOML, YAML or UTF-8."""
+    """Whether a character breaks the line, is invisible, reverses text, or is invalid in TOML, YAML or UTF-8."""
     return (
         unicodedata.category(character) in {"Cc", "Cs", "Zl", "Zp"}
         or unicodedata.bidirectional(character) in {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
@@ -108,19 +108,19 @@ def is_address(text: str) -> bool:
 
 
 def breaks_registry(value: str) -> bool:
-    """Whether a value is something else than `host[:port][/path]`, all of it lower case."""
+    """Whether a value is not of the form `host[:port][/path]` in lower case."""
     host, *path = value.split("/")
     return not (REGISTRY_HOST.fullmatch(host) and all(REGISTRY_PATH.fullmatch(part) for part in path))
 
 
 def is_docker_hub_user(value: str) -> bool:
-    """Whether Docker would take the first part of a registry for a user of Docker Hub instead of a host."""
+    """Whether Docker would read the first part of a registry as a user of Docker Hub instead of a host."""
     host = value.split("/")[0]
     return not breaks_registry(value) and "." not in host and ":" not in host and host != "localhost"
 
 
 def nearest_model_name(value: str) -> str:
-    """A model name near `value`."""
+    """The valid model name closest to `value`."""
     name = slug(value, longest=LONGEST_MODEL_NAME, prefix="model")
     name = name.removesuffix("-ghost").removesuffix("-staging")
     return name if len(name) > 1 else f"model-{name}"
@@ -133,7 +133,7 @@ def nearest_description(value: str) -> str:
 
 
 def nearest_region(value: str) -> str:
-    """The region inside `value`, such as the one of an availability zone."""
+    """The region inside `value`, for example inside an availability zone."""
     found = REGION.search(re.sub(r"[\s_]+", "-", value.strip().lower()))
     return found.group() if found else ""
 
@@ -160,7 +160,7 @@ def nearest_queue(value: str) -> str:
 
 
 def nearest_namespace(value: str) -> str:
-    """A Kubernetes namespace near `value`."""
+    """The valid Kubernetes namespace closest to `value`."""
     return slug(value, longest=LONGEST_LABEL, prefix="ml").removeprefix("kube-")
 
 
@@ -332,7 +332,7 @@ FIELDS: Mapping[str, Field] = {
 
 
 def find_faults(answers: Mapping[str, object]) -> list[Fault]:
-    """Every answer that breaks a rule, in the order of the questions, each with all its reasons."""
+    """Every answer that violates a rule, in the order of the questions, with all its reasons."""
     faults = []
     for name, field in FIELDS.items():
         value = answers[name]
@@ -343,13 +343,13 @@ def find_faults(answers: Mapping[str, object]) -> list[Fault]:
 
 
 def visible(value: object) -> str:
-    """A value as the user can recognise it, in double quotes, whatever does not print spelled out, shortened."""
+    """A value in double quotes, shortened, with unprintable characters escaped."""
     text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(value)[:60])
     return f'"{text}"' if len(text) <= 50 and len(str(value)) <= 60 else f'"{text[:47]}..."'
 
 
 def block(faults: list[Fault]) -> str:
-    """The message: a frame of 79 columns around one paragraph per fault."""
+    """The message: one paragraph per fault, in a frame of 79 columns."""
     count = "One answer cannot be used" if len(faults) == 1 else f"{len(faults)} answers cannot be used"
     lines = [f" {count}. Nothing was written.", ""]
     for fault in faults:
@@ -357,16 +357,16 @@ def block(faults: list[Fault]) -> str:
         for reason in fault.reasons:
             lines += textwrap.wrap(reason, 74, initial_indent="   ", subsequent_indent="   ", break_on_hyphens=False)
         lines += [f"   Try: {fault.suggestion}", ""]
-    lines.append(" Run the same command again with better answers. Whatever stands below this")
-    lines.append(" frame is cookiecutter's own log of the refusal: it tells no more than that.")
+    lines.append(" Run the same command again with other answers. Everything below this frame")
+    lines.append(" is cookiecutter's own log of the failure; it adds nothing.")
     frame = "=" * 79
     return "\n".join(["", frame, *lines, frame, ""])
 
 
 def main() -> int:
-    """Exit status: 0 if all answers can be used, else 1 after the reasons went to standard error."""
+    """Validate the answers. Exit status 0 if all are valid; otherwise 1, with the reasons on standard error."""
     answers = json.loads(r"""<< cookiecutter | tojson >>""")
-    # A name that is no plain folder name was replaced before the folder was made; see "How it works" in the README.
+    # A name that is not a plain folder name was replaced before the folder was created; docs/maintaining.md says why.
     faults = find_faults(answers | {"model_name": answers["__model_name_as_given"]})
     if not faults:
         return 0

@@ -7,6 +7,7 @@ import shlex
 import tomllib
 from itertools import dropwhile, groupby, pairwise
 from pathlib import Path
+from urllib.parse import unquote
 
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
@@ -153,7 +154,7 @@ def _missing_path(path: str, directory: Path) -> list[str]:
     wanted = path.rstrip("/")
     if wanted.split("/")[0] in MADE_LATER or any(directory.glob(wanted)):
         return []
-    # A bare name may stand for a file or a directory in any room: manifest.json, model/.
+    # A bare name may stand for a file or a directory in any package: manifest.json, model/.
     return [] if "/" not in wanted and wanted in _names(directory) else [f"path {path}"]
 
 
@@ -169,7 +170,7 @@ def _names(directory: Path) -> set[str]:
 def _missing_link(target: str, page: Path) -> list[str]:
     if re.match(r"[a-z]+:", target):
         return []
-    path, _, anchor = target.partition("#")
+    path, _, anchor = unquote(target).partition("#")
     linked = page.parent / path if path else page
     if not linked.exists():
         return [f"path {path}"]

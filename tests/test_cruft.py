@@ -46,7 +46,7 @@ def test_an_update_brings_the_change_and_keeps_what_the_team_wrote(source: Path,
     team = commit_all(repository, "The team's model")
 
     rewrite(source / DIRECTORY / "model" / "network.py", '"""', '"""The template\'s other words. ')
-    rewrite(source / DIRECTORY / "README.md", "## Training", "A line new in the template.\n\n## Training")
+    rewrite(source / DIRECTORY / "README.md", "## Deploy", "A line new in the template.\n\n## Deploy")
     rewrite(source / DIRECTORY / "service.toml", "maximum_regression = 0.01", "maximum_regression = 0.02")
     rewrite(source / DIRECTORY / "requirements" / "serving.in", "flask", "flask!=99")
     rewrite(source / "cookiecutter.json", '"__template_version": "', '"__template_version": "99.')

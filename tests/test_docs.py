@@ -1,4 +1,4 @@
-"""The pages of docs/ name only what is there, and their commands do what they say."""
+"""The pages of template and repository name only what is there, and their commands do what they say."""
 
 import html
 import re
@@ -6,11 +6,12 @@ from pathlib import Path
 
 import dashboard
 import pytest
+import yaml
 from conftest import Render
-from references import missing_references
+from references import missing_references, sessions
 from rendered import DIRECTORY, ROOT
 
-PAGES = sorted((ROOT / "docs").glob("*.md"))
+PAGES = [*sorted((ROOT / "docs").glob("*.md")), ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md"]
 # Of a rendered repository; its README.md is looked at with every option.
 RENDERED_PAGES = sorted(
     path.relative_to(ROOT / DIRECTORY)
@@ -30,6 +31,23 @@ def test_a_page_names_nothing_that_is_not_there(page: Path) -> None:
 def test_a_rendered_page_names_nothing_that_is_not_there(page: Path, render: Render) -> None:
     repository = render({})
     assert missing_references(repository / page, repository) == []
+
+
+@pytest.mark.unit
+@pytest.mark.parametrize("directory", [ROOT, ROOT / DIRECTORY], ids=["template", "repository"])
+def test_the_hook_before_a_commit_runs_the_session_that_lints(directory: Path) -> None:
+    settings = yaml.safe_load((directory / ".pre-commit-config.yaml").read_text(encoding="utf-8"))
+    (hook,) = (hook for repository in settings["repos"] for hook in repository["hooks"])
+    assert hook["entry"] == ".venv/bin/nox -s lint"
+    assert "lint" in sessions(directory)
+
+
+@pytest.mark.render
+def test_no_file_of_a_repository_carries_the_templates_licence(render: Render) -> None:
+    repository = render({})
+    assert not (repository / "LICENSE").exists()
+    pages = [page.read_text(encoding="utf-8") for page in repository.rglob("*.md")]
+    assert not [page for page in pages if "Apache License" in page]
 
 
 @pytest.mark.unit

@@ -41,8 +41,8 @@ def test_all_faults_are_told_at_once_in_one_block_above_cookiecutters_own_log(te
    digits, hyphens and underscores, starting with a letter or digit.
    Try: my-queue
 
- Run the same command again with better answers. Whatever stands below this
- frame is cookiecutter's own log of the refusal: it tells no more than that.
+ Run the same command again with other answers. Everything below this frame
+ is cookiecutter's own log of the failure; it adds nothing.
 ==============================================================================="""
     )
     # The traceback is cookiecutter's; none of its lines is in a hook of ours.

@@ -34,7 +34,6 @@ COPIED = json.loads((ROOT / "cookiecutter.json").read_text(encoding="utf-8"))["_
 
 # All that depends on a choice. What is executed in which combination follows from it: the tests end with a table.
 DIFFERENT = {
-    "README.md",
     "deploy/aws/job-definition.json",
     "deploy/aws/stack.yaml",
     "requirements/training-gpu.in",
@@ -117,6 +116,7 @@ READERS: dict[str, Callable[[str], Any]] = {
     ".yaml": lambda text: list(yaml.load_all(text, StrictLoader)),
     "Jenkinsfile": str.splitlines,
     ".dockerignore": str.splitlines,
+    ".editorconfig": str.splitlines,
     ".gitignore": str.splitlines,
 }
 

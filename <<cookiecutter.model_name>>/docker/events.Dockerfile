@@ -1,4 +1,4 @@
-# What ships a server's notes of its requests to the store, from the repository's root:
+# Ships a server's prediction events to the store. Build it from the repository's root:
 #   docker build -f docker/events.Dockerfile -t events .
 ARG PYTHON_VERSION=3.13
 ARG BASE_IMAGE=python:${PYTHON_VERSION}-slim-trixie
@@ -17,7 +17,7 @@ RUN --mount=type=cache,target=/cache \
         /opt/venv/bin/python
 
 FROM ${BASE_IMAGE}
-# The server's user, whose files it takes away.
+# The same user as the server, because it removes the server's files.
 RUN groupadd --gid 10001 app && useradd --uid 10001 --gid 10001 --home-dir /tmp --no-create-home app
 COPY --from=packages /opt/venv /opt/venv
 ENV PATH=/opt/venv/bin:${PATH} \
@@ -32,11 +32,11 @@ COPY mlplatform/store mlplatform/store
 COPY mlplatform/contract mlplatform/contract
 COPY mlplatform/ghost mlplatform/ghost
 USER 10001:10001
-# It ships once more, then ends.
+# On SIGTERM it ships what is left, then exits.
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["python", "-m", "mlplatform.ghost.spool"]
 CMD ["/events"]
-# Last, as they differ in every build.
+# Last, because they differ in every build.
 ARG REVISION=""
 ARG VERSION=""
 ARG SOURCE=""

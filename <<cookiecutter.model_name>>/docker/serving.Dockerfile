@@ -1,12 +1,12 @@
-# The server with a published model in it, from the repository's root:
+# The server with one published model. Build it from the repository's root:
 #   docker build -f docker/serving.Dockerfile --build-arg MODEL=store/models/VERSION -t serving .
-# What computes the model, as [serving] runtime says: --build-arg RUNTIME=litert; by itself tensorflow.
+# --build-arg RUNTIME=litert selects LiteRT; the default is tensorflow.
 ARG PYTHON_VERSION=3.13
 ARG BASE_IMAGE=python:${PYTHON_VERSION}-slim-trixie
 ARG RUNTIME=tensorflow
 
 FROM ${BASE_IMAGE} AS tools
-# What installs and lists the packages stays behind in this stage.
+# The tools that install and list packages stay in this stage.
 ENV PIP_CACHE_DIR=/cache/pip UV_CACHE_DIR=/cache/uv
 COPY requirements/build.txt /build/
 RUN --mount=type=cache,target=/cache \
@@ -19,7 +19,7 @@ FROM tools AS litert-requirements
 COPY requirements/serving-litert.txt /build/requirements.txt
 
 FROM ${RUNTIME}-requirements AS installed
-# Compiled here, as nothing can be written where it runs: otherwise every start compiles all of TensorFlow's Python.
+# Compiled here because the container cannot write: otherwise every start would compile all of TensorFlow's Python.
 RUN --mount=type=cache,target=/cache \
     /build/tools/bin/uv venv --no-python-downloads --python python3 /opt/venv \
     && /build/tools/bin/uv pip install --python /opt/venv --require-hashes --link-mode copy --compile-bytecode \
@@ -28,8 +28,9 @@ RUN --mount=type=cache,target=/cache \
 FROM installed AS litert-packages
 
 FROM installed AS tensorflow-packages
-# TensorFlow's C++ headers (287 MB) and libclang (61 MB) are for compilers. The others (80 MB) nothing here imports but
-# TensorFlow, which does without: 560 modules fewer to load at every start, and no Keras that could load a file.
+# Only compilers need TensorFlow's C++ headers (287 MB) and libclang (61 MB). The other packages (80 MB) are imported
+# only by TensorFlow, which works without them: fewer modules to load at every start, and no Keras that could load a
+# file.
 RUN --mount=type=cache,target=/cache \
     /build/tools/bin/uv pip uninstall --python /opt/venv libclang google-pasta grpcio h5py keras markdown-it-py mdurl \
         namex optree pygments rich setuptools wheel \
@@ -42,10 +43,10 @@ RUN rm /opt/venv/.lock \
         /opt/venv/bin/python
 
 FROM ${BASE_IMAGE}
-# By number, as Kubernetes compares it with runAsNonRoot; with a name, as some libraries ask for one.
+# A number, because Kubernetes compares it with runAsNonRoot; a name, because some libraries look it up.
 RUN groupadd --gid 10001 app && useradd --uid 10001 --gid 10001 --home-dir /tmp --no-create-home app
 COPY --from=packages /opt/venv /opt/venv
-# /tmp is the one place to write; the rest may be mounted read-only.
+# /tmp is the only writable directory; all others may be mounted read-only.
 ENV PATH=/opt/venv/bin:${PATH} \
     HOME=/tmp \
     PYTHONDONTWRITEBYTECODE=1 \
@@ -62,19 +63,19 @@ COPY mlplatform/telemetry mlplatform/telemetry
 COPY mlplatform/ghost mlplatform/ghost
 COPY mlplatform/serving mlplatform/serving
 USER 10001:10001
-# The server answers on for a while, then ends when the last request is answered.
+# On SIGTERM the server keeps answering for a while, then exits after the last request.
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 CMD ["python", "-m", "mlplatform.serving.health"]
 ENTRYPOINT ["python", "-m", "mlplatform.serving"]
-# What is installed decides, whatever service.toml says.
+# The installed packages decide the runtime, not service.toml.
 ARG RUNTIME
 ENV SERVING_RUNTIME=${RUNTIME}
-# The model after the code: a new one makes this layer anew and nothing else. A damaged one makes no image, nor one that
-# the runtime cannot compute.
+# The model comes after the code: a new model rebuilds only this layer. The build fails if the model is damaged, or if
+# the runtime cannot run it.
 ARG MODEL
 COPY ${MODEL} /model/
 RUN python -m mlplatform.serving.model.verify /model --runtime "${RUNTIME}"
-# Last, as they differ in every build.
+# Last, because they differ in every build.
 ARG REVISION=""
 ARG VERSION=""
 ARG SOURCE=""

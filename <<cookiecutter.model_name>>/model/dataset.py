@@ -3,15 +3,15 @@
 from pathlib import Path
 from typing import Any
 
-# Where the bundled records lie: *.jsonl, *.csv, either also as .gz.
-# Another place: `python -m mlplatform.training --source ...`.
+# Directory of the bundled records: *.jsonl or *.csv, optionally compressed as .gz.
+# To use other data: `.venv/bin/nox -s train -- --source ...`.
 DATA = Path(__file__).parent / "data"
 
 # The classes, in the order of the model's output.
 LABELS = tuple("0123456789")
 
-# One record, as JSON Schema (2020-12). Every property is an input of the network by the same name, except `label` and
-# the optional `id`, which decides whether an example is used for training, validation or test.
+# One record, as JSON Schema (2020-12). Each property is an input of the network with the same name, except `label` and
+# the optional `id`, which decides whether an example belongs to the train, validation or test split.
 RECORD: dict[str, Any] = {
     "type": "object",
     "properties": {

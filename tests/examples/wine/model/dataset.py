@@ -1,4 +1,4 @@
-"""The dataset: chemical analyses of wines from one region of Italy, to be told apart by who grew them."""
+"""The dataset: chemical analyses of wines from one region of Italy, classified by cultivar."""
 
 from pathlib import Path
 from typing import Any
@@ -7,7 +7,7 @@ DATA = Path(__file__).parent / "data"
 
 LABELS = ("cultivar-1", "cultivar-2", "cultivar-3")
 
-# Measurement -> its mean and standard deviation over the bundled analyses, from which the network normalises.
+# Measurement -> its mean and standard deviation over the bundled analyses; the network normalises with them.
 MEASUREMENTS = {
     "alcohol": (13, 0.81),
     "malic_acid": (2.336, 1.11),

@@ -10,7 +10,7 @@ from model.hyperparameters import Hyperparameters
 def build(hyperparameters: Hyperparameters) -> keras.Model:
     """The compiled network.
 
-    Inputs: one float32 (batch,) per measurement, as measured; they are joined and normalised in here. Output: float32
+    Inputs: one float32 (batch,) per measurement, as measured; the network joins and normalises them. Output: float32
     (batch, 3), probabilities in the order of LABELS.
     """
     inputs = {name: keras.Input((), name=name) for name in MEASUREMENTS}
