@@ -59,10 +59,10 @@ MIRROR_RESULTS = ("sent", "refused", "failed", "skipped", "dropped")
 """What may become of copies for a ghost."""
 
 MIRROR_COUNTERS = ("offered", *MIRROR_RESULTS)
-"""Of copies for a ghost: taken up; the ghost took them, with a 202; it answered with another status; not, or no HTTP;
-not tried since it had failed; thrown away as there was no room. What is missing was still waiting. Of those that a
-ghost took, it counts as offered all; as sent those that it answered; as failed those it did not, in time; as dropped
-those for which it had no room."""
+"""Of copies for a ghost: put into the queue; the ghost took them, with a 202; it answered with another status; it did
+not answer, or not in HTTP; not tried, after failures before; dropped, as the queue was full. What is missing was still
+waiting. The ghost itself counts as offered all copies that it took; as sent those that it predicted; as failed those
+that it did not, in time; as dropped those that its queue had no place for."""
 
 
 _COLUMNS = b'{"kind":"predictions"'

@@ -54,7 +54,14 @@ class Seen:
     def replica_set(self) -> str:
         """Name of the ReplicaSet of the newest pod template; empty if there is none yet."""
         revision = _revision(self.deployment) if self.deployment else ""
-        return next((str(each["metadata"]["name"]) for each in self.replica_sets if _revision(each) == revision), "")
+        return next(
+            (
+                str(replica_set["metadata"]["name"])
+                for replica_set in self.replica_sets
+                if _revision(replica_set) == revision
+            ),
+            "",
+        )
 
     @property
     def new_pods(self) -> list[Mapping[str, Any]]:
@@ -63,7 +70,7 @@ class Seen:
         return [
             pod
             for pod in self.pods
-            if owner and any(each["name"] == owner for each in pod["metadata"].get("ownerReferences", []))
+            if owner and any(reference["name"] == owner for reference in pod["metadata"].get("ownerReferences", []))
         ]
 
 
@@ -89,39 +96,39 @@ class Cluster:
 
     def get(self, *arguments: str) -> Any:
         """What `kubectl get` finds, or None if there is nothing of that name."""
-        found = self.kubectl("get", *arguments, "--output=json", "--ignore-not-found")
-        return json.loads(found) if found.strip() else None
+        text = self.kubectl("get", *arguments, "--output=json", "--ignore-not-found")
+        return json.loads(text) if text.strip() else None
 
     def running(self, environment: str) -> Running | None:
         """What runs in an environment, or None."""
         seen = self.look(environment)
-        found = seen.deployment
-        if found is None:
+        deployment = seen.deployment
+        if deployment is None:
             return None
-        status, template = found.get("status", {}), found["spec"]["template"]
+        status, template = deployment.get("status", {}), deployment["spec"]["template"]
         return Running(
             name=self.name(environment),
-            image=_image(found, CONTAINER),
+            image=_image(deployment, CONTAINER),
             version=template["metadata"].get("labels", {}).get(VERSION_LABEL, ""),
             replica_set=seen.replica_set,
             ready=int(status.get("readyReplicas", 0)),
-            wanted=int(found["spec"].get("replicas", 1)),
-            settled=_settled(found),
+            wanted=int(deployment["spec"].get("replicas", 1)),
+            settled=_settled(deployment),
         )
 
     def image(self, environment: str, container: str) -> str:
         """The image of a container of an environment's pods; empty if there is none."""
-        found = self.look(environment).deployment
-        return _image(found, container) if found else ""
+        deployment = self.look(environment).deployment
+        return _image(deployment, container) if deployment else ""
 
     def look(self, environment: str) -> Seen:
         """The Deployment of an environment, its ReplicaSets, each a pod template to go back to, and its pods."""
         name = self.name(environment)
-        found = self._listed("deployments,replicasets,pods", f"--selector=app.kubernetes.io/instance={name}")
+        objects = self._listed("deployments,replicasets,pods", f"--selector=app.kubernetes.io/instance={name}")
         by_kind = {
-            kind: [each for each in found if each["kind"] == kind] for kind in ("Deployment", "ReplicaSet", "Pod")
+            kind: [item for item in objects if item["kind"] == kind] for kind in ("Deployment", "ReplicaSet", "Pod")
         }
-        deployments = [each for each in by_kind["Deployment"] if each["metadata"]["name"] == name]
+        deployments = [deployment for deployment in by_kind["Deployment"] if deployment["metadata"]["name"] == name]
         return Seen(deployments[0] if deployments else None, by_kind["ReplicaSet"], by_kind["Pod"])
 
     def wait(
@@ -148,17 +155,17 @@ class Cluster:
                     raise
                 time.sleep(poll)
                 continue
-            found = seen.deployment
-            if found is None:
+            deployment = seen.deployment
+            if deployment is None:
                 raise Rollout(f"the Deployment {name} is gone: somebody deleted it")
-            if _settled(found):
+            if _settled(deployment):
                 return
-            progress = _progress(found)
+            progress = _progress(deployment)
             if progress != shown:
                 shown = progress
                 console.say(f"deploy: {progress}")
-            for condition in found.get("status", {}).get("conditions", []):
-                if condition.get("reason") == "ProgressDeadlineExceeded" and _observed(found):
+            for condition in deployment.get("status", {}).get("conditions", []):
+                if condition.get("reason") == "ProgressDeadlineExceeded" and _observed(deployment):
                     raise Rollout(f"the rollout made no progress for too long: {condition.get('message', '')}")
             for pod, reason in _waiting(seen):
                 since = hopeless.setdefault(f"{pod} {reason}", time.monotonic())
@@ -189,11 +196,11 @@ class Cluster:
     def undo(self, environment: str, replica_set: str) -> None:
         """Bring back the pod template of a ReplicaSet that is still there."""
         name = self.name(environment)
-        sets = {each["metadata"]["name"]: each for each in self.look(environment).replica_sets}
-        found = sets[replica_set]
-        self.kubectl("rollout", "undo", f"deployment/{name}", f"--to-revision={_revision(found)}")
+        sets = {replica["metadata"]["name"]: replica for replica in self.look(environment).replica_sets}
+        target = sets[replica_set]
+        self.kubectl("rollout", "undo", f"deployment/{name}", f"--to-revision={_revision(target)}")
         # What undoes a rollout changes the pods alone.
-        version = found["spec"]["template"]["metadata"].get("labels", {}).get(VERSION_LABEL)
+        version = target["spec"]["template"]["metadata"].get("labels", {}).get(VERSION_LABEL)
         if version:
             self.kubectl("label", "--overwrite", f"deployment/{name}", f"{VERSION_LABEL}={version}")
 
@@ -221,9 +228,9 @@ def _image(deployment: Mapping[str, Any], container: str) -> str:
     spec = deployment["spec"]["template"]["spec"]
     return next(
         (
-            str(each["image"])
-            for each in [*spec["containers"], *spec.get("initContainers", [])]
-            if each["name"] == container
+            str(entry["image"])
+            for entry in [*spec["containers"], *spec.get("initContainers", [])]
+            if entry["name"] == container
         ),
         "",
     )
@@ -243,8 +250,8 @@ def _waiting(seen: Seen) -> list[tuple[str, str]]:
     ]
 
 
-def _revision(found: Mapping[str, Any]) -> str:
-    return str(found["metadata"].get("annotations", {}).get(REVISION, ""))
+def _revision(workload: Mapping[str, Any]) -> str:
+    return str(workload["metadata"].get("annotations", {}).get(REVISION, ""))
 
 
 def _observed(deployment: Mapping[str, Any]) -> bool:
@@ -275,18 +282,18 @@ def _progress(deployment: Mapping[str, Any]) -> str:
 
 def _states(state: Mapping[str, Any]) -> list[str]:
     """What a container's status says of why it does not run."""
-    found = []
+    reasons = []
     waiting = state.get("state", {}).get("waiting")
     if waiting:
-        found.append(f"{state['name']} waits: {waiting.get('reason')} {waiting.get('message', '')}".rstrip())
+        reasons.append(f"{state['name']} waits: {waiting.get('reason')} {waiting.get('message', '')}".rstrip())
     for ended in (state.get("state", {}).get("terminated"), state.get("lastState", {}).get("terminated")):
         if ended:
             why = ended.get("reason", "")
             killed = ": it took more memory than its limit" if why == "OOMKilled" else ""
-            found.append(f"{state['name']} ended with exit code {ended.get('exitCode')} ({why}){killed}")
-    if not found and not state.get("ready"):
-        found.append(f"{state['name']} runs and is not ready")
-    return found
+            reasons.append(f"{state['name']} ended with exit code {ended.get('exitCode')} ({why}){killed}")
+    if not reasons and not state.get("ready"):
+        reasons.append(f"{state['name']} runs and is not ready")
+    return reasons
 
 
 def _told(events: Sequence[Mapping[str, Any]]) -> list[str]:

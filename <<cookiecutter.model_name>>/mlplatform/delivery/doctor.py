@@ -56,9 +56,11 @@ def doctor(console: Console) -> None:
         _check("Datadog key", "datadog", _datadog),
     ]
     rows = [("", "check", "found", "needed by")]
-    rows += [("ok" if each.good else "MISSING", each.check, each.said, each.needed_by) for each in findings]
-    console.result(columns(rows), [asdict(each) for each in findings])
-    missing = [each.check for each in findings if not each.good]
+    rows += [
+        ("ok" if finding.good else "MISSING", finding.check, finding.said, finding.needed_by) for finding in findings
+    ]
+    console.result(columns(rows), [asdict(finding) for finding in findings])
+    missing = [finding.check for finding in findings if not finding.good]
     if missing:
         raise DeliveryError(f"missing: {', '.join(missing)}; the table says what to do")
 

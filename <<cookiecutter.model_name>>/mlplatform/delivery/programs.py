@@ -117,10 +117,10 @@ def port_forward(namespace: str, target: str, port: str) -> Iterator[int]:
     reader.start()
     try:
         ready.wait(30)
-        found = re.search(r"Forwarding from 127\.0\.0\.1:(\d+)", said[0] if said else "")
-        if not found:
+        forwarding = re.search(r"Forwarding from 127\.0\.0\.1:(\d+)", said[0] if said else "")
+        if not forwarding:
             raise ProgramError(f"kubectl port-forward {target} failed:\n" + "\n".join(said[-LAST_LINES:]))
-        yield int(found[1])
+        yield int(forwarding[1])
     finally:
         process.terminate()
         process.wait()

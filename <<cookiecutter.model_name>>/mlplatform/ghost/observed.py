@@ -177,8 +177,8 @@ class Collector:
             side.processes += 1
             side.killed += bool(counters.get("killed"))
         self._counters.clear()
-        for (found, version, host, _), processes in self._usage.items():
-            self._sides[found, version].usage.append(_together(host, processes))
+        for (side_role, version, host, _), processes in self._usage.items():
+            self._sides[side_role, version].usage.append(_together(host, processes))
         self._usage.clear()
         return sorted((side for side in self._sides.values() if side.role == role and side.requests), key=_last)
 
@@ -216,7 +216,7 @@ class Collector:
 
     def _prediction(self, side: Side, event: Mapping[str, Any], at: float) -> None:
         id, status = str(event["id"]), int(event["status"])
-        found = Prediction(
+        prediction = Prediction(
             at,
             status,
             float(event["ms"]),
@@ -226,13 +226,13 @@ class Collector:
         )
         side.requests += 1
         side.errors += status >= 500
-        side.mirrored += found.mirrored
+        side.mirrored += prediction.mirrored
         side.last = max(side.last, at)
         if not self._kept(id):
             return
         if id in side.predictions:
             side.repeated.add(id)
-        side.predictions[id] = found
+        side.predictions[id] = prediction
 
     def _kept(self, id: str) -> bool:
         return self._below == events.SHARES or events.share(id) < self._below
@@ -240,9 +240,9 @@ class Collector:
     def _halve(self) -> None:
         self._below //= 2
         for side in self._sides.values():
-            side.predictions = {id: each for id, each in side.predictions.items() if self._kept(id)}
+            side.predictions = {id: prediction for id, prediction in side.predictions.items() if self._kept(id)}
             side.repeated = {id for id in side.repeated if self._kept(id)}
-        self._truth = {id: each for id, each in self._truth.items() if self._kept(id)}
+        self._truth = {id: labels for id, labels in self._truth.items() if self._kept(id)}
 
 
 def observe(
@@ -333,15 +333,15 @@ def _pairs(live: Side | None, ghost: Side, truth: Mapping[str, tuple[str | None,
 
 def _alone(ghost: Side, truth: Mapping[str, tuple[str | None, ...]]) -> Alone:
     rows: list[tuple[str | None, float, str | None]] = []
-    for id, found in ghost.predictions.items():
-        count, true = len(found.scores), truth.get(id, ())
+    for id, prediction in ghost.predictions.items():
+        count, true = len(prediction.scores), truth.get(id, ())
         fitting = true if len(true) == count and id not in ghost.repeated else (None,) * count
-        rows += zip(found.labels or (None,) * count, found.scores, fitting, strict=True)
+        rows += zip(prediction.labels or (None,) * count, prediction.scores, fitting, strict=True)
     columns = list(zip(*rows, strict=True)) or [()] * 3
     predictions = ghost.predictions.values()
     return Alone(
-        ms=_floats(found.ms for found in predictions),
-        status=np.array([found.status for found in predictions], np.int64),
+        ms=_floats(prediction.ms for prediction in predictions),
+        status=np.array([prediction.status for prediction in predictions], np.int64),
         label=_texts(columns[0]),
         score=_floats(columns[1]),
         truth=_texts(columns[2]),
@@ -354,18 +354,18 @@ def _together(host: str, of: Mapping[str, Mapping[str, Usage]]) -> Usage:
     Without what is left out.
     """
     container, processes = list(of.get("container", {}).values()), list(of.get("process", {}).values())
-    found = container or processes
-    requests = sum(each.requests for each in found)
-    left_out = sum(each.left_out for each in found)
+    samples = container or processes
+    requests = sum(sample.requests for sample in samples)
+    left_out = sum(sample.left_out for sample in samples)
     if container:
-        whole = max(container, key=lambda each: each.seconds)
+        whole = max(container, key=lambda sample: sample.seconds)
         return whole._replace(cpu_seconds=max(0.0, whole.cpu_seconds - left_out), requests=requests)
     return Usage(
         host,
-        found[0].at,
-        max(each.seconds for each in found),
-        max(0.0, sum(each.cpu_seconds for each in found) - left_out),
-        sum(each.memory_bytes for each in found),
+        samples[0].at,
+        max(sample.seconds for sample in samples),
+        max(0.0, sum(sample.cpu_seconds for sample in samples) - left_out),
+        sum(sample.memory_bytes for sample in samples),
         requests,
     )
 
@@ -383,6 +383,6 @@ def _floats(values: Iterable[Any]) -> Floats:
 
 
 def _texts(values: Iterable[Any]) -> Texts:
-    found = np.empty(len(content := list(values)), object)
-    found[:] = content
-    return found
+    array = np.empty(len(content := list(values)), object)
+    array[:] = content
+    return array

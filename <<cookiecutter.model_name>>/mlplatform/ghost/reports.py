@@ -28,8 +28,8 @@ def latest(storage: Storage, version: str) -> dict[str, Any] | None:
     names = [key for key in storage.keys(f"{PREFIX}/{version}/") if key.endswith(".json")]
     if not names:
         return None
-    found: dict[str, Any] = json.loads(storage.read(max(names)))
-    return found
+    report: dict[str, Any] = json.loads(storage.read(max(names)))
+    return report
 
 
 def objection(storage: Storage, version: str, production: str | None, days: float, now: datetime) -> str:

@@ -54,18 +54,20 @@ def used(samples: Sequence[Usage]) -> Used | None:
     """Quantiles over the samples of all hosts; None without any."""
     if not samples:
         return None
-    cores = np.array([each.cpu_seconds / each.seconds for each in samples])
-    memory = np.array([each.memory_bytes for each in samples])
-    requests = sum(each.requests for each in samples)
-    hosts = len({each.host for each in samples})
-    seconds = sum(each.seconds for each in samples)
+    cores = np.array([sample.cpu_seconds / sample.seconds for sample in samples])
+    memory = np.array([sample.memory_bytes for sample in samples])
+    requests = sum(sample.requests for sample in samples)
+    hosts = len({sample.host for sample in samples})
+    seconds = sum(sample.seconds for sample in samples)
     return Used(
         samples=len(samples),
         hosts=hosts,
         requests_per_second=round(requests / seconds, 3),
         cpu=_quantiles(cores),
         memory=_quantiles(memory),
-        cpu_ms_per_request=round(1000 * sum(each.cpu_seconds for each in samples) / requests, 4) if requests else None,
+        cpu_ms_per_request=round(1000 * sum(sample.cpu_seconds for sample in samples) / requests, 4)
+        if requests
+        else None,
     )
 
 
@@ -112,5 +114,5 @@ def suggest(ghost: Side, live: Side | None, minimum: int = MINIMUM_SAMPLES) -> S
 
 
 def _quantiles(values: "np.typing.NDArray[np.float64]") -> dict[str, float]:
-    found = np.quantile(values, [0.5, 0.95, 0.99, 1])
-    return {name: round(float(value), 4) for name, value in zip(("p50", "p95", "p99", "max"), found, strict=True)}
+    quantiles = np.quantile(values, [0.5, 0.95, 0.99, 1])
+    return {name: round(float(value), 4) for name, value in zip(("p50", "p95", "p99", "max"), quantiles, strict=True)}

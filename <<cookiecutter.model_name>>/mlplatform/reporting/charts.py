@@ -84,19 +84,19 @@ def reliability(bins: Sequence[Mapping[str, Any]]) -> Markup:
         _below(x, tenths, height),
         _caption("confidence: probability of the predicted class", height),
     ]
-    most = max(each["examples"] for each in bins)
+    most = max(bin["examples"] for bin in bins)
     bars = Axis(0, math.sqrt(most), height - BOTTOM, floor + 16)
-    for each in bins:
-        if not each["examples"]:
+    for bin in bins:
+        if not bin["examples"]:
             continue
-        left, right = x.at(each["from"]), x.at(each["to"])
+        left, right = x.at(bin["from"]), x.at(bin["to"])
         # Square roots, so that bins of a few examples are seen beside one of thousands.
-        top = bars.at(math.sqrt(each["examples"]))
+        top = bars.at(math.sqrt(bin["examples"]))
         body.append(_rectangle("count", left + 1, top, right - left - 2, height - BOTTOM - top))
-        body.append(_text("count", (left + right) / 2, top - 3, "middle", str(each["examples"])))
-        place = x.at(each["confidence"])
-        body.append(_line("whisker", place, y.at(each["low"]), place, y.at(each["high"])))
-        body.append(_dot("dot", place, y.at(each["accuracy"])))
+        body.append(_text("count", (left + right) / 2, top - 3, "middle", str(bin["examples"])))
+        place = x.at(bin["confidence"])
+        body.append(_line("whisker", place, y.at(bin["low"]), place, y.at(bin["high"])))
+        body.append(_dot("dot", place, y.at(bin["accuracy"])))
     return _svg("accuracy by confidence", height, body)
 
 

@@ -77,13 +77,17 @@ def calibration(confidence: NDArray[np.float32], right: NDArray[np.bool_]) -> di
     for i in range(BINS):
         chosen = number == i
         examples = int(chosen.sum())
-        found: dict[str, Any] = {"from": i / BINS, "to": (i + 1) / BINS, "examples": examples}
-        found |= dict.fromkeys(("accuracy", "low", "high", "confidence"))
+        described: dict[str, Any] = {"from": i / BINS, "to": (i + 1) / BINS, "examples": examples}
+        described |= dict.fromkeys(("accuracy", "low", "high", "confidence"))
         if examples:
             hits, mean = int(right[chosen].sum()), float(confidence[chosen].astype(np.float64).mean())
-            found |= {"accuracy": hits / examples, "confidence": mean, **asdict(proportion_interval(hits, examples))}
+            described |= {
+                "accuracy": hits / examples,
+                "confidence": mean,
+                **asdict(proportion_interval(hits, examples)),
+            }
             error += examples / len(right) * abs(hits / examples - mean)
-        bins.append(found)
+        bins.append(described)
     return {"error": error, "bins": bins}
 
 
@@ -96,7 +100,7 @@ def worst_mistakes(probabilities: Probabilities, labels: Labels, count: int) -> 
 
 def inference_ms(predict: Predict, split: Split) -> dict[str, float]:
     """Median time of the exported model, in ms, by examples per call as text; after calls that warm it up."""
-    found = {}
+    medians = {}
     for batch in TIMED_BATCHES:
         inputs, _ = split.take(np.arange(batch) % len(split))
         for _ in range(3):
@@ -107,8 +111,8 @@ def inference_ms(predict: Predict, split: Split) -> dict[str, float]:
             started = time.perf_counter()
             predict(inputs)
             times.append(time.perf_counter() - started)
-        found[str(batch)] = round(float(np.median(times)) * 1000, 4)
-    return found
+        medians[str(batch)] = round(float(np.median(times)) * 1000, 4)
+    return medians
 
 
 def directory_bytes(directory: Path) -> int:

@@ -36,10 +36,10 @@ def git_commit() -> str | None:
     try:
         # git from the PATH, as in the user's shell; no argument comes from outside.
         command = ["git", "-C", str(ROOT), "rev-parse", "HEAD"]
-        found = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603
+        done = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603
     except (OSError, subprocess.CalledProcessError):
         return None
-    return found.stdout.strip()
+    return done.stdout.strip()
 
 
 def package_versions() -> dict[str, str]:

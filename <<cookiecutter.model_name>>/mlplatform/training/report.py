@@ -113,7 +113,7 @@ def render(findings: Findings) -> str:
         inputs=_inputs(findings),
         mistakes=[_shown(mistake, findings) for mistake in findings.mistakes],
         weakest=_weakest(findings.metrics),
-        scarce=[name for name, each in findings.metrics["classes"].items() if each["examples"] < FEW_EXAMPLES],
+        scarce=[name for name, figures in findings.metrics["classes"].items() if figures["examples"] < FEW_EXAMPLES],
         few_examples=FEW_EXAMPLES,
     )
 
@@ -168,14 +168,16 @@ def _classes(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _weakest(metrics: Mapping[str, Any]) -> dict[str, Any] | None:
     """The class that is found least often, or None if none is ever missed."""
-    present = [{"name": name, **each} for name, each in metrics["classes"].items() if each["recall"] is not None]
-    weakest = min(present, key=lambda each: each["recall"])
+    present = [
+        {"name": name, **figures} for name, figures in metrics["classes"].items() if figures["recall"] is not None
+    ]
+    weakest = min(present, key=lambda row: row["recall"])
     return weakest if weakest["recall"] < 1 else None
 
 
 def _mean_confidence(metrics: Mapping[str, Any]) -> float:
-    bins = [each for each in metrics["calibration"]["bins"] if each["examples"]]
-    return float(sum(each["examples"] * each["confidence"] for each in bins) / metrics["examples"])
+    bins = [bin for bin in metrics["calibration"]["bins"] if bin["examples"]]
+    return float(sum(bin["examples"] * bin["confidence"] for bin in bins) / metrics["examples"])
 
 
 def _comparison(findings: Findings) -> dict[str, Any] | None:
@@ -192,7 +194,7 @@ def _comparison(findings: Findings) -> dict[str, Any] | None:
         there = compared.metrics["classes"][name]
         if here["recall"] != there["recall"] or here["precision"] != there["precision"]:
             changes.append({"name": name, "here": here, "there": there, "change": _gain(here, there)})
-    changes.sort(key=lambda each: each["change"])
+    changes.sort(key=lambda row: row["change"])
     interval_of_difference = counted.interval()
     return {
         **counted.to_json(),
@@ -249,7 +251,7 @@ def _shown(mistake: Mistake, findings: Findings) -> dict[str, Any]:
             small = max(spec.shape[:2]) <= PICTURE
             pictures.append({"name": spec.name, "url": picture(array, statistics.get(spec.name)), "small": small})
         elif spec.dtype == "string":
-            text = " · ".join(_text(each) for each in np.atleast_1d(array).ravel()[:SHOWN_VALUES])
+            text = " · ".join(_text(value) for value in np.atleast_1d(array).ravel()[:SHOWN_VALUES])
             texts.append({"name": spec.name, "text": text[:SHOWN_TEXT] + ("…" if len(text) > SHOWN_TEXT else "")})
         else:
             numbers.append({"name": spec.name, **_values(array, statistics.get(spec.name))})

@@ -57,10 +57,10 @@ def delete_command(dry_run: bool, console: Console) -> None:
     from mlplatform.delivery.datadog.resources import Change, Resource, apply, connected, read_resources
 
     with connected() as api:
-        found = api.existing(read_resources())
+        existing = api.existing(read_resources())
         # The SLO last: Datadog keeps one that a monitor or a dashboard needs.
-        order = sorted(found, key=lambda key: key[0] == "slo")
-        changes = [Change(Resource(*key, found[key]), "delete", str(found[key]["id"])) for key in order]
+        order = sorted(existing, key=lambda key: key[0] == "slo")
+        changes = [Change(Resource(*key, existing[key]), "delete", str(existing[key]["id"])) for key in order]
         if not dry_run:
             apply(api, changes, console)
     _show(changes, console)

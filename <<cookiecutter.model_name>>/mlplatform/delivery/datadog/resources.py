@@ -64,8 +64,8 @@ class Change:
 
 def read_resources(directory: Path = FILES) -> list[Resource]:
     """The files of deploy/datadog: the SLO first, as others name it. Raises DeliveryError naming file and fault."""
-    found = [_read("slo", directory / "slo.json"), _read("dashboard", directory / "dashboard.json")]
-    return found + [_read("monitor", path) for path in sorted((directory / "monitors").glob("*.json"))]
+    resources = [_read("slo", directory / "slo.json"), _read("dashboard", directory / "dashboard.json")]
+    return resources + [_read("monitor", path) for path in sorted((directory / "monitors").glob("*.json"))]
 
 
 class Datadog:
@@ -81,19 +81,19 @@ class Datadog:
     def existing(self, resources: Sequence[Resource]) -> dict[tuple[str, str], dict[str, Any]]:
         """What Datadog has of this service, by kind and name; `id` is in it."""
         tags = f"service:{self._service},managed-by:delivery"
-        found = {}
+        existing = {}
         for monitor in _plain(self._monitors.list_monitors(monitor_tags=tags)):
-            found["monitor", _name_in(monitor["tags"])] = monitor
+            existing["monitor", _name_in(monitor["tags"])] = monitor
         for slo in _plain(self._slos.list_slos(tags_query=f"service:{self._service} AND managed-by:delivery")).get(
             "data", []
         ):
             if {f"service:{self._service}", "managed-by:delivery"} <= set(slo["tags"]):
-                found["slo", _name_in(slo["tags"])] = slo
-        titles = {each.content["title"]: each.name for each in resources if each.kind == "dashboard"}
+                existing["slo", _name_in(slo["tags"])] = slo
+        titles = {resource.content["title"]: resource.name for resource in resources if resource.kind == "dashboard"}
         for summary in _plain(self._dashboards.list_dashboards()).get("dashboards", []):
             if summary["title"] in titles:
-                found["dashboard", titles[summary["title"]]] = _plain(self._dashboards.get_dashboard(summary["id"]))
-        return found
+                existing["dashboard", titles[summary["title"]]] = _plain(self._dashboards.get_dashboard(summary["id"]))
+        return existing
 
     def put(self, change: Change, content: dict[str, Any]) -> str:
         """Create or update a resource, and give its id."""
@@ -249,7 +249,7 @@ def _typed(content: Mapping[str, Any], model: Any) -> Any:
 def _plain(answer: Any) -> Any:
     """A client's answer as JSON values."""
     if isinstance(answer, list):
-        return [_plain(each) for each in answer]
+        return [_plain(item) for item in answer]
     return answer.to_dict() if hasattr(answer, "to_dict") else answer
 
 

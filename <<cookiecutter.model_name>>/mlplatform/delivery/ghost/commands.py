@@ -49,9 +49,9 @@ def ghost_report(since: str, version: str | None, output: Path | None, store: St
     if output:
         output.mkdir(parents=True, exist_ok=True)
         (output / "report.html").write_text(page, encoding="utf-8")
-    found = made.verdict
+    verdict = made.verdict
     beside = f" beside {made.live_version}" if made.live_version else ""
-    text = [f"{found.decision.value}: ghost {made.version}{beside}", *(f"  {reason}" for reason in found.reasons)]
+    text = [f"{verdict.decision.value}: ghost {made.version}{beside}", *(f"  {reason}" for reason in verdict.reasons)]
     console.result("\n".join([*text, f"report: {url}"]), {**made.to_json(), "report": url})
 
 
@@ -61,10 +61,10 @@ def ghost_report(since: str, version: str | None, output: Path | None, store: St
 @console_option
 def feedback(file: Path, store: Storage, console: Console) -> None:
     """Tell what requests really were: a FILE of JSON lines or CSV with request_id and label."""
-    found = labels.read(file)
-    new = labels.save(store, load(ServiceSettings).name, found, datetime.now(UTC))
-    text = f"{len(found)} labels" if new else f"{len(found)} labels, all of them known already"
-    console.result(text, {"labels": len(found), "new": bool(new)})
+    given = labels.read(file)
+    new = labels.save(store, load(ServiceSettings).name, given, datetime.now(UTC))
+    text = f"{len(given)} labels" if new else f"{len(given)} labels, all of them known already"
+    console.result(text, {"labels": len(given), "new": bool(new)})
 
 
 def moment(since: str, now: datetime) -> datetime:
@@ -73,7 +73,7 @@ def moment(since: str, now: datetime) -> datetime:
     if ago:
         return now - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
     try:
-        found = datetime.fromisoformat(since)
+        begin = datetime.fromisoformat(since)
     except ValueError:
         raise BadRequestError(f"--since is {since!r}; expected such as 90m, 24h, 7d or 2026-11-23T12:00") from None
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
+    return begin if begin.tzinfo else begin.replace(tzinfo=UTC)

@@ -38,10 +38,10 @@ def read(path: Path) -> list[Label]:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
         raise BadRequestError(f"{path}: {reason}; expected {FORMS}") from None
-    found = list(_from_csv(path, text) if path.suffix == ".csv" else _from_json(path, text))
-    if not found:
+    labels = list(_from_csv(path, text) if path.suffix == ".csv" else _from_json(path, text))
+    if not labels:
         raise BadRequestError(f"{path}: holds no label; expected {FORMS}")
-    return found
+    return labels
 
 
 def save(storage: Storage, service: str, labels: Sequence[Label], now: datetime) -> int:
@@ -52,9 +52,9 @@ def save(storage: Storage, service: str, labels: Sequence[Label], now: datetime)
     new = 0
     for start in range(0, len(labels), SEGMENT_LINES):
         part = labels[start : start + SEGMENT_LINES]
-        content = json.dumps([[each.id, each.labels] for each in part]).encode()
+        content = json.dumps([[label.id, label.labels] for label in part]).encode()
         process = Process(service, "feedback", "", "", sha256(content).hexdigest()[:16])
-        lines = [process.header(), *(_event(each, now) for each in part)]
+        lines = [process.header(), *(_event(label, now) for label in part)]
         midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
         packed = events.pack(b"".join(json.dumps(line, ensure_ascii=False).encode() + b"\n" for line in lines))
         new += storage.create(events.key(process, start // SEGMENT_LINES, midnight), packed)
@@ -70,16 +70,16 @@ def _from_json(path: Path, text: str) -> Iterator[Label]:
         if not line.strip():
             continue
         try:
-            found = json.loads(line)
+            row = json.loads(line)
         except ValueError as error:
             raise BadRequestError(f"{path}, line {number}: not JSON ({error}); expected {FORMS}") from None
-        if not isinstance(found, dict) or not found.keys() & {"label", "labels"}:
+        if not isinstance(row, dict) or not row.keys() & {"label", "labels"}:
             raise BadRequestError(f"{path}, line {number}: {line[:80]!r}; expected {FORMS}")
-        given = found["labels"] if "labels" in found else [found["label"]]
-        if not isinstance(given, list) or not given or not all(_is_label(each) for each in given):
+        given = row["labels"] if "labels" in row else [row["label"]]
+        if not isinstance(given, list) or not given or not all(_is_label(label) for label in given):
             raise BadRequestError(f"{path}, line {number}: labels are {given!r}; expected text, or null if not known")
         yield Label(
-            _id(path, number, found.get("request_id")), tuple(None if each is None else str(each) for each in given)
+            _id(path, number, row.get("request_id")), tuple(None if label is None else str(label) for label in given)
         )
 
 

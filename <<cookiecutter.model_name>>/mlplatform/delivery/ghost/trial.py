@@ -81,5 +81,5 @@ def stop(store: Storage, dry_run: bool, console: Console) -> None:
         entry = Entry(now(), person(), "ghost", STOP, ran.image, model, commit, DONE)
         record(store, entry)
         events.tell(entry, name, settings, console)
-    lines = [f"{'would remove' if dry_run else 'removed'} {each}" for each in removed]
+    lines = [f"{'would remove' if dry_run else 'removed'} {resource}" for resource in removed]
     console.result("\n".join(lines), {"removed": removed, "dry_run": dry_run})

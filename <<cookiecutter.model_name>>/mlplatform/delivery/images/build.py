@@ -83,7 +83,7 @@ def recipe(
     text = dockerfile.read_text(encoding="utf-8").replace("\\\n", " ")
     given = {**arguments, **({"BASE_IMAGE": settings.base_image} if settings.base_image else {})}
     values = {**dict(re.findall(r"^ARG (\w+)=(.*)$", text, re.MULTILINE)), **given}
-    found, elsewhere = dict(extra or {}), {**(extra or {}), **(digests or {})}
+    files, elsewhere = dict(extra or {}), {**(extra or {}), **(digests or {})}
     for line in re.findall(r"^COPY\s+(.*)$", text, re.MULTILINE):
         words = shlex.split(line)
         if any(word.startswith("--from") for word in words):
@@ -91,8 +91,8 @@ def recipe(
         for source in [word for word in words if not word.startswith("--")][:-1]:
             path = re.sub(r"\$\{(\w+)\}", lambda name: values.get(name[1], ""), source)
             if not any(name == path or name.startswith(f"{path}/") for name in elsewhere):
-                found |= _files(path, dockerfile)
-    return Recipe(kind, dockerfile, found, given, digests or {})
+                files |= _files(path, dockerfile)
+    return Recipe(kind, dockerfile, files, given, digests or {})
 
 
 def training_recipe(settings: DeliverySettings) -> Recipe:
@@ -166,14 +166,14 @@ def ensure(
 
 def _files(source: str, dockerfile: Path) -> dict[str, Path]:
     """The files that a source of COPY stands for, by path."""
-    found: dict[str, Path] = {}
+    files: dict[str, Path] = {}
     for path in sorted(Path().glob(source)):
         for file in [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file()):
             if not any(CACHES.fullmatch(part) for part in file.parts):
-                found[file.as_posix()] = file
-    if not found:
+                files[file.as_posix()] = file
+    if not files:
         raise DeliveryError(f"{dockerfile} copies {source!r}, which is not in this repository")
-    return found
+    return files
 
 
 def _build(made_of: Recipe, name: str, version: str) -> None:

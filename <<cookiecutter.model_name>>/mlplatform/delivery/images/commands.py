@@ -66,9 +66,9 @@ def find_model(store: Storage, version: str | None) -> Manifest:
             raise RefusedError(NO_MODEL.format(url=store.url))
         return models[-1]
     # A version is one name: a path would lead elsewhere in the store.
-    found = None if "/" in version or not version else manifest.find(store, f"models/{version}")
-    if found is not None:
-        return found
+    model = None if "/" in version or not version else manifest.find(store, f"models/{version}")
+    if model is not None:
+        return model
     if not list_models(store):
         raise RefusedError(NO_MODEL.format(url=store.url))
     raise RefusedError(
@@ -98,11 +98,11 @@ def _bundle(
 ) -> None:
     with tempfile.TemporaryDirectory(prefix="delivery-model-") as cache:
         console.say(f"bundle: fetching and verifying model {model.id}", model.id)
-        found, directory = manifest.fetch(store, f"models/{model.id}", Path(cache))
+        fetched, directory = manifest.fetch(store, f"models/{model.id}", Path(cache))
         kept = Path(cache) / manifest.MANIFEST
-        kept.write_bytes(found.to_json())
-        content = {manifest.MANIFEST: kept, **{f"{found.content}/{path}": directory / path for path in found.files}}
-        made_of = serving_recipe(found, settings, content)
+        kept.write_bytes(fetched.to_json())
+        content = {manifest.MANIFEST: kept, **{f"{fetched.content}/{path}": directory / path for path in fetched.files}}
+        made_of = serving_recipe(fetched, settings, content)
         built = build.ensure(made_of, settings, console, version=model.id, force=force, dry_run=dry_run)
     if any(build.ships_events(environment) for environment in ENVIRONMENTS):
         build.ensure(build.events_recipe(settings), settings, console, dry_run=dry_run)
@@ -113,8 +113,8 @@ def _show(built: build.Built | None, console: Console) -> None:
     if built is None:
         console.result("nothing done: --dry-run", None)
         return
-    found = built.image
+    image = built.image
     console.result(
-        found.reference,
-        {"image": found.reference, "digest": found.digest, "tag": built.tag, "built": built.built},
+        image.reference,
+        {"image": image.reference, "digest": image.digest, "tag": built.tag, "built": built.built},
     )

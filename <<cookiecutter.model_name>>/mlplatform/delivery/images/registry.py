@@ -57,8 +57,8 @@ class Image:
     @classmethod
     def parse(cls, reference: str) -> "Image | None":
         """The image of a reference by digest, or None if it is none."""
-        found = REFERENCE.fullmatch(reference)
-        return cls(found["host"], found["repository"], found["digest"]) if found else None
+        match = REFERENCE.fullmatch(reference)
+        return cls(match["host"], match["repository"], match["digest"]) if match else None
 
 
 @dataclass(frozen=True)
@@ -96,15 +96,15 @@ class Registry:
 
     def tags(self, repository: str) -> list[str]:
         """The tags of a repository, in no order; none if there is no such repository."""
-        found: list[str] = []
+        tags: list[str] = []
         path = f"/v2/{repository}/tags/list?n=1000"
         while path:
             answer = self._ask("GET", path, repository)
             if answer.status_code == 404:
-                return found
-            found += answer.json().get("tags") or []
+                return tags
+            tags += answer.json().get("tags") or []
             path = answer.links.get("next", {}).get("url", "").removeprefix(f"{self._base}")
-        return found
+        return tags
 
     def digest(self, repository: str, reference: str) -> str | None:
         """The digest that a tag or digest stands for, or None if it is not there."""
@@ -130,8 +130,8 @@ class Registry:
         answer = self._ask("GET", f"/v2/{image.repository}/manifests/{digest}", image.repository)
         if answer.status_code == 404:
             raise DeliveryError(f"{image.name}@{digest}: there is no such image in the registry")
-        found: dict[str, Any] = answer.json()
-        return found
+        manifest: dict[str, Any] = answer.json()
+        return manifest
 
     def _ask(self, method: str, path: str, repository: str) -> requests.Response:
         """The answer of 2xx or 404; a 401 is met with what it asks for, once."""
@@ -219,8 +219,8 @@ def _docker_login(host: str) -> Login | None:
     helper = config.get("credHelpers", {}).get(host) or config.get("credsStore")
     if helper:
         try:
-            found = json.loads(output(f"docker-credential-{helper}", "get", stdin=host))
-            return Login(found["Username"], found["Secret"])
+            credentials = json.loads(output(f"docker-credential-{helper}", "get", stdin=host))
+            return Login(credentials["Username"], credentials["Secret"])
         except (ProgramError, ValueError, KeyError):
             # It has none for this registry, which may let everybody in.
             return None
@@ -237,7 +237,7 @@ def _docker_directory() -> Path:
 
 def _docker_config() -> dict[str, Any]:
     try:
-        found = json.loads((_docker_directory() / "config.json").read_text(encoding="utf-8"))
+        config = json.loads((_docker_directory() / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return config if isinstance(config, dict) else {}

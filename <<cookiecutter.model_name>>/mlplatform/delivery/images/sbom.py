@@ -23,16 +23,16 @@ def sbom(image: str, output: Path | None) -> None:
 
     The list is part of the image; it was made when the packages were installed.
     """
-    found = Image.parse(image)
-    if found is None:
+    parsed = Image.parse(image)
+    if parsed is None:
         raise BadRequestError(f"image {image!r}: must name its digest, registry/name@sha256:...")
-    with docker_environment(Registry(found.host)) as environment:
-        command = ("docker", "run", "--rm", "--network=none", "--entrypoint=cat", found.reference, PLACE)
+    with docker_environment(Registry(parsed.host)) as environment:
+        command = ("docker", "run", "--rm", "--network=none", "--entrypoint=cat", parsed.reference, PLACE)
         text = programs.output(*command, environment=environment, seconds=SECONDS)
     try:
         components = json.loads(text)["components"]
     except (ValueError, TypeError, KeyError):
-        raise DeliveryError(f"{found.reference}: {PLACE} is no list of components in CycloneDX") from None
+        raise DeliveryError(f"{parsed.reference}: {PLACE} is no list of components in CycloneDX") from None
     if output is None:
         click.echo(text)
         return

@@ -20,6 +20,7 @@ from mlplatform.delivery.jobs.parameters import given, known_parameters
 from mlplatform.delivery.options import console_option, dry_run_option, store_option
 from mlplatform.delivery.settings import DeliverySettings
 from mlplatform.store import manifest
+from mlplatform.store.manifest import ArtifactError
 from mlplatform.store.storage import Storage, StorageError
 
 
@@ -142,7 +143,7 @@ def _follow(batch: Batch, job: str, report: Path | None, store: Storage, console
     except KeyboardInterrupt:
         _leave_or_terminate(batch, job, console)
         raise click.exceptions.Exit(ExitCode.INTERRUPTED) from None
-    result = _result(ended, store)
+    result = _result(ended, store, console)
     if report and result and result.report:
         _fetch_report(result.report, report, store, console)
     if not ended.succeeded:
@@ -150,7 +151,7 @@ def _follow(batch: Batch, job: str, report: Path | None, store: Storage, console
     if result is None or result.model is None:
         raise DeliveryError(
             f"job {job} ended well, and its result, {store.url}/{result_key(job)}, is not there; an image of an older "
-            "version of the template writes none: python -m mlplatform.delivery models lists what was published"
+            "version of the template writes none; list what was published: python -m mlplatform.delivery models"
         )
     model = manifest.read(store, f"models/{result.model}")
     metrics: Mapping[str, Any] = model.properties.get("metrics", {})
@@ -172,9 +173,16 @@ def _follow(batch: Batch, job: str, report: Path | None, store: Storage, console
     )
 
 
-def _result(ended: Ended, store: Storage) -> JobResult | None:
+def _result(ended: Ended, store: Storage, console: Console) -> JobResult | None:
     """What the job wrote before it ended; None if it was stopped or killed, whatever an earlier attempt wrote."""
-    result = read_result(store, ended.job["jobId"])
+    try:
+        result = read_result(store, ended.job["jobId"])
+    except (StorageError, ArtifactError) as error:
+        if ended.succeeded:
+            raise
+        # Batch and the log say why the job failed, too.
+        console.say(f"train: {error}")
+        return None
     code = ExitCode.DONE if ended.succeeded else ended.exit_code
     return result if result and result.exit_code == code else None
 
@@ -199,9 +207,10 @@ def _failure(ended: Ended, result: JobResult | None, store: Storage) -> Delivery
         place = f"\nreport: {store.url}/{result.report}" if result.report else ""
         return GateClosedError(f"the gate is closed: {result.message}{place}")
     log = "".join(f"\n  {line}" for line in ended.lines) or "\n  (nothing)"
-    why = result.message if result and result.exit_code is ExitCode.FAILED else ended.explain()
-    detail = f": {result.message}" if result and result.exit_code is not ExitCode.FAILED else ""
-    message = f"job {ended.job['jobId']} failed: {why}{detail}\nthe end of its log:{log}"
+    why = ended.explain()
+    if result:
+        why = result.message if result.exit_code is ExitCode.FAILED else f"{why}: {result.message}"
+    message = f"job {ended.job['jobId']} failed: {why}\nthe end of its log:{log}"
     if ended.exit_code == ExitCode.GATE_CLOSED:
         return GateClosedError(message)
     return BadRequestError(message) if ended.exit_code == ExitCode.BAD_REQUEST else DeliveryError(message)

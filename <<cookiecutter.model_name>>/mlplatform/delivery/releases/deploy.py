@@ -105,14 +105,14 @@ def status(store: Storage, console: Console) -> None:
     heading = ("environment", "version", "pods ready", "state", "image")
     rows, values = [], list[dict[str, Any]]()
     for environment in ENVIRONMENTS:
-        found = releaser.cluster.running(environment)
-        if found is None:
+        running = releaser.cluster.running(environment)
+        if running is None:
             rows.append((environment, "-", "-", "nothing runs", "-"))
             values.append({"environment": environment, "running": None})
             continue
-        state = "settled" if found.settled else "being rolled out"
-        rows.append((environment, found.version, f"{found.ready} of {found.wanted}", state, found.image))
-        values.append({"environment": environment, "running": asdict(found)})
+        state = "settled" if running.settled else "being rolled out"
+        rows.append((environment, running.version, f"{running.ready} of {running.wanted}", state, running.image))
+        values.append({"environment": environment, "running": asdict(running)})
     text = columns([heading, *rows]) + f"\nin production, as the store has it: {said or 'nothing yet'}"
     live = releaser.cluster.running("production")
     if live and said and not live.version.startswith(said):
@@ -132,10 +132,10 @@ def _bundled(store: Storage, version: str | None, settings: DeliverySettings) ->
     model = find_model(store, version)
     tag = serving_recipe(model, settings).tag()
     host, repository = build.repository("serving", settings)
-    found = build.look_up(Registry(host), repository, tag)
-    if found is None:
+    image = build.look_up(Registry(host), repository, tag)
+    if image is None:
         raise RefusedError(
             f"no image of model {model.id} and this code in {host}/{repository} yet; make it first: "
             f"python -m mlplatform.delivery bundle {model.id}"
         )
-    return found.reference
+    return image.reference

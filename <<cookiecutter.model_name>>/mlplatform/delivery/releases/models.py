@@ -17,13 +17,13 @@ from mlplatform.store.storage import Storage
 @console_option
 def models(store: Storage, console: Console) -> None:
     """List the published models: accuracy, what each was made from, what changed, which one is in production."""
-    found, live = list_models(store), production(store)
+    published, live = list_models(store), production(store)
     text = (
-        table(found, live)
-        if found
+        table(published, live)
+        if published
         else f"no model in {store.url} yet; train the first one: python -m mlplatform.delivery train"
     )
-    console.result(text, [_described(model, model.id == live) for model in found])
+    console.result(text, [_described(model, model.id == live) for model in published])
 
 
 def _described(model: Manifest, live: bool) -> dict[str, Any]:

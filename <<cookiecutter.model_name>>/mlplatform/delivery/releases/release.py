@@ -121,7 +121,7 @@ class Releaser:
 
         Raises DeliveryError or StorageError.
         """
-        known = {each["metadata"]["name"] for each in self.cluster.look(environment).replica_sets}
+        known = {replica_set["metadata"]["name"] for replica_set in self.cluster.look(environment).replica_sets}
         if entry.replica_set not in known:
             return self.release(
                 self.of_image(environment, entry.image, "rollback", f"to the release of {entry.at[:19]}")
@@ -199,14 +199,14 @@ class Releaser:
         if not build.ships_events(environment):
             return {}
         host, repository = build.repository("events", self.settings)
-        found = build.look_up(Registry(host), repository, build.events_recipe(self.settings).tag())
-        found = found or Image.parse(self.cluster.image(environment, EVENTS))
-        if found is None:
+        image = build.look_up(Registry(host), repository, build.events_recipe(self.settings).tag())
+        image = image or Image.parse(self.cluster.image(environment, EVENTS))
+        if image is None:
             raise RefusedError(
                 f"{environment} takes the component events, and there is no image of it in {host}/{repository} yet; "
                 "make it first: python -m mlplatform.delivery image events"
             )
-        return {EVENTS: found}
+        return {EVENTS: image}
 
     def _wait(self, environment: str) -> None:
         self.cluster.wait(environment, self.settings.rollout_seconds, self.settings.poll_seconds, self.console)

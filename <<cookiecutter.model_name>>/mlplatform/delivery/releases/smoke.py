@@ -61,7 +61,7 @@ def _ask(session: requests.Session, method: str, url: str, body: Any = None) -> 
             return ACCEPTED
         if answer.status_code != 200:
             raise SmokeError(f"{method} {path} was answered with {answer.status_code}: {answer.text[:200]}")
-        found: dict[str, Any] = answer.json()
+        content: dict[str, Any] = answer.json()
     except (requests.RequestException, ValueError) as error:
         raise SmokeError(f"{method} {path} was not answered ({type(error).__name__})") from None
-    return found
+    return content

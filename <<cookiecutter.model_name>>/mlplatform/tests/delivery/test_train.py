@@ -306,7 +306,7 @@ def test_a_job_that_ended_well_without_a_result_says_what_is_missing(
     assert said.code == 1
     place = f"{account.url}/jobs/job-1/result.json"
     assert f"delivery: job job-1 ended well, and its result, {place}, is not there" in said.err
-    assert "python -m mlplatform.delivery models lists what was published" in said.err
+    assert "list what was published: python -m mlplatform.delivery models" in said.err
 
 
 def test_a_result_that_is_none_is_said(account: Bucket, scripted: Script, delivery: Delivery) -> None:
@@ -315,6 +315,16 @@ def test_a_result_that_is_none_is_said(account: Bucket, scripted: Script, delive
     said = delivery("attach", "job-1")
     assert said.code == 1
     assert "jobs/job-1/result.json: not the result of a job (ValueError: format 2, this code reads 1)" in said.err
+
+
+def test_a_result_that_cannot_be_read_does_not_hide_why_the_job_failed(
+    account: Bucket, scripted: Script, delivery: Delivery
+) -> None:
+    scripted.looks = [failed(137, "OutOfMemoryError: Container killed due to memory usage")]
+    open_storage(account.url).write("jobs/job-1/result.json", b"{")
+    said = delivery("attach", "job-1").err
+    assert "train: " in said and "jobs/job-1/result.json: not the result of a job" in said
+    assert "delivery: job job-1 failed: out of memory" in said
 
 
 def test_a_log_in_json_is_shown_as_text(scripted: Script, delivery: Delivery) -> None:

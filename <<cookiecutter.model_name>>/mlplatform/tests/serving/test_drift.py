@@ -1,0 +1,25 @@
+"""Drift as the server counts it: PSI of the last rows against the baseline of the training."""
+
+import numpy as np
+
+from mlplatform.contract.drift import SHIFTED, STABLE
+from mlplatform.serving.observability.drift import HALF, Window
+
+SHARES = [0.1] * 10
+
+
+def test_there_is_none_before_there_are_enough_rows() -> None:
+    window = Window(SHARES)
+    window.add(np.zeros(HALF - 1, np.int64), HALF - 1)
+    assert window.psi() is None
+    window.add(np.zeros(1, np.int64), 1)
+    assert window.psi() is not None
+
+
+def test_rows_like_those_of_the_training_are_stable_and_others_are_shifted() -> None:
+    window = Window(SHARES)
+    window.add(np.arange(HALF) % 10, HALF)
+    assert window.psi() == 0
+    for _ in range(2):
+        window.add(np.arange(HALF) % 5, HALF)
+    assert (window.psi() or 0) > SHIFTED > STABLE
