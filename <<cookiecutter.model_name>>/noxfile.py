@@ -25,7 +25,14 @@ def _install(session: nox.Session, *purposes: str) -> None:
 def train(session: nox.Session) -> None:
     """Train a model and publish it: `nox -s train -- --epochs 5`."""
     _install(session, "training")
-    session.run("python", "-m", "mlplatform.training", *session.posargs)
+    session.run("python", "-m", "mlplatform", "train", *session.posargs)
+
+
+@nox.session
+def gather(session: nox.Session) -> None:
+    """Make a dataset version without training: `nox -s gather -- --source s3://bucket/prefix`."""
+    _install(session, "training")
+    session.run("python", "-m", "mlplatform", "gather", *session.posargs)
 
 
 @nox.session
@@ -34,14 +41,14 @@ def serve(session: nox.Session) -> None:
     settings = tomllib.loads(Path("service.toml").read_text(encoding="utf-8"))["serving"]
     runtime = os.environ.get("SERVING_RUNTIME") or settings.get("runtime", "tensorflow")
     _install(session, "serving" if runtime == "tensorflow" else f"serving-{runtime}")
-    session.run("python", "-m", "mlplatform.serving", *session.posargs)
+    session.run("python", "-m", "mlplatform", "serve", *session.posargs)
 
 
 @nox.session
 def delivery(session: nox.Session) -> None:
-    """Run a delivery command: `nox -s delivery -- models`."""
+    """Run any other command of the platform: `nox -s delivery -- models`."""
     _install(session, "delivery")
-    session.run("python", "-m", "mlplatform.delivery", *session.posargs)
+    session.run("python", "-m", "mlplatform", *session.posargs)
 
 
 @nox.session

@@ -1,4 +1,4 @@
-"""Stands in for python3, pip, nox and `python -m mlplatform.delivery` of an agent: records calls, answers as told.
+"""Stands in for python3, pip, nox and `python -m mlplatform` of an agent: records calls, answers as told.
 
 Below the directory STAND_IN: `calls.jsonl` gets a line per call; `answers.json` lists {"call": its first words,
 "output", "files": text by path, "exit"}, of which the first that fits is given.

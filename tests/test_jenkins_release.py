@@ -137,7 +137,7 @@ def test_a_job_on_its_first_day_says_that_there_is_nothing_and_what_comes_first(
     done = site.press(ACTION="status")
     assert done.result == "SUCCESS", done.log
     assert "no model in s3://releases/" in done.log
-    assert "python -m mlplatform.delivery train" in done.log
+    assert "python -m mlplatform submit" in done.log
     refused = site.press(ACTION="rollback", ENVIRONMENT="staging")
     assert (refused.result, refused.error) == ("FAILURE", "script returned exit code 3")
 

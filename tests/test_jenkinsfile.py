@@ -208,7 +208,7 @@ class TestAction:
         assert ["timeout", [{"time": 7, "unit": "DAYS"}]] in played.build.of("job")[0]["options"]
 
     def test_calls_nothing_but_delivery_nox_and_what_installs_them(self, played: Played) -> None:
-        known = (".venv/bin/python -m mlplatform.delivery ", ".venv/bin/nox ", "python3 -m venv .venv && ")
+        known = (".venv/bin/python -m mlplatform ", ".venv/bin/nox ", "python3 -m venv .venv && ")
         assert [each["script"] for each in played.build.of("sh") if not each["script"].strip().startswith(known)] == []
 
 

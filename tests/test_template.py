@@ -187,7 +187,7 @@ def test_what_a_readme_names_and_is_not_there_is_found(tmp_path: Path) -> None:
 Edit `model/network.py`, [this](gone.md), [that](#title) and [there](#nowhere), then `nox -s train -- --epochs 5`.
 
 ```bash
-A=1 .venv/bin/nox -s train serve && python -m mlplatform.training
+A=1 .venv/bin/nox -s train serve && python -m mlplatform train
 curl -d '{"a":
   1}' localhost | unheard-of; pip install -r requirements/dev.txt  # not; a command
 ```

@@ -34,7 +34,7 @@ COPY mlplatform/ghost mlplatform/ghost
 USER 10001:10001
 # On SIGTERM it ships what is left, then exits.
 STOPSIGNAL SIGTERM
-ENTRYPOINT ["python", "-m", "mlplatform.ghost.spool"]
+ENTRYPOINT ["python", "-m", "mlplatform", "ship-events"]
 CMD ["/events"]
 # Last, because they differ in every build.
 ARG REVISION=""

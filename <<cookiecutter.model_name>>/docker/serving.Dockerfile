@@ -65,8 +65,8 @@ COPY mlplatform/serving mlplatform/serving
 USER 10001:10001
 # On SIGTERM the server keeps answering for a while, then exits after the last request.
 STOPSIGNAL SIGTERM
-HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 CMD ["python", "-m", "mlplatform.serving.health"]
-ENTRYPOINT ["python", "-m", "mlplatform.serving"]
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 CMD ["python", "-m", "mlplatform", "health"]
+ENTRYPOINT ["python", "-m", "mlplatform", "serve"]
 # The installed packages decide the runtime, not service.toml.
 ARG RUNTIME
 ENV SERVING_RUNTIME=${RUNTIME}
@@ -74,7 +74,7 @@ ENV SERVING_RUNTIME=${RUNTIME}
 # the runtime cannot run it.
 ARG MODEL
 COPY ${MODEL} /model/
-RUN python -m mlplatform.serving.model.verify /model --runtime "${RUNTIME}"
+RUN python -m mlplatform verify /model --runtime "${RUNTIME}"
 # Last, because they differ in every build.
 ARG REVISION=""
 ARG VERSION=""

@@ -54,7 +54,7 @@ COPY model model
 USER 10001:10001
 # On SIGTERM the run saves a checkpoint and exits with 75.
 STOPSIGNAL SIGTERM
-ENTRYPOINT ["python", "-m", "mlplatform.training"]
+ENTRYPOINT ["python", "-m", "mlplatform", "train"]
 # Last, because they differ in every build.
 ARG REVISION=""
 ARG VERSION=""

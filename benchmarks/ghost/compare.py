@@ -295,7 +295,7 @@ def machine() -> str:
 
 @contextmanager
 def server(
-    work: Path, core: int, settings: Mapping[str, object], program: Sequence[str] = ("-m", "mlplatform.serving")
+    work: Path, core: int, settings: Mapping[str, object], program: Sequence[str] = ("-m", "mlplatform", "serve")
 ) -> Iterator[Live]:
     """A server on a core."""
     port = free_port()

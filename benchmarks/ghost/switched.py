@@ -1,4 +1,4 @@
-"""`python -m mlplatform.serving`, with ghost mode switched on in some phases of the monotonic clock; see phases.py.
+"""`python -m mlplatform serve`, with ghost mode switched on in some phases of the monotonic clock; see phases.py.
 
     python switched.py FILE SECONDS [OPTION...]
 

@@ -30,7 +30,7 @@ EXAMPLES = 16
 def small(directory: Path) -> None:
     """The template's own example, through the template's own pipeline."""
     (directory / "service.toml").write_text('[service]\nname = "small"\n[storage]\nurl = "store"\n')
-    subprocess.run([sys.executable, "-m", "mlplatform.training"], cwd=directory, check=True)
+    subprocess.run([sys.executable, "-m", "mlplatform", "train"], cwd=directory, check=True)
     (found,) = manifest.list_artifacts(LocalStorage(directory / "store"), "models")
     content = directory / "store" / "models" / found.id / found.content
     (dataset,) = (directory / "store" / "datasets").glob("*/*/test/00000.image.npy")

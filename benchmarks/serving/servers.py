@@ -174,7 +174,7 @@ def run_ours(runtime: str) -> Command:
             "SERVING_RUNTIME": runtime,
             "SERVING_DRAIN_SECONDS": "0",
         }
-        return [place.environment.python, "-m", "mlplatform.serving", "--port", str(place.port)], variables
+        return [place.environment.python, "-m", "mlplatform", "serve", "--port", str(place.port)], variables
 
     return command
 

@@ -160,7 +160,7 @@ def running(model: Path, runtime: str, variables: Mapping[str, str], log: Path) 
     started = time.monotonic()
     with log.open("wb") as output:
         process = subprocess.Popen(
-            ["taskset", "-c", "0", sys.executable, "-m", "mlplatform.serving", "--port", str(port)],
+            ["taskset", "-c", "0", sys.executable, "-m", "mlplatform", "serve", "--port", str(port)],
             env=environment, cwd=model, stdout=output, stderr=output, start_new_session=True,
         )  # fmt: skip
         try:

@@ -92,7 +92,7 @@ class TestServer:
         assert "image" in body["error"]
 
     def test_is_healthy_by_the_images_own_check(self, engine: Engine, service: tuple[str, str]) -> None:
-        result = engine.run("exec", service[0], "python", "-m", "mlplatform.serving.health", check=False)
+        result = engine.run("exec", service[0], "python", "-m", "mlplatform", "health", check=False)
         assert result.returncode == 0, result.stdout
 
     def test_predicts_as_tensorflow_does_with_all_its_files(
@@ -170,7 +170,7 @@ class TestServer:
     ) -> None:
         damaged = damage(repository, manifest, tmp_path / "model")
         result = engine.run("run", "--rm", f"--volume={damaged}:/model:ro", "--entrypoint=python", serving_image,
-                            "-m", "mlplatform.serving.model.verify", "/model", check=False)  # fmt: skip
+                            "-m", "mlplatform", "verify", "/model", check=False)  # fmt: skip
         assert result.returncode == 1
         assert "saved_model.pb" in result.stdout
 

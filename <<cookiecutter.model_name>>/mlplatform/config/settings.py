@@ -110,6 +110,17 @@ def load(settings: type[S], arguments: Mapping[str, Any] | None = None) -> S:
     return loaded
 
 
+def origin(settings: type[Section], field: str) -> str:
+    """Where the value of a field comes from without arguments: a variable, service.toml, or the default."""
+    if os.environ.get(_variable(settings, field)):
+        return f"from {_variable(settings, field)}"
+    try:
+        in_file = field in _read_section(settings.section)
+    except SettingsError:
+        in_file = False
+    return f"from {settings_file()}" if in_file else "by default"
+
+
 def settings_file() -> Path:
     """Path of service.toml: $SERVICE_TOML, or in the working directory."""
     return Path(os.environ.get("SERVICE_TOML", "service.toml"))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from mlplatform.config.hints import hint
 from mlplatform.config.settings import ServiceSettings, SettingsError, load
 from mlplatform.delivery import aws, programs
 from mlplatform.delivery.cluster import Cluster
@@ -88,9 +89,7 @@ def _caller(settings: DeliverySettings) -> str:
 def _store(settings: DeliverySettings) -> str:
     store = open_storage(settings.storage_url)
     models = len(list_models(store))
-    return (
-        f"{store.url}, {models} models" if models else f"{store.url}, no model yet: python -m mlplatform.delivery train"
-    )
+    return f"{store.url}, {models} models" if models else f"{store.url}, no model yet: {hint('submit')}"
 
 
 def _registry(host: str) -> str:

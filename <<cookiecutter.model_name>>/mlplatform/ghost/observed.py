@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from mlplatform.config.hints import hint
 from mlplatform.contract import events
 from mlplatform.contract.events import EVENT_COUNTERS, MIRROR_COUNTERS, Segment
 from mlplatform.store.storage import Storage
@@ -262,7 +263,7 @@ def observe(
             f"no events in {place} since {since:%Y-%m-%d %H:%M} UTC. Both sides have to take notes: add "
             "../../components/events to `components` of deploy/k8s/overlays/production and ghost, with its image as "
             "its first lines say, and deploy both; elsewhere set SERVING_EVENTS and run "
-            "python -m mlplatform.ghost.spool"
+            f"{hint('ship-events DIRECTORY')}"
         )
     ghosts = collector.sides("ghost")
     chosen = next((side for side in reversed(ghosts) if ghost in (None, side.version)), None)
@@ -271,7 +272,7 @@ def observe(
         others = f"; there are {', '.join(side.version for side in ghosts)}" if ghosts else ""
         raise NothingObservedError(
             f"no answers {wanted} in {place} since {since:%Y-%m-%d %H:%M} UTC{others}; "
-            "deploy one with: python -m mlplatform.delivery deploy --environment ghost"
+            f"deploy one with: {hint('deploy --environment ghost --model VERSION')}"
         )
     lives = collector.sides("live")
     live = max(

@@ -7,6 +7,7 @@ import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from mlplatform.config.hints import hint
 from mlplatform.ghost.report import Report
 from mlplatform.ghost.verdict import Decision
 from mlplatform.store.storage import Storage
@@ -42,7 +43,7 @@ def objection(storage: Storage, version: str, production: str | None, days: floa
     if report is None:
         return (
             f"there is no ghost report on {version}: deploy it with --environment ghost, and after a day of traffic "
-            "run: python -m mlplatform.delivery ghost-report"
+            f"run: {hint('ghost-report')}"
         )
     made_at = datetime.strptime(report["made_at"], "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
     told = f"the ghost report of {made_at:%Y-%m-%d %H:%M} UTC on {version}"
@@ -50,11 +51,11 @@ def objection(storage: Storage, version: str, production: str | None, days: floa
     if verdict["decision"] != Decision.PROMOTE:
         return f"{told} says {verdict['decision']}: {'; '.join(verdict['reasons'])}"
     if now - made_at > timedelta(days=days):
-        return f"{told} is older than {days:g} days; make a new one: python -m mlplatform.delivery ghost-report"
+        return f"{told} is older than {days:g} days; make a new one: {hint('ghost-report')}"
     beside = report["live"]["version"] if report["live"] else None
     if beside != production:
         return (
             f"{told} compares it with {beside or 'nothing'}, and {production or 'nothing'} is in production; "
-            "make a new one: python -m mlplatform.delivery ghost-report"
+            f"make a new one: {hint('ghost-report')}"
         )
     return ""

@@ -6,32 +6,27 @@
     <directory>/<process>-<number>-<time>.jsonl   a whole one, ready to be shipped
 
 A process holds a lock on its state; when that is free the process is dead, and what it left is whole again but for a
-last line. `python -m mlplatform.ghost.spool DIRECTORY` ships: beside the server in a container of its own, because that
+last line. ship.py ships it: beside the server in a container of its own, because that
 one lives on when the server is killed, needs boto3 and credentials where the server needs neither, and makes lines of
 columns (see events.py) and compresses them on CPU that is not the server's.
 """
 
-import argparse
 import fcntl
 import json
 import mmap
 import os
-import signal
-import sys
-import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from mlplatform.config.settings import SettingsError, StorageSettings, load
 from mlplatform.contract import events
-from mlplatform.contract.events import MIRROR_RESULTS, EventsError, Process
+from mlplatform.contract.events import Process
 from mlplatform.ghost.counters import COUNTERS_BYTES, Counters
-from mlplatform.store.storage import Storage, StorageError, open_storage
+from mlplatform.store.storage import Storage
 
 # A segment is shipped when it is that old or large: so much is lost with the machine, and one object on S3 costs as
 # much as 4 MB of them.
@@ -195,50 +190,3 @@ def _bytes_in(directory: Path) -> int:
 
 def _line(event: dict[str, Any]) -> bytes:
     return json.dumps(event, ensure_ascii=False).encode() + b"\n"
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Ship until SIGTERM, then once more; 1 if the last pass fails, 2 for wrong settings."""
-    parser = argparse.ArgumentParser(prog="python -m mlplatform.ghost.spool", description="Ship events to the store.")
-    parser.add_argument("directory", type=Path, help="the spool, SERVING_EVENTS of the server")
-    parser.add_argument("--once", action="store_true", help="ship what is there and end")
-    options = parser.parse_args(arguments)
-    ended = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: ended.set())
-    try:
-        storage = open_storage(load(StorageSettings).url)
-    except (SettingsError, StorageError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    failed = ""
-    while True:
-        last = options.once or ended.is_set()
-        failed = _pass(storage, options.directory, failed)
-        if last:
-            return 1 if failed else 0
-        ended.wait(EVERY_SECONDS)
-
-
-def _pass(storage: Storage, directory: Path, before: str) -> str:
-    """Ship once; why that failed, or nothing. What has failed is kept and tried again; it is said once."""
-    try:
-        shipped = ship(storage, directory)
-    except (StorageError, EventsError, OSError) as error:
-        if str(error) != before:
-            print(f"events: not shipped, and kept for another try: {error}", file=sys.stderr, flush=True)
-        return str(error)
-    for name, event in shipped.killed:
-        counts, copies = event["events"], event["mirror"]
-        lost = counts["recorded"] - counts["written"] - counts["dropped"]
-        waiting = copies["offered"] - sum(copies[each] for each in MIRROR_RESULTS)
-        print(
-            f"events: process {name} was killed: {lost} of its {counts['recorded']} events and {waiting} of "
-            f"{copies['offered']} copies for the ghost are lost",
-            flush=True,
-        )
-    return ""
-
-
-if __name__ == "__main__":
-    sys.exit(main())

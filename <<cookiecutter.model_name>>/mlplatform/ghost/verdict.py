@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from mlplatform.config.hints import hint
 from mlplatform.contract.comparison import SIGNIFICANCE
 from mlplatform.contract.drift import SHIFTED
 from mlplatform.ghost.observed import Observed
@@ -109,7 +110,7 @@ def _judge_first(figures: Figures, settings: GhostSettings, findings: _Findings)
     if accuracy is None or known < settings.minimum_labels:
         findings.open.append(
             f"nothing live to compare with, and {known} rows with a known label; accuracy is judged from "
-            f"{settings.minimum_labels} on: POST /v1/feedback or python -m mlplatform.delivery feedback FILE"
+            f"{settings.minimum_labels} on: POST /v1/feedback or {hint('feedback FILE')}"
         )
     else:
         findings.good.append(

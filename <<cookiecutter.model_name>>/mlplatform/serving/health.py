@@ -1,7 +1,8 @@
-"""Whether the server of this container is ready: `python -m mlplatform.serving.health` ends with 0 if it is, else 1."""
+"""`health`: whether the server of this container is ready."""
 
-import sys
 from http.client import HTTPConnection, HTTPException
+
+import click
 
 from mlplatform.config.settings import SettingsError, load
 from mlplatform.serving.settings import ServingSettings
@@ -9,8 +10,9 @@ from mlplatform.serving.settings import ServingSettings
 SECONDS = 3
 
 
-def main() -> int:
-    """Ask the server on the port that it is set to. Returns 0 if it is ready, 1 with the reason if not."""
+@click.command()
+def health() -> int:
+    """Ask the server of this container whether it is ready: exit code 0 if it is, 1 with the reason if not."""
     try:
         port = load(ServingSettings).port
         connection = HTTPConnection("127.0.0.1", port, timeout=SECONDS)
@@ -21,7 +23,3 @@ def main() -> int:
         print(error)
         return 1
     return 0 if answer.status == 200 else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())

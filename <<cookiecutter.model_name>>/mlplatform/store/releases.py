@@ -4,6 +4,7 @@ import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from mlplatform.config.hints import hint
 from mlplatform.store.errors import MissingKeyError
 from mlplatform.store.manifest import MANIFEST, ArtifactError
 from mlplatform.store.protocol import Storage
@@ -49,9 +50,7 @@ def set_production(storage: Storage, version: str, before: Pointer | None = None
     Raises ArtifactError if the store has no such version, and StorageError.
     """
     if "/" in version or not storage.exists(f"models/{version}/{MANIFEST}"):
-        raise ArtifactError(
-            f"model version {version!r}: not in {storage.url}/models; the list: python -m mlplatform.delivery models"
-        )
+        raise ArtifactError(f"model version {version!r}: not in {storage.url}/models; the list: {hint('models')}")
     since = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     content = json.dumps({"version": version, "since": since}).encode() + b"\n"
     if before is not None:

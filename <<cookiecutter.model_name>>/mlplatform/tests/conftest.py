@@ -18,19 +18,25 @@ ROOT = Path(__file__).resolve().parents[2]
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
+@pytest.fixture(autouse=True)
+def _outside_nox(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Messages name the next command as it is typed outside a session of nox."""
+    monkeypatch.delenv("NOX_CURRENT_SESSION", raising=False)
+
+
 @pytest.fixture
 def command(tmp_path: Path) -> Command:
-    """Run `python -m mlplatform.<package> <arguments>` in an empty directory with a service.toml."""
+    """Run `python -m mlplatform <arguments>` in an empty directory with a service.toml."""
     (tmp_path / "service.toml").write_text('[service]\nname = "under-test"\n')
-    return lambda package, *arguments, **environment: run(tmp_path, package, *arguments, **environment)
+    return lambda *arguments, **environment: run(tmp_path, *arguments, **environment)
 
 
-def run(directory: Path, package: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run a package's command in a directory; no variable of the caller's that is a setting gets through."""
-    sections = ("SERVICE", "STORAGE", "TRAINING", "SERVING", "DELIVERY", "GHOST")
+def run(directory: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a command in a directory; no variable of the caller's that is a setting gets through."""
+    sections = ("SERVICE", "STORAGE", "TRAINING", "SERVING", "DELIVERY", "GHOST", "NOX_")
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(sections)}
     return subprocess.run(
-        [sys.executable, "-m", f"mlplatform.{package}", *arguments],
+        [sys.executable, "-m", "mlplatform", *arguments],
         cwd=directory,
         env={**inherited, "PYTHONPATH": str(ROOT), **environment},
         capture_output=True,

@@ -58,10 +58,10 @@ class Play:
 
     def step(self, name: str, *arguments: str) -> str:
         """Run a command of delivery and return its result. SystemExit with its exit code if it fails."""
-        print(f"\n$ python -m mlplatform.delivery {' '.join(arguments)}", flush=True)
+        print(f"\n$ python -m mlplatform {' '.join(arguments)}", flush=True)
         with self.timed(name):
             done = subprocess.run(
-                [sys.executable, "-m", "mlplatform.delivery", *arguments],
+                [sys.executable, "-m", "mlplatform", *arguments],
                 env=self.environment,
                 stdout=subprocess.PIPE,
                 text=True,

@@ -11,8 +11,9 @@ from pathlib import Path
 import click
 import pytest
 
+from mlplatform.cli import COMMANDS, cli
 from mlplatform.contract.parameters import parameters_type
-from mlplatform.delivery.cli import cli
+from mlplatform.delivery.releases.deploy import deploy
 from mlplatform.tests.conftest import ROOT
 
 JENKINSFILE = ROOT / "Jenkinsfile"
@@ -22,13 +23,8 @@ TEXTS = sorted(
     for path in ROOT.glob(pattern)
     if path.is_file()
 )
-# `delivery` alone is a package; with a word in the same code span it is the command.
-DELIVERY = re.compile(
-    r"(?:nox -s delivery --|python -m mlplatform.delivery|`delivery) ([a-z][^`]*?)(?=`|$)", re.MULTILINE
-)
-# In messages, a command ends with its sentence.
-IN_MESSAGE = re.compile(r"python -m mlplatform.delivery ([a-z].*?)(?=[;,)]|$)", re.MULTILINE)
-TRAINING = re.compile(r"(?:nox -s train --|python -m mlplatform.training) ([^`\n]+)")
+COMMAND = re.compile(r"(?:nox -s delivery --|python -m mlplatform) ([a-z][^`]*?)(?=`|$)", re.MULTILINE)
+TRAINING = re.compile(r"(?:nox -s train --|python -m mlplatform train) ([^`\n]+)")
 SESSION = re.compile(r"\bnox -s ([a-z_]+)")
 PATH = re.compile(r"(?<![\w:/.$}-])((?:[\w.-]+/)+[\w.-]+\.(?:py|toml|md|json|txt|yaml|Dockerfile))\b")
 # Made by the commands themselves.
@@ -49,8 +45,9 @@ BUILD = {
 
 
 def complaint(arguments: list[str]) -> str | None:
-    """Why delivery's command line does not take these arguments; None if it does."""
-    group, rest = cli, arguments
+    """Why the command line does not take these arguments; None if it does."""
+    group: click.Group = cli
+    rest = arguments
     try:
         while rest:
             name, command, rest = group.resolve_command(click.Context(group), rest)
@@ -77,54 +74,48 @@ def texts() -> Iterator[tuple[Path, str]]:
 
 
 def written() -> list[tuple[str, str]]:
-    """Delivery's commands in pages, manifests and settings: file, and the command's arguments."""
+    """Commands in pages, manifests and settings: file, and the command's arguments."""
     return [
         (str(path), found)
         for path, text in texts()
         if path.name != "Jenkinsfile"
-        for found in DELIVERY.findall(text.replace("\\n", "\n"))
+        for found in COMMAND.findall(text.replace("\\n", "\n"))
     ]
 
 
 def in_messages() -> list[tuple[str, str]]:
-    """The commands that delivery's own messages tell to type next; what is filled in stands as VALUE."""
-    found = []
+    """The commands that messages name: the arguments of every call of `hint`. What is filled in is VALUE."""
+    commands = []
     for path in sorted((ROOT / "mlplatform").rglob("*.py")):
-        if "tests" in path.parts:
-            continue
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        parts = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
-        for node in ast.walk(tree):
-            if isinstance(node, ast.JoinedStr):
-                text = "".join(_filled_in(part) for part in node.values)
-            elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in parts:
-                text = node.value
-            else:
-                continue
-            found += [(path.relative_to(ROOT).as_posix(), each) for each in IN_MESSAGE.findall(text)]
-    return found
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "hint" and "tests" not in path.parts:
+                commands.append((path.relative_to(ROOT).as_posix(), _text(node.args[0])))
+    return commands
 
 
-def _filled_in(part: ast.expr) -> str:
-    if isinstance(part, ast.Constant):
-        return str(part.value)
-    return "production" if ast.unparse(part) == "{environment}" else "VALUE"
+def _text(argument: ast.expr) -> str:
+    """A text or f-string of the code."""
+    if isinstance(argument, ast.JoinedStr):
+        return "".join(_text(part) for part in argument.values)
+    if isinstance(argument, ast.Constant):
+        return str(argument.value)
+    return "production" if ast.unparse(argument) == "{environment}" else "VALUE"
 
 
 def in_jenkinsfile(environment: str) -> list[list[str]]:
-    """Delivery's commands of the Jenkinsfile as a shell makes them of a build's parameters: the arguments of each."""
+    """The commands of the Jenkinsfile as a shell makes them of a build's parameters: the arguments of each."""
     text = JENKINSFILE.read_text(encoding="utf-8")
     scripts = [
         one or several for several, one in re.findall(r"\bsh\b[^'\n]*(?:'''(.*?)'''|'([^'\n]*)')", text, re.DOTALL)
     ]
     commands = [script for script in scripts if "-m mlplatform.delivery" in script]
     assert sum(script.count("-m mlplatform.delivery") for script in commands) == text.count(
-        ".venv/bin/python -m mlplatform.delivery"
+        ".venv/bin/python -m mlplatform"
     )
     # Each argument, ended by a zero, and each command by one more.
     program = 'delivery() { printf "%s\\0" "$@"; printf "\\0"; }\n'
     for script in commands:
-        program += re.sub(r"\S*python -m mlplatform.delivery", "delivery", script) + "\n"
+        program += re.sub(r"\S*python -m mlplatform", "delivery", script) + "\n"
     done = subprocess.run(
         # -u: a variable that nobody sets is a mistake.
         ["/bin/sh", "-eu"],
@@ -152,26 +143,26 @@ def _in_the_repository(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("file", "arguments"), written())
-def test_a_delivery_command_in_a_page_or_a_manifest_is_one(file: str, arguments: str) -> None:
+def test_a_command_in_a_page_or_a_manifest_is_one(file: str, arguments: str) -> None:
     words = shlex.split(arguments)
     # A word alone is the command's name.
-    assert words[0] in cli.commands if len(words) == 1 else complaint(words) is None
+    assert words[0] in COMMANDS if len(words) == 1 else complaint(words) is None
 
 
 @pytest.mark.parametrize(("file", "arguments"), in_messages())
-def test_a_delivery_command_in_a_message_is_one(file: str, arguments: str) -> None:
+def test_a_command_in_a_message_is_one(file: str, arguments: str) -> None:
     assert complaint(shlex.split(arguments)) is None
 
 
 @pytest.mark.parametrize("environment", choices("ENVIRONMENT"))
-def test_the_delivery_commands_of_the_jenkinsfile_are_some(environment: str) -> None:
+def test_the_commands_of_the_jenkinsfile_are_some(environment: str) -> None:
     commands = in_jenkinsfile(environment)
     assert len(commands) > 10
     assert {" ".join(each): complaint(each) for each in commands if complaint(each)} == {}
 
 
 def test_the_jenkinsfile_offers_every_environment() -> None:
-    (option,) = (each for each in cli.commands["deploy"].params if each.name == "environment")
+    (option,) = (each for each in deploy.params if each.name == "environment")
     assert isinstance(option.type, click.Choice)
     assert sorted(choices("ENVIRONMENT")) == sorted(option.type.choices)
 

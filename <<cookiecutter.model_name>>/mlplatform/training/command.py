@@ -1,110 +1,51 @@
-"""The command line of the pipeline, once a signal can stop it."""
+"""`train` and `gather`: the commands of the pipeline."""
 
-import argparse
-import logging
-import os
-import sys
-from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import Any
 
-from mlplatform.config.settings import ServiceSettings, SettingsError, StorageSettings, load
-from mlplatform.contract.errors import ExitCode, PipelineError
-from mlplatform.contract.parameters import load_parameters, parameters_type
-from mlplatform.store.manifest import ArtifactError
-from mlplatform.store.models import overview
-from mlplatform.store.storage import StorageError, open_storage
-from mlplatform.telemetry import logs
+import click
+
+from mlplatform.contract.options import parameter_options
+from mlplatform.contract.parameters import parameters_type
 from mlplatform.training import job
-from mlplatform.training.metrics import TrainingMetrics
-from mlplatform.training.run import gather, prepare_context, run
-from mlplatform.training.stopping import Stop, Stopped
-
-log = logging.getLogger(__name__)
-
-COMMANDS = {
-    "run": "gather data, train a model on it and publish it, as far as that is not done; the default",
-    "gather": "only make a dataset version of the source data, and print it",
-    "models": "list the published models and what they were made from",
-}
+from mlplatform.training.stopping import Stop
 
 
-def run_command(arguments: Sequence[str], stop: Stop) -> ExitCode:
-    """Carry out a command and say what came of it. Raises Stopped if the process was told to stop."""
-    named = bool(arguments) and arguments[0] in COMMANDS
-    name, rest = (arguments[0], arguments[1:]) if named else ("run", arguments)
-    try:
-        parameters = load_parameters(_parse(name, rest))
-        service, storage = load(ServiceSettings), open_storage(load(StorageSettings).url)
-    except (SettingsError, StorageError) as error:
-        print(error, file=sys.stderr)
-        job.write_refusal(str(error))
-        return ExitCode.BAD_REQUEST
-    _log_to_stdout(service.name)
-    metrics = TrainingMetrics.of(service.name) if name == "run" else TrainingMetrics()
-    code = ExitCode.FAILED
-    try:
-        if name == "models":
-            print(overview(storage))
-        else:
-            context = prepare_context(service, storage, parameters, stop, metrics)
-            print(gather(context)) if name == "gather" else run(context)
-        code = ExitCode.DONE
-    except (PipelineError, StorageError, ArtifactError) as error:
-        _tell(f"training: {error}")
-        code = error.exit_code if isinstance(error, PipelineError) else ExitCode.FAILED
-    except Stopped:
-        code = ExitCode.STOPPED
-        raise
-    finally:
-        metrics.ended(code)
-    return code
+class _Pipeline(click.Command):
+    """A command with an option for each parameter of the training. A wrong one is also the result of a Batch job."""
+
+    def get_params(self, context: click.Context) -> list[click.Parameter]:
+        """Its own options, then the training's."""
+        return [*super().get_params(context), *parameter_options(parameters_type())]
+
+    def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
+        """See click.Command."""
+        try:
+            return super().parse_args(context, args)
+        except click.UsageError as error:
+            job.write_refusal(error.format_message())
+            raise
 
 
-def _tell(error: str) -> None:
-    """Say what stopped the command: to a person, or as a line of the log."""
-    if logs.wants_json(os.environ):
-        log.error(error)
-    else:
-        print(error, file=sys.stderr)
+@click.command(cls=_Pipeline)
+@click.pass_obj
+def train(stop: Stop, /, **parameters: str | None) -> int:
+    """Train a model on this machine and publish it, if it passes the gate.
+
+    A run resumes at the first unfinished step; a finished run is a no-op. Every parameter is an option, an environment
+    variable TRAINING_... and a key of [training] in service.toml.
+    """
+    return _carry_out("train", stop, parameters)
 
 
-def _log_to_stdout(service: str) -> None:
-    if logs.wants_json(os.environ):
-        logs.log_json(service)
-    else:
-        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stdout)
-    # What the tasks do they say themselves; these would say it again, with tracebacks for what a person can mend.
-    for name in ("luigi", "luigi-interface", "tensorflow", "absl"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
+@click.command(cls=_Pipeline)
+@click.pass_obj
+def gather(stop: Stop, /, **parameters: str | None) -> int:
+    """Make a dataset version of the source data, and print it."""
+    return _carry_out("gather", stop, parameters)
 
 
-class _Parser(argparse.ArgumentParser):
-    """A parser whose errors list what exists."""
+def _carry_out(command: str, stop: Stop, parameters: dict[str, Any]) -> int:
+    # Imported here: this imports TensorFlow, which takes seconds to start.
+    from mlplatform.training.pipeline import run_command
 
-    def error(self, message: str) -> NoReturn:
-        names = ", ".join(f"--{name.replace('_', '-')}" for name in parameters_type().model_fields)
-        raise SettingsError(f"{self.prog}: {message}; there are: {names}")
-
-
-def _parse(command: str, arguments: Sequence[str]) -> dict[str, Any]:
-    commands = "\n".join(f"  {name:8}{text}" for name, text in COMMANDS.items())
-    parser = _Parser(
-        prog=f"python -m mlplatform.training {command}",
-        description=COMMANDS[command],
-        epilog=f"commands:\n{commands}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    for name, field in parameters_type().model_fields.items():
-        parser.add_argument(
-            f"--{name.replace('_', '-')}",
-            dest=name,
-            default=argparse.SUPPRESS,
-            metavar=_metavar(field.annotation),
-            help=f"{field.description or name} (default: {field.default!r})".replace("%", "%%"),
-        )
-    return vars(parser.parse_args(arguments))
-
-
-def _metavar(annotation: Any) -> str:
-    return {int: "N", float: "X", str: "TEXT", bool: "true|false"}.get(annotation, "VALUE")
+    return run_command(command, {name: value for name, value in parameters.items() if value is not None}, stop)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from mlplatform.config.hints import hint
 from mlplatform.config.settings import load
 from mlplatform.contract.runtimes import RuntimeSettings, runtime_path
 from mlplatform.delivery.console import Console
@@ -19,7 +20,7 @@ from mlplatform.store.manifest import Manifest
 from mlplatform.store.models import list_models
 from mlplatform.store.storage import Storage
 
-NO_MODEL = "no model in {url} yet; train the first one: python -m mlplatform.delivery train"
+NO_MODEL = "no model in {url} yet; train the first one: {command}"
 
 
 @click.command()
@@ -63,17 +64,15 @@ def find_model(store: Storage, version: str | None) -> Manifest:
     if version is None:
         models = list_models(store)
         if not models:
-            raise RefusedError(NO_MODEL.format(url=store.url))
+            raise RefusedError(NO_MODEL.format(url=store.url, command=hint("submit")))
         return models[-1]
     # A version is one name: a path would lead elsewhere in the store.
     model = None if "/" in version or not version else manifest.find(store, f"models/{version}")
     if model is not None:
         return model
     if not list_models(store):
-        raise RefusedError(NO_MODEL.format(url=store.url))
-    raise RefusedError(
-        f"model version {version!r}: not in {store.url}/models; the list: python -m mlplatform.delivery models"
-    )
+        raise RefusedError(NO_MODEL.format(url=store.url, command=hint("submit")))
+    raise RefusedError(f"model version {version!r}: not in {store.url}/models; the list: {hint('models')}")
 
 
 def serving_recipe(

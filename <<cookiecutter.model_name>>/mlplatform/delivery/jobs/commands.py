@@ -1,4 +1,4 @@
-"""`train` and `attach`: the pipeline as a job of AWS Batch, followed until it ends."""
+"""`submit` and `attach`: the pipeline as a job of AWS Batch, followed until it ends."""
 
 import sys
 from collections.abc import Mapping
@@ -8,8 +8,10 @@ from typing import Any
 
 import click
 
+from mlplatform.config.hints import hint
 from mlplatform.config.settings import ServiceSettings, load
 from mlplatform.contract.errors import ExitCode
+from mlplatform.contract.options import parameter_options
 from mlplatform.contract.result import JobResult, read_result, result_key
 from mlplatform.delivery.console import Console
 from mlplatform.delivery.errors import BadRequestError, DeliveryError, GateClosedError, RefusedError
@@ -29,15 +31,7 @@ class _Training(click.Command):
 
     def get_params(self, context: click.Context) -> list[click.Parameter]:
         """Its own options, then the training's."""
-        parameters = [
-            click.Option(
-                [f"--{name.replace('_', '-')}", name],
-                metavar="VALUE",
-                help=f"{field.description or name}  [default: {field.default!r}, or as in service.toml]",
-            )
-            for name, field in known_parameters()[0].model_fields.items()
-        ]
-        return [*super().get_params(context), *parameters]
+        return [*super().get_params(context), *parameter_options(known_parameters()[0])]
 
     def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
         """Hyperparameters that cannot be known here are taken as `--name value`, for the job to check."""
@@ -66,7 +60,7 @@ report_option = click.option(
 @store_option
 @dry_run_option
 @console_option
-def train(
+def submit(
     image: str | None,
     detach: bool,
     report: Path | None,
@@ -85,7 +79,7 @@ def train(
     known, unchecked = known_parameters()
     chosen = given(known, {name: value for name, value in parameters.items() if value is not None})
     if unchecked:
-        console.say(f"train: {unchecked}")
+        console.say(f"submit: {unchecked}")
     if not store.url.startswith("s3://"):
         raise BadRequestError(
             f"delivery.storage_url = {store.url!r}: a job in AWS reaches no directory; must be s3://..."
@@ -96,16 +90,16 @@ def train(
     environment = {f"TRAINING_{name.upper()}": value for name, value in chosen.items()}
     submission = Submission(load(ServiceSettings).name, reference, {"STORAGE_URL": store.url, **environment})
     shown = " ".join(f"{name}={value}" for name, value in chosen.items()) or "as in service.toml"
-    console.say(f"train: image {reference}\ntrain: parameters {shown}")
+    console.say(f"submit: image {reference}\nsubmit: parameters {shown}")
     if dry_run:
         definition = batch.definition(reference)
         text = f"would register {definition['jobDefinitionName']} and submit to {settings.batch_job_queue}"
         console.result(text, {"definition": definition, "environment": dict(submission.environment)})
         return
     job = batch.submit(submission)
-    console.say(f"train: job {job} in {settings.batch_job_queue}")
+    console.say(f"submit: job {job} in {settings.batch_job_queue}")
     if detach:
-        console.result(f"{job}\nfollow it: python -m mlplatform.delivery attach {job}", {"job": job})
+        console.result(f"{job}\nfollow it: {hint(f'attach {job}')}", {"job": job})
         return
     _follow(batch, job, report, store, console)
 
@@ -116,7 +110,7 @@ def train(
 @store_option
 @console_option
 def attach(job_id: str, report: Path | None, store: Storage, console: Console) -> None:
-    """Follow a job that was submitted before, from its first line on, as `train` does."""
+    """Follow a job that was submitted before, from its first line on, as `submit` does."""
     _follow(Batch(load(DeliverySettings), console), job_id, report, store, console)
 
 
@@ -131,8 +125,7 @@ def _training_image(reference: str | None, settings: DeliverySettings) -> str:
     there = build.look_up(Registry(host), repository, made_of.tag())
     if there is None:
         raise RefusedError(
-            f"no image of this code in {host}/{repository} yet; "
-            "build it first: python -m mlplatform.delivery image training"
+            f"no image of this code in {host}/{repository} yet; build it first: {hint('image training')}"
         )
     return there.reference
 
@@ -151,7 +144,7 @@ def _follow(batch: Batch, job: str, report: Path | None, store: Storage, console
     if result is None or result.model is None:
         raise DeliveryError(
             f"job {job} ended well, and its result, {store.url}/{result_key(job)}, is not there; an image of an older "
-            "version of the template writes none; list what was published: python -m mlplatform.delivery models"
+            f"version of the template writes none. The published models: {hint('models')}"
         )
     model = manifest.read(store, f"models/{result.model}")
     metrics: Mapping[str, Any] = model.properties.get("metrics", {})
@@ -162,7 +155,7 @@ def _follow(batch: Batch, job: str, report: Path | None, store: Storage, console
     dataset = model.properties.get("dataset")
     text = f"model version {model.id}{figures}\n  dataset     {dataset}\n  report      {place}"
     console.result(
-        f"{text}\nnext: python -m mlplatform.delivery gate {model.id}",
+        f"{text}\nnext: {hint(f'gate {model.id}')}",
         {
             "job": job,
             "model": model.id,
@@ -188,7 +181,7 @@ def _result(ended: Ended, store: Storage, console: Console) -> JobResult | None:
 
 
 def _leave_or_terminate(batch: Batch, job: str, console: Console) -> None:
-    leaves = f"job {job} keeps running; follow it: python -m mlplatform.delivery attach {job}"
+    leaves = f"job {job} keeps running; follow it: {hint(f'attach {job}')}"
     if not sys.stdin.isatty():
         console.say(leaves)
         return
@@ -222,6 +215,6 @@ def _fetch_report(key: str, directory: Path, store: Storage, console: Console) -
         try:
             store.download(f"{key.rpartition('/')[0]}/{name}", directory / name)
         except StorageError as error:
-            console.say(f"train: {error}")
+            console.say(f"submit: {error}")
             return
-    console.say(f"train: report and metrics are in {directory}")
+    console.say(f"submit: report and metrics are in {directory}")

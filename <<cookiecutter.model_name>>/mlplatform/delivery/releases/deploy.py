@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from mlplatform.config.hints import hint
 from mlplatform.delivery.console import Console
 from mlplatform.delivery.errors import BadRequestError, RefusedError
 from mlplatform.delivery.ghost.trial import set_sample_rate
@@ -86,8 +87,7 @@ def rollback(environment: str, to: str | None, store: Storage, dry_run: bool, co
     else:
         asked = f"of model {to} " if to else "before the one that runs "
         raise RefusedError(
-            f"there is no release {asked}in {environment}; "
-            f"python -m mlplatform.delivery history --environment {environment}"
+            f"there is no release {asked}in {environment}; {hint(f'history --environment {environment}')}"
         )
     if dry_run:
         console.result(f"would go back to {entry.model}, released {entry.at[:19]} by {entry.by}", asdict(entry))
@@ -118,7 +118,7 @@ def status(store: Storage, console: Console) -> None:
     if live and said and not live.version.startswith(said):
         text += f"\nTHEY DIFFER: the cluster runs {live.version}; deploy or roll back to make them one"
     if live is None and said is None:
-        text += "\nthe first release: python -m mlplatform.delivery deploy --environment staging --model VERSION"
+        text += f"\nthe first release: {hint('deploy --environment staging --model VERSION')}"
     console.result(text, {"environments": values, "production": said})
 
 
@@ -136,6 +136,6 @@ def _bundled(store: Storage, version: str | None, settings: DeliverySettings) ->
     if image is None:
         raise RefusedError(
             f"no image of model {model.id} and this code in {host}/{repository} yet; make it first: "
-            f"python -m mlplatform.delivery bundle {model.id}"
+            f"{hint(f'bundle {model.id}')}"
         )
     return image.reference

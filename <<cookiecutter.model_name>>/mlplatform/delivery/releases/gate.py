@@ -14,6 +14,7 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
+from mlplatform.config.hints import hint
 from mlplatform.config.settings import load
 from mlplatform.contract.comparison import Comparison
 from mlplatform.contract.gate import Opponent, Thresholds, compare, judge
@@ -51,7 +52,7 @@ def gate(version: str, store: Storage, console: Console) -> None:
         raise GateClosedError(f"the gate is closed for model {version}: {'; '.join(verdict.reasons)}\n  {compared}")
     accuracy = model.properties["metrics"]["accuracy"]
     text = f"the gate is open for model {version}, accuracy {accuracy:.4f}\n  {compared}"
-    console.result(f"{text}\nnext: python -m mlplatform.delivery bundle {version}", value)
+    console.result(f"{text}\nnext: {hint(f'bundle {version}')}", value)
 
 
 def against_production(model: Manifest, store: Storage) -> tuple[Opponent, str]:

@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 
 import click
 
+from mlplatform.config.hints import hint
 from mlplatform.delivery import programs
 from mlplatform.delivery.console import Console
 from mlplatform.delivery.options import ENVIRONMENTS, console_option, store_option
@@ -97,7 +98,7 @@ def history(environment: str | None, limit: int, store: Storage, console: Consol
         (e.at[:19], e.environment, e.action, e.model or "-", e.git_commit[:10] or "-", e.by, _outcome(e))
         for e in entries
     ]
-    nothing = f"nothing was released yet, says {store.url}; the first: python -m mlplatform.delivery deploy --help"
+    nothing = f"nothing was released yet, says {store.url}; the first: {hint('deploy --help')}"
     console.result(columns([heading, *rows]) if rows else nothing, [asdict(entry) for entry in entries])
 
 

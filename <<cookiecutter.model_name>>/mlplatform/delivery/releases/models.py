@@ -4,6 +4,7 @@ from typing import Any
 
 import click
 
+from mlplatform.config.hints import hint
 from mlplatform.delivery.console import Console
 from mlplatform.delivery.options import console_option, store_option
 from mlplatform.store.manifest import Manifest
@@ -19,9 +20,7 @@ def models(store: Storage, console: Console) -> None:
     """List the published models: accuracy, what each was made from, what changed, which one is in production."""
     published, live = list_models(store), production(store)
     text = (
-        table(published, live)
-        if published
-        else f"no model in {store.url} yet; train the first one: python -m mlplatform.delivery train"
+        table(published, live) if published else f"no model in {store.url} yet; train the first one: {hint('submit')}"
     )
     console.result(text, [_described(model, model.id == live) for model in published])
 

@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 
 import click
 
+from mlplatform.config.hints import hint
 from mlplatform.config.settings import load
 from mlplatform.delivery.console import Console
 from mlplatform.delivery.errors import RefusedError
@@ -33,8 +34,8 @@ def promote(override: str | None, store: Storage, dry_run: bool, console: Consol
     ghost = releaser.cluster.running("ghost")
     if ghost is None:
         raise RefusedError(
-            "no ghost runs; the first: python -m mlplatform.delivery deploy --environment ghost --model VERSION, "
-            "then after a day of traffic: python -m mlplatform.delivery ghost-report"
+            f"no ghost runs; the first: {hint('deploy --environment ghost --model VERSION')}, "
+            f"then after a day of traffic: {hint('ghost-report')}"
         )
     release = releaser.of_image("production", ghost.image, "promote", f"in spite of it: {override}" if override else "")
     days, now = load(GhostSettings).report_days, datetime.now(UTC)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from mlplatform.config.hints import hint
 from mlplatform.config.settings import ServiceSettings, load
 from mlplatform.delivery import programs
 from mlplatform.delivery.cluster import VERSION_LABEL, Cluster, Running
@@ -67,9 +68,7 @@ class Releaser:
         if not image.repository.endswith(f"{self.service}-serving"):
             raise RefusedError(f"{reference}: is not an image of {self.service}-serving")
         if not model:
-            raise RefusedError(
-                f"{reference}: its labels name no model version; make one: python -m mlplatform.delivery bundle VERSION"
-            )
+            raise RefusedError(f"{reference}: its labels name no model version; make one: {hint('bundle VERSION')}")
         return Release(environment, image, model, labels.get("org.opencontainers.image.revision", ""), action, reason)
 
     def render(self, release: Release) -> str:
@@ -112,7 +111,7 @@ class Releaser:
         if pointer is not None and not releases.set_production(self.store, release.model, pointer):
             raise DeliveryError(
                 f"{release.model} runs in production, but meanwhile somebody else said that another version does; "
-                "see both: python -m mlplatform.delivery status"
+                f"see both: {hint('status')}"
             )
         return entry
 
@@ -204,7 +203,7 @@ class Releaser:
         if image is None:
             raise RefusedError(
                 f"{environment} takes the component events, and there is no image of it in {host}/{repository} yet; "
-                "make it first: python -m mlplatform.delivery image events"
+                f"make it first: {hint('image events')}"
             )
         return {EVENTS: image}
 

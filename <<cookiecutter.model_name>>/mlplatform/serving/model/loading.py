@@ -4,6 +4,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from mlplatform.config.hints import hint
 from mlplatform.config.settings import StorageSettings, load
 from mlplatform.contract.runtimes import runtime_path
 from mlplatform.serving.model import cpu
@@ -47,7 +48,7 @@ def find_model(settings: ServingSettings) -> Path:
     if settings.model == "latest":
         models = list_models(storage)
         if not models:
-            raise NoModelError(f"no model in {storage.url}/models yet; train one with: python -m mlplatform.training")
+            raise NoModelError(f"no model in {storage.url}/models yet; train one with: {hint('train')}")
         version = models[-1].id
     else:
         version = settings.model

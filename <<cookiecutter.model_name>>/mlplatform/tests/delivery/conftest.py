@@ -140,7 +140,7 @@ class Delivery:
         self._capfd = capfd
 
     def __call__(self, *arguments: str) -> Said:
-        from mlplatform.delivery.cli import main
+        from mlplatform.cli import main
 
         self._capfd.readouterr()
         code = main(arguments)

@@ -7,7 +7,7 @@ import pytest
 
 from mlplatform.tests.conftest import Command
 
-REPORT = ("delivery", "ghost-report", "--store", "store", "--since", "1h")
+REPORT = ("ghost-report", "--store", "store", "--since", "1h")
 
 
 def test_progress_and_errors_are_lines_of_text(command: Command) -> None:
@@ -33,7 +33,7 @@ def test_where_logs_are_json_each_is_an_object_as_the_other_rooms_write_them(com
     ],
 )
 def test_so_is_what_ends_it(command: Command, arguments: tuple[str, ...], code: int, message: str) -> None:
-    done = command("delivery", *arguments, LOG_FORMAT="json")
+    done = command(*arguments, LOG_FORMAT="json")
     (line,) = done.stderr.splitlines()
     content: dict[str, Any] = json.loads(line)
     assert (done.returncode, content["status"]) == (code, "error")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mlplatform.delivery.cli import main
+from mlplatform.cli import main
 from mlplatform.delivery.datadog.resources import FILES, read_resources
 from mlplatform.delivery.errors import DeliveryError
 from mlplatform.telemetry.registry import DATADOG_METRICS, METRICS

@@ -135,7 +135,7 @@ class TestDeploy:
     def test_of_a_model_takes_the_image_that_was_bundled(self, cluster: Repository, delivery: Delivery) -> None:
         refused = delivery("deploy", "--environment", "staging", "--model", VERSIONS[0])
         assert refused.code == 3
-        assert f"make it first: python -m mlplatform.delivery bundle {VERSIONS[0]}" in refused.err
+        assert f"make it first: python -m mlplatform bundle {VERSIONS[0]}" in refused.err
         image = bundled(delivery, VERSIONS[0])
         assert delivery("deploy", "--environment", "staging", "--model", VERSIONS[0]).code == 0
         assert in_cluster(cluster, "under-test-staging")["template"]["spec"]["containers"][0]["image"] == image
@@ -267,7 +267,7 @@ class TestEvents:
         said = delivery("deploy", "--environment", "production", "--image", image_of(shipping, VERSIONS[0]))
         assert said.code == 3
         assert "there is no image of it in" in said.err
-        assert "make it first: python -m mlplatform.delivery image events" in said.err
+        assert "make it first: python -m mlplatform image events" in said.err
         assert not (shipping.programs / "cluster.json").exists()
 
     def test_of_other_code_keeps_the_one_that_runs(self, shipping: Repository, delivery: Delivery) -> None:
@@ -470,9 +470,7 @@ class TestStatus:
         said = delivery("status")
         assert said.code == 0
         assert said.out.count("nothing runs") == 3
-        assert (
-            "the first release: python -m mlplatform.delivery deploy --environment staging --model VERSION" in said.out
-        )
+        assert "the first release: python -m mlplatform deploy --environment staging --model VERSION" in said.out
         assert "nothing was released yet" in delivery("history").out
 
     def test_shows_each_environment(self, cluster: Repository, delivery: Delivery) -> None:
@@ -515,10 +513,7 @@ class TestPromote:
     def test_without_a_ghost_says_how_to_begin(self, cluster: Repository, delivery: Delivery) -> None:
         said = delivery("promote")
         assert said.code == 3
-        assert (
-            "no ghost runs; the first: python -m mlplatform.delivery deploy --environment ghost --model VERSION"
-            in said.err
-        )
+        assert "no ghost runs; the first: python -m mlplatform deploy --environment ghost --model VERSION" in said.err
 
     def test_without_a_report_is_refused(self, cluster: Repository, delivery: Delivery) -> None:
         deployed(cluster, delivery, "ghost", VERSIONS[1])

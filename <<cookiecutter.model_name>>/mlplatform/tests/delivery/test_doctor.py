@@ -43,7 +43,7 @@ def test_a_store_without_models_is_no_fault(
     monkeypatch.setenv("DELIVERY_STORAGE_URL", bucket.url)
     found = {each["check"]: each for each in json.loads(delivery("doctor", "--json").out)}
     assert found["store"]["good"]
-    assert "no model yet: python -m mlplatform.delivery train" in found["store"]["said"]
+    assert "no model yet: python -m mlplatform submit" in found["store"]["said"]
 
 
 def test_no_secret_is_shown(
@@ -60,16 +60,16 @@ def test_no_secret_is_shown(
 @pytest.mark.parametrize(
     ("command", "next_step"),
     [
-        (("image", "serving"), "train the first one: python -m mlplatform.delivery train"),
-        (("train",), "build it first: python -m mlplatform.delivery image training"),
-        (("gate", "0123456789ab"), "train the first one: python -m mlplatform.delivery train"),
-        (("bundle", "0123456789ab"), "train the first one: python -m mlplatform.delivery train"),
-        (("deploy", "--environment", "ghost", "--model", "0123456789ab"), "python -m mlplatform.delivery train"),
-        (("rollback", "--environment", "production"), "python -m mlplatform.delivery history --environment production"),
-        (("promote",), "no ghost runs; the first: python -m mlplatform.delivery deploy --environment ghost"),
-        (("models",), "train the first one: python -m mlplatform.delivery train"),
-        (("status",), "the first release: python -m mlplatform.delivery deploy"),
-        (("history",), "the first: python -m mlplatform.delivery deploy --help"),
+        (("image", "serving"), "train the first one: python -m mlplatform submit"),
+        (("train",), "build it first: python -m mlplatform image training"),
+        (("gate", "0123456789ab"), "train the first one: python -m mlplatform submit"),
+        (("bundle", "0123456789ab"), "train the first one: python -m mlplatform submit"),
+        (("deploy", "--environment", "ghost", "--model", "0123456789ab"), "python -m mlplatform submit"),
+        (("rollback", "--environment", "production"), "python -m mlplatform history --environment production"),
+        (("promote",), "no ghost runs; the first: python -m mlplatform deploy --environment ghost"),
+        (("models",), "train the first one: python -m mlplatform submit"),
+        (("status",), "the first release: python -m mlplatform deploy"),
+        (("history",), "the first: python -m mlplatform deploy --help"),
     ],
 )
 def test_on_the_first_day_every_command_says_what_comes_next(

@@ -47,7 +47,7 @@ def test_a_good_first_model_is_let_through(repository: Repository, delivery: Del
     assert said.out.splitlines() == [
         "the gate is open for model one, accuracy 0.9800",
         "  not compared with production: there is no model in production yet",
-        "next: python -m mlplatform.delivery bundle one",
+        "next: python -m mlplatform bundle one",
     ]
 
 
@@ -112,4 +112,4 @@ def test_a_model_of_another_task_is_not_compared(repository: Repository, deliver
 def test_before_the_first_model_says_what_to_type(repository: Repository, delivery: Delivery) -> None:
     said = delivery("gate", "one")
     assert said.code == 3
-    assert "yet; train the first one: python -m mlplatform.delivery train" in said.err
+    assert "yet; train the first one: python -m mlplatform submit" in said.err

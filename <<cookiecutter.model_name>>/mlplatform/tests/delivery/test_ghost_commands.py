@@ -21,7 +21,7 @@ SINCE = ("--since", NOON.isoformat())
 
 def test_a_report_is_printed_kept_and_written_where_asked(command: Command, tmp_path: Path) -> None:
     answered(tmp_path / "store", [True, False] * 250, [True] * 500)
-    done = command("delivery", "ghost-report", *STORE, *SINCE, "--output", "out")
+    done = command("ghost-report", *STORE, *SINCE, "--output", "out")
     assert done.returncode == 0, done.stderr
     first, *reasons, last = done.stdout.splitlines()
     assert first == f"promote: ghost {GHOST} beside {LIVE}"
@@ -33,20 +33,20 @@ def test_a_report_is_printed_kept_and_written_where_asked(command: Command, tmp_
 
 def test_a_report_as_json_holds_every_figure(command: Command, tmp_path: Path) -> None:
     answered(tmp_path / "store", [True], [True])
-    done = command("delivery", "ghost-report", *STORE, *SINCE, "--json")
+    done = command("ghost-report", *STORE, *SINCE, "--json")
     found = json.loads(done.stdout)
     assert (found["service"], found["verdict"]["decision"]) == (SERVICE, "not enough data")
     assert {"agreement", "comparison", "shift", "latency", "errors", "coverage", "sizing"} <= found.keys()
 
 
 def test_without_events_the_command_is_refused(command: Command) -> None:
-    done = command("delivery", "ghost-report", *STORE)
+    done = command("ghost-report", *STORE)
     assert done.returncode == 3
     assert "delivery: no events in " in done.stderr
 
 
 def test_a_wrong_threshold_is_told_by_its_name(command: Command) -> None:
-    done = command("delivery", "ghost-report", *STORE, GHOST_MAXIMUM_REGRESSION="2")
+    done = command("ghost-report", *STORE, GHOST_MAXIMUM_REGRESSION="2")
     assert done.returncode == 2
     assert "ghost.maximum_regression = '2' (environment variable GHOST_MAXIMUM_REGRESSION)" in done.stderr
 
@@ -75,11 +75,11 @@ def test_labels_from_a_file_are_what_the_report_judges_by(
 ) -> None:
     answered(tmp_path / "store", [True, True], [True, False], known=0)
     (tmp_path / name).write_text(content)
-    done = command("delivery", "feedback", name, *STORE)
+    done = command("feedback", name, *STORE)
     assert (done.returncode, done.stdout) == (0, "2 labels\n")
-    again = command("delivery", "feedback", name, *STORE)
+    again = command("feedback", name, *STORE)
     assert again.stdout == "2 labels, all of them known already\n"
-    found = json.loads(command("delivery", "ghost-report", *STORE, *SINCE, "--json").stdout)
+    found = json.loads(command("ghost-report", *STORE, *SINCE, "--json").stdout)
     assert (found["labels"], found["accuracy"]["hits"], found["comparison"]["examples"]) == (2, 2, 2)
 
 
@@ -109,7 +109,7 @@ def test_a_wrong_file_of_labels_is_told_by_line(tmp_path: Path, name: str, conte
 
 
 def test_a_file_of_labels_that_is_not_there_is_told(command: Command, tmp_path: Path) -> None:
-    done = command("delivery", "feedback", "absent.csv", *STORE)
+    done = command("feedback", "absent.csv", *STORE)
     assert (done.returncode, "absent.csv: No such file" in done.stderr) == (2, True)
     assert not (tmp_path / "store").exists()
 
@@ -124,13 +124,13 @@ def test_promote_is_objected_to_until_a_fresh_report_beside_production_says_prom
 
     assert f"there is no ghost report on {GHOST}" in objection()
     answered(tmp_path / "store", [True], [True])
-    command("delivery", "ghost-report", *STORE, *SINCE)
+    command("ghost-report", *STORE, *SINCE)
     assert "says not enough data: 1 request answered by both; a verdict takes 200" in objection()
     answered(tmp_path / "store", [True, False] * 250, [True] * 500)
     # Reports of one second would be one report.
     for kept in (tmp_path / "store" / "releases").rglob("*.json"):
         kept.unlink()
-    command("delivery", "ghost-report", *STORE, *SINCE)
+    command("ghost-report", *STORE, *SINCE)
     assert objection() == ""
     assert "is older than 7 days" in objection(later=8)
     assert f"compares it with {LIVE}, and cccccccccccc is in production" in objection("cccccccccccc")

@@ -45,7 +45,7 @@ def test_what_belongs_to_the_ghost_is_removed_by_its_label(
     command: Command, tmp_path: Path, kubectl: dict[str, str]
 ) -> None:
     (tmp_path / "service.toml").write_text(SETTINGS)
-    done = command("delivery", "ghost", "stop", **kubectl)
+    done = command("ghost", "stop", **kubectl)
     assert (done.returncode, done.stdout.splitlines()) == (
         0,
         ["removed deployment.apps/under-test-ghost", "removed service/under-test-ghost"],
@@ -57,7 +57,7 @@ def test_what_belongs_to_the_ghost_is_removed_by_its_label(
 
 def test_it_is_written_down_with_what_ran(command: Command, tmp_path: Path, kubectl: dict[str, str]) -> None:
     (tmp_path / "service.toml").write_text(SETTINGS)
-    assert command("delivery", "ghost", "stop", BUILD_USER="ada", **kubectl).returncode == 0
+    assert command("ghost", "stop", BUILD_USER="ada", **kubectl).returncode == 0
     (entry,) = [json.loads(path.read_text()) for path in (tmp_path / "store" / "releases" / "history").iterdir()]
     assert (entry["environment"], entry["action"], entry["by"]) == ("ghost", "stop", "ada")
     assert (entry["model"], entry["git_commit"], entry["outcome"]) == ("c0ffee", "0123456", "done")
@@ -66,7 +66,7 @@ def test_it_is_written_down_with_what_ran(command: Command, tmp_path: Path, kube
 
 def test_a_dry_run_removes_nothing(command: Command, tmp_path: Path, kubectl: dict[str, str]) -> None:
     (tmp_path / "service.toml").write_text(SETTINGS)
-    done = command("delivery", "ghost", "stop", "--dry-run", "--json", **kubectl)
+    done = command("ghost", "stop", "--dry-run", "--json", **kubectl)
     assert json.loads(done.stdout)["dry_run"] is True
     assert "--dry-run=client" in (tmp_path / "asked").read_text()
     assert not (tmp_path / "store" / "releases").exists()
@@ -76,7 +76,7 @@ def test_without_a_ghost_it_says_so(command: Command, tmp_path: Path, kubectl: d
     (tmp_path / "service.toml").write_text(SETTINGS)
     (tmp_path / "answer").write_text("")
     (tmp_path / "runs").write_text("")
-    done = command("delivery", "ghost", "stop", **kubectl)
+    done = command("ghost", "stop", **kubectl)
     assert (done.returncode, done.stdout) == (0, "no ghost of under-test runs in models\n")
 
 

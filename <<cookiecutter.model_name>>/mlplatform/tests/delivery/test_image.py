@@ -201,7 +201,7 @@ class TestBundle:
         for command in (("bundle", "c0ffee"), ("image", "serving")):
             said = delivery(*command)
             assert said.code == 3
-            assert "yet; train the first one: python -m mlplatform.delivery train" in said.err
+            assert "yet; train the first one: python -m mlplatform submit" in said.err
 
     def test_of_a_version_that_is_not_there_is_refused(self, repository: Repository, delivery: Delivery) -> None:
         repository.publish("c0ffee")

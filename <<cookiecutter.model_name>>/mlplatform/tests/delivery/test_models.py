@@ -1,4 +1,4 @@
-"""`python -m mlplatform.delivery models`: what is published; and the help of all commands."""
+"""`python -m mlplatform models`: what is published; and the help of all commands."""
 
 import json
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from mlplatform.delivery.cli import cli
+from mlplatform.cli import cli
 from mlplatform.store import manifest
 from mlplatform.store.storage import LocalStorage
 from mlplatform.tests.conftest import Command
@@ -16,9 +16,9 @@ STORE = ("--store", "store")
 
 
 def test_before_the_first_model_it_says_what_to_type(command: Command) -> None:
-    done = command("delivery", "models", *STORE)
+    done = command("models", *STORE)
     assert done.returncode == 0
-    assert "yet; train the first one: python -m mlplatform.delivery train" in done.stdout
+    assert "yet; train the first one: python -m mlplatform submit" in done.stdout
 
 
 def test_models_are_listed_with_what_they_were_made_from(command: Command, tmp_path: Path) -> None:
@@ -26,13 +26,13 @@ def test_models_are_listed_with_what_they_were_made_from(command: Command, tmp_p
     source.mkdir()
     properties = {"metrics": {"accuracy": 0.98765}, "dataset": "d1", "code": "c1", "git_commit": "0123456789abcdef"}
     manifest.publish(LocalStorage(tmp_path / "store"), "models/v1", source, "model", "v1", properties)
-    _, row = command("delivery", "models", *STORE).stdout.splitlines()
+    _, row = command("models", *STORE).stdout.splitlines()
     assert row.split()[0] == "v1"
     assert row.split()[2:] == ["0.9877", "d1", "c1", "0123456789", "-", "-"]
 
 
 def test_a_store_that_cannot_be_is_said(command: Command) -> None:
-    done = command("delivery", "models", "--store", "gs://bucket")
+    done = command("models", "--store", "gs://bucket")
     assert done.returncode == 1
     assert "storage URL 'gs://bucket': must be a directory, file:///directory or s3://bucket/prefix" in done.stderr
 
@@ -42,7 +42,7 @@ def test_for_a_program_they_are_json(command: Command, tmp_path: Path) -> None:
     source.mkdir()
     properties = {"metrics": {"accuracy": 0.75}, "dataset": "d1", "parameters": {"epochs": 3}}
     manifest.publish(LocalStorage(tmp_path / "store"), "models/v1", source, "model", "v1", properties)
-    (found,) = json.loads(command("delivery", "models", "--json", *STORE).stdout)
+    (found,) = json.loads(command("models", "--json", *STORE).stdout)
     assert found["version"] == "v1"
     assert found["accuracy"] == 0.75
     assert found["parameters"] == {"epochs": 3}
@@ -50,10 +50,10 @@ def test_for_a_program_they_are_json(command: Command, tmp_path: Path) -> None:
 
 
 def test_a_command_that_there_is_not_is_refused_with_the_way_to_the_list(command: Command) -> None:
-    done = command("delivery", "realease")
+    done = command("realease")
     assert done.returncode == 2
     assert "No such command 'realease'" in done.stderr
-    assert "python -m mlplatform.delivery --help" in done.stderr
+    assert "python -m mlplatform --help" in done.stderr
 
 
 def commands(found: click.Command, *path: str) -> Iterator[list[str]]:

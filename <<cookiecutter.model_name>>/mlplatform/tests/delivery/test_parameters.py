@@ -17,7 +17,7 @@ from mlplatform.tests.delivery.conftest import Repository
 WITHOUT_TENSORFLOW = """
 import sys
 sys.modules |= {"tensorflow": None, "keras": None}
-from mlplatform.delivery.cli import main
+from mlplatform.cli import main
 sys.exit(main(sys.argv[1:]))
 """
 HYPERPARAMETERS = """

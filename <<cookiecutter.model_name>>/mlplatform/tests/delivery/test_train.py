@@ -41,7 +41,7 @@ class TestBeforeAnything:
         said = delivery("train")
         assert said.code == 3
         assert f"no image of this code in {repository.registry.host}/{TRAINING} yet" in said.err
-        assert "python -m mlplatform.delivery image training" in said.err
+        assert "python -m mlplatform image training" in said.err
 
     def test_without_a_queue_it_says_how_to_make_one(
         self, registry: Registry, account: Bucket, delivery: Delivery
@@ -186,7 +186,7 @@ def test_a_job_that_ends_well_says_version_metrics_and_report(
     assert said.code == 0, said.err
     assert said.out.startswith("model version c0ffee012345\n  accuracy    0.9877\n  dataset     d1\n")
     assert f"report      {place}" in said.out
-    assert "next: python -m mlplatform.delivery gate c0ffee012345" in said.out
+    assert "next: python -m mlplatform gate c0ffee012345" in said.out
     assert (tmp_path / "reports" / "report.html").read_text() == "<p>learned</p>"
     assert [line for line in said.err.splitlines() if "train: r" in line] == [
         "train: runnable",
@@ -306,7 +306,7 @@ def test_a_job_that_ended_well_without_a_result_says_what_is_missing(
     assert said.code == 1
     place = f"{account.url}/jobs/job-1/result.json"
     assert f"delivery: job job-1 ended well, and its result, {place}, is not there" in said.err
-    assert "list what was published: python -m mlplatform.delivery models" in said.err
+    assert "The published models: python -m mlplatform models" in said.err
 
 
 def test_a_result_that_is_none_is_said(account: Bucket, scripted: Script, delivery: Delivery) -> None:
@@ -340,7 +340,7 @@ def test_ctrl_c_without_a_terminal_leaves_the_job_running(scripted: Script, deli
     scripted.looks, scripted.interrupted = [{"status": "RUNNING"}], 1
     said = delivery("attach", "job-1")
     assert said.code == 130
-    assert "job job-1 keeps running; follow it: python -m mlplatform.delivery attach job-1" in said.err
+    assert "job job-1 keeps running; follow it: python -m mlplatform attach job-1" in said.err
     assert scripted.terminated == []
 
 

@@ -1,4 +1,4 @@
-"""Tries deploy/k8s and `python -m mlplatform.delivery` in the cluster that KUBECONFIG names: `nox -s cluster`.
+"""Tries deploy/k8s and `python -m mlplatform` in the cluster that KUBECONFIG names: `nox -s cluster`.
 
 Everything happens in a namespace of its own that enforces Pod Security `restricted` and is deleted at the end. Made for
 kind, minikube, and an API server without nodes, which is asked as far as it can answer. With `-- --image REF`, a
@@ -102,9 +102,9 @@ class Site:
 
     def delivery(self, *arguments: str) -> Ran:
         """Run a command and show it as somebody at a keyboard sees it."""
-        print(f"\n$ python -m mlplatform.delivery {' '.join(arguments)}", flush=True)
+        print(f"\n$ python -m mlplatform {' '.join(arguments)}", flush=True)
         done = subprocess.run(
-            [sys.executable, "-m", "mlplatform.delivery", *arguments],
+            [sys.executable, "-m", "mlplatform", *arguments],
             cwd=self.directory,
             env=self.environment,
             capture_output=True,

@@ -158,7 +158,7 @@ def service_toml(directory: Path, **serving: object) -> Path:
 
 @contextmanager
 def serving(toml: Path, *arguments: str, **settings: object) -> Iterator[Running]:
-    """`python -m mlplatform.serving` with settings from the environment; ended on leaving, whatever happened."""
+    """`python -m mlplatform serve` with settings from the environment; ended on leaving, whatever happened."""
     port = free_port()
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     env = {name: value for name, value in os.environ.items() if not name.startswith(("SERVING_", "STORAGE_"))}
@@ -167,7 +167,7 @@ def serving(toml: Path, *arguments: str, **settings: object) -> Iterator[Running
     env |= {"SERVING_GHOST_TIMEOUT_MS": "60000"}
     env |= {f"SERVING_{name.upper()}": str(value) for name, value in settings.items()}
     log_file = toml.parent / f"server-{port}.log"
-    command = [sys.executable, "-m", "mlplatform.serving", "--port", str(port), *arguments]
+    command = [sys.executable, "-m", "mlplatform", "serve", "--port", str(port), *arguments]
     with log_file.open("wb") as log:
         # A session of its own, so that its workers end with it.
         process = subprocess.Popen(

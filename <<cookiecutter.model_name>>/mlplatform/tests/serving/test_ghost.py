@@ -60,7 +60,7 @@ def copies(spool: Path) -> dict[str, int]:
 
 def ship(spool: Path, store: Path) -> str:
     done = subprocess.run(
-        [sys.executable, "-m", "mlplatform.ghost.spool", "--once", str(spool)],
+        [sys.executable, "-m", "mlplatform", "ship-events", "--once", str(spool)],
         env={**os.environ, "PYTHONPATH": str(ROOT), "STORAGE_URL": str(store), "SERVICE_TOML": os.devnull},
         capture_output=True,
         text=True,

@@ -12,7 +12,7 @@ def test_without_a_model_it_is_alive_not_ready_and_says_what_to_do(tmp_path: Pat
     with serving(service_toml(tmp_path, runtime="litert")) as server:
         server.wait_for(200, "/v2/health/live")
         reply = server.wait_for(503, saying="no model")
-        assert reply.error == f"no model in {tmp_path}/store/models yet; train one with: python -m mlplatform.training"
+        assert reply.error == f"no model in {tmp_path}/store/models yet; train one with: python -m mlplatform train"
         assert server.get("/").body["ready"] is False
         predicted = server.predict({"instances": [1]})
         assert (predicted.status, predicted.headers["Retry-After"]) == (503, "1")

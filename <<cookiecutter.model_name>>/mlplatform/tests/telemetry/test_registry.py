@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[3]
 
 def test_the_documentation_is_made_from_the_registry() -> None:
     made = subprocess.run(
-        [sys.executable, "-m", "mlplatform.telemetry"], cwd=ROOT, capture_output=True, text=True, check=True
+        [sys.executable, "-m", "mlplatform", "metrics"], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert made.stdout == (ROOT / "deploy/datadog/METRICS.md").read_text()
 

@@ -1,4 +1,4 @@
-"""`python -m mlplatform.training`: from source data to a published model, and what it says when that fails."""
+"""`python -m mlplatform train`: from source data to a published model, and what it says when that fails."""
 
 import json
 import os
@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 import model
+from mlplatform.cli import main
 from mlplatform.contract.errors import ExitCode
 from mlplatform.contract.result import JobResult, read_result
 from mlplatform.store.manifest import read_directory
 from mlplatform.store.storage import LocalStorage
 from mlplatform.tests.conftest import ROOT, Command, run
-from mlplatform.training.__main__ import main
 
 QUICK = ("--epochs", "1", "--minimum-accuracy", "0")
 
@@ -25,7 +25,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, st
     """A directory with a model in its store, and what training it printed."""
     directory = tmp_path_factory.mktemp("trained")
     (directory / "service.toml").write_text('[service]\nname = "under-test"\n')
-    done = run(directory, "training", *QUICK, AWS_BATCH_JOB_ID="job-1")
+    done = run(directory, "train", *QUICK, AWS_BATCH_JOB_ID="job-1")
     assert done.returncode == 0, done.stdout + done.stderr
     yield directory, done.stdout
 
@@ -78,7 +78,7 @@ def test_a_job_writes_which_model_it_led_to(trained: tuple[Path, str]) -> None:
 
 
 def test_a_second_run_has_nothing_to_do(trained: tuple[Path, str]) -> None:
-    again = run(trained[0], "training", *QUICK)
+    again = run(trained[0], "train", *QUICK)
     assert again.returncode == 0
     assert "nothing to do" in again.stdout
     assert "epoch" not in again.stdout
@@ -86,7 +86,7 @@ def test_a_second_run_has_nothing_to_do(trained: tuple[Path, str]) -> None:
 
 def test_a_dataset_gathered_before_can_be_named(trained: tuple[Path, str]) -> None:
     version = read_directory(published(trained[0]))[0].properties["dataset"]
-    again = run(trained[0], "training", *QUICK, "--dataset", version)
+    again = run(trained[0], "train", *QUICK, "--dataset", version)
     assert again.returncode == 0
     assert "nothing to do" in again.stdout
 
@@ -102,7 +102,7 @@ def train_on_noise(directory: Path) -> subprocess.CompletedProcess[str]:
     (directory / "data" / "noise.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
     path = os.pathsep.join([str(ROOT / "mlplatform" / "tests" / "training" / "toy"), str(ROOT)])
     return run(
-        directory, "training", "--epochs", "1", "--minimum-accuracy", "0.9", PYTHONPATH=path, AWS_BATCH_JOB_ID="job-1"
+        directory, "train", "--epochs", "1", "--minimum-accuracy", "0.9", PYTHONPATH=path, AWS_BATCH_JOB_ID="job-1"
     )
 
 
@@ -125,7 +125,7 @@ def test_wrong_records_are_shown_by_file_and_row(command: Command, tmp_path: Pat
     source = tmp_path / "data"
     source.mkdir()
     (source / "records.jsonl").write_text("\n" + json.dumps({"label": "unheard of"}))
-    done = command("training", "--source", str(source))
+    done = command("train", "--source", str(source))
     assert done.returncode == 3
     assert "1 records do not fit model.RECORD:\n  records.jsonl row 2: " in done.stderr
     assert "maximum_bad_records = 0 allows 0 of " in done.stderr
@@ -139,7 +139,7 @@ def test_wrong_records_are_shown_by_file_and_row(command: Command, tmp_path: Pat
     ("arguments", "message"),
     [
         (("--epochs", "0"), "training.epochs = '0' (argument): input should be greater than or equal to 1"),
-        (("--epoch", "5"), "unrecognized arguments: --epoch 5; there are: --source, --dataset, --epochs"),
+        (("--epoch", "5"), "No such option '--epoch'. Did you mean '--epochs'?"),
         (("--dataset", "x"), "training.dataset = 'x' (argument): string should match pattern"),
         (("--validation-fraction", "0.45", "--test-fraction", "0.45"), "must leave at least 0.2 for training"),
     ],
@@ -147,7 +147,7 @@ def test_wrong_records_are_shown_by_file_and_row(command: Command, tmp_path: Pat
 def test_wrong_parameters_are_named(
     here: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], message: str
 ) -> None:
-    assert main(arguments) == 2
+    assert main(["train", *arguments]) == 2
     assert message in capsys.readouterr().err
     assert not (here / "store").exists(), "only a job writes a result"
 
@@ -156,7 +156,7 @@ SOURCE = "source 'nowhere': must be a directory that exists, or s3://bucket/pref
 
 
 def test_a_source_that_is_not_there_is_said(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--source", "nowhere"]) == 3
+    assert main(["train", "--source", "nowhere"]) == 3
     assert SOURCE in capsys.readouterr().err
 
 
@@ -171,7 +171,7 @@ def test_a_job_writes_why_it_failed(
     here: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], code: ExitCode, message: str
 ) -> None:
     monkeypatch.setenv("AWS_BATCH_JOB_ID", "job-2")
-    assert main(arguments) == code
+    assert main(["train", *arguments]) == code
     result = read_result(LocalStorage(here / "store"), "job-2")
     assert result is not None
     assert result.exit_code == code

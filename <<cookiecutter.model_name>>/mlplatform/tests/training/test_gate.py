@@ -10,6 +10,7 @@ import pytest
 from scipy.stats import binomtest
 
 import model
+from mlplatform.cli import main
 from mlplatform.contract.comparison import Comparison
 from mlplatform.contract.gate import Opponent, Thresholds, Verdict, compare, judge, why_incomparable
 from mlplatform.contract.opponent import in_production
@@ -18,7 +19,6 @@ from mlplatform.store import releases
 from mlplatform.store.manifest import Manifest, fetch, list_artifacts, read
 from mlplatform.store.storage import LocalStorage
 from mlplatform.training import production
-from mlplatform.training.__main__ import main
 
 THRESHOLDS = Thresholds(minimum_accuracy=0.9, maximum_regression=0.01)
 
@@ -239,9 +239,9 @@ def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.chdir(directory)
         patch.setattr(model, "build", build_ignorant)
         patch.setattr(production, "predict_split", predict_truly)
-        assert main(FIRST) == 0
+        assert main(["train", *FIRST]) == 0
         releases.set_production(storage, list_artifacts(storage, "models")[0].id)
-        assert main(SECOND) == 4
+        assert main(["train", *SECOND]) == 4
     return directory
 
 
@@ -272,7 +272,7 @@ def test_the_model_carries_its_report_its_metrics_and_the_verdict(here: LocalSto
 
 def test_a_model_worse_than_production_is_not_published(here: LocalStorage, capsys: pytest.CaptureFixture[str]) -> None:
     before = here.read(releases.PRODUCTION)
-    assert main(SECOND) == 4
+    assert main(["train", *SECOND]) == 4
     said = capsys.readouterr().err
     assert f"lower than that of {releases.production(here)} in production on the same " in said
     assert "more than maximum_regression 0.01; nothing is published" in said
@@ -288,12 +288,12 @@ def test_a_published_run_is_judged_anew_by_what_is_asked_now(
     here: LocalStorage, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (published,) = list_artifacts(here, "models")
-    assert main([*FIRST, "--minimum-accuracy", "1"]) == 4
+    assert main(["train", *FIRST, "--minimum-accuracy", "1"]) == 4
     said = capsys.readouterr().err
     assert "is below minimum_accuracy 1" in said
     assert f"model version {published.id}, published before, stays as it is" in said
     assert read(here, f"models/{published.id}") == published
-    assert main(FIRST) == 0
+    assert main(["train", *FIRST]) == 0
 
 
 @pytest.mark.parametrize(
@@ -313,13 +313,13 @@ def test_without_a_sound_production_model_the_gate_is_closed_until_it_is_mended(
 ) -> None:
     shutil.copytree(here.root, tmp_path / "sound")
     damage(here.root)
-    assert main(ANEW) == 4
+    assert main(["train", *ANEW]) == 4
     said = capsys.readouterr().err
     assert reason in said
     assert "nothing is published" in said
     assert "Traceback" not in said
     shutil.copytree(tmp_path / "sound", here.root, dirs_exist_ok=True)
-    assert main(ANEW) == 4
+    assert main(["train", *ANEW]) == 4
     assert "more than maximum_regression 0.02" in capsys.readouterr().err
 
 
@@ -328,7 +328,7 @@ def test_a_production_model_of_another_task_is_not_compared_with(here: LocalStor
     content = json.loads(path.read_text())
     content["properties"]["labels"][0] = "another"
     path.write_text(json.dumps(content))
-    assert main(ANEW) == 0
+    assert main(["train", *ANEW]) == 0
     (newer,) = (each for each in list_artifacts(here, "models") if each.id != releases.production(here))
     assert newer.properties["gate"]["skipped"] == (
         f"model {releases.production(here)} is in production, and it knows other labels: another only there; "

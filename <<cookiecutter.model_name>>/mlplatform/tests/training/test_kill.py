@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from mlplatform.cli import main
 from mlplatform.store.manifest import read_directory
-from mlplatform.training.__main__ import main
 
 KILLS = 20
 # A checkpoint every 50 ms: nearly all the time one is being written, so that kills meet the writing as well.
@@ -28,12 +28,12 @@ PROCESSES.set_forkserver_preload(["mlplatform.tests.training.toy_process"])
 
 
 def train(directory: Path) -> None:
-    """Be `python -m mlplatform.training` in a directory, printing to the file `output` there."""
+    """Be `python -m mlplatform train` in a directory, printing to the file `output` there."""
     os.chdir(directory)
     output = os.open("output", os.O_CREAT | os.O_TRUNC | os.O_WRONLY)
     os.dup2(output, sys.stdout.fileno())
     os.dup2(output, sys.stderr.fileno())
-    sys.exit(main(PARAMETERS))
+    sys.exit(main(["train", *PARAMETERS]))
 
 
 def start(directory: Path) -> BaseProcess:

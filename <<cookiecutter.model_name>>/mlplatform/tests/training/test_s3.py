@@ -1,4 +1,4 @@
-"""`python -m mlplatform.training` with its store on S3, and a network in between that is not always there."""
+"""`python -m mlplatform train` with its store on S3, and a network in between that is not always there."""
 
 import os
 import subprocess
@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 import model
+from mlplatform.cli import main
 from mlplatform.data.records import SUFFIXES
 from mlplatform.store import manifest
 from mlplatform.store.storage import open_storage
 from mlplatform.tests.conftest import ROOT, Bucket, run
 from mlplatform.tests.faults import FOREVER, Answer, Reset, Truncated
-from mlplatform.training.__main__ import main
 
 QUICK = ("--epochs", "1", "--minimum-accuracy", "0")
 # Converting is half of such a training, and where it is not in question it is left out.
@@ -31,7 +31,7 @@ def train(bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd
     monkeypatch.chdir(tmp_path)
 
     def trained(*arguments: str) -> tuple[int, str, str]:
-        code = main((*QUICK, *arguments))
+        code = main(["train", *QUICK, *arguments])
         return int(code), *capfd.readouterr()
 
     return trained
@@ -139,7 +139,7 @@ def test_a_run_goes_on_where_a_lost_machine_was_with_source_and_store_on_s3(buck
             f'[service]\nname = "under-test"\n[storage]\nurl = "{bucket.url}"\n'
         )
     lost = subprocess.Popen(
-        [sys.executable, "-m", "mlplatform.training", *parameters],
+        [sys.executable, "-m", "mlplatform", "train", *parameters],
         cwd=tmp_path / "lost",
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.DEVNULL,
@@ -152,7 +152,7 @@ def test_a_run_goes_on_where_a_lost_machine_was_with_source_and_store_on_s3(buck
     finally:
         lost.kill()
         lost.wait()
-    done = run(tmp_path / "other", "training", *parameters)
+    done = run(tmp_path / "other", "train", *parameters)
     assert done.returncode == 0, done.stderr
     assert "checked before" not in done.stdout, "what was gathered is not gathered again"
     assert "going on from a checkpoint" in done.stdout

@@ -6,6 +6,6 @@ from pathlib import Path
 # Which model the pipeline imports follows from the path.
 sys.path.insert(0, str(Path(__file__).parent / "toy"))
 
-from mlplatform.training.command import run_command
+from mlplatform.training.pipeline import run_command
 
 __all__ = ["run_command"]

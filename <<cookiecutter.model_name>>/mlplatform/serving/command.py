@@ -1,25 +1,27 @@
-"""Serve a model: `python -m mlplatform.serving`. Stop with Ctrl-C; SIGTERM drains first."""
+"""`serve`: the server."""
 
-import argparse
 import os
 import socket
 import sys
-from collections.abc import Sequence
+
+import click
 
 from mlplatform.config.settings import ServiceSettings, SettingsError, TemplateSettings, load
 from mlplatform.serving.settings import ServingSettings
 from mlplatform.telemetry import agent, logs, traces
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the server until it is stopped. Returns 2 for wrong settings, 1 if the port is taken."""
-    parser = argparse.ArgumentParser(
-        prog="python -m mlplatform.serving", description="Serve a published model over HTTP."
-    )
-    parser.add_argument("--model", help="latest, a version, or the path of a directory with manifest.json")
-    parser.add_argument("--host", help="address to listen on, such as 0.0.0.0")
-    parser.add_argument("--port", help="port to listen on")
-    given = {name: value for name, value in vars(parser.parse_args(arguments)).items() if value is not None}
+@click.command()
+@click.option("--model", help="latest, a version, or the path of a directory with manifest.json")
+@click.option("--host", help="address to listen on, such as 0.0.0.0")
+@click.option("--port", help="port to listen on")
+def serve(**options: str | None) -> int:
+    """Serve a published model over HTTP until it is stopped.
+
+    Ctrl-C stops at once; SIGTERM answers the requests that are under way first. Exit code 2: wrong settings, 1: the
+    port is taken.
+    """
+    given = {name: value for name, value in options.items() if value is not None}
     try:
         settings = load(ServingSettings, given)
         name = load(ServiceSettings).name
@@ -33,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     if agent.takes_traces(os.environ) and not traces.under_ddtrace(os.environ):
         try:
-            traces.restart("serving", sys.argv[1:] if arguments is None else arguments)
+            traces.restart("mlplatform", ["serve", *(f"--{name}={value}" for name, value in given.items())])
         except OSError as error:
             print(f"error: no ddtrace-run: {error.strerror}; install it or set DD_TRACE_ENABLED=false", file=sys.stderr)
             return 1
@@ -53,7 +55,3 @@ def _cannot_listen(host: str, port: int) -> str:
             return ""
     except OSError as error:
         return f"cannot listen on {host}:{port}: {error.strerror or error}; set [serving] host and port, or --port"
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,0 +1,65 @@
+"""What a command of the pipeline does, and how it ends."""
+
+import logging
+import os
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from mlplatform.config.settings import ServiceSettings, SettingsError, StorageSettings, load
+from mlplatform.contract.errors import ExitCode, PipelineError
+from mlplatform.contract.parameters import load_parameters
+from mlplatform.store.manifest import ArtifactError
+from mlplatform.store.storage import StorageError, open_storage
+from mlplatform.telemetry import logs
+from mlplatform.training import job
+from mlplatform.training.metrics import TrainingMetrics
+from mlplatform.training.run import gather, prepare_context, run
+from mlplatform.training.stopping import Stop, Stopped
+
+log = logging.getLogger(__name__)
+
+
+def run_command(name: str, arguments: Mapping[str, Any], stop: Stop) -> ExitCode:
+    """Carry out `train` or `gather` with parameters, and print the outcome. Raises Stopped if a signal asked for it."""
+    try:
+        parameters = load_parameters(arguments)
+        service, storage = load(ServiceSettings), open_storage(load(StorageSettings).url)
+    except (SettingsError, StorageError) as error:
+        print(error, file=sys.stderr)
+        job.write_refusal(str(error))
+        return ExitCode.BAD_REQUEST
+    _log_to_stdout(service.name)
+    metrics = TrainingMetrics.of(service.name) if name == "train" else TrainingMetrics()
+    code = ExitCode.FAILED
+    try:
+        context = prepare_context(service, storage, parameters, stop, metrics)
+        print(gather(context)) if name == "gather" else run(context)
+        code = ExitCode.DONE
+    except (PipelineError, StorageError, ArtifactError) as error:
+        _tell(f"{name}: {error}")
+        code = error.exit_code if isinstance(error, PipelineError) else ExitCode.FAILED
+    except Stopped:
+        code = ExitCode.STOPPED
+        raise
+    finally:
+        metrics.ended(code)
+    return code
+
+
+def _tell(error: str) -> None:
+    """Say what stopped the command: to a person, or as a line of the log."""
+    if logs.wants_json(os.environ):
+        log.error(error)
+    else:
+        print(error, file=sys.stderr)
+
+
+def _log_to_stdout(service: str) -> None:
+    if logs.wants_json(os.environ):
+        logs.log_json(service)
+    else:
+        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stdout)
+    # What the tasks do they say themselves; these would say it again, with tracebacks for what a person can mend.
+    for name in ("luigi", "luigi-interface", "tensorflow", "absl"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
