@@ -24,7 +24,6 @@ def main(name: str, arguments: list[str]) -> int:
             install(Path(arguments[2]) / "bin" / each, each)
     if name == "python" and arguments[:1] == ["-m"]:
         name, *arguments = arguments[1:]
-        name = name.removeprefix("mlplatform.")
     directory = Path(os.environ["STAND_IN"])
     call = [name, *arguments]
     with (directory / "calls.jsonl").open("a", encoding="utf-8") as calls:

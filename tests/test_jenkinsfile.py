@@ -1,4 +1,4 @@
-"""What the Jenkins job does, action by action: its Jenkinsfile, run with a recorder in place of delivery commands."""
+"""What the Jenkins job does, action by action: its Jenkinsfile, run with a recorder in place of the platform's commands."""
 
 import json
 import re
@@ -31,15 +31,15 @@ BOUND = {
     "AWS_ROLE_ARN": "arn:aws:iam::123456789012:role/deploys",
     "KUBECONFIG": "/secret/kubeconfig",
 }
-# Every way through the pipeline: parameters, the stages in order, and the delivery commands (or nox) as they are given.
-IMAGE_TRAINING = ["delivery", "image", "training"]
-TRAIN = ["delivery", "train", "--json", "--report", "reports"]
-BUNDLE = ["delivery", "bundle", MODEL]
-SBOM = ["delivery", "sbom", IMAGE, "--output", "reports/sbom.cdx.json"]
+# Every way through the pipeline: parameters, the stages in order, and the commands (or nox) as they are given.
+IMAGE_TRAINING = ["mlplatform", "image", "training"]
+TRAIN = ["mlplatform", "submit", "--json", "--report", "reports"]
+BUNDLE = ["mlplatform", "bundle", MODEL]
+SBOM = ["mlplatform", "sbom", IMAGE, "--output", "reports/sbom.cdx.json"]
 
 
 def deploy(environment: str) -> list[str]:
-    return ["delivery", "deploy", "--environment", environment, "--image", IMAGE]
+    return ["mlplatform", "deploy", "--environment", environment, "--image", IMAGE]
 
 
 def release(environment: str) -> tuple[dict[str, str], list[str], list[list[str]]]:
@@ -47,7 +47,7 @@ def release(environment: str) -> tuple[dict[str, str], list[str], list[list[str]
     return (
         {"ACTION": "train-and-release", "ENVIRONMENT": environment},
         ["Training image", "Train", "Gate", "Bundle", *approval, "Deploy"],
-        [IMAGE_TRAINING, TRAIN, ["delivery", "gate", MODEL], BUNDLE, SBOM, deploy(environment)],
+        [IMAGE_TRAINING, TRAIN, ["mlplatform", "gate", MODEL], BUNDLE, SBOM, deploy(environment)],
     )
 
 
@@ -64,7 +64,7 @@ def rollback(environment: str) -> tuple[dict[str, str], list[str], list[list[str
     return (
         {"ACTION": "rollback", "ENVIRONMENT": environment},
         ["Roll back"],
-        [["delivery", "rollback", "--environment", environment]],
+        [["mlplatform", "rollback", "--environment", environment]],
     )
 
 
@@ -77,20 +77,20 @@ ACTIONS: dict[str, tuple[dict[str, str], list[str], list[list[str]]]] = {
     "deploy, staging": deployment("staging"),
     "deploy, ghost": deployment("ghost"),
     "deploy, production": deployment("production"),
-    "promote": ({"ACTION": "promote"}, ["Approval", "Promote"], [["delivery", "promote"]]),
+    "promote": ({"ACTION": "promote"}, ["Approval", "Promote"], [["mlplatform", "promote"]]),
     "rollback, staging": rollback("staging"),
     "rollback, ghost": rollback("ghost"),
     "rollback, production": rollback("production"),
     "ghost-report": (
         {"ACTION": "ghost-report"},
         ["Ghost report"],
-        [["delivery", "ghost-report", "--since", "24h", "--output", "reports"]],
+        [["mlplatform", "ghost-report", "--since", "24h", "--output", "reports"]],
     ),
-    "ghost-stop": ({"ACTION": "ghost-stop"}, ["Stop ghost"], [["delivery", "ghost", "stop"]]),
+    "ghost-stop": ({"ACTION": "ghost-stop"}, ["Stop ghost"], [["mlplatform", "ghost", "stop"]]),
     "status": (
         {"ACTION": "status"},
         ["Status"],
-        [["delivery", "status"], ["delivery", "models"], ["delivery", "history"]],
+        [["mlplatform", "status"], ["mlplatform", "models"], ["mlplatform", "history"]],
     ),
 }
 
@@ -113,10 +113,10 @@ class Job:
         """Build with parameters. The team approves unless `inputs` says otherwise."""
         install(self.directory / "bin" / "python3", "python3")
         standard = [
-            {"call": ["delivery", "train"], "output": TRAINED, "files": REPORTS},
-            {"call": ["delivery", "bundle"], "output": IMAGE},
-            {"call": ["delivery", "sbom"], "files": {"reports/sbom.cdx.json": "{}"}},
-            {"call": ["delivery", "ghost-report"], "files": {"reports/ghost.html": "<html>"}},
+            {"call": ["mlplatform", "submit"], "output": TRAINED, "files": REPORTS},
+            {"call": ["mlplatform", "bundle"], "output": IMAGE},
+            {"call": ["mlplatform", "sbom"], "files": {"reports/sbom.cdx.json": "{}"}},
+            {"call": ["mlplatform", "ghost-report"], "files": {"reports/ghost.html": "<html>"}},
             {"call": ["nox"], "files": {"reports/tests.xml": "<testsuite/>"}},
         ]
         (self.directory / "answers.json").write_text(json.dumps([*self.answers, *standard]), encoding="utf-8")
@@ -133,8 +133,8 @@ class Job:
         return [each for each in calls if each["call"][0] in programs]
 
     def commands(self) -> list[list[str]]:
-        """The delivery commands, and nox, of the build before."""
-        return [each["call"] for each in self.calls("delivery", "nox")]
+        """The platform's commands, and nox, of the build before."""
+        return [each["call"] for each in self.calls("mlplatform", "nox")]
 
 
 @pytest.fixture
@@ -200,7 +200,7 @@ class TestAction:
         wanted = [f"{NAME}-{played.environment}"] if played.environment else []
         assert [each["lock"] for each in played.build.of("lock")] == wanted
         assert [each["nodes"] for each in played.build.of("waits")] == [[] for _ in wanted]
-        changing = re.compile("delivery (deploy|promote|rollback|ghost stop)")
+        changing = re.compile("mlplatform (deploy|promote|rollback|ghost stop)")
         assert all(each["locks"] == wanted for each in played.build.of("sh") if changing.search(each["script"]))
 
     def test_ends_in_bounded_time(self, played: Played) -> None:
@@ -245,7 +245,7 @@ class TestParameters:
             {"ACTION": "promote", "OVERRIDE_REASON": "Agreed with Ms. Müller (ML-12): too few labels, yet faster"}
         )
         assert job.commands() == [
-            ["delivery", "promote", "--override", "Agreed with Ms. Müller (ML-12): too few labels, yet faster"]
+            ["mlplatform", "promote", "--override", "Agreed with Ms. Müller (ML-12): too few labels, yet faster"]
         ]
 
     def test_a_share_of_the_requests_goes_to_the_ghost(self, job: Job) -> None:
@@ -304,7 +304,7 @@ class TestParameters:
         assert done.error is not None
         assert done.error.startswith(f"{parameter} is ")
         assert done.stages == ["Parameters"]
-        assert job.calls("python3", "pip", "nox", "delivery") == []
+        assert job.calls("python3", "pip", "nox", "mlplatform") == []
         assert done.of("agent") == []
 
     def test_a_deployment_without_a_version_is_told_where_to_find_one(self, job: Job) -> None:
@@ -361,12 +361,12 @@ class TestFailure:
     @pytest.mark.parametrize(
         ("failing", "stage"),
         [
-            (["delivery", "image", "training"], "Training image"),
-            (["delivery", "train"], "Train"),
-            (["delivery", "gate"], "Gate"),
-            (["delivery", "bundle"], "Bundle"),
-            (["delivery", "sbom"], "Bundle"),
-            (["delivery", "deploy"], "Deploy"),
+            (["mlplatform", "image", "training"], "Training image"),
+            (["mlplatform", "submit"], "Train"),
+            (["mlplatform", "gate"], "Gate"),
+            (["mlplatform", "bundle"], "Bundle"),
+            (["mlplatform", "sbom"], "Bundle"),
+            (["mlplatform", "deploy"], "Deploy"),
         ],
     )
     def test_of_a_step_fails_the_build_and_nothing_comes_after_it(
@@ -393,7 +393,7 @@ class TestFailure:
         assert job.commands() == commands[:1]
 
     def test_of_the_gate_keeps_the_report_of_the_training(self, job: Job) -> None:
-        job.answers = [{"call": ["delivery", "train"], "exit": 3, "files": REPORTS}]
+        job.answers = [{"call": ["mlplatform", "submit"], "exit": 3, "files": REPORTS}]
         done = job.press({"ACTION": "train"})
         assert done.result == "FAILURE"
         assert done.of("archive")[0]["files"] == sorted(REPORTS)
@@ -411,7 +411,7 @@ class TestFailure:
         assert job.commands() == []
 
     def test_is_told_in_one_sentence(self, job: Job) -> None:
-        job.answers = [{"call": ["delivery", "gate"], "exit": 3}]
+        job.answers = [{"call": ["mlplatform", "gate"], "exit": 3}]
         said = job.press(release("staging")[0]).of("echo", stage=None)
         assert len(said) == 1
         assert MODEL in said[0]["message"]
@@ -420,7 +420,7 @@ class TestFailure:
 class TestEnvironment:
     def test_of_delivery_commands_is_locked_and_reaches_aws_without_a_key(self, job: Job) -> None:
         job.press(release("production")[0])
-        for call in job.calls("delivery"):
+        for call in job.calls("mlplatform"):
             assert {name: call["environment"].get(name) for name in BOUND} == BOUND
             assert not any("SECRET" in name or "ACCESS_KEY" in name for name in call["environment"])
         installs = {tuple(each["call"]) for each in job.calls("pip")}
