@@ -15,6 +15,8 @@ import pytest
 from mlplatform.store.manifest import read_directory
 from mlplatform.training.__main__ import main
 
+pytestmark = pytest.mark.serial
+
 KILLS = 20
 # A checkpoint every 50 ms: nearly all the time one is being written, so that kills meet the writing as well.
 PARAMETERS = (
