@@ -27,7 +27,7 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def nightly(session: nox.Session) -> None:
-    """Run what takes too long for every change."""
+    """Run what takes too long for every change, or depends on what others publish."""
     session.run(sys.executable, "-m", "pytest", "-m", "nightly", *session.posargs, external=True)
 
 

@@ -142,11 +142,13 @@ def test_its_delivery_asks_the_datadog_site_and_builds_for_the_device_that_were_
         assert (" requirements/training-gpu.txt" in said[variant.path]) == (requirements == "training-gpu")
 
 
+@pytest.mark.nightly
 def test_clients_that_others_wrote_work_unchanged(repository: Path) -> None:
     result = nox(repository, "-s", "clients")
     assert result.returncode == 0, result.stdout
 
 
+@pytest.mark.nightly
 def test_the_manifests_break_no_policy(repository: Path) -> None:
     result = nox(repository, "-s", "policies")
     assert result.returncode == 0, result.stdout

@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 SLOWEST = 10
@@ -30,7 +30,7 @@ class Timing:
 
     def write(self, path: Path) -> None:
         """Write it for another process."""
-        path.write_text(json.dumps(asdict(self)), encoding="utf-8")
+        path.write_text(json.dumps(vars(self)), encoding="utf-8")
 
 
 def read(paths: Iterable[Path]) -> Timing:
