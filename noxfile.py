@@ -20,8 +20,15 @@ def demo(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Run every test of the template; arguments go to pytest: `nox -s tests -- -m unit`."""
-    session.run(sys.executable, "-m", "pytest", *session.posargs, external=True)
+    """Run every test but the nightly ones; arguments go to pytest: `nox -s tests -- -m unit`."""
+    command = ("-m", "pytest", *session.posargs) if session.posargs else ("tests/tiers.py",)
+    session.run(sys.executable, *command, external=True)
+
+
+@nox.session
+def nightly(session: nox.Session) -> None:
+    """Run what takes too long for every change, or depends on what others publish."""
+    session.run(sys.executable, "-m", "pytest", "-m", "nightly", *session.posargs, external=True)
 
 
 @nox.session

@@ -60,9 +60,26 @@ def release(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Run this repository's tests."""
+    """Run the team's tests in model/tests, and hold the model against every stage, from training to serving."""
     _install(session, "dev", "training", "serving", "delivery")
     session.run("pytest", *session.posargs)
+
+
+@nox.session
+def platform_tests(session: nox.Session) -> None:
+    """Run the platform's own tests, or some: `nox -s platform_tests -- mlplatform/tests/store`."""
+    _install(session, "dev", "training", "serving", "delivery")
+    if session.posargs:
+        session.run("pytest", *session.posargs)
+        return
+    # The contract of the model is part of `tests`.
+    own = ("mlplatform/tests", "--ignore=mlplatform/tests/model_contract")
+    by_default = "not clients and not policies"
+    session.run(
+        *("pytest", *own, "-m", f"not serial and {by_default}"),
+        *("--numprocesses=auto", "--maxprocesses=4", "--dist=loadfile"),
+    )
+    session.run("pytest", *own, "-m", f"serial and {by_default}")
 
 
 @nox.session

@@ -8,9 +8,13 @@ import pytest
 import rendered
 from matrix import ROWS, Matrix, Variant
 from pipeline import Jenkins
+from timing import Timing
 
 Render = Callable[[Mapping[str, str]], Path]
 MATRIX = pytest.StashKey[Matrix]()
+TIMING = pytest.StashKey[Timing]()
+# A test's tier is the first of these markers that it has.
+TIERS = ("nightly", "platform", "docker", "rendered", "jenkins", "render", "unit")
 
 
 @pytest.fixture(scope="session")
@@ -61,8 +65,42 @@ def matrix(render: Render, request: pytest.FixtureRequest) -> Matrix:
     return request.config.stash.setdefault(MATRIX, Matrix(found))
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[TIMING] = Timing()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave nightly tests out unless `-m` names them: `-m docker` does not mean those."""
+    if "nightly" in config.option.markexpr:
+        return
+    nightly = [item for item in items if item.get_closest_marker("nightly")]
+    config.hook.pytest_deselected(items=nightly)
+    items[:] = [item for item in items if item not in nightly]
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    outcome = yield
+    report: pytest.TestReport = outcome.get_result()  # type: ignore[attr-defined]
+    timing = item.config.stash[TIMING]
+    tier = next((tier for tier in TIERS if item.get_closest_marker(tier)), "other")
+    timing.add(item.nodeid, tier, report.duration)
+    if report.when == "call" and not report.failed:
+        timing.outcomes[report.outcome] += 1
+    elif report.failed:
+        timing.outcomes["failed"] += 1
+    elif report.skipped:
+        timing.outcomes["skipped"] += 1
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     matrix = config.stash.get(MATRIX, None)
     if matrix is not None and matrix.executions:
         terminalreporter.section("matrix")
         terminalreporter.write_line(matrix.table())
+    timing = config.stash[TIMING]
+    terminalreporter.section("time")
+    for line in timing.lines():
+        terminalreporter.write_line(line)
+    if "TEMPLATE_TESTS_TIMING" in os.environ:
+        timing.write(Path(os.environ["TEMPLATE_TESTS_TIMING"]))

@@ -26,7 +26,7 @@ ENV PATH=/opt/venv/bin:${PATH} \
     PYTHONUNBUFFERED=1
 WORKDIR /app
 COPY service.toml ./
-COPY mlplatform/__init__.py mlplatform/
+COPY mlplatform/*.py mlplatform/
 COPY mlplatform/config mlplatform/config
 COPY mlplatform/store mlplatform/store
 COPY mlplatform/contract mlplatform/contract

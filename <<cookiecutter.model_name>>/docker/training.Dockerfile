@@ -42,7 +42,7 @@ WORKDIR /app
 # All training locks, whichever is installed: they are part of the code version, from which a run's name follows.
 COPY requirements/training*.txt requirements/
 COPY service.toml ./
-COPY mlplatform/__init__.py mlplatform/
+COPY mlplatform/*.py mlplatform/
 COPY mlplatform/config mlplatform/config
 COPY mlplatform/store mlplatform/store
 COPY mlplatform/contract mlplatform/contract

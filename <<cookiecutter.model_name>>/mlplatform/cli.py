@@ -3,6 +3,7 @@
 A command's module is imported when the command runs, so `--help` needs none of them. TensorFlow takes seconds to start.
 """
 
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -12,7 +13,8 @@ from typing import Any, NamedTuple
 import click
 
 from mlplatform.config.hints import program
-from mlplatform.contract.errors import ExitCode
+from mlplatform.contract.errors import CommandError, ExitCode
+from mlplatform.telemetry import logs
 
 
 class Target(NamedTuple):
@@ -151,16 +153,24 @@ def _run(words: list[str], given: Any) -> int:
     """given: what the command gets as the context's object."""
     if "_MLPLATFORM_COMPLETE" in os.environ:
         return int(cli.main(words, prog_name="mlplatform", complete_var="_MLPLATFORM_COMPLETE") or 0)
+    name = words[0] if words else ""
+    if name in COMMANDS and COMMANDS[name].path.startswith("delivery."):
+        from mlplatform.delivery.console import log_as_wanted
+
+        log_as_wanted()
     try:
         return int(cli.main(words, prog_name=program(), standalone_mode=False, obj=given) or ExitCode.DONE)
     except click.ClickException as error:
-        _show(error)
+        if logs.wants_json(os.environ):
+            _tell(error.format_message())
+        else:
+            error.show()
         return ExitCode.BAD_REQUEST
     except (click.Abort, KeyboardInterrupt):
-        _tell("interrupted")
+        _tell(f"{name}: interrupted")
         return ExitCode.INTERRUPTED
     except Exception as error:
-        code, message = _explained(error, words[0] if words else "")
+        code, message = _explained(error, name)
         if code is None:
             raise
         _tell(message)
@@ -171,29 +181,21 @@ def _explained(error: Exception, command: str) -> tuple[ExitCode | None, str]:
     """The exit code and the message of an error that a person can mend; no code for any other."""
     # Imported here, as they take half of the time that `--help` has.
     from mlplatform.config.settings import SettingsError
-    from mlplatform.delivery.errors import DeliveryError
     from mlplatform.store.errors import StorageError
     from mlplatform.store.manifest import ArtifactError
 
     if isinstance(error, SettingsError):
         return ExitCode.BAD_REQUEST, str(error)
-    if isinstance(error, DeliveryError):
+    if isinstance(error, CommandError):
         return error.exit_code, f"{command}: {error}"
     if isinstance(error, StorageError | ArtifactError):
         return ExitCode.FAILED, f"{command}: {error}"
     return None, ""
 
 
-def _show(error: click.ClickException) -> None:
-    from mlplatform.telemetry import logs
-
-    if logs.wants_json(os.environ):
-        _tell(error.format_message())
-    else:
-        error.show()
-
-
 def _tell(message: str) -> None:
-    from mlplatform.delivery.console import tell
-
-    tell(message)
+    """Print why a command ended, or log it where logs are JSON."""
+    if logs.wants_json(os.environ):
+        logging.getLogger("mlplatform").error(message)
+    else:
+        print(message, file=sys.stderr)

@@ -21,10 +21,14 @@ class ExitCode(IntEnum):
     INTERRUPTED = 130
 
 
-class PipelineError(Exception):
-    """The run cannot continue; the message is for the person who started it."""
+class CommandError(Exception):
+    """A command failed; the message is for the person who gave it."""
 
     exit_code = ExitCode.FAILED
+
+
+class PipelineError(CommandError):
+    """The run cannot continue."""
 
 
 class BadDataError(PipelineError):

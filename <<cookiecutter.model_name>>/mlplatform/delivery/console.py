@@ -1,6 +1,6 @@
 """What a command says: progress to standard error, its result to standard output.
 
-Progress is text, or JSON objects as all rooms log them: mlplatform/telemetry/logs.py says when.
+Progress is text, or JSON objects as mlplatform/telemetry/logs.py decides.
 """
 
 import json
@@ -32,14 +32,6 @@ class Console:
     def result(self, text: str, value: Any) -> None:
         """The command's result: `text` for a person, or `value` as JSON."""
         print(json.dumps(value, indent=1, ensure_ascii=False) if self.as_json else text, flush=True)
-
-
-def tell(error: str) -> None:
-    """Say why a command ended."""
-    if logs.wants_json(os.environ):
-        LOG.error(error)
-    else:
-        print(error, file=sys.stderr)
 
 
 def log_as_wanted() -> None:

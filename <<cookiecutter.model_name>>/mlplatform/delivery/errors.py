@@ -1,12 +1,10 @@
 """The errors that end a command, each with its exit code."""
 
-from mlplatform.contract.errors import ExitCode
+from mlplatform.contract.errors import CommandError, ExitCode
 
 
-class DeliveryError(Exception):
-    """The command failed; the message is for the person who gave it."""
-
-    exit_code = ExitCode.FAILED
+class DeliveryError(CommandError):
+    """A command of delivery failed."""
 
 
 class BadRequestError(DeliveryError):

@@ -9,7 +9,6 @@ from typing import Any
 from mlplatform.config.settings import ServiceSettings, SettingsError, StorageSettings, load
 from mlplatform.contract.errors import ExitCode, PipelineError
 from mlplatform.contract.parameters import load_parameters
-from mlplatform.store.manifest import ArtifactError
 from mlplatform.store.storage import StorageError, open_storage
 from mlplatform.telemetry import logs
 from mlplatform.training import job
@@ -21,14 +20,13 @@ log = logging.getLogger(__name__)
 
 
 def run_command(name: str, arguments: Mapping[str, Any], stop: Stop) -> ExitCode:
-    """Carry out `train` or `gather` with parameters, and print the outcome. Raises Stopped if a signal asked for it."""
+    """Carry out `train` or `gather` with parameters, and print the outcome. Raises Stopped if a signal ended it."""
     try:
         parameters = load_parameters(arguments)
         service, storage = load(ServiceSettings), open_storage(load(StorageSettings).url)
     except (SettingsError, StorageError) as error:
-        print(error, file=sys.stderr)
         job.write_refusal(str(error))
-        return ExitCode.BAD_REQUEST
+        raise SettingsError(str(error)) from None
     _log_to_stdout(service.name)
     metrics = TrainingMetrics.of(service.name) if name == "train" else TrainingMetrics()
     code = ExitCode.FAILED
@@ -36,23 +34,15 @@ def run_command(name: str, arguments: Mapping[str, Any], stop: Stop) -> ExitCode
         context = prepare_context(service, storage, parameters, stop, metrics)
         print(gather(context)) if name == "gather" else run(context)
         code = ExitCode.DONE
-    except (PipelineError, StorageError, ArtifactError) as error:
-        _tell(f"{name}: {error}")
-        code = error.exit_code if isinstance(error, PipelineError) else ExitCode.FAILED
+    except PipelineError as error:
+        code = error.exit_code
+        raise
     except Stopped:
         code = ExitCode.STOPPED
         raise
     finally:
         metrics.ended(code)
     return code
-
-
-def _tell(error: str) -> None:
-    """Say what stopped the command: to a person, or as a line of the log."""
-    if logs.wants_json(os.environ):
-        log.error(error)
-    else:
-        print(error, file=sys.stderr)
 
 
 def _log_to_stdout(service: str) -> None:

@@ -24,8 +24,8 @@ from mlplatform.delivery.settings import DeliverySettings
 
 KINDS = ("training", "serving", "events")
 OVERLAYS = Path("deploy") / "k8s" / "overlays"
-# Python's, and those of tools; .dockerignore names them too.
-CACHES = re.compile(r"__pycache__|\..*_cache")
+# Caches of Python and of tools, and the team's tests; .dockerignore names them too.
+LEFT_OUT = re.compile(r"__pycache__|\..*_cache|tests")
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
 TAG_LENGTH = 20
 
@@ -169,7 +169,7 @@ def _files(source: str, dockerfile: Path) -> dict[str, Path]:
     files: dict[str, Path] = {}
     for path in sorted(Path().glob(source)):
         for file in [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file()):
-            if not any(CACHES.fullmatch(part) for part in file.parts):
+            if not any(LEFT_OUT.fullmatch(part) for part in file.parts):
                 files[file.as_posix()] = file
     if not files:
         raise DeliveryError(f"{dockerfile} copies {source!r}, which is not in this repository")

@@ -129,7 +129,8 @@ def test_several_devices_share_the_batches() -> None:
 import numpy as np, tensorflow as tf, tempfile, pathlib, os
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2)
-from tests.training.test_fitting import Checkpoints, Fitting, LocalStorage, Split, Stop, TrainingParameters, network
+from mlplatform.tests.training.test_fitting import (
+    Checkpoints, Fitting, LocalStorage, Split, Stop, TrainingParameters, network)
 root = pathlib.Path(tempfile.mkdtemp())
 (root / "train").mkdir()
 x = np.linspace(-1, 1, 100, dtype="f4")[:, None]

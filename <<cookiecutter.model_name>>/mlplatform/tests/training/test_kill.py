@@ -15,11 +15,13 @@ import pytest
 from mlplatform.cli import main
 from mlplatform.store.manifest import read_directory
 
+pytestmark = pytest.mark.serial
+
 KILLS = 20
 # A checkpoint every 50 ms: nearly all the time one is being written, so that kills meet the writing as well.
 PARAMETERS = (
     *("--epochs", "150", "--batch-size", "16", "--checkpoint-seconds", "0.05", "--minimum-accuracy", "0"),
-    *("--litert", "false"),
+    *("--litert", "false", "--source", "data"),
 )
 
 # Real processes, forked from one that has imported TensorFlow and done nothing with it: that saves 20 times 5 s.

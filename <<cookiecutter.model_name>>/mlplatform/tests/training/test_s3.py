@@ -14,8 +14,9 @@ from mlplatform.cli import main
 from mlplatform.data.records import SUFFIXES
 from mlplatform.store import manifest
 from mlplatform.store.storage import open_storage
-from mlplatform.tests.conftest import ROOT, Bucket, run
+from mlplatform.tests.conftest import Bucket
 from mlplatform.tests.faults import FOREVER, Answer, Reset, Truncated
+from mlplatform.tests.training.conftest import PYTHONPATH, run
 
 QUICK = ("--epochs", "1", "--minimum-accuracy", "0")
 # Converting is half of such a training, and where it is not in question it is left out.
@@ -123,7 +124,7 @@ def test_a_run_goes_on_where_a_lost_machine_was_with_source_and_store_on_s3(buck
     source = f"s3://{bucket.name}/source"
     parameters = (
         "--epochs",
-        "6",
+        "100",
         "--checkpoint-seconds",
         "0.05",
         "--minimum-accuracy",
@@ -141,7 +142,7 @@ def test_a_run_goes_on_where_a_lost_machine_was_with_source_and_store_on_s3(buck
     lost = subprocess.Popen(
         [sys.executable, "-m", "mlplatform", "train", *parameters],
         cwd=tmp_path / "lost",
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": PYTHONPATH},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )

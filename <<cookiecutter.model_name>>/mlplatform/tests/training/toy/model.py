@@ -5,7 +5,7 @@ from pathlib import Path
 
 import keras
 
-DATA = Path("data")
+DATA = Path(__file__).parent / "data"
 LABELS = ("no", "yes")
 RECORD = {
     "type": "object",

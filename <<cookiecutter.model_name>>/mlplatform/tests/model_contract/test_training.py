@@ -1,0 +1,58 @@
+"""The contract of a model with the pipeline: it can be stopped, resumed, exported, judged and published."""
+
+from typing import Any
+
+import pytest
+
+from mlplatform.store.manifest import Manifest
+from mlplatform.tests.conftest import run
+from mlplatform.tests.model_contract.conftest import Trained, train
+
+
+def test_a_run_that_is_told_to_stop_saves_a_checkpoint_first(trained: Trained) -> None:
+    assert trained.stopped.stderr.splitlines()[-1:] == ["stopped"], trained.stopped.stdout + trained.stopped.stderr
+    assert "train: on " in trained.stopped.stdout
+
+
+def test_the_next_run_resumes_from_the_checkpoint_and_publishes_a_model(trained: Trained) -> None:
+    assert "going on from a checkpoint" in trained.resumed.stdout, trained.resumed.stdout + trained.resumed.stderr
+    assert f"model version {trained.published.name}" in trained.resumed.stdout
+
+
+def test_a_finished_run_is_a_no_op(trained: Trained) -> None:
+    version = trained.published
+    again = train(trained.directory)
+    assert again.returncode == 0, again.stderr
+    assert "nothing to do" in again.stdout
+    assert trained.published == version
+
+
+def test_the_gate_judged_the_exported_model_and_let_it_pass(manifest: Manifest) -> None:
+    gate = manifest.properties["gate"]
+    assert gate["passed"] is True
+    assert manifest.properties["metrics"]["examples"] > 0
+
+
+def test_the_manifest_says_what_the_model_takes_and_gives(manifest: Manifest) -> None:
+    signature: dict[str, list[dict[str, Any]]] = manifest.properties["signature"]
+    assert signature["inputs"]
+    assert signature["outputs"]
+    # The batch varies.
+    assert all(tensor["shape"][0] is None for tensors in signature.values() for tensor in tensors)
+
+
+def test_the_samples_are_instances_of_the_signature(manifest: Manifest, instances: list[dict[str, Any]]) -> None:
+    names = {tensor["name"] for tensor in manifest.properties["signature"]["inputs"]}
+    assert instances
+    assert all(set(instance) == names for instance in instances)
+
+
+@pytest.mark.parametrize("runtime", ["tensorflow", "litert"])
+def test_a_runtime_takes_the_model_or_the_manifest_says_why_not(
+    trained: Trained, manifest: Manifest, runtime: str
+) -> None:
+    verified = run(trained.directory, "serving.model.verify", str(trained.published), "--runtime", runtime)
+    entry = manifest.properties["runtimes"].get(runtime, {"valid": False, "reason": ""})
+    assert entry["valid"] or runtime != "tensorflow"
+    assert (verified.returncode == 0) == entry["valid"], verified.stderr
+    assert entry["valid"] or entry["reason"] in verified.stderr
