@@ -22,7 +22,7 @@ class DeliverySettings(Section, section="delivery"):
     job_definition: str = Field(
         default="deploy/aws/job-definition.json", min_length=1, description="file with the job definition for AWS Batch"
     )
-    poll_seconds: float = Field(default=5, gt=0, description="time between two looks at what is waited for")
+    poll_seconds: float = Field(default=5, gt=0, description="seconds between two polls")
     log_seconds: float = Field(
         default=60, ge=0, description="time in which the last lines of a job that ended must be in its log"
     )
