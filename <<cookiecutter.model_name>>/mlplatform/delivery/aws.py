@@ -33,7 +33,7 @@ def client(service: str, region: str) -> Any:
 
 @contextmanager
 def told(what: str) -> Iterator[None]:
-    """Say in a sentence what boto3 raises; `what`: what was being done."""
+    """Turn boto3's exceptions into a DeliveryError of one sentence; `what`: what was being done."""
     try:
         yield
     except NoCredentialsError as error:
@@ -52,7 +52,7 @@ def told(what: str) -> Iterator[None]:
 
 
 def code_of(error: ClientError) -> str:
-    """AWS's own name of a refusal."""
+    """AWS's code of an error."""
     return str(error.response.get("Error", {}).get("Code", ""))
 
 

@@ -1,4 +1,4 @@
-"""The service in the cluster, through kubectl: what runs, whether a rollout gets there, and if not, why."""
+"""The service in the cluster, through kubectl: what runs, whether a rollout succeeds, and if not, why."""
 
 import json
 import time
@@ -17,9 +17,9 @@ REVISION = "deployment.kubernetes.io/revision"
 CONTAINER = "serving"
 LOG_LINES = 15
 EVENTS = 5
-# So many questions in a row may fail while a rollout is waited for.
+# A rollout is given up when so many requests to the cluster fail in a row.
 UNANSWERED = 4
-# States of a container that waits, and after how many seconds of them a rollout is given up. A pull may fail once.
+# States of a waiting container, and the seconds after which the rollout is given up. A pull may fail once.
 HOPELESS: Mapping[str, float] = {
     "CrashLoopBackOff": 0,
     "CreateContainerConfigError": 0,
@@ -44,7 +44,7 @@ class Running:
 
 @dataclass(frozen=True)
 class Seen:
-    """What the cluster has of an environment, all of one answer."""
+    """A snapshot of what the cluster has of an environment."""
 
     deployment: Mapping[str, Any] | None
     replica_sets: Sequence[Mapping[str, Any]]
@@ -75,7 +75,7 @@ class Seen:
 
 
 class Rollout(DeliveryError):  # noqa: N818
-    """A rollout that did not get there; the message says why."""
+    """A rollout that failed; the message says why."""
 
 
 class Cluster:
@@ -90,12 +90,12 @@ class Cluster:
         return self.service if environment == "production" else f"{self.service}-{environment}"
 
     def kubectl(self, *arguments: str, stdin: str | None = None, seconds: float = 60) -> str:
-        """What kubectl says. Raises ProgramError."""
+        """The output of kubectl. Raises ProgramError."""
         options = (f"--namespace={self.namespace}", "--request-timeout=30s")
         return programs.output("kubectl", *arguments, *options, stdin=stdin, seconds=seconds)
 
     def get(self, *arguments: str) -> Any:
-        """What `kubectl get` finds, or None if there is nothing of that name."""
+        """The JSON of `kubectl get`, or None if there is nothing of that name."""
         text = self.kubectl("get", *arguments, "--output=json", "--ignore-not-found")
         return json.loads(text) if text.strip() else None
 
@@ -149,7 +149,7 @@ class Cluster:
             try:
                 seen, unanswered = self.look(environment), 0
             except programs.ProgramError:
-                # The rollout goes on where an API server does not answer for a moment.
+                # The rollout continues while an API server does not answer for a moment.
                 unanswered += 1
                 if unanswered == UNANSWERED:
                     raise
@@ -189,7 +189,7 @@ class Cluster:
             lines += [f"pod {name}: {pod.get('status', {}).get('phase', 'Unknown')}"]
             lines += [f"  {said}" for state in states for said in _states(state)]
             lines += [f"  {condition}" for condition in _unscheduled(pod)]
-            lines += _told(self._listed("events", f"--field-selector=involvedObject.name={name}"))
+            lines += _event_lines(self._listed("events", f"--field-selector=involvedObject.name={name}"))
             lines += self._log(name, any(state.get("restartCount") for state in states))
         return "\n".join(lines)
 
@@ -199,7 +199,7 @@ class Cluster:
         sets = {replica["metadata"]["name"]: replica for replica in self.look(environment).replica_sets}
         target = sets[replica_set]
         self.kubectl("rollout", "undo", f"deployment/{name}", f"--to-revision={_revision(target)}")
-        # What undoes a rollout changes the pods alone.
+        # Undoing a rollout changes the pod template alone.
         version = target["spec"]["template"]["metadata"].get("labels", {}).get(VERSION_LABEL)
         if version:
             self.kubectl("label", "--overwrite", f"deployment/{name}", f"{VERSION_LABEL}={version}")
@@ -211,7 +211,7 @@ class Cluster:
             yield f"http://127.0.0.1:{port}"
 
     def _listed(self, *arguments: str) -> list[dict[str, Any]]:
-        # Of nothing kubectl prints no empty list, but nothing.
+        # kubectl prints nothing, rather than an empty list, where there is nothing.
         return list((self.get(*arguments) or {"items": []})["items"])
 
     def _log(self, pod: str, restarted: bool) -> list[str]:
@@ -237,7 +237,7 @@ def _image(deployment: Mapping[str, Any], container: str) -> str:
 
 
 def _waiting(seen: Seen) -> list[tuple[str, str]]:
-    """Pods of the newest template that wait for what may never come, with what they wait for."""
+    """Pods of the newest template in a state that may never end, with that state."""
     if seen.deployment is None or not _observed(seen.deployment):
         return []
     return [
@@ -281,7 +281,7 @@ def _progress(deployment: Mapping[str, Any]) -> str:
 
 
 def _states(state: Mapping[str, Any]) -> list[str]:
-    """What a container's status says of why it does not run."""
+    """Why a container does not run, from its status."""
     reasons = []
     waiting = state.get("state", {}).get("waiting")
     if waiting:
@@ -296,12 +296,12 @@ def _states(state: Mapping[str, Any]) -> list[str]:
     return reasons
 
 
-def _told(events: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The newest events, each said once."""
+def _event_lines(events: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A line per event, the newest EVENTS of them, without repetitions."""
 
     def at(event: Mapping[str, Any]) -> str:
         metadata = event.get("metadata", {})
-        # Which of them is filled depends on who wrote the event.
+        # Which of these is set depends on the event's author.
         return str(event.get("lastTimestamp") or event.get("eventTime") or metadata.get("creationTimestamp") or "")
 
     said = [f"  event {event.get('reason')}: {event.get('message')}" for event in sorted(events, key=at)]
@@ -309,7 +309,7 @@ def _told(events: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _podless(deployment: Mapping[str, Any] | None) -> str:
-    """Why a Deployment has no pods of its newest template: of a quota, an admission webhook, a missing controller."""
+    """Why a Deployment has no pods of its newest template, such as a quota, a webhook or a missing controller."""
     if deployment is None:
         return ""
     if not _observed(deployment):

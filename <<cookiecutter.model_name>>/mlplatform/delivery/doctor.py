@@ -1,4 +1,4 @@
-"""`doctor`: whether this machine has what the commands need, and what to do where it has not."""
+"""`doctor`: check that this machine has what the commands need, and say what to do where it has not."""
 
 import os
 from collections.abc import Callable
@@ -25,7 +25,7 @@ from mlplatform.store.storage import StorageError, open_storage
 
 @dataclass(frozen=True)
 class Finding:
-    """What one check found: `needed_by` names the commands that do not work without it."""
+    """The result of one check; `needed_by` names the commands that do not work without it."""
 
     check: str
     good: bool
@@ -36,7 +36,7 @@ class Finding:
 @click.command()
 @console_option
 def doctor(console: Console) -> None:
-    """Check programs, credentials, bucket, job queue, registry, cluster and keys, and say how to mend what is missing.
+    """Check programs, credentials, bucket, job queue, registry, cluster and keys, and say how to get what is missing.
 
     Exit code 1 if anything is missing. Nothing is changed.
     """
@@ -78,7 +78,7 @@ def _engine() -> str:
 
 
 def _no_commit() -> str:
-    raise DeliveryError("no git repository here, so that no image could say what it was built of; git init, git commit")
+    raise DeliveryError("no git repository here, so an image could not name its commit; git init, git commit")
 
 
 def _caller(settings: DeliverySettings) -> str:

@@ -15,12 +15,12 @@ INSTALL = {
     "kubectl": "https://kubernetes.io/docs/tasks/tools",
     "git": "https://git-scm.com/downloads",
 }
-# Of what a failed program said, that much is repeated.
+# Lines of a failed program's output that the error repeats.
 LAST_LINES = 20
 
 
 class ProgramError(DeliveryError):
-    """A program is not there, or failed; `said` is what it wrote last."""
+    """A program is missing or failed; `said` holds the last lines of its output."""
 
     def __init__(self, message: str, said: str = "") -> None:
         super().__init__(message)
@@ -30,7 +30,7 @@ class ProgramError(DeliveryError):
 def output(
     *command: str, stdin: str | None = None, environment: Mapping[str, str] | None = None, seconds: float = 120
 ) -> str:
-    """Standard output of a program. Raises ProgramError with what it said if it fails or takes longer."""
+    """Standard output of a program. Raises ProgramError with its last lines if it fails or takes longer."""
     try:
         done = subprocess.run(  # noqa: S603
             command,
@@ -64,11 +64,11 @@ def follow(*command: str, environment: Mapping[str, str] | None = None) -> None:
     except FileNotFoundError:
         raise _missing(command[0]) from None
     if done.returncode:
-        raise ProgramError(f"{_shown(command)} failed with exit code {done.returncode}; it says above why")
+        raise ProgramError(f"{_shown(command)} failed with exit code {done.returncode}; its output is above")
 
 
 def git(*arguments: str) -> str | None:
-    """What git says of the working directory, or None where there is no git or no repository."""
+    """The output of git in the working directory, or None where there is no git or no repository."""
     try:
         return output("git", *arguments).strip()
     except ProgramError:
@@ -92,9 +92,9 @@ def _last(text: str) -> str:
 
 @contextmanager
 def port_forward(namespace: str, target: str, port: str) -> Iterator[int]:
-    """A port of this machine behind which a port of the cluster lies, such as `http` of service/x.
+    """A local port that forwards to a port of the cluster, such as `http` of service/x.
 
-    Raises ProgramError if kubectl does not say within 30 seconds that it does.
+    Raises ProgramError if kubectl does not report the port within 30 seconds.
     """
     command = ("kubectl", "port-forward", target, f":{port}", f"--namespace={namespace}", "--address=127.0.0.1")
     try:
@@ -107,7 +107,7 @@ def port_forward(namespace: str, target: str, port: str) -> Iterator[int]:
     ready = threading.Event()
 
     def read() -> None:
-        # To its end: it says a line for each connection, and would wait for a reader.
+        # To the end: kubectl prints a line per connection and blocks without a reader.
         for line in process.stdout or ():
             said.append(line.strip())
             ready.set()

@@ -27,7 +27,7 @@ class DeliverySettings(Section, section="delivery"):
     job_definition: str = Field(
         default="deploy/aws/job-definition.json", min_length=1, description="file with the job definition for AWS Batch"
     )
-    poll_seconds: float = Field(default=5, gt=0, description="seconds between two looks at a job or a rollout")
+    poll_seconds: float = Field(default=5, gt=0, description="seconds between two polls")
     rollout_seconds: int = Field(
         default=600, ge=1, description="time in which a deployed version must be ready, or it is taken back"
     )

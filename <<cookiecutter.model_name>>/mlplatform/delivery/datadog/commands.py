@@ -1,4 +1,4 @@
-"""`datadog`: have dashboard, monitors and SLO of deploy/datadog in Datadog, compare them, or remove them."""
+"""`datadog`: create, compare or remove the dashboard, monitors and SLO of deploy/datadog."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -12,7 +12,7 @@ from mlplatform.telemetry.registry import METRICS
 if TYPE_CHECKING:
     from mlplatform.delivery.datadog.resources import Change
 
-# datadog_resources is imported late: Datadog's client takes a second, which the other commands need not wait for.
+# The module `resources` is imported late: Datadog's client takes a second to import, and other commands do not need it.
 
 
 @click.group()
@@ -24,7 +24,7 @@ def datadog() -> None:
 @dry_run_option
 @console_option
 def apply_command(dry_run: bool, console: Console) -> None:
-    """Make Datadog have what the files say; doing it twice changes nothing."""
+    """Create or update the resources of the files in Datadog; a second run changes nothing."""
     from mlplatform.delivery.datadog.resources import apply, connected, plan, read_resources
 
     resources = read_resources()
@@ -34,14 +34,14 @@ def apply_command(dry_run: bool, console: Console) -> None:
             apply(api, changes, console)
             unknown = [metric.name for metric in METRICS.values() if not api.describe_metric(metric)]
             if unknown:
-                console.say(f"not met by Datadog yet, apply again once they are sent: {', '.join(unknown)}")
+                console.say(f"unknown to Datadog yet, apply again once they have been sent: {', '.join(unknown)}")
     _show(changes, console)
 
 
 @datadog.command("diff")
 @console_option
 def diff_command(console: Console) -> None:
-    """Say where Datadog differs from the files."""
+    """Show where Datadog differs from the files."""
     from mlplatform.delivery.datadog.resources import connected, plan, read_resources
 
     resources = read_resources()

@@ -1,4 +1,4 @@
-"""Every release as an event in Datadog: a graph that bends shows what was released just before."""
+"""Every release as an event in Datadog, so that graphs show what was released just before they changed."""
 
 import os
 
@@ -12,7 +12,7 @@ SECONDS = 5
 
 
 def tell(entry: Entry, service: str, settings: DeliverySettings, console: Console) -> None:
-    """Post an entry of the history, if DD_API_KEY is set. A release does not fail for it: that is only said.
+    """Post an entry of the history if DD_API_KEY is set. A failure is only reported; the release does not fail for it.
 
     One request to https://docs.datadoghq.com/api/latest/events/#post-an-event-v1; the official client takes a second
     to load.
@@ -28,7 +28,7 @@ def tell(entry: Entry, service: str, settings: DeliverySettings, console: Consol
         "aggregation_key": f"{service}-{entry.environment}",
         "tags": [
             f"service:{service}",
-            # A ghost is in production's environment, and is told apart by its role.
+            # A ghost is in production's environment; its role tells it apart.
             f"env:{'production' if entry.environment == 'ghost' else entry.environment}",
             f"role:{'ghost' if entry.environment == 'ghost' else 'live'}",
             f"model_version:{entry.model}",
@@ -41,4 +41,4 @@ def tell(entry: Entry, service: str, settings: DeliverySettings, console: Consol
         answer = requests.post(f"{url}/api/v1/events", json=event, headers={"DD-API-KEY": key}, timeout=SECONDS)
         answer.raise_for_status()
     except requests.RequestException as error:
-        console.say(f"{entry.action}: Datadog was not told: {error}")
+        console.say(f"{entry.action}: the event could not be sent to Datadog: {error}")

@@ -1,6 +1,6 @@
-"""Dashboard, monitors and SLO of deploy/datadog, brought to Datadog through its official client.
+"""Dashboard, monitors and SLO of deploy/datadog, created in Datadog through its official client.
 
-A monitor or SLO is found again by its tags (`service:`, `managed-by:delivery`, `resource:<file>`), the dashboard by its
+A monitor or SLO is identified by its tags (`service:`, `managed-by:delivery`, `resource:<file>`), the dashboard by its
 title. `$SLO_ID` in a file stands for the id that Datadog gave to the SLO.
 """
 
@@ -123,7 +123,7 @@ class Datadog:
             self._dashboards.delete_dashboard(change.id)
 
     def describe_metric(self, metric: Metric) -> bool:
-        """Set kind, unit, meaning and percentiles of a metric; False if Datadog has not met it yet."""
+        """Set kind, unit, meaning and percentiles of a metric; False if Datadog does not know it yet."""
         metadata = {"type": metric.kind, "description": metric.meaning[:400]}
         if metric.unit:
             metadata["unit"] = metric.unit
@@ -153,7 +153,7 @@ class Datadog:
 
 
 def plan(datadog: Datadog, resources: Sequence[Resource]) -> list[Change]:
-    """What has to be done so that Datadog has the resources, and none of this service's that have no file."""
+    """The changes after which Datadog has the resources, and none of this service that lack a file."""
     existing = datadog.existing(resources)
     slo = existing.get(("slo", "slo"), {})
     changes = []
@@ -224,7 +224,7 @@ def _read(kind: str, path: Path) -> Resource:
 
 
 def unparsed(value: Any, place: str) -> Iterator[str]:
-    """Where a model of the client holds what it could not understand; it only marks that, and sends it."""
+    """Where a model of the client holds values unknown to it; the client marks them and sends them all the same."""
     if getattr(value, "_unparsed", False) or type(value).__name__ == "UnparsedObject":
         inner = [
             fault

@@ -30,7 +30,7 @@ def ghost_report(since: str, version: str | None, output: Path | None, store: St
 
     The report is kept in the store, where promote looks for it.
     """
-    # Imported late: SciPy takes a second, which the other commands need not wait for.
+    # Imported late: SciPy takes a second to import, and the other commands do not need it.
     from mlplatform.ghost import report, reports
     from mlplatform.ghost.observed import NothingObservedError, observe
 
@@ -60,7 +60,7 @@ def ghost_report(since: str, version: str | None, output: Path | None, store: St
 @store_option
 @console_option
 def feedback(file: Path, store: Storage, console: Console) -> None:
-    """Tell what requests really were: a FILE of JSON lines or CSV with request_id and label."""
+    """Store ground truth: a FILE of JSON lines or CSV with request_id and label."""
     given = labels.read(file)
     new = labels.save(store, load(ServiceSettings).name, given, datetime.now(UTC))
     text = f"{len(given)} labels" if new else f"{len(given)} labels, all of them known already"
@@ -68,7 +68,7 @@ def feedback(file: Path, store: Storage, console: Console) -> None:
 
 
 def moment(since: str, now: datetime) -> datetime:
-    """A moment as people say it: 90m, 24h, 7d ago, or ISO 8601, of UTC by default. Raises BadRequestError."""
+    """The moment that 90m, 24h, 7d (ago) or an ISO 8601 time names; UTC by default. Raises BadRequestError."""
     ago = _SINCE.fullmatch(since)
     if ago:
         return now - timedelta(**{_UNITS[ago[2]]: int(ago[1])})

@@ -1,4 +1,4 @@
-"""Ground truth that arrives as a file: labels by request id, read strictly and kept as events."""
+"""Ground truth from a file: labels by request id, read strictly and stored as events."""
 
 import csv
 import json
@@ -21,7 +21,7 @@ SEGMENT_LINES = 100_000
 
 @dataclass(frozen=True)
 class Label:
-    """What the rows of a request really were; None where that is not known."""
+    """The true labels of a request's rows; None where unknown."""
 
     id: str
     labels: tuple[str | None, ...]
@@ -45,7 +45,7 @@ def read(path: Path) -> list[Label]:
 
 
 def save(storage: Storage, service: str, labels: Sequence[Label], now: datetime) -> int:
-    """Keep labels as events; how many segments are new. The same labels given twice on a day are kept once.
+    """Store labels as events; return how many segments are new. The same labels given twice in a day are stored once.
 
     Raises StorageError.
     """

@@ -1,4 +1,4 @@
-"""`ghost sample-rate` and `ghost stop`: a trial while it runs, and its end; the live pods stay as they are."""
+"""`ghost sample-rate` and `ghost stop`: adjust and end a trial; the live pods stay as they are."""
 
 import json
 
@@ -13,13 +13,13 @@ from mlplatform.delivery.releases.history import DONE, STOP, Entry, now, person,
 from mlplatform.delivery.settings import DeliverySettings
 from mlplatform.store.storage import Storage
 
-# The Deployment first: an autoscaler that is left alone does no harm, one that is gone leaves the pods.
+# The Deployment first: an autoscaler without pods does no harm; pods without an autoscaler stay.
 KINDS = "deployment,horizontalpodautoscaler,poddisruptionbudget,service,networkpolicy,serviceaccount,configmap"
 
 
 @click.group()
 def ghost() -> None:
-    """What is done with a ghost beside deploying, reporting and promoting it."""
+    """Adjust or stop a ghost."""
 
 
 @ghost.command("sample-rate")
@@ -57,9 +57,9 @@ def set_sample_rate(cluster: Cluster, share: float) -> None:
 @dry_run_option
 @console_option
 def stop(store: Storage, dry_run: bool, console: Console) -> None:
-    """Remove the ghost from the cluster, and write that into the history.
+    """Remove the ghost from the cluster, and record that in the history.
 
-    The live service then tries one copy every 30 seconds, and nobody notices.
+    The live service then only tries to send one copy every 30 seconds; its answers are unaffected.
     """
     settings, name = load(DeliverySettings), load(ServiceSettings).name
     cluster = Cluster(settings.kubernetes_namespace, name)

@@ -1,7 +1,7 @@
-"""Images: what one is made of, its name in the registry, and building it where it is not there yet.
+"""Images: what an image is made of, its name in the registry, and building it unless it is already there.
 
 An image's tag is the hash of all that it is made of: Dockerfile, files, build arguments. What is hashed is copied aside
-and built from there, so a file that is edited meanwhile changes neither the tag nor the image.
+and built from there, so editing a file meanwhile changes neither the tag nor the image.
 """
 
 import hashlib
@@ -74,7 +74,7 @@ def recipe(
 ) -> Recipe:
     """What `docker/<kind>.Dockerfile` copies from this repository; `extra`: files of the context from elsewhere.
 
-    digests: SHA-256 of such files, if they are known; what is named there has not to be at hand.
+    digests: SHA-256 of such files where known; a file with a digest need not be at hand.
     Raises DeliveryError if the Dockerfile or a file that it copies is not there.
     """
     dockerfile = Path("docker") / f"{kind}.Dockerfile"
@@ -102,7 +102,7 @@ def training_recipe(settings: DeliverySettings) -> Recipe:
 
 
 def events_recipe(settings: DeliverySettings) -> Recipe:
-    """What the image that ships the notes of requests is made of. Raises DeliveryError."""
+    """What the image that ships prediction events is made of. Raises DeliveryError."""
     return recipe("events", settings, {})
 
 
@@ -122,7 +122,7 @@ def repository(kind: str, settings: DeliverySettings) -> tuple[str, str]:
 
 
 def look_up(registry: Registry, repository: str, tag: str) -> Image | None:
-    """The newest image of a recipe's tag. One that was built again in spite of that has its time behind the tag."""
+    """The newest image with a recipe's tag. An image built again with --force has its time behind the tag."""
     tags = [name for name in registry.tags(repository) if name == tag or name.startswith(f"{tag}-")]
     # The repository may have been changed since it was listed.
     digest = registry.digest(repository, max(tags)) if tags else None
@@ -160,7 +160,7 @@ def ensure(
     _push(registry, f"{host}/{path}:{name}")
     digest = registry.digest(path, name)
     if digest is None:
-        raise DeliveryError(f"{host}/{path}:{name}: was pushed, and the registry does not have it")
+        raise DeliveryError(f"{host}/{path}:{name}: was pushed, but the registry does not have it")
     return Built(Image(host, path, digest), tag, built=True)
 
 

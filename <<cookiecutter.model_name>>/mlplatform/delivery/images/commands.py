@@ -1,4 +1,4 @@
-"""`image` and `bundle`: an image in the registry, built only if what it is made of changed."""
+"""`image` and `bundle`: build and push an image unless it is already there."""
 
 import hashlib
 import tempfile
@@ -31,11 +31,11 @@ NO_MODEL = "no model in {url} yet; train the first one: {command}"
 @dry_run_option
 @console_option
 def image(kind: str, model: str | None, force: bool, store: Storage, dry_run: bool, console: Console) -> None:
-    """Have an image in the registry, and print its reference by digest.
+    """Build and push an image unless it is already there, and print its reference by digest.
 
-    It is built and pushed unless the registry has one of the same Dockerfile, files and build arguments: its tag is
-    their hash. Credentials for ECR come from AWS, for others from docker login. Where an overlay takes the component
-    `events`, its image is made along with the serving image.
+    An image with the same Dockerfile, files and build arguments is not built again: the tag is their hash. Credentials
+    for ECR come from AWS, for others from docker login. Where an overlay takes the component `events`, its image is
+    built along with the serving image.
     """
     settings = load(DeliverySettings)
     if kind != "serving":
@@ -54,7 +54,7 @@ def image(kind: str, model: str | None, force: bool, store: Storage, dry_run: bo
 def bundle(version: str, force: bool, store: Storage, dry_run: bool, console: Console) -> None:
     """Put the model VERSION, verified, into a serving image, and print its reference by digest.
 
-    A model of which a file is missing or is not as its manifest says makes no image.
+    A model with a missing or damaged file is refused.
     """
     _bundle(find_model(store, version), store, load(DeliverySettings), console, force=force, dry_run=dry_run)
 

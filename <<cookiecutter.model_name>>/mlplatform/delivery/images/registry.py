@@ -1,4 +1,4 @@
-"""Asking an image registry, over the Docker Registry HTTP API v2, which ECR speaks as well.
+"""A client of image registries, over the Docker Registry HTTP API v2, which ECR speaks as well.
 
 https://distribution.github.io/distribution/spec/api. Like Docker, a registry on this machine is spoken to without TLS.
 """
@@ -38,7 +38,7 @@ RETRIES = Retry(total=5, backoff_factor=0.3, status_forcelist=(429, 500, 502, 50
 
 @dataclass(frozen=True)
 class Image:
-    """An image by digest: what is deployed, and what can't become another one."""
+    """An image by digest, which never comes to mean another image."""
 
     host: str
     repository: str
@@ -63,7 +63,7 @@ class Image:
 
 @dataclass(frozen=True)
 class Login:
-    """What a registry lets in."""
+    """Credentials for a registry."""
 
     user: str
     password: str
@@ -76,7 +76,7 @@ class Registry:
         self.host = host
         self._local = bool(LOOPBACK.fullmatch(host))
         self._session = requests.Session()
-        # Proxies are for what is elsewhere.
+        # A registry on this machine is not reached through a proxy.
         self._session.trust_env = not self._local
         for scheme in ("http://", "https://"):
             self._session.mount(scheme, HTTPAdapter(max_retries=RETRIES))
@@ -91,7 +91,7 @@ class Registry:
         return self._login
 
     def check(self) -> None:
-        """Ask for nothing, to see whether it answers and lets in."""
+        """Check that the registry answers and accepts the credentials."""
         self._ask("GET", "/v2/", "")
 
     def tags(self, repository: str) -> list[str]:
@@ -112,10 +112,10 @@ class Registry:
         return answer.headers["Docker-Content-Digest"] if answer.status_code == 200 else None
 
     def labels(self, image: Image) -> Mapping[str, str]:
-        """The labels of an image, of the first that runs somewhere if it is one of several platforms."""
+        """The labels of an image; of an image for several platforms, those of the first one."""
         manifest = self._manifest(image, image.digest)
         if "manifests" in manifest:
-            # buildx puts what it knows of the build beside the image, as one of platform unknown.
+            # buildx adds its record of the build as an image for the platform `unknown`.
             listed = [m for m in manifest["manifests"] if m.get("platform", {}).get("os") != "unknown"]
             manifest = self._manifest(image, listed[0]["digest"])
         config = self._ask("GET", f"/v2/{image.repository}/blobs/{manifest['config']['digest']}", image.repository)
@@ -134,14 +134,14 @@ class Registry:
         return manifest
 
     def _ask(self, method: str, path: str, repository: str) -> requests.Response:
-        """The answer of 2xx or 404; a 401 is met with what it asks for, once."""
+        """The answer, 2xx or 404; on a 401 the request is repeated once with credentials."""
         answer = self._send(method, path)
         if answer.status_code == 401:
             self._header = self._authorization(answer.headers.get("WWW-Authenticate", ""))
             answer = self._send(method, path)
         if answer.status_code in (401, 403):
             raise DeliveryError(
-                f"registry {self.host}: not let in to {repository or 'it'} ({answer.status_code}); "
+                f"registry {self.host}: access to {repository or 'it'} denied ({answer.status_code}); "
                 + (
                     "check what the AWS role may do with ECR"
                     if ECR.fullmatch(self.host)
@@ -182,8 +182,8 @@ class Registry:
 def docker_environment(registry: Registry) -> Iterator[dict[str, str]]:
     """Variables with which docker pushes to the registry.
 
-    Where the user's docker is not logged in and the password comes from AWS, docker asks a helper of ours for it, which
-    has it from its environment: it is written nowhere.
+    Where the user's docker is not logged in and the password comes from AWS, a helper of ours gives it to docker, from
+    its environment: the password is never written to disk.
     https://docs.docker.com/reference/cli/docker/login/#credential-helper-protocol
     """
     login = registry.login() if ECR.fullmatch(registry.host) else None
@@ -222,7 +222,7 @@ def _docker_login(host: str) -> Login | None:
             credentials = json.loads(output(f"docker-credential-{helper}", "get", stdin=host))
             return Login(credentials["Username"], credentials["Secret"])
         except (ProgramError, ValueError, KeyError):
-            # It has none for this registry, which may let everybody in.
+            # It has none for this registry, which may be open to everybody.
             return None
     kept = config.get("auths", {}).get(host, {}).get("auth")
     if not kept:

@@ -1,8 +1,8 @@
-"""`history`: who released what, when, and what came of it.
+"""`history`: who released what, when, and with what outcome.
 
     releases/history/<UTC time>-<environment>.json      one object a release, written once
 
-The time has microseconds; should two fall on one, the later writer takes the next.
+The time has microseconds; of two entries at the same microsecond the later writer takes the next.
 """
 
 import getpass
@@ -60,7 +60,7 @@ def now() -> str:
 
 
 def person() -> str:
-    """Who gives this command: of a Jenkins build who approved or started it and the build, else the user's name."""
+    """Who runs this command: in a Jenkins build its approver or starter and the build, else the user's name."""
     build = os.environ.get("BUILD_URL")
     names = ("APPROVER", "BUILD_USER_ID", "BUILD_USER")
     name = next((os.environ[variable] for variable in names if os.environ.get(variable)), None)
@@ -91,7 +91,7 @@ def newest_first(store: Storage, environment: str | None = None) -> Iterator[Ent
 @store_option
 @console_option
 def history(environment: str | None, limit: int, store: Storage, console: Console) -> None:
-    """List the releases, newest first: who, what, when, from which model, and what came of it."""
+    """List the releases, newest first: who, what, when, from which model, and with what outcome."""
     entries = [entry for entry, _ in zip(newest_first(store, environment), range(limit), strict=False)]
     heading = ("at", "environment", "action", "model", "commit", "by", "outcome")
     rows = [

@@ -1,4 +1,4 @@
-"""`models`: what is published, from what it was made, and which one is in production."""
+"""`models`: the published models, what each was made from, and which one is in production."""
 
 from typing import Any
 

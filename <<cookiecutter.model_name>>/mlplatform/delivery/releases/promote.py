@@ -1,4 +1,4 @@
-"""`promote`: what was tried as a ghost goes to production."""
+"""`promote`: bring the ghost's image into production."""
 
 from datetime import UTC, datetime
 
@@ -27,7 +27,7 @@ def promote(override: str | None, store: Storage, dry_run: bool, console: Consol
     Refused with exit code 3 unless the newest ghost report on its model says `promote`, compares it with what is in
     production, and is not older than report_days of [ghost].
     """
-    # Imported late: SciPy takes a second, which the other commands need not wait for.
+    # Imported late: SciPy takes a second to import, and the other commands do not need it.
     from mlplatform.ghost import reports
 
     releaser = Releaser(store, console)

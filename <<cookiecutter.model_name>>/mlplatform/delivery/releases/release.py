@@ -44,7 +44,7 @@ class Release:
 
     @property
     def version(self) -> str:
-        """The version label: another for each model and each code."""
+        """The version label, which differs between models and between commits."""
         return "-".join(filter(None, [self.model, self.git_commit[:7]]))
 
 
@@ -59,7 +59,7 @@ class Releaser:
         self.console = console
 
     def of_image(self, environment: str, reference: str, action: str = "deploy", reason: str = "") -> Release:
-        """The release of an image by digest; which model is in it, its labels say. Raises DeliveryError."""
+        """The release of an image by digest, whose labels name the model in it. Raises DeliveryError."""
         image = Image.parse(reference)
         if image is None:
             raise DeliveryError(f"image {reference!r}: must name its digest, registry/name@sha256:...")
@@ -77,12 +77,12 @@ class Releaser:
             return programs.output("kubectl", "kustomize", str(directory))
 
     def release(self, release: Release) -> Entry:
-        """Apply, wait until it runs, try it; on failure bring back what was before. The entry of the history.
+        """Apply, wait, smoke-test; on failure roll back. Returns the entry of the history.
 
         Raises DeliveryError with why it failed and what became of it; StorageError if the history can't be written.
         """
         environment, say = release.environment, self.console.say
-        # Before anything is changed: a store that can't be reached is said while nothing has happened.
+        # First of all: a store that cannot be reached stops the release before anything has changed.
         pointer = releases.pointer(self.store) if environment == "production" else None
         model = manifest.find(self.store, f"models/{release.model}")
         if pointer is not None and model is None:
@@ -99,7 +99,7 @@ class Releaser:
             say("deploy: all pods run; asking the service")
             said = self._try(release, model)
         except DeliveryError as error:
-            # Also where it could not be asked: what nobody has tried does not stay.
+            # Also where it could not be asked: an untested release does not stay.
             outcome, told = self._take_back(release, before, error)
             self._record(self._entry(release, outcome, str(error)))
             raise DeliveryError(told) from None
@@ -110,7 +110,7 @@ class Releaser:
         self._record(entry)
         if pointer is not None and not releases.set_production(self.store, release.model, pointer):
             raise DeliveryError(
-                f"{release.model} runs in production, but meanwhile somebody else said that another version does; "
+                f"{release.model} runs in production, but meanwhile somebody else recorded another version; "
                 f"see both: {hint('status')}"
             )
         return entry
@@ -137,7 +137,7 @@ class Releaser:
             raise DeliveryError("\n".join(told)) from None
         self._record(done)
         if pointer is not None and not releases.set_production(self.store, entry.model, pointer):
-            raise DeliveryError(f"{entry.model} runs in production, but meanwhile another version was said to")
+            raise DeliveryError(f"{entry.model} runs in production, but meanwhile another version was recorded")
         return done
 
     def _record(self, entry: Entry) -> None:
@@ -215,7 +215,7 @@ class Releaser:
             return smoke.check(url, self.service, release.model, model)
 
     def _take_back(self, release: Release, before: Running | None, error: DeliveryError) -> tuple[str, str]:
-        """Bring back what was before; outcome and the whole story."""
+        """Roll back; return the outcome and a full account of it."""
         environment, name = release.environment, self.cluster.name(release.environment)
         told = [f"{release.model} does not run in {environment}: {error}", *self._diagnosis(environment)]
         try:

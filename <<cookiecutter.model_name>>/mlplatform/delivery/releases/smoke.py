@@ -1,4 +1,4 @@
-"""Whether a service that was just deployed answers, with the model that it should have."""
+"""The smoke test of a release: whether the service answers, and with the right model."""
 
 import time
 from typing import Any
@@ -9,7 +9,7 @@ from mlplatform.delivery.errors import DeliveryError
 from mlplatform.store.manifest import Manifest
 
 TIMEOUT_SECONDS = (5, 30)
-# Pods of the version before are told to end, and answer on for a while.
+# Pods of the version before are being stopped and still answer for a while.
 SETTLE_SECONDS = 60
 
 
@@ -18,7 +18,7 @@ class SmokeError(DeliveryError):
 
 
 def check(url: str, name: str, version: str, model: Manifest | None) -> str:
-    """Ask a service which model it serves and for a few predictions; what it answered, as a sentence.
+    """Ask a service for its model version and a few predictions; return the outcome as a sentence.
 
     url: of the service; name: of the model; version: that it should serve; model: whose samples are sent, by V1. A
     service in the role of a ghost accepts them with 202 and shows nothing. Raises SmokeError.

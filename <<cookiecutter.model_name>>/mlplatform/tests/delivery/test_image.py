@@ -95,7 +95,7 @@ def test_a_build_that_fails_pushes_nothing(repository: Repository, registry: Reg
     said = delivery("image", "training")
     assert said.code == 1
     assert "failed to solve: no such package" in said.err
-    assert "failed with exit code 1; it says above why" in said.err
+    assert "failed with exit code 1; its output is above" in said.err
     assert registry.manifests == {}
 
 
@@ -254,7 +254,7 @@ def test_a_login_that_docker_keeps_is_used(
     registry.authorization = f"Basic {secret}"
     refused = delivery("image", "training", "--dry-run")
     assert refused.code == 1
-    assert f"not let in to {TRAINING} (401); docker login {registry.host}" in refused.err
+    assert f"access to {TRAINING} denied (401); docker login {registry.host}" in refused.err
     (tmp_path / ".docker").mkdir()
     (tmp_path / ".docker" / "config.json").write_text(json.dumps({"auths": {registry.host: {"auth": secret}}}))
     assert delivery("image", "training", "--dry-run").code == 0
