@@ -120,7 +120,7 @@ def migrate(repository: Path, renames: Renames, original: set[str]) -> Outcome:
     old_paths |= move_added(repository, renames, before - original, outcome)
     remove_empty(repository, renames)
     modules = renames.modules | modules_of_team(old_paths, renames)
-    team = {path for path in before - original if path not in old_paths.values()} | set(old_paths)
+    team = {renames.moved(path) or path for path in before - original}
     for path in python_files(repository):
         rewrite_file(repository, path, modules, old_paths.get(path, path), outcome)
     outcome.by_hand += [
