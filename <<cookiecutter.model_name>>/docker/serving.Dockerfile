@@ -60,6 +60,7 @@ COPY mlplatform/store mlplatform/store
 COPY mlplatform/contract mlplatform/contract
 COPY mlplatform/telemetry mlplatform/telemetry
 COPY mlplatform/ghost mlplatform/ghost
+COPY mlplatform/runtime mlplatform/runtime
 COPY mlplatform/serving mlplatform/serving
 USER 10001:10001
 # The server answers on for a while, then ends when the last request is answered.

@@ -48,7 +48,9 @@ def predict(production: Production, storage: Storage, work: Path, split: Split, 
     except (ArtifactError, MissingKeyError) as error:
         raise UnusableError(f"model {production.version}, in production, is damaged: {error}") from None
     try:
-        return predict_split(Exported(content / "saved_model"), split, batch_size)
+        return predict_split(
+            Exported(content / "saved_model", production.manifest.properties["signature"]), split, batch_size
+        )
     # Whatever TensorFlow says: a model of another TensorFlow, operations that are not there.
     except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
