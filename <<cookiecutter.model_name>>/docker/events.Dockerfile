@@ -30,6 +30,7 @@ COPY mlplatform/*.py mlplatform/
 COPY mlplatform/config mlplatform/config
 COPY mlplatform/store mlplatform/store
 COPY mlplatform/contract mlplatform/contract
+COPY mlplatform/telemetry mlplatform/telemetry
 COPY mlplatform/ghost mlplatform/ghost
 USER 10001:10001
 # On SIGTERM it ships what is left, then exits.

@@ -61,6 +61,7 @@ COPY mlplatform/store mlplatform/store
 COPY mlplatform/contract mlplatform/contract
 COPY mlplatform/telemetry mlplatform/telemetry
 COPY mlplatform/ghost mlplatform/ghost
+COPY mlplatform/runtime mlplatform/runtime
 COPY mlplatform/serving mlplatform/serving
 USER 10001:10001
 # On SIGTERM the server keeps answering for a while, then exits after the last request.

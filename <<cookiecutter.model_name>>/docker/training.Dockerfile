@@ -49,6 +49,7 @@ COPY mlplatform/contract mlplatform/contract
 COPY mlplatform/telemetry mlplatform/telemetry
 COPY mlplatform/reporting mlplatform/reporting
 COPY mlplatform/data mlplatform/data
+COPY mlplatform/runtime mlplatform/runtime
 COPY mlplatform/training mlplatform/training
 COPY model model
 USER 10001:10001

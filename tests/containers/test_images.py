@@ -284,9 +284,9 @@ class TestContents:
 
     def test_hold_the_packages_that_they_run_and_no_others(self, purpose: str, image: str, engine: Engine) -> None:
         packages = {
-            "training": "__init__.py config contract data reporting store telemetry training",
-            "serving": "__init__.py config contract ghost serving store telemetry",
-            "litert": "__init__.py config contract ghost serving store telemetry",
+            "training": "__init__.py __main__.py cli.py config contract data migrate.py reporting runtime store telemetry training",
+            "serving": "__init__.py __main__.py cli.py config contract ghost migrate.py runtime serving store telemetry",
+            "litert": "__init__.py __main__.py cli.py config contract ghost migrate.py runtime serving store telemetry",
         }
         beside = {"training": ["mlplatform", "model", "requirements", "service.toml"]}
         assert inside(engine, image, "ls -A /app").split() == beside.get(purpose, ["mlplatform", "service.toml"])

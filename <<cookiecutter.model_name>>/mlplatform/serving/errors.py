@@ -32,10 +32,6 @@ class OverloadedError(RequestError):
         super().__init__(HTTPStatus.SERVICE_UNAVAILABLE, reason, retry_after=max(1, ceil(wait)))
 
 
-class ModelRejectsError(Exception):
-    """The model cannot compute these values, such as an index beyond an embedding; the message is the model's own."""
-
-
 def bad_request(reason: str) -> RequestError:
     """A 400."""
     return RequestError(HTTPStatus.BAD_REQUEST, reason)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from mlplatform.contract.errors import PipelineError
 from mlplatform.data.dataset import InputSpec, Split
+from mlplatform.runtime import saved_model
 
 OUTPUT = "probabilities"
 
@@ -49,14 +50,17 @@ def export(network: keras.Model, directory: Path) -> dict[str, Any]:
     specs = input_specs(network, network.output.shape[-1])
     tensors = {spec.name: tf.TensorSpec((None, *spec.shape), spec.dtype, spec.name) for spec in specs}
 
-    @tf.function(autograph=False)  # type: ignore[untyped-decorator]
-    def serve(**inputs: Any) -> dict[str, Any]:
+    def serve(inputs: Any) -> dict[str, Any]:
         return {OUTPUT: tf.cast(network(inputs, training=False), tf.float32)}
 
-    module = tf.Module()
-    # The module has to own the variables, or the SavedModel would lack them.
-    module.network = network
-    tf.saved_model.save(module, str(directory), signatures={"serving_default": serve.get_concrete_function(**tensors)})
+    # Keras's own archive leaves out the optimiser, whose moments are twice the size of the weights. It finds the
+    # variables by itself, but not lookup tables. Within a module, as of a network it would store all weights twice.
+    tracked = tf.Module()
+    tracked.network = network
+    archive = keras.export.ExportArchive()
+    archive.track(tracked)
+    archive.add_endpoint(saved_model.SIGNATURE, serve, input_signature=[tensors])
+    archive.write_out(str(directory), verbose=False)
     return {
         "inputs": [{"name": s.name, "shape": [None, *s.shape], "dtype": s.dtype} for s in specs],
         "outputs": [{"name": OUTPUT, "shape": [None, network.output.shape[-1]], "dtype": "float32"}],
@@ -64,17 +68,28 @@ def export(network: keras.Model, directory: Path) -> dict[str, Any]:
 
 
 class Exported:
-    """The SavedModel in a directory: called with inputs by name, each (n, *shape), it gives probabilities."""
+    """The SavedModel in a directory, loaded as the server loads it.
 
-    def __init__(self, directory: Path) -> None:
-        # Kept: the signature alone does not keep the model's variables alive.
-        self._loaded = tf.saved_model.load(str(directory))
-        self._serve = self._loaded.signatures["serving_default"]
+    Called with inputs by name, each (n, *shape), it gives probabilities. signature: as `export` returned it, or the
+    `signature` of the model's manifest. Raises OSError or ValueError if it cannot be loaded.
+    """
+
+    def __init__(self, directory: Path, signature: Mapping[str, Any]) -> None:
+        self._inputs = [str(tensor["name"]) for tensor in signature["inputs"]]
+        # On a GPU as much memory as it needs, not all of it.
+        config = tf.compat.v1.ConfigProto(allow_soft_placement=True)
+        config.gpu_options.allow_growth = True
+        self._run = saved_model.open_model(directory, self._inputs, [OUTPUT], config)
 
     def __call__(self, inputs: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
-        """See the class."""
-        outputs = self._serve(**{name: tf.constant(array) for name, array in inputs.items()})
-        return np.asarray(outputs[OUTPUT])
+        """See the class. Raises ModelRejectsError for values that the model cannot take."""
+        (probabilities,) = self._run([_as_text(inputs[name]) for name in self._inputs])
+        return np.asarray(probabilities, np.float32)
+
+
+def _as_text(array: NDArray[Any]) -> NDArray[Any]:
+    """Text as TensorFlow's sessions take it: objects, for a fixed width loses what it pads with."""
+    return array.astype(object) if array.dtype.kind == "S" else array
 
 
 def predict_split(predict: Predict, split: Split, batch_size: int) -> NDArray[np.float32]:

@@ -1,16 +1,21 @@
 """`litert_converter.py SAVED_MODEL BATCHES TARGET`: convert a SavedModel, and predict with what came out.
 
 BATCHES: a directory of .npz files, inputs by name. Left there: `predictions.npy`, their predictions one after the other
-in the order of the names; or `reason.txt`, why there are none. A program of its own that imports nothing of the
+in the order of the names, and `rows.npy`, those of the first examples for each of SIZES in turn, as the server has an
+interpreter for each; or `reason.txt`, why there are none. A program of its own that imports nothing of the
 pipeline, see litert.py.
 """
 
 import re
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+# The server computes a batch of any size in these; see mlplatform/runtime/litert.py.
+SIZES = (1, 2, 4, 8, 16)
 
 
 def main(saved_model: Path, batches: Path, target: Path) -> int:
@@ -23,15 +28,28 @@ def main(saved_model: Path, batches: Path, target: Path) -> int:
     converter = tf.lite.TFLiteConverter.from_concrete_functions([loaded.signatures["serving_default"]], loaded)
     try:
         target.write_bytes(converter.convert())
-        np.save(batches / "predictions.npy", predict(target, sorted(batches.glob("*.npz"))))
+        paths = sorted(batches.glob("*.npz"))
+        np.save(batches / "predictions.npy", predict(target, map(_read, paths)))
+        first = _read(paths[0])
+        rows = [predict(target, [{name: _repeat(array, size) for name, array in first.items()}]) for size in SIZES]
+        np.save(batches / "rows.npy", np.concatenate(rows))
     # ConverterError is an Exception, no more; the interpreter raises RuntimeError and ValueError.
     except Exception as error:
         (batches / "reason.txt").write_text(reason(str(error)), encoding="utf-8")
     return 0
 
 
-def predict(model: Path, batches: list[Path]) -> Any:
-    """Predictions (examples, classes) for all batches."""
+def _read(path: Path) -> dict[str, Any]:
+    with np.load(path, allow_pickle=False) as batch:
+        return dict(batch)
+
+
+def _repeat(array: Any, size: int) -> Any:
+    return array[np.arange(size) % len(array)]
+
+
+def predict(model: Path, batches: Iterable[dict[str, Any]]) -> Any:
+    """Predictions (examples, classes) for all batches, each of inputs by name."""
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(str(model))
@@ -40,18 +58,16 @@ def predict(model: Path, batches: list[Path]) -> Any:
     (output,) = (int(details["index"]) for details in runner.get_output_details().values())
     # It holds on to memory that resizing would move.
     del runner
-    found = []
-    for path in batches:
-        with np.load(path, allow_pickle=False) as batch:
-            arrays = {name: batch[name] for name in inputs}
+    predictions = []
+    for arrays in batches:
         for name, array in arrays.items():
             interpreter.resize_tensor_input(inputs[name], array.shape)
         interpreter.allocate_tensors()
         for name, array in arrays.items():
             interpreter.set_tensor(inputs[name], array.astype(object) if array.dtype.kind == "S" else array)
         interpreter.invoke()
-        found.append(interpreter.get_tensor(output))
-    return np.concatenate(found)
+        predictions.append(interpreter.get_tensor(output))
+    return np.concatenate(predictions)
 
 
 def reason(message: str) -> str:

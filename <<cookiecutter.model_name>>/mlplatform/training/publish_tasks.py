@@ -45,8 +45,8 @@ class Evaluate(Task):
         context = self.context
         results = Results(context, self.dataset, self.run_id)
         test = results.split("test")
-        _, trained = results.trained()
-        exported = Exported(trained / "saved_model")
+        about, trained = results.trained()
+        exported = Exported(trained / "saved_model", about.properties["signature"])
         predictions = predict_split(exported, test, context.parameters.batch_size)
         difference = float(np.abs(predictions - np.load(trained / "predictions.npy")).max())
         metrics = {
@@ -168,4 +168,6 @@ def _listed(metrics: dict[str, Any]) -> dict[str, Any]:
 
 def _json_value(array: Any) -> Any:
     value = array.tolist() if hasattr(array, "tolist") else array
+    if isinstance(value, list):
+        return [_json_value(item) for item in value]
     return value.decode() if isinstance(value, bytes) else value

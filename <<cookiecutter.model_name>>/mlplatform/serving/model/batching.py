@@ -19,12 +19,11 @@ import numpy as np
 from gevent import monkey
 from gevent.hub import Waiter
 
-from mlplatform.serving.errors import ModelRejectsError, OverloadedError, RequestError
+from mlplatform.runtime.call import ModelRejectsError, Run
+from mlplatform.serving.errors import OverloadedError, RequestError
 from mlplatform.serving.model.signature import Array
 
 Arrays = tuple[Array, ...]
-Run = Callable[[Sequence[Array]], Sequence[Array]]
-"""Computes outputs of (rows, ...) from inputs of (rows, ...). Raises ModelRejectsError for values it cannot take."""
 
 LOOP_LIMIT = 0.005
 _QUEUE_SECONDS = 0.05

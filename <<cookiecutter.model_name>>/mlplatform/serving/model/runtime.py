@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mlplatform.serving.model.batching import Run
+from mlplatform.runtime.call import Run
 from mlplatform.serving.model.signature import Array, Signature, Tensor
 
 _SIZES = (1, 2, 4, 8, 16, 32, 64)
@@ -41,33 +41,35 @@ def load_runtime(
     max_rows: rows of a full batch; 0: the size beyond which rows per second hardly rise.
     Raises RuntimeUnavailableError, or whatever the runtime raises for a model it cannot read.
     """
-    run = _load(name, path, signature, threads)
-    warm = _warm_up(run, _samples(properties, signature), signature, max_rows)
+    run = load_model(name, path, signature, threads)
+    warm = _warm_up(run, sample_rows(properties, signature), signature, max_rows)
     # A full collection over TensorFlow's million objects takes 120 ms; frozen, they are never looked at again.
     gc.collect()
     gc.freeze()
     return warm
 
 
-def _load(name: str, path: Path, signature: Signature, threads: int) -> Run:
+def load_model(name: str, path: Path, signature: Signature, threads: int) -> Run:
+    """Load a model, tensorflow or litert, without running it. Raises whatever the runtime raises."""
+    inputs, outputs = [tensor.name for tensor in signature.inputs], [tensor.name for tensor in signature.outputs]
     # Imported late, for each image holds but one of them.
     if name == "litert":
-        from mlplatform.serving.model import litert_runtime
+        from mlplatform.runtime import litert
 
-        return litert_runtime.load(path, signature, threads)
-    from mlplatform.serving.model import tensorflow_runtime
+        return litert.load(path, inputs, outputs, threads)
+    from mlplatform.runtime import saved_model
 
-    return tensorflow_runtime.load(path, signature, threads)
+    return saved_model.load(path, inputs, outputs, threads)
 
 
-def _warm_up(run: Run, row: Sequence[Array], signature: Signature, max_rows: int) -> WarmRuntime:
+def _warm_up(run: Run, rows: Sequence[Array], signature: Signature, max_rows: int) -> WarmRuntime:
     """Run every batch size: the first call of a shape is up to a thousand times slower than the next."""
     wanted = [size for size in _SIZES if size < max_rows] + [max_rows] if max_rows else list(_SIZES)
     batches: dict[int, list[Array]] = {}
     costs: dict[int, float] = {}
     for size in wanted:
-        inputs = [np.repeat(array, size, axis=0) for array in row]
-        _check_outputs(run(inputs), signature, size)
+        inputs = batch_of(rows, size)
+        check_outputs(run(inputs), signature, size)
         batches[size] = inputs
         costs[size] = _timed(run, inputs)
         if not max_rows and (costs[size] > _SLOW_CALL or _no_gain(costs, size)):
@@ -108,7 +110,13 @@ def _timed(run: Run, inputs: Sequence[Array]) -> float:
     return max(time.perf_counter() - start, 1e-6)
 
 
-def _check_outputs(outputs: Sequence[Array], signature: Signature, rows: int) -> None:
+def batch_of(rows: Sequence[Array], size: int) -> list[Array]:
+    """`size` rows of each array, which starts again from its first row where it has fewer."""
+    return [np.resize(array, (size, *array.shape[1:])) for array in rows]
+
+
+def check_outputs(outputs: Sequence[Array], signature: Signature, rows: int) -> None:
+    """Raise RuntimeUnavailableError if an output has not one row for each of the inputs'."""
     for array, tensor in zip(outputs, signature.outputs, strict=True):
         if array.ndim == 0 or len(array) != rows:
             raise RuntimeUnavailableError(
@@ -116,19 +124,28 @@ def _check_outputs(outputs: Sequence[Array], signature: Signature, rows: int) ->
             )
 
 
-def _samples(properties: Mapping[str, Any], signature: Signature) -> list[Array]:
-    """One row to warm up with: a sample of the manifest if it has one, else zeros."""
-    samples = properties.get("samples") or [{}]
-    instance = samples[0].get("instance", {})
-    return [_sample(instance.get(tensor.name), tensor) for tensor in signature.inputs]
+def sample_rows(properties: Mapping[str, Any], signature: Signature) -> list[Array]:
+    """Each input's values (samples, ...) in the manifest's samples; zeros, one row, for a model without any.
+
+    Samples, as zeros and empty text are values that a model may refuse: one that decodes images, for example. Where
+    rows vary in shape, only samples shaped like the first are used.
+    """
+    instances = [sample["instance"] for sample in properties.get("samples") or []]
+    rows = [[_array(instance[tensor.name], tensor) for tensor in signature.inputs] for instance in instances]
+    if not rows:
+        return [_nothing(tensor) for tensor in signature.inputs]
+    shapes = [array.shape for array in rows[0]]
+    alike = [row for row in rows if [array.shape for array in row] == shapes]
+    return [np.stack(arrays) for arrays in zip(*alike, strict=True)]
 
 
-def _sample(value: object, tensor: Tensor) -> Array:
-    shape = (1, *(1 if size is None else size for size in tensor.shape))
+def _array(value: object, tensor: Tensor) -> Array:
+    """One row's value; text as UTF-8."""
     if tensor.dtype == "string":
-        return np.full(shape, b"", dtype=object)
-    if value is not None:
-        array = np.asarray(value, dtype=tensor.numpy_dtype)[np.newaxis]
-        if array.ndim == len(shape):
-            return array
-    return np.zeros(shape, dtype=tensor.numpy_dtype)
+        return np.char.encode(np.asarray(value, dtype=str), "utf-8").astype(object)
+    return np.asarray(value, dtype=tensor.numpy_dtype)
+
+
+def _nothing(tensor: Tensor) -> Array:
+    shape = (1, *(1 if size is None else size for size in tensor.shape))
+    return np.full(shape, b"", dtype=object) if tensor.dtype == "string" else np.zeros(shape, dtype=tensor.numpy_dtype)

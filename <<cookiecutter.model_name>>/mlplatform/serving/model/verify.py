@@ -4,26 +4,74 @@ import sys
 from pathlib import Path
 
 import click
+import numpy as np
 
-from mlplatform.contract.runtimes import runtime_path
-from mlplatform.store.manifest import ArtifactError, read_directory
+from mlplatform.config.settings import load
+from mlplatform.contract.runtimes import RuntimeSettings, runtime_path
+from mlplatform.runtime.call import BATCHES, ModelRejectsError
+from mlplatform.serving.model.runtime import (
+    RuntimeUnavailableError,
+    batch_of,
+    check_outputs,
+    load_model,
+    sample_rows,
+)
+from mlplatform.serving.model.signature import SignatureError, read_signature
+from mlplatform.store.manifest import ArtifactError, Manifest, read_directory
 
 
 @click.command()
 @click.argument("directory", type=click.Path(path_type=Path))
-@click.option("--runtime", help="require a model that this runtime can compute: tensorflow or litert")
+@click.option("--runtime", help="what has to compute the model: tensorflow or litert  [default: as in service.toml]")
 def verify(directory: Path, runtime: str | None) -> int:
     """Verify the artifact in DIRECTORY, which holds manifest.json.
 
-    Exit code 0: every file is there and as it was. 1: it is damaged, or not for the runtime.
+    Exit code 0: every file is there and as it was and, of a model, the server's own runtime loads it and predicts the
+    samples in its manifest. 1: it is damaged, or cannot be computed.
     """
     try:
-        manifest, _ = read_directory(directory)
-        if runtime is not None:
-            runtime_path(manifest, runtime)
+        manifest, content = read_directory(directory)
+        predicted = ""
+        if manifest.kind == "model":
+            computing = runtime or load(RuntimeSettings).runtime
+            predicted = (
+                f"; {computing} predicts its samples, {_predict_samples(manifest, content, computing)} rows at most"
+            )
     except (ArtifactError, OSError) as error:
         print(f"verify: {error}", file=sys.stderr)
         return 1
     size = sum(entry.bytes for entry in manifest.files.values())
-    print(f"{manifest.kind} {manifest.id}: {len(manifest.files)} files, {size} bytes, as its manifest says")
+    print(f"{manifest.kind} {manifest.id}: {len(manifest.files)} files, {size} bytes, as its manifest says{predicted}")
     return 0
+
+
+def _predict_samples(manifest: Manifest, content: Path, runtime: str) -> int:
+    """Load a model as the server does and predict its samples in batches of 1 to 16; returns the largest.
+
+    Raises ArtifactError if that cannot be done.
+    """
+    path = content / runtime_path(manifest, runtime)
+    try:
+        signature = read_signature(manifest.properties)
+        run = load_model(runtime, path, signature, threads=1)
+    except SignatureError as error:
+        raise ArtifactError(str(error)) from None
+    # Whatever the runtime says of a file it cannot read.
+    except Exception as error:
+        raise ArtifactError(f"{runtime} cannot load model {manifest.id}: {_first_line(error)}") from error
+    rows = sample_rows(manifest.properties, signature)
+    for size in BATCHES:
+        try:
+            outputs = run(batch_of(rows, size))
+            check_outputs(outputs, signature, size)
+        except (ModelRejectsError, RuntimeUnavailableError) as error:
+            raise ArtifactError(f"{runtime} cannot compute {size} rows of model {manifest.id}: {error}") from None
+        for tensor, array in zip(signature.outputs, outputs, strict=True):
+            if array.dtype.kind == "f" and not np.isfinite(array).all():
+                raise ArtifactError(f"model {manifest.id} gives {tensor.name!r} that is not finite for its samples")
+    return BATCHES[-1]
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

@@ -10,7 +10,8 @@ import gevent.socket
 import numpy as np
 import pytest
 
-from mlplatform.serving.errors import ModelRejectsError, RequestError
+from mlplatform.runtime.call import ModelRejectsError
+from mlplatform.serving.errors import RequestError
 from mlplatform.serving.model.batching import Arrays, Batcher
 from mlplatform.serving.model.signature import Array
 

@@ -1,32 +1,35 @@
-"""`python -m mlplatform verify DIRECTORY`, by which an image is built of a whole model only."""
+"""`python -m mlplatform verify DIRECTORY`: an image is built only of a model that it can serve."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mlplatform.cli import main
-from mlplatform.store.manifest import publish
+from mlplatform.store.manifest import publish, read_directory
 from mlplatform.store.storage import open_storage
+from mlplatform.tests.conftest import ROOT
 
 
 @pytest.fixture
-def published(tmp_path: Path) -> Path:
+def artifact(tmp_path: Path) -> Path:
     """A published artifact of one file."""
     (tmp_path / "files").mkdir()
     (tmp_path / "files" / "weights.bin").write_bytes(b"0123")
-    publish(open_storage(str(tmp_path / "store")), "models/abc", tmp_path / "files", "model", "abc", {})
-    return tmp_path / "store" / "models" / "abc"
+    publish(open_storage(str(tmp_path / "store")), "datasets/abc", tmp_path / "files", "dataset", "abc", {})
+    return tmp_path / "store" / "datasets" / "abc"
 
 
-def test_an_artifact_that_is_whole_is_described(published: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["verify", str(published)]) == 0
-    assert capsys.readouterr().out == "model abc: 1 files, 4 bytes, as its manifest says\n"
+def test_an_artifact_that_is_whole_is_described(artifact: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["verify", str(artifact)]) == 0
+    assert capsys.readouterr().out == "dataset abc: 1 files, 4 bytes, as its manifest says\n"
 
 
-def test_a_file_that_was_changed_is_named(published: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    next(published.rglob("weights.bin")).write_bytes(b"0124")
-    assert main(["verify", str(published)]) == 1
+def test_a_file_that_was_changed_is_named(artifact: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    next(artifact.rglob("weights.bin")).write_bytes(b"0124")
+    assert main(["verify", str(artifact)]) == 1
     assert "weights.bin: its SHA-256 is not the one in the manifest" in capsys.readouterr().err
 
 
@@ -40,18 +43,39 @@ def test_without_a_directory_it_says_how_it_is_used(capsys: pytest.CaptureFixtur
     assert "Usage: python -m mlplatform verify [OPTIONS] DIRECTORY" in capsys.readouterr().err
 
 
-RUNTIMES = {
-    "tensorflow": {"path": "saved_model", "valid": True},
-    "litert": {"path": "model.tflite", "valid": False, "reason": "op tf.StringLower is not known"},
-}
+def verify(directory: Path, runtime: str) -> tuple[int, str, str]:
+    """Exit code, output and errors of the command: in a process of its own, which sets TensorFlow up."""
+    command = [sys.executable, "-m", "mlplatform", "verify", str(directory), "--runtime", runtime]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("runtime", ["tensorflow", "litert"])
+def test_a_model_is_loaded_and_predicts_its_samples(toml: Path, runtime: str) -> None:
+    code, output, errors = verify(toml.parent / "store/models/aaaaaaaaaaaa", runtime)
+    assert code == 0, errors
+    assert output.endswith(f"as its manifest says; {runtime} predicts its samples, 16 rows at most\n")
+
+
+def test_a_model_that_the_server_cannot_load_is_refused(toml: Path, tmp_path: Path) -> None:
+    published, _ = read_directory(toml.parent / "store/models/aaaaaaaaaaaa")
+    (tmp_path / "files" / "saved_model").mkdir(parents=True)
+    (tmp_path / "files" / "saved_model" / "saved_model.pb").write_bytes(b"no graph")
+    storage = open_storage(str(tmp_path / "store"))
+    publish(storage, "models/abc", tmp_path / "files", "model", "abc", published.properties)
+    code, output, errors = verify(tmp_path / "store/models/abc", "tensorflow")
+    assert (code, output) == (1, "")
+    assert "verify: tensorflow cannot load model abc: " in errors
 
 
 @pytest.mark.parametrize(
     ("runtimes", "runtime", "reason"),
     [
-        (RUNTIMES, "tensorflow", ""),
-        (RUNTIMES, "litert", "op tf.StringLower is not known"),
-        ({"litert": {"path": "model.tflite", "valid": True}}, "litert", ""),
+        (
+            {"litert": {"path": "model.tflite", "valid": False, "reason": "op tf.StringLower is not known"}},
+            "litert",
+            "op tf.StringLower is not known",
+        ),
         ({}, "litert", "it was published without it"),
     ],
 )
@@ -62,5 +86,7 @@ def test_a_model_is_refused_for_a_runtime_that_cannot_compute_it(
     storage, properties = open_storage(str(tmp_path / "store")), {"runtimes": runtimes}
     publish(storage, "models/abc", tmp_path / "files", "model", "abc", properties)
     code = main(["verify", str(tmp_path / "store/models/abc"), "--runtime", runtime])
-    said = f"verify: [serving] runtime = {runtime!r} cannot compute model abc: {reason}; use runtime = 'tensorflow'\n"
-    assert (code, capsys.readouterr().err) == ((1, said) if reason else (0, ""))
+    refused = (
+        f"verify: [serving] runtime = {runtime!r} cannot compute model abc: {reason}; use runtime = 'tensorflow'\n"
+    )
+    assert (code, capsys.readouterr().err) == (1, refused)

@@ -26,7 +26,7 @@ def test_the_exported_model_predicts_what_the_network_does_for_any_batch(tmp_pat
     signature = export(built, tmp_path)
     assert {"name": "t", "shape": [None], "dtype": "int32"} in signature["inputs"]
     assert signature["outputs"] == [{"name": "probabilities", "shape": [None, 2], "dtype": "float32"}]
-    exported = Exported(tmp_path)
+    exported = Exported(tmp_path, signature)
     for batch in (1, 5):
         inputs = {"x": np.ones((batch, 3), np.float32), "t": np.arange(batch, dtype=np.int32)}
         np.testing.assert_allclose(exported(inputs), built(inputs), atol=1e-6)

@@ -16,6 +16,7 @@ from mlplatform.training import litert
 from mlplatform.training.export import Exported, export, predict_split
 
 STEPS = (6, 3)
+SIGNATURE = {"inputs": [{"name": "x"}]}
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +34,7 @@ def runtime(tmp_path: Path) -> Callable[..., dict[str, Any]]:
     test = split(tmp_path, x=np.random.default_rng(1).normal(size=(50, *STEPS)).astype(np.float32))
 
     def entry(saved_model: Path, change: float = 0.0, **options: Any) -> dict[str, Any]:
-        expected: NDArray[np.float32] = predict_split(Exported(saved_model), test, 16)
+        expected: NDArray[np.float32] = predict_split(Exported(saved_model, SIGNATURE), test, 16)
         return litert.runtime(saved_model, tmp_path, test, expected + np.float32(change), 16, tmp_path, **options)
 
     return entry

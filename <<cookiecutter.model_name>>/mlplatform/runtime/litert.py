@@ -6,31 +6,31 @@ from typing import Any
 
 import numpy as np
 
-from mlplatform.serving.errors import ModelRejectsError
-from mlplatform.serving.model.batching import Run
-from mlplatform.serving.model.signature import Array, Signature
+from mlplatform.runtime.call import BATCHES, Array, ModelRejectsError, Run
 
-_SIZES = (16, 8, 4, 2, 1)
+_SIZES = tuple(sorted(BATCHES, reverse=True))
 
 
-def load(path: Path, signature: Signature, threads: int) -> Run:
+def load(path: Path, inputs: Sequence[str], outputs: Sequence[str], threads: int) -> Run:
     """Load a .tflite file. threads: for one call. Raises ValueError if it is none with this signature.
+
+    inputs, outputs: names in the order in which arrays are handed around.
 
     An interpreter computes one number of rows, and changing that allocates anew: so there is one for each of a few
     numbers of rows, and a call of eleven is computed as 8 + 2 + 1. They are not thread-safe, and need not be.
     """
     interpreters: dict[int, _Interpreter] = {}
 
-    def run(inputs: Sequence[Array]) -> Sequence[Array]:
-        rows, start = len(inputs[0]), 0
+    def run(arrays: Sequence[Array]) -> Sequence[Array]:
+        rows, start = len(arrays[0]), 0
         parts = []
         while start < rows:
             size = next(size for size in _SIZES if size <= rows - start)
             if size not in interpreters:
-                interpreters[size] = _Interpreter(path, signature, threads)
-            parts.append(interpreters[size].run([array[start : start + size] for array in inputs]))
+                interpreters[size] = _Interpreter(path, inputs, outputs, threads)
+            parts.append(interpreters[size].run([array[start : start + size] for array in arrays]))
             start += size
-        return parts[0] if len(parts) == 1 else [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
+        return parts[0] if len(parts) == 1 else [np.concatenate(batches) for batches in zip(*parts, strict=True)]
 
     return run
 
@@ -38,17 +38,17 @@ def load(path: Path, signature: Signature, threads: int) -> Run:
 class _Interpreter:
     """One interpreter, for one shape of inputs at a time."""
 
-    def __init__(self, path: Path, signature: Signature, threads: int) -> None:
+    def __init__(self, path: Path, inputs: Sequence[str], outputs: Sequence[str], threads: int) -> None:
         from ai_edge_litert.interpreter import Interpreter
 
         self._interpreter = Interpreter(str(path), num_threads=threads)
         runner = self._interpreter.get_signature_runner()
-        inputs, outputs = runner.get_input_details(), runner.get_output_details()
-        for kind, found, wanted in (("inputs", inputs, signature.inputs), ("outputs", outputs, signature.outputs)):
-            if found.keys() != {tensor.name for tensor in wanted}:
-                raise ValueError(f"{path}: has the {kind} {sorted(found)}, the manifest says otherwise")
-        self._inputs = [int(inputs[tensor.name]["index"]) for tensor in signature.inputs]
-        self._outputs = [int(outputs[tensor.name]["index"]) for tensor in signature.outputs]
+        takes, gives = runner.get_input_details(), runner.get_output_details()
+        for kind, details, names in (("inputs", takes, inputs), ("outputs", gives, outputs)):
+            if details.keys() != set(names):
+                raise ValueError(f"{path}: has the {kind} {sorted(details)}, the manifest says {sorted(names)}")
+        self._inputs = [int(takes[name]["index"]) for name in inputs]
+        self._outputs = [int(gives[name]["index"]) for name in outputs]
         self._shapes: list[Any] = []
 
     def run(self, inputs: Sequence[Array]) -> Sequence[Array]:

@@ -10,16 +10,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from mlplatform.serving.errors import ModelRejectsError
-from mlplatform.serving.model.batching import Run
-from mlplatform.serving.model.signature import Array, Signature
+from mlplatform.runtime.call import Array, ModelRejectsError, Run
 
 SIGNATURE = "serving_default"
+# A frozen graph holds its weights in one message, and messages end at 2 GiB.
+FREEZABLE_BYTES = 1 << 30
 
 
-def load(directory: Path, signature: Signature, threads: int) -> Run:
-    """Load a SavedModel. threads: for one call. To be called once in a process, after fork.
+def load(directory: Path, inputs: Sequence[str], outputs: Sequence[str], threads: int) -> Run:
+    """Load a SavedModel for serving. threads: for one call. To be called once in a process, after fork.
 
+    inputs, outputs: names in the order in which arrays are handed around.
     Raises OSError or ValueError if it is no SavedModel with this signature.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -33,15 +34,27 @@ def load(directory: Path, signature: Signature, threads: int) -> Run:
     config = tf.compat.v1.ConfigProto(
         intra_op_parallelism_threads=threads, inter_op_parallelism_threads=1, use_per_session_threads=True
     )
-    call = _frozen(tf, directory, signature, config) or _unfrozen(tf, directory, signature, config)
+    return open_model(directory, inputs, outputs, config)
+
+
+def open_model(directory: Path, inputs: Sequence[str], outputs: Sequence[str], config: Any = None) -> Run:
+    """Load a SavedModel in a process whose TensorFlow is set up already. config: a ConfigProto for the session.
+
+    A model with lookup tables (TextVectorization, StringLookup, IntegerLookup with a vocabulary) or of more than
+    FREEZABLE_BYTES runs from the graph as it was saved; every other one is frozen, which is faster.
+    Raises OSError or ValueError if it is no SavedModel with this signature.
+    """
+    import tensorflow as tf
+
+    call = _frozen(tf, directory, inputs, outputs, config) or _unfrozen(tf, directory, inputs, outputs, config)
     errors = tf.errors.InvalidArgumentError, tf.errors.OutOfRangeError, tf.errors.UnimplementedError
 
-    def run(inputs: Sequence[Array]) -> Sequence[Array]:
+    def run(arrays: Sequence[Array]) -> Sequence[Array]:
         try:
-            outputs: Sequence[Array] = call(*inputs)
+            computed: Sequence[Array] = call(*arrays)
         except errors as error:
             raise ModelRejectsError(_reason(str(error.message))) from None
-        return outputs
+        return computed
 
     return run
 
@@ -53,54 +66,56 @@ def _reason(message: str) -> str:
     return lines[named[0] - 1] if named else lines[0]
 
 
-def _frozen(tf: Any, directory: Path, signature: Signature, config: Any) -> Callable[..., Any] | None:
+def _frozen(
+    tf: Any, directory: Path, inputs: Sequence[str], outputs: Sequence[str], config: Any
+) -> Callable[..., Any] | None:
     """A callable over the graph with its variables turned into constants; None where that leaves other state."""
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
+    if sum(path.stat().st_size for path in directory.glob("variables/*")) > FREEZABLE_BYTES:
+        return None
     loaded = tf.saved_model.load(str(directory))  # holds the variables; the function alone does not
+    if SIGNATURE not in loaded.signatures:
+        raise ValueError(f"{directory}: has no signature {SIGNATURE!r}")
     function = loaded.signatures[SIGNATURE]
-    names = sorted(tensor.name for tensor in signature.outputs)
+    names = sorted(outputs)
     if sorted(function.structured_outputs) != names:
         raise ValueError(f"{directory}: gives {sorted(function.structured_outputs)}, the manifest says {names}")
     frozen = convert_variables_to_constants_v2(function)
-    inputs = {tensor.op.name: tensor.name for tensor in frozen.inputs}
-    if inputs.keys() != {tensor.name for tensor in signature.inputs}:
+    tensors = {tensor.op.name: tensor.name for tensor in frozen.inputs}
+    if tensors.keys() != set(inputs):
         # Lookup tables stay behind as an input of their own.
         return None
     # The outputs of a signature are flattened in the order of their names.
-    outputs = dict(zip(names, (tensor.name for tensor in frozen.outputs), strict=True))
+    results = dict(zip(names, (tensor.name for tensor in frozen.outputs), strict=True))
     graph = tf.Graph()
     with graph.as_default():
         tf.graph_util.import_graph_def(frozen.graph.as_graph_def(), name="")
     session = tf.compat.v1.Session(graph=graph, config=config)
-    return _callable(session, signature, inputs, outputs)
+    return _callable(session, [tensors[name] for name in inputs], [results[name] for name in outputs])
 
 
-def _unfrozen(tf: Any, directory: Path, signature: Signature, config: Any) -> Callable[..., Any]:
+def _unfrozen(
+    tf: Any, directory: Path, inputs: Sequence[str], outputs: Sequence[str], config: Any
+) -> Callable[..., Any]:
     """A callable over the graph as it was saved, its variables and tables initialised: slower, but runs every model."""
     graph = tf.Graph()
     with graph.as_default():
         session = tf.compat.v1.Session(graph=graph, config=config)
         saved = tf.compat.v1.saved_model.load(session, [tf.saved_model.SERVING], str(directory))
     definition = saved.signature_def[SIGNATURE]
-    inputs = {name: info.name for name, info in definition.inputs.items()}
-    outputs = {name: info.name for name, info in definition.outputs.items()}
-    if inputs.keys() != {tensor.name for tensor in signature.inputs}:
-        raise ValueError(f"{directory}: takes {sorted(inputs)}, the manifest says otherwise")
-    return _callable(session, signature, inputs, outputs)
+    if set(definition.inputs) != set(inputs):
+        raise ValueError(f"{directory}: takes {sorted(definition.inputs)}, the manifest says {sorted(inputs)}")
+    return _callable(
+        session, [definition.inputs[name].name for name in inputs], [definition.outputs[name].name for name in outputs]
+    )
 
 
-def _callable(
-    session: Any, signature: Signature, inputs: dict[str, str], outputs: dict[str, str]
-) -> Callable[..., Any]:
+def _callable(session: Any, feed: list[str], fetch: list[str]) -> Callable[..., Any]:
     from tensorflow.core.protobuf.config_pb2 import CallableOptions
 
     # What Keras's backend functions were made of. The public make_callable looks up names at every call: 204 us for one
     # row of the digits against 66. In the caller's thread, for another one is another 14 us.
-    options = CallableOptions(
-        feed=[inputs[tensor.name] for tensor in signature.inputs],
-        fetch=[outputs[tensor.name] for tensor in signature.outputs],
-        run_options={"inter_op_thread_pool": -1},
-    )
+    options = CallableOptions(feed=feed, fetch=fetch, run_options={"inter_op_thread_pool": -1})
     call: Callable[..., Any] = session._make_callable_from_options(options)
     return call

@@ -1,0 +1,17 @@
+"""A loaded model as a function of arrays."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+Run = Callable[[Sequence[Array]], Sequence[Array]]
+"""Computes outputs of (rows, ...) from inputs of (rows, ...). Raises ModelRejectsError for values it cannot take."""
+
+BATCHES = (1, 2, 4, 8, 16)
+"""Numbers of rows at which a model is tried before it is trusted; a larger batch takes the same paths."""
+
+
+class ModelRejectsError(Exception):
+    """The model cannot compute these values, such as an index beyond an embedding; the message is the model's own."""
