@@ -1,4 +1,4 @@
-"""What the Jenkins job does, action by action: its Jenkinsfile, run with a recorder in place of the platform's commands."""
+"""What the Jenkins job does, action by action: its Jenkinsfile, with a recorder in place of the commands."""
 
 import json
 import re

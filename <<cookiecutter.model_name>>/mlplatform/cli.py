@@ -154,10 +154,8 @@ def _run(words: list[str], given: Any) -> int:
     if "_MLPLATFORM_COMPLETE" in os.environ:
         return int(cli.main(words, prog_name="mlplatform", complete_var="_MLPLATFORM_COMPLETE") or 0)
     name = words[0] if words else ""
-    if name in COMMANDS and COMMANDS[name].path.startswith("delivery."):
-        from mlplatform.delivery.console import log_as_wanted
-
-        log_as_wanted()
+    if logs.wants_json(os.environ):
+        _log_json()
     try:
         return int(cli.main(words, prog_name=program(), standalone_mode=False, obj=given) or ExitCode.DONE)
     except click.ClickException as error:
@@ -191,6 +189,21 @@ def _explained(error: Exception, command: str) -> tuple[ExitCode | None, str]:
     if isinstance(error, StorageError | ArtifactError):
         return ExitCode.FAILED, f"{command}: {error}"
     return None, ""
+
+
+def _log_json() -> None:
+    """Log to standard error until the command, such as the server, sets logging up for itself."""
+    from mlplatform.config.settings import ServiceSettings, SettingsError, load
+
+    try:
+        service = load(ServiceSettings).name
+    except SettingsError:
+        # The command reports what is wrong.
+        service = "mlplatform"
+    logs.log_json(service, "stderr")
+    # Progress that these log is not shown as text either.
+    for name in ("botocore", "boto3", "urllib3", "kubernetes", "datadog_api_client"):
+        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def _tell(message: str) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import gevent
 from phases import LEFT_OUT, is_on
 
-from mlplatform.serving.__main__ import main
+from mlplatform.cli import main
 from mlplatform.serving.observability import observers as observing
 
 
@@ -48,4 +48,4 @@ class Switched(observing.Observing):
 
 if __name__ == "__main__":
     observing.Observing = Switched  # type: ignore[misc]
-    sys.exit(main(sys.argv[3:]))
+    sys.exit(main(["serve", *sys.argv[3:]]))

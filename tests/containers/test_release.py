@@ -65,15 +65,15 @@ def test_a_job_that_is_killed_ends_the_release_with_the_reason_and_its_last_line
             release.kill()
             release.wait()
     said = log.read_text(errors="replace")
-    end = said[said.index("delivery: job ") :]
-    assert re.match(r"delivery: job [0-9a-f-]{36} failed: .*killed", end), end
+    end = said[said.index("submit: job ") :]
+    assert re.match(r"submit: job [0-9a-f-]{36} failed: .*killed", end), end
     assert re.search(r"\nthe end of its log:\n(  .*\n)*  .*train: epoch \d+/5000", end), end
     assert "Traceback" not in end
 
 
 def training_in_its_second_epoch(engine: Engine, said: str) -> str | None:
     """Name of the container of the job that a release speaks of, once it has trained for a while."""
-    if job := re.search(r"train: job ([0-9a-f-]{36}) ", said):
+    if job := re.search(r"job: ([0-9a-f-]{36}) in", said):
         # As moto calls them.
         for name in engine.output("ps", "--format", "{{.Names}}", "--filter", f"name={job[1]}").split():
             if "train: epoch 2/" in engine.run("logs", name, check=False).stdout:

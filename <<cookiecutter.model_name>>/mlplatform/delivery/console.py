@@ -10,7 +10,6 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
-from mlplatform.config.settings import ServiceSettings, SettingsError, load
 from mlplatform.telemetry import logs
 
 LOG = logging.getLogger("delivery")
@@ -32,18 +31,3 @@ class Console:
     def result(self, text: str, value: Any) -> None:
         """The command's result: `text` for a person, or `value` as JSON."""
         print(json.dumps(value, indent=1, ensure_ascii=False) if self.as_json else text, flush=True)
-
-
-def log_as_wanted() -> None:
-    """Set logging up for this process, if lines are to be JSON."""
-    if not logs.wants_json(os.environ):
-        return
-    try:
-        service = load(ServiceSettings).name
-    except SettingsError:
-        # The command says what is wrong.
-        service = "delivery"
-    logs.log_json(service, "stderr")
-    # What these say is said in text neither.
-    for name in ("botocore", "boto3", "urllib3", "kubernetes", "datadog_api_client"):
-        logging.getLogger(name).setLevel(logging.WARNING)

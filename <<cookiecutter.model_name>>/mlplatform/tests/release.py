@@ -124,7 +124,7 @@ def _environment(registry: Registry, work: Path, port: int) -> dict[str, str]:
 
 def _release(play: Play, parameters: Sequence[str]) -> None:
     play.step("training image", "image", "training")
-    model = json.loads(play.step("train", "train", "--json", *parameters))["model"]
+    model = json.loads(play.step("train", "submit", "--json", *parameters))["model"]
     play.step("gate", "gate", model)
     image = play.step("serving image", "bundle", model)
     rendered = play.step("manifests", "deploy", "--environment", "production", "--image", image, "--dry-run")

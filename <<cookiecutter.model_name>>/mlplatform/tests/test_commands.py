@@ -108,10 +108,8 @@ def in_jenkinsfile(environment: str) -> list[list[str]]:
     scripts = [
         one or several for several, one in re.findall(r"\bsh\b[^'\n]*(?:'''(.*?)'''|'([^'\n]*)')", text, re.DOTALL)
     ]
-    commands = [script for script in scripts if "-m mlplatform.delivery" in script]
-    assert sum(script.count("-m mlplatform.delivery") for script in commands) == text.count(
-        ".venv/bin/python -m mlplatform"
-    )
+    commands = [script for script in scripts if "-m mlplatform " in script]
+    assert sum(script.count("-m mlplatform ") for script in commands) == text.count(".venv/bin/python -m mlplatform")
     # Each argument, ended by a zero, and each command by one more.
     program = 'delivery() { printf "%s\\0" "$@"; printf "\\0"; }\n'
     for script in commands:

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # What decides how a model comes out. A change in serving or delivery does not make a trained model another one.
 PACKAGES = (
     "model",
-    *(f"mlplatform/{name}" for name in ("config", "contract", "data", "reporting", "store", "training")),
+    *(f"mlplatform/{name}" for name in ("config", "contract", "data", "reporting", "runtime", "store", "training")),
 )
 
 

@@ -110,7 +110,7 @@ class Batch:
         with aws.told(f"job definition {definition.get('jobDefinitionName')}"):
             # An image can't be overridden when a job is submitted.
             registered = self._batch.register_job_definition(**definition)
-        self._console.say(f"train: job definition {registered['jobDefinitionName']}:{registered['revision']}")
+        self._console.say(f"job: job definition {registered['jobDefinitionName']}:{registered['revision']}")
         environment = [{"name": name, "value": value} for name, value in sorted(submission.environment.items())]
         with aws.told(f"job queue {self._settings.batch_job_queue}"):
             job = self._batch.submit_job(
@@ -146,11 +146,11 @@ class Batch:
             before = job.get("attempts", [])
             if job["status"] not in ENDED and len(before) > attempts and job["status"] != "RUNNING":
                 attempts = len(before)
-                self._console.say(f"train: {_attempt(job, attempts)}")
+                self._console.say(f"job: {_attempt(job, attempts)}")
             status = " ".join(filter(None, [job["status"], job.get("statusReason")]))
             if status != shown:
                 shown = status
-                self._console.say(f"train: {status.lower() if status.isupper() else status}")
+                self._console.say(f"job: {status.lower() if status.isupper() else status}")
             if job["status"] in ENDED:
                 self._read_to_the_end(job, log)
                 return Ended(job, self._exit_code(job), list(log.lines))

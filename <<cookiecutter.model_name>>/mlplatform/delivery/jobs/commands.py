@@ -97,7 +97,7 @@ def submit(
         console.result(text, {"definition": definition, "environment": dict(submission.environment)})
         return
     job = batch.submit(submission)
-    console.say(f"submit: job {job} in {settings.batch_job_queue}")
+    console.say(f"job: {job} in {settings.batch_job_queue}")
     if detach:
         console.result(f"{job}\nfollow it: {hint(f'attach {job}')}", {"job": job})
         return
@@ -215,6 +215,6 @@ def _fetch_report(key: str, directory: Path, store: Storage, console: Console) -
         try:
             store.download(f"{key.rpartition('/')[0]}/{name}", directory / name)
         except StorageError as error:
-            console.say(f"submit: {error}")
+            console.say(f"job: {error}")
             return
-    console.say(f"submit: report and metrics are in {directory}")
+    console.say(f"job: report and metrics are in {directory}")

@@ -34,9 +34,8 @@ def verify(directory: Path, runtime: str | None) -> int:
         predicted = ""
         if manifest.kind == "model":
             computing = runtime or load(RuntimeSettings).runtime
-            predicted = (
-                f"; {computing} predicts its samples, {_predict_samples(manifest, content, computing)} rows at most"
-            )
+            rows = _predict_samples(manifest, content, computing)
+            predicted = f"; {computing} predicts its samples, {rows} rows at most"
     except (ArtifactError, OSError) as error:
         print(f"verify: {error}", file=sys.stderr)
         return 1

@@ -296,7 +296,7 @@ class TestFailure:
         behave(cluster, bad, "crash")
         said = delivery("deploy", "--environment", "production", "--image", bad)
         assert said.code == 1
-        told = said.err[said.err.index("delivery: bbbbbbbbbbbb does not run in production:") :].splitlines()
+        told = said.err[said.err.index("deploy: bbbbbbbbbbbb does not run in production:") :].splitlines()
         pod = r"under-test-[0-9a-f]{10}-x7k2p"
         assert re.fullmatch(rf".*: pod {pod} does not start: CrashLoopBackOff", told[0])
         assert re.fullmatch(rf"pod {pod}: Running", told[1])

@@ -33,7 +33,7 @@ def test_everything_that_is_missing_is_named_with_what_to_do(
         assert mend in found[check]["said"]
     assert found["AWS credentials"]["good"]
     assert found["kubectl"]["good"]
-    assert "delivery: missing: " in said.err
+    assert "doctor: missing: " in said.err
     assert "Traceback" not in said.err
 
 
@@ -61,7 +61,7 @@ def test_no_secret_is_shown(
     ("command", "next_step"),
     [
         (("image", "serving"), "train the first one: python -m mlplatform submit"),
-        (("train",), "build it first: python -m mlplatform image training"),
+        (("submit",), "build it first: python -m mlplatform image training"),
         (("gate", "0123456789ab"), "train the first one: python -m mlplatform submit"),
         (("bundle", "0123456789ab"), "train the first one: python -m mlplatform submit"),
         (("deploy", "--environment", "ghost", "--model", "0123456789ab"), "python -m mlplatform submit"),

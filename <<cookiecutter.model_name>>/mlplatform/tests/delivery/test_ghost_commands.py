@@ -42,7 +42,7 @@ def test_a_report_as_json_holds_every_figure(command: Command, tmp_path: Path) -
 def test_without_events_the_command_is_refused(command: Command) -> None:
     done = command("ghost-report", *STORE)
     assert done.returncode == 3
-    assert "delivery: no events in " in done.stderr
+    assert "ghost-report: no events in " in done.stderr
 
 
 def test_a_wrong_threshold_is_told_by_its_name(command: Command) -> None:

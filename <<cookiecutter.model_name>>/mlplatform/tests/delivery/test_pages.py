@@ -130,7 +130,7 @@ def test_every_delivery_command_of_the_pages_does_what_it_should(
             if command == "rollback --environment production":
                 assert production(store) != filled_in.get("rolled back")
                 filled_in["rolled back"] = production(store) or ""
-    assert said["train --epochs 30"].startswith(f"model version {GHOST}\n")
+    assert said["submit --epochs 30"].startswith(f"model version {GHOST}\n")
     assert said["ghost-report --since 24h"].startswith(f"promote: ghost {GHOST} beside {LIVE}\n")
     assert len(datadog.dashboards) == 1
     assert f"in production, as the store has it: {GHOST}" in said["status"]

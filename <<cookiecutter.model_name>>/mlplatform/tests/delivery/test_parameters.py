@@ -86,12 +86,12 @@ class TestWithoutTensorFlow:
     """`train` and `gate` in the delivery environment."""
 
     def test_a_default_that_is_a_named_constant_is_read(self, repository: Repository) -> None:
-        done = run(repository, NEW_MODEL, "train", "--help")
+        done = run(repository, NEW_MODEL, "submit", "--help")
         assert done.returncode == 0, done.stderr
-        assert re.search(r"--filters VALUE\s+filters\s+\[default: 48, or as in service.toml\]", done.stdout)
+        assert re.search(r"--filters N\s+filters\s+\[48, by\s+default\]", done.stdout)
 
     def test_a_bound_that_is_computed_is_checked(self, repository: Repository) -> None:
-        done = run(repository, NEW_MODEL, "train", "--filters", "97")
+        done = run(repository, NEW_MODEL, "submit", "--filters", "97")
         assert done.returncode == 2
         assert "training.filters = '97' (argument): input should be less than or equal to 96" in done.stderr
 
@@ -103,27 +103,27 @@ class TestWithoutTensorFlow:
             assert "accuracy 0.8000 on the test split is below minimum_accuracy 0.9" in done.stderr
 
     def test_a_model_that_imports_keras_leaves_its_hyperparameters_to_the_job(self, repository: Repository) -> None:
-        bounds = run(repository, OLD_MODEL, "train", "--filters", "97", "--epochs", "0")
+        bounds = run(repository, OLD_MODEL, "submit", "--filters", "97", "--epochs", "0")
         assert bounds.returncode == 2
         assert "filters" not in bounds.stderr
         assert "training.epochs = '0' (argument): input should be greater than or equal to 1" in bounds.stderr
 
     def test_what_is_no_option_is_still_refused(self, repository: Repository) -> None:
         for arguments in (("--filters",), ("more",), ("--filters", "1", "more")):
-            done = run(repository, OLD_MODEL, "train", *arguments)
+            done = run(repository, OLD_MODEL, "submit", *arguments)
             assert done.returncode == 2
             assert "No such option" in done.stderr
 
     def test_a_field_without_a_default_is_named(self, repository: Repository) -> None:
         model = {**NEW_MODEL, "hyperparameters.py": HYPERPARAMETERS.replace("float = 0.01", "float")}
-        done = run(repository, model, "train")
+        done = run(repository, model, "submit")
         assert done.returncode == 1
-        assert done.stderr == "delivery: model.Hyperparameters.learning_rate: needs a default\n"
+        assert done.stderr == "submit: model.Hyperparameters.learning_rate: needs a default\n"
 
     def test_without_a_model_it_says_where_to_run(self, repository: Repository) -> None:
-        done = run(repository, {"__init__.py": "from model.network import Hyperparameters\n"}, "train")
+        done = run(repository, {"__init__.py": "from model.network import Hyperparameters\n"}, "submit")
         assert done.returncode == 1
-        assert done.stderr == "delivery: No module named 'model.network'; run from the repository's root\n"
+        assert done.stderr == "submit: No module named 'model.network'; run from the repository's root\n"
 
 
 def test_importing_the_parameters_loads_no_tensorflow(repository: Repository) -> None:

@@ -38,7 +38,7 @@ class TestBeforeAnything:
     def test_without_an_image_it_says_how_to_build_one(
         self, repository: Repository, account: Bucket, delivery: Delivery
     ) -> None:
-        said = delivery("train")
+        said = delivery("submit")
         assert said.code == 3
         assert f"no image of this code in {repository.registry.host}/{TRAINING} yet" in said.err
         assert "python -m mlplatform image training" in said.err
@@ -47,13 +47,13 @@ class TestBeforeAnything:
         self, registry: Registry, account: Bucket, delivery: Delivery
     ) -> None:
         registry.add_image(TRAINING, training_recipe(settings()).tag(), {})
-        said = delivery("train")
+        said = delivery("submit")
         assert said.code == 3
         assert "there is no job queue 'queue-bucket-" in said.err
         assert "deploy/aws/stack.yaml say how to make it" in said.err
 
     def test_a_store_that_no_job_reaches_is_refused(self, repository: Repository, delivery: Delivery) -> None:
-        said = delivery("train")
+        said = delivery("submit")
         assert said.code == 2
         assert "a job in AWS reaches no directory; must be s3://..." in said.err
 
@@ -67,7 +67,7 @@ def test_the_job_gets_the_image_by_digest_the_store_and_the_parameters(
     registry: Registry, account: Bucket, queue: str, delivery: Delivery
 ) -> None:
     digest = registry.add_image(TRAINING, training_recipe(settings()).tag(), {})
-    said = delivery("train", "--epochs", "3", "--learning-rate", "0.01", "--detach", "--json")
+    said = delivery("submit", "--epochs", "3", "--learning-rate", "0.01", "--detach", "--json")
     assert said.code == 0, said.err
     batch: Any = boto3.client("batch", endpoint_url=os.environ["AWS_ENDPOINT_URL"])
     job = batch.describe_jobs(jobs=[json.loads(said.out)["job"]])["jobs"][0]
@@ -82,7 +82,7 @@ def test_the_job_gets_the_image_by_digest_the_store_and_the_parameters(
 
 def test_a_dry_run_submits_nothing(registry: Registry, account: Bucket, queue: str, delivery: Delivery) -> None:
     registry.add_image(TRAINING, training_recipe(settings()).tag(), {})
-    said = delivery("train", "--dry-run")
+    said = delivery("submit", "--dry-run")
     assert said.code == 0, said.err
     assert f"would register under-test-training and submit to {queue}" in said.out
     batch: Any = boto3.client("batch", endpoint_url=os.environ["AWS_ENDPOINT_URL"])
@@ -100,14 +100,14 @@ def test_a_dry_run_submits_nothing(registry: Registry, account: Bucket, queue: s
 def test_what_is_wrong_is_refused_before_anything_is_submitted(
     account: Bucket, delivery: Delivery, arguments: Sequence[str], message: str
 ) -> None:
-    said = delivery("train", *arguments)
+    said = delivery("submit", *arguments)
     assert said.code == 2
     assert message in said.err
     assert "Traceback" not in said.err
 
 
 def test_help_lists_every_parameter_of_the_training(repository: Repository, delivery: Delivery) -> None:
-    said = delivery("train", "--help")
+    said = delivery("submit", "--help")
     assert said.code == 0
     for name in parameters_type().model_fields:
         assert f"--{name.replace('_', '-')} " in said.out
@@ -188,10 +188,10 @@ def test_a_job_that_ends_well_says_version_metrics_and_report(
     assert f"report      {place}" in said.out
     assert "next: python -m mlplatform gate c0ffee012345" in said.out
     assert (tmp_path / "reports" / "report.html").read_text() == "<p>learned</p>"
-    assert [line for line in said.err.splitlines() if "train: r" in line] == [
-        "train: runnable",
-        "train: running",
-        f"train: report and metrics are in {tmp_path / 'reports'}",
+    assert [line for line in said.err.splitlines() if "job: r" in line] == [
+        "job: runnable",
+        "job: running",
+        f"job: report and metrics are in {tmp_path / 'reports'}",
     ]
 
 
@@ -212,7 +212,7 @@ def test_a_second_attempt_is_said_and_its_log_follows_the_first(
     said = delivery("attach", "job-1")
     lines = said.err.splitlines()
     told = "attempt 1 of 5 ended: its Spot instance was taken away; it is started again, from its last checkpoint"
-    assert lines.index("  epoch 2") < lines.index(f"train: {told}") < lines.index("  going on from epoch 2")
+    assert lines.index("  epoch 2") < lines.index(f"job: {told}") < lines.index("  going on from epoch 2")
     assert lines.count("  epoch 1") == 1
 
 
@@ -241,7 +241,7 @@ def test_a_job_that_failed_says_why_and_the_end_of_its_log(
     scripted.looks, scripted.streams = [job], {"one": [f"line {n}" for n in range(30)]}
     said = delivery("attach", "job-1")
     assert said.code == code
-    end = said.err[said.err.index("delivery: job job-1 failed: ") :]
+    end = said.err[said.err.index("attach: job job-1 failed: ") :]
     assert message in end
     assert end.splitlines()[1] == "the end of its log:"
     assert end.splitlines()[2:] == [f"  line {n}" for n in range(10, 30)]
@@ -261,7 +261,7 @@ def test_a_closed_gate_has_a_code_of_its_own_and_the_pipelines_reason(
     said = delivery("attach", "job-1")
     assert said.code == 4
     reason = f"the gate is closed: {REASON}; nothing is published"
-    assert f"delivery: {reason}\nreport: {account.url}/runs/1/report.html" in said.err
+    assert f"attach: {reason}\nreport: {account.url}/runs/1/report.html" in said.err
 
 
 @pytest.mark.parametrize(
@@ -277,7 +277,7 @@ def test_what_a_failed_job_wrote_is_the_reason(
 ) -> None:
     scripted.looks = [failed(code)]
     wrote(account, JobResult(ExitCode(code), "the store is full"))
-    assert f"delivery: job job-1 {message}" in delivery("attach", "job-1").err
+    assert f"attach: job job-1 {message}" in delivery("attach", "job-1").err
 
 
 def test_a_job_that_was_killed_is_not_explained_by_what_an_attempt_before_it_wrote(
@@ -287,7 +287,7 @@ def test_a_job_that_was_killed_is_not_explained_by_what_an_attempt_before_it_wro
     wrote(account, CLOSED)
     said = delivery("attach", "job-1")
     assert said.code == 1
-    assert "delivery: job job-1 failed: out of memory" in said.err
+    assert "attach: job job-1 failed: out of memory" in said.err
 
 
 def test_the_last_lines_of_a_job_that_ended_come_after_its_end(scripted: Script, delivery: Delivery) -> None:
@@ -305,7 +305,7 @@ def test_a_job_that_ended_well_without_a_result_says_what_is_missing(
     said = delivery("attach", "job-1")
     assert said.code == 1
     place = f"{account.url}/jobs/job-1/result.json"
-    assert f"delivery: job job-1 ended well, and its result, {place}, is not there" in said.err
+    assert f"attach: job job-1 ended well, and its result, {place}, is not there" in said.err
     assert "The published models: python -m mlplatform models" in said.err
 
 
@@ -323,8 +323,8 @@ def test_a_result_that_cannot_be_read_does_not_hide_why_the_job_failed(
     scripted.looks = [failed(137, "OutOfMemoryError: Container killed due to memory usage")]
     open_storage(account.url).write("jobs/job-1/result.json", b"{")
     said = delivery("attach", "job-1").err
-    assert "train: " in said and "jobs/job-1/result.json: not the result of a job" in said
-    assert "delivery: job job-1 failed: out of memory" in said
+    assert "job: " in said and "jobs/job-1/result.json: not the result of a job" in said
+    assert "attach: job job-1 failed: out of memory" in said
 
 
 def test_a_log_in_json_is_shown_as_text(scripted: Script, delivery: Delivery) -> None:
