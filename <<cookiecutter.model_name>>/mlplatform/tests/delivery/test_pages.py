@@ -8,10 +8,7 @@ import json
 import os
 import re
 import shlex
-import threading
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,6 +16,9 @@ from typing import Any
 import boto3
 import pytest
 
+from mlplatform.contract.errors import ExitCode
+from mlplatform.contract.result import JobResult, write_result
+from mlplatform.delivery.jobs.batch import Batch, Submission
 from mlplatform.store import manifest
 from mlplatform.store.releases import production
 from mlplatform.store.storage import LocalStorage, Storage, open_storage
@@ -59,31 +59,20 @@ def client(service: str) -> Any:
     return session.client(service, endpoint_url=os.environ["AWS_ENDPOINT_URL"])
 
 
-@contextmanager
-def training(queue: str, store: Storage, directory: Path) -> Iterator[None]:
-    """What a job does as soon as it is in the queue: publish a model, and say so in its log."""
-    batch, logs, over = client("batch"), client("logs"), threading.Event()
+@pytest.fixture
+def training(account: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job that trains does so as soon as it is submitted: it publishes a model and writes its result."""
+    submit = Batch.submit
 
-    def work() -> None:
-        while not (jobs := batch.list_jobs(jobQueue=queue, jobStatus="SUCCEEDED")["jobSummaryList"]):
-            if over.wait(0.05):
-                return
+    def submit_and_train(batch: Batch, submission: Submission) -> str:
+        job, store = submit(batch, submission), open_storage(account.url)
         better = {"production": LIVE, "both": 80, "only_model": 15, "only_production": 0, "neither": 5}
-        publish(store, GHOST, directory, {"passed": True, "comparison": better})
-        (job,) = batch.describe_jobs(jobs=[jobs[0]["jobId"]])["jobs"]
-        place = {"logGroupName": "/aws/batch/job", "logStreamName": job["container"]["logStreamName"]}
-        logs.create_log_group(logGroupName=place["logGroupName"])
-        logs.create_log_stream(**place)
-        message = f"model version {GHOST}, accuracy 0.9500\n  report  {store.url}/models/{GHOST}/report.html"
-        logs.put_log_events(**place, logEvents=[{"timestamp": int(1000 * time.time()), "message": message}])
+        publish(store, GHOST, tmp_path / "trained", {"passed": True, "comparison": better})
+        report = f"models/{GHOST}/report.html"
+        write_result(store, job, JobResult(ExitCode.DONE, "published", model=GHOST, report=report))
+        return job
 
-    thread = threading.Thread(target=work)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
+    monkeypatch.setattr(Batch, "submit", submit_and_train)
 
 
 @pytest.fixture
@@ -100,6 +89,7 @@ def test_every_delivery_command_of_the_pages_does_what_it_should(
     cluster: Repository,
     account: Bucket,
     queue: str,
+    training: None,
     datadog: FakeDatadog,
     delivery: Delivery,
     monkeypatch: pytest.MonkeyPatch,
@@ -117,19 +107,18 @@ def test_every_delivery_command_of_the_pages_does_what_it_should(
     (cluster.programs / "sbom.cdx.json").write_text(json.dumps(SBOM))
     filled_in = {"VERSION": GHOST, "IMAGE": live, "FILE": "labels.csv"}
     said: dict[str, str] = {}
-    with training(queue, store, tmp_path / "trained"):
-        for command in commands():
-            if "JOB" in command:
-                listed = client("batch").list_jobs(jobQueue=queue, jobStatus="SUCCEEDED")["jobSummaryList"]
-                filled_in["JOB"] = listed[0]["jobId"]
-            done = delivery(*(filled_in.get(word, word) for word in shlex.split(command)))
-            assert done.code == 0, f"{command}: {done.err}"
-            said.setdefault(command, done.out)
-            if command.startswith("promote"):
-                assert production(store) == GHOST
-            if command == "rollback --environment production":
-                assert production(store) != filled_in.get("rolled back")
-                filled_in["rolled back"] = production(store) or ""
+    for command in commands():
+        if "JOB" in command:
+            listed = client("batch").list_jobs(jobQueue=queue, jobStatus="SUCCEEDED")["jobSummaryList"]
+            filled_in["JOB"] = listed[0]["jobId"]
+        done = delivery(*(filled_in.get(word, word) for word in shlex.split(command)))
+        assert done.code == 0, f"{command}: {done.err}"
+        said.setdefault(command, done.out)
+        if command.startswith("promote"):
+            assert production(store) == GHOST
+        if command == "rollback --environment production":
+            assert production(store) != filled_in.get("rolled back")
+            filled_in["rolled back"] = production(store) or ""
     assert said["submit --epochs 30"].startswith(f"model version {GHOST}\n")
     assert said["ghost-report --since 24h"].startswith(f"promote: ghost {GHOST} beside {LIVE}\n")
     assert len(datadog.dashboards) == 1
