@@ -18,6 +18,8 @@ from mlplatform.store.manifest import read_directory
 pytestmark = pytest.mark.serial
 
 KILLS = 20
+# Seconds that a run may take which is left alone: 3 on a machine of its own.
+PATIENCE = 600
 # A checkpoint every 50 ms: nearly all the time one is being written, so that kills meet the writing as well.
 PARAMETERS = (
     *("--epochs", "150", "--batch-size", "16", "--checkpoint-seconds", "0.05", "--minimum-accuracy", "0"),
@@ -79,7 +81,7 @@ def directories(tmp_path: Path) -> tuple[Path, Path]:
 def test_killed_at_random_moments_it_ends_with_the_same_weights(directories: tuple[Path, Path]) -> None:
     alone, killed = directories
     done = start(alone)
-    done.join(120)
+    done.join(PATIENCE)
     assert done.exitcode == 0, printed(alone)
 
     # Seeded: the moments still vary with the machine, the mix of signals and of what they meet does not.
@@ -109,7 +111,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_weights(directories: tup
     assert resumed >= KILLS // 2, "most runs are killed after they went on from a checkpoint"
 
     last = start(killed)
-    last.join(120)
+    last.join(PATIENCE)
     assert last.exitcode == 0, printed(killed)
     assert "going on from a checkpoint" in printed(killed)
     assert weights(killed) == weights(alone)

@@ -124,7 +124,7 @@ def test_a_run_goes_on_where_a_lost_machine_was_with_source_and_store_on_s3(buck
     source = f"s3://{bucket.name}/source"
     parameters = (
         "--epochs",
-        "100",
+        "40",
         "--checkpoint-seconds",
         "0.05",
         "--minimum-accuracy",
