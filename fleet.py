@@ -26,6 +26,9 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from cookiecutter.config import BUILTIN_ABBREVIATIONS
+from cookiecutter.repository import expand_abbreviations
+
 UPDATED, CURRENT, PUSHED, BY_HAND, FAILED = "updated", "current", "pushed", "by hand", "failed"
 # What a clone's state is while this program works in it; found by a later run, it was killed.
 WORKING = "working"
@@ -69,6 +72,7 @@ class Clone:
 
     @property
     def state_file(self) -> Path:
+        """Where the state is kept."""
         return self.folder.with_name(f"{self.folder.name}.json")
 
     def state(self) -> dict[str, Any]:
@@ -89,9 +93,11 @@ class Clone:
         part.replace(self.state_file)
 
     def git(self, *arguments: str) -> str:
+        """Output of git in the clone; FleetError if it fails."""
         return run(self.folder, "git", "-c", "core.quotePath=false", *arguments)
 
     def listed(self, *arguments: str) -> list[str]:
+        """What a git command lists with `-z`."""
         return [name for name in self.git(*arguments).split("\0") if name]
 
     def cruft(self) -> dict[str, Any]:
@@ -143,22 +149,18 @@ def folder_name(repository: str) -> str:
 
 def template_clone(url: str, work: Path) -> Path:
     """A clone of a template, made or brought up to date once in a run."""
-    from cookiecutter.config import BUILTIN_ABBREVIATIONS
-    from cookiecutter.repository import expand_abbreviations
-
     url = expand_abbreviations(url, BUILTIN_ABBREVIATIONS)
     folder = work / ".templates" / hashlib.sha256(url.encode()).hexdigest()[:16]
     with CLONING:
         if folder in FETCHED:
             return folder
         if folder.exists():
-            run(folder, "git", "fetch", "--quiet", "--tags", "--force", "origin", "+refs/heads/*:refs/remotes/origin/*")
-            run(folder, "git", "remote", "set-head", "origin", "--auto")
+            run(folder, "git", "fetch", "--quiet", "--prune", "origin")
         else:
             part = folder.with_suffix(".part")
             shutil.rmtree(part, ignore_errors=True)
             part.parent.mkdir(parents=True, exist_ok=True)
-            run(work, "git", "clone", "--quiet", "--no-checkout", "--", url, str(part))
+            run(work, "git", "clone", "--quiet", "--mirror", "--", url, str(part))
             part.rename(folder)
         FETCHED.add(folder)
     return folder
@@ -169,12 +171,10 @@ FETCHED: set[Path] = set()
 
 def commit_of(template: Path, revision: str | None) -> str:
     """The commit that a revision of the template names; without one, its newest."""
-    for name in (f"origin/{revision}", revision) if revision else ("origin/HEAD",):
-        try:
-            return run(template, "git", "rev-parse", "--verify", "--quiet", f"{name}^{{commit}}").strip()
-        except FleetError:
-            continue
-    raise FleetError(f"the template has no revision {revision or 'origin/HEAD'}")
+    try:
+        return run(template, "git", "rev-parse", "--verify", "--quiet", f"{revision or 'HEAD'}^{{commit}}").strip()
+    except FleetError:
+        raise FleetError(f"the template has no revision {revision or 'HEAD'}") from None
 
 
 def stops(template: Path, old: str, new: str) -> list[str]:
@@ -222,7 +222,7 @@ def update(clone: Clone, work: Path, revision: str | None) -> Outcome:
     target = commit_of(template, revision)
     for commit in stops(template, commit_of(template, cruft["commit"]), target):
         clone.remember(WORKING)
-        merge = update_to(clone, template, commit)
+        merge = update_to(clone, template, commit, target)
         if merge.to_do:
             details = [*notes, *merge.to_do, *merge.notes]
             return Outcome(clone.repository, BY_HAND, summary(merge.to_do), details)
@@ -271,12 +271,16 @@ def put_aside(clone: Clone) -> None:
 
 
 def is_ancestor(clone: Clone, old: str, new: str) -> bool:
+    """Whether the commit `new` holds the commit `old`."""
     command = ["git", "merge-base", "--is-ancestor", old, new]
     return subprocess.run(command, cwd=clone.folder, capture_output=True).returncode == 0
 
 
-def update_to(clone: Clone, template: Path, commit: str) -> Merge:
-    """Merge the template's changes up to a commit into the working tree, file by file, and migrate."""
+def update_to(clone: Clone, template: Path, commit: str, target: str) -> Merge:
+    """Merge the template's changes up to a commit into the working tree, file by file, and migrate.
+
+    target: the commit whose `mlplatform.migrate` is run, the newest on the way.
+    """
     before = clone.cruft()
     with tempfile.TemporaryDirectory() as temporary:
         old = render(template, before, before["commit"], Path(temporary, "old"))
@@ -289,7 +293,7 @@ def update_to(clone: Clone, template: Path, commit: str) -> Merge:
     state = {**before, "commit": commit, "context": context}
     content = json.dumps(state, indent=2, ensure_ascii=False, separators=(",", ": ")) + "\n"
     (clone.folder / ".cruft.json").write_text(content, encoding="utf-8")
-    migrate(clone, template, commit, merge)
+    migrate(clone, template, target, merge)
     merge.to_do += [problem for problem in problems_in_files(clone) if problem not in merge.to_do]
     return merge
 
@@ -331,6 +335,7 @@ def files_of(folder: Path) -> set[str]:
 
 
 def content(path: Path) -> bytes | None:
+    """A file's bytes; None if there is no such file."""
     return path.read_bytes() if path.is_file() else None
 
 
@@ -406,14 +411,20 @@ def settle(clone: Clone, merge: Merge) -> list[str]:
     return marked
 
 
-def migrate(clone: Clone, template: Path, commit: str, merge: Merge) -> None:
+def migrate(clone: Clone, template: Path, target: str, merge: Merge) -> None:
     """Run the migration that the template has at a commit, in the clone."""
-    names = run(template, "git", "ls-tree", "-r", "-z", "--name-only", commit).split("\0")
+    names = run(template, "git", "ls-tree", "-r", "-z", "--name-only", target).split("\0")
     maps = [name for name in names if MIGRATIONS.fullmatch(name)]
-    if not maps or not (clone.folder / "mlplatform" / "migrate.py").is_file():
+    if not maps:
         return
-    command = [sys.executable, "-m", "mlplatform.migrate"]
-    result = subprocess.run(command, cwd=clone.folder, capture_output=True, text=True, errors="surrogateescape")
+    program = str(PurePosixPath(maps[0]).parent.parent / "migrate.py")
+    with tempfile.TemporaryDirectory() as temporary:
+        Path(temporary, "migrations").mkdir()
+        for name in (program, *maps):
+            place = Path(temporary) / PurePosixPath(name).relative_to(PurePosixPath(program).parent)
+            place.write_text(run(template, "git", "show", f"{target}:{name}"), encoding="utf-8")
+        command = [sys.executable, "-B", str(Path(temporary) / "migrate.py")]
+        result = subprocess.run(command, cwd=clone.folder, capture_output=True, text=True, errors="surrogateescape")
     if result.returncode not in (0, 1) or "Traceback" in result.stderr:
         last = (result.stderr or result.stdout).strip().splitlines()[-1:]
         raise FleetError(f"mlplatform.migrate: {' '.join(last)}\n{result.stdout}{result.stderr}")
@@ -457,6 +468,7 @@ def problems_in_files(clone: Clone) -> list[str]:
 
 
 def problem_of_python(path: Path, name: str) -> Iterator[str]:
+    """Why Python cannot read a file, if it cannot."""
     try:
         ast.parse(path.read_bytes())
     except (SyntaxError, ValueError) as error:
@@ -464,6 +476,7 @@ def problem_of_python(path: Path, name: str) -> Iterator[str]:
 
 
 def problem_of_toml(path: Path, name: str) -> Iterator[str]:
+    """Why a file of settings cannot be read, if it cannot."""
     try:
         tomllib.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -478,7 +491,7 @@ def missing_modules(clone: Clone) -> list[str]:
         "import sys; from pathlib import Path; from mlplatform import migrate\n"
         "print(*migrate.missing_modules(Path.cwd(), migrate.read_renames('0')), sep='\\n')"
     )
-    return run(clone.folder, sys.executable, "-B", "-c", program).splitlines()
+    return [line for line in run(clone.folder, sys.executable, "-B", "-c", program).splitlines() if line]
 
 
 def commit_update(clone: Clone, template: Path, old: str, new: str, notes: Sequence[str]) -> None:
@@ -501,9 +514,8 @@ def changelog(template: Path, old: str, new: str) -> str:
             texts.append(run(template, "git", "show", f"{commit}:CHANGELOG.md"))
         except FleetError:
             texts.append("")
-    known, sections = ({part.strip() for part in re.split(r"(?m)^(?=## )", text)[1:]} for text in texts)
-    written = [part.strip() for part in re.split(r"(?m)^(?=## )", texts[1])[1:]]
-    return "\n\n".join(part for part in written if part in sections - known)
+    known, written = ([part.strip() for part in re.split(r"(?m)^(?=## )", text)[1:]] for text in texts)
+    return "\n\n".join(part for part in written if part not in known)
 
 
 def push(clone: Clone) -> None:
