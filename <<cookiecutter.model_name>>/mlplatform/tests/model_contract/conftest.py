@@ -25,7 +25,7 @@ ONE_EPOCH = ("--epochs", "1", "--minimum-accuracy", "0")
 # The pipeline's own command line, told to stop as the first step begins. A signal from outside might come too late.
 STOP_AT_THE_FIRST_STEP = """
 import logging, sys
-from mlplatform.training.command import run_command
+from mlplatform.cli import cli
 from mlplatform.training.stopping import Stop, Stopped
 
 class AtTheFirstStep(logging.Handler):
@@ -35,7 +35,7 @@ class AtTheFirstStep(logging.Handler):
 stop = Stop()
 logging.getLogger("mlplatform").addHandler(AtTheFirstStep())
 try:
-    sys.exit(run_command(sys.argv[1:], stop))
+    sys.exit(cli.main(["train", *sys.argv[1:]], standalone_mode=False, obj=stop))
 except Stopped:
     sys.exit("stopped")
 """
@@ -86,7 +86,7 @@ def chosen_by_the_caller() -> dict[str, str]:
 
 def train(directory: Path) -> subprocess.CompletedProcess[str]:
     """`nox -s train` with one epoch, in a directory that `write_settings` prepared."""
-    return run(directory, "training", *ONE_EPOCH, **chosen_by_the_caller())
+    return run(directory, "train", *ONE_EPOCH, **chosen_by_the_caller())
 
 
 @pytest.fixture(scope="session")

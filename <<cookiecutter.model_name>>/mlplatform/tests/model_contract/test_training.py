@@ -51,7 +51,7 @@ def test_the_samples_are_instances_of_the_signature(manifest: Manifest, instance
 def test_a_runtime_takes_the_model_or_the_manifest_says_why_not(
     trained: Trained, manifest: Manifest, runtime: str
 ) -> None:
-    verified = run(trained.directory, "serving.model.verify", str(trained.published), "--runtime", runtime)
+    verified = run(trained.directory, "verify", str(trained.published), "--runtime", runtime)
     entry = manifest.properties["runtimes"].get(runtime, {"valid": False, "reason": ""})
     assert entry["valid"] or runtime != "tensorflow"
     assert (verified.returncode == 0) == entry["valid"], verified.stderr
