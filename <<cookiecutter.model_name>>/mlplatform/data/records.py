@@ -1,4 +1,4 @@
-"""Source data: files of records, read one record at a time and checked against `model.RECORD`."""
+"""Records: source files read one record at a time and checked against `model.RECORD`."""
 
 import csv
 import gzip

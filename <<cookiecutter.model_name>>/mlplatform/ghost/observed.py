@@ -1,6 +1,6 @@
-"""What both sides noted, read from the store and joined by request id."""
+"""The events of the live service and the ghost, read from the store and joined by request id."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -19,7 +19,7 @@ Texts = NDArray[np.object_]
 
 
 class NothingObservedError(Exception):
-    """There is nothing to report on; the message says what is missing and what to do."""
+    """There are no events to report on; the message says what is missing and what to do."""
 
 
 class Prediction(NamedTuple):
@@ -50,10 +50,10 @@ class Usage(NamedTuple):
 
 @dataclass
 class Side:
-    """Everything one role noted with one model version.
+    """All events of one role with one model version.
 
-    requests: its answers in the time asked for, all of them, while `predictions` may be a sample. repeated: ids that
-    came more than once: it cannot be told which answer belongs to which.
+    requests: all its answers in the period, while `predictions` may be a sample. repeated: ids that occurred more than
+    once, whose answers cannot be matched.
     """
 
     role: str
@@ -73,13 +73,13 @@ class Side:
 
     @property
     def lost_events(self) -> int:
-        """Events that were taken up and never reached the store."""
+        """Events that were recorded and never reached the store."""
         return max(0, self.counters["recorded"] - self.counters["written"])
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """What both sides answered to the same requests.
+    """The answers of both sides to the same requests.
 
     Per request, arrays of (requests,): live_ms, ghost_ms, live_status, ghost_status. Per row that both predicted,
     arrays of (rows,): live_label, ghost_label (text or None), live_score, ghost_score, truth (text, or None if not
@@ -104,7 +104,7 @@ class Pairs:
 
 @dataclass(frozen=True)
 class Alone:
-    """What the ghost answered, whoever else did: per request (requests,): ms, status; per row: label, score, truth."""
+    """All answers of the ghost: per request (requests,): ms, status; per row: label, score, truth."""
 
     ms: Floats
     status: Whole
@@ -115,8 +115,8 @@ class Alone:
 
 @dataclass(frozen=True)
 class Observed:
-    """All that the report is made from. live: None if nothing live was seen. sampled: share of the requests looked at
-    one by one. labels: ids with a known label. unmatched: those whose number of labels is not that of the rows.
+    """Everything that the report is made from. live: None without live events. sampled: share of the requests that are
+    kept one by one. labels: ids with a known label. unmatched: those whose number of labels differs from their rows'.
     """
 
     service: str
@@ -135,8 +135,8 @@ class Observed:
 
 
 class Collector:
-    """Takes segments one after the other, in bounded memory: beyond `most` requests of a side every second id is let
-    go, by its hash, so that both sides let go of the same ones.
+    """Takes segments one after the other, in bounded memory: beyond `most` requests of a side every second id is
+    dropped, by its hash, so that both sides drop the same ones.
     """
 
     def __init__(self, since: datetime, until: datetime, most: int) -> None:
@@ -169,7 +169,7 @@ class Collector:
             self._halve()
 
     def sides(self, role: str) -> list[Side]:
-        """The sides of a role that answered something, the one heard of last at the end."""
+        """The sides of a role that answered something; the one with the newest answer last."""
         for side, counters in self._counters.values():
             for name in EVENT_COUNTERS:
                 side.counters[name] += int(counters.get("events", {}).get(name, 0))
@@ -190,7 +190,7 @@ class Collector:
     def _take(self, segment: Segment, event: Mapping[str, Any]) -> None:
         at, kind, who = float(event["at"]), event["kind"], segment.process
         if kind == "label":
-            # The latest counts, whenever it came: a label is later than what it belongs to.
+            # The latest label counts, in the period or not: a label comes later than its request.
             if self._kept(event["id"]) and at >= self._truth.get(event["id"], (0.0, ()))[0]:
                 self._truth[event["id"]] = (at, _labels(event["labels"]))
             return
@@ -209,7 +209,7 @@ class Collector:
                 int(event["requests"]),
                 float(event.get("left_out_cpu_seconds", 0.0)),
             )
-            # Processes of one host note theirs at about the same time; they are told apart by ten seconds.
+            # Processes of one host record usage every ten seconds, at about the same time: one bucket of ten seconds.
             together = self._usage.setdefault((who.role, who.version, who.host, round(at / 10)), {})
             together.setdefault(str(event["of"]), {})[who.process] = usage
         elif kind == "counters":
@@ -251,7 +251,7 @@ def observe(
 ) -> Observed:
     """Read and join the events of a service between two moments.
 
-    ghost: a model version; without it the ghost heard of last. most: requests of a side held in memory.
+    ghost: a model version; by default that of the newest answer. most: requests of a side held in memory.
     Raises NothingObservedError, EventsError or StorageError.
     """
     collector = Collector(since, until, most)
@@ -265,16 +265,8 @@ def observe(
             "its first lines say, and deploy both; elsewhere set SERVING_EVENTS and run "
             f"{hint('ship-events DIRECTORY')}"
         )
-    ghosts = collector.sides("ghost")
-    chosen = next((side for side in reversed(ghosts) if ghost in (None, side.version)), None)
-    if chosen is None:
-        wanted = f"of a ghost {ghost}" if ghost else "of a ghost"
-        others = f"; there are {', '.join(side.version for side in ghosts)}" if ghosts else ""
-        raise NothingObservedError(
-            f"no answers {wanted} in {place} since {since:%Y-%m-%d %H:%M} UTC{others}; "
-            f"deploy one with: {hint('deploy --environment ghost --model VERSION')}"
-        )
-    lives = collector.sides("live")
+    ghosts, lives = collector.sides("ghost"), collector.sides("live")
+    chosen = _chosen_ghost(ghosts, ghost, f"{place} since {since:%Y-%m-%d %H:%M} UTC")
     live = max(
         lives, key=lambda side: (len(side.predictions.keys() & chosen.predictions.keys()), side.last), default=None
     )
@@ -297,8 +289,21 @@ def observe(
     )
 
 
+def _chosen_ghost(ghosts: Sequence[Side], version: str | None, where: str) -> Side:
+    """The ghost of a model version, by default the one with the newest answer. Raises NothingObservedError."""
+    chosen = next((side for side in reversed(ghosts) if version in (None, side.version)), None)
+    if chosen is None:
+        wanted = f"of a ghost {version}" if version else "of a ghost"
+        others = f"; there are {', '.join(side.version for side in ghosts)}" if ghosts else ""
+        raise NothingObservedError(
+            f"no answers {wanted} in {where}{others}; "
+            f"deploy one with: {hint('deploy --environment ghost --model VERSION')}"
+        )
+    return chosen
+
+
 def _pairs(live: Side | None, ghost: Side, truth: Mapping[str, tuple[str | None, ...]]) -> tuple[Pairs, int]:
-    """The pairs, and how many of their requests have labels that do not fit their rows."""
+    """The pairs, and how many of their requests have labels that do not match their rows."""
     known = live.predictions if live else {}
     repeated = ghost.repeated | (live.repeated if live else set())
     shared = [id for id in known if id in ghost.predictions and id not in repeated]
@@ -350,9 +355,9 @@ def _alone(ghost: Side, truth: Mapping[str, tuple[str | None, ...]]) -> Alone:
 
 
 def _together(host: str, of: Mapping[str, Mapping[str, Usage]]) -> Usage:
-    """One figure for a host: the container's, as any of its processes read it, or the sum over its processes.
+    """The usage of a host: the container's, as any of its processes read it, or the sum over its processes.
 
-    Without what is left out.
+    CPU seconds that are `left_out` are subtracted.
     """
     container, processes = list(of.get("container", {}).values()), list(of.get("process", {}).values())
     samples = container or processes

@@ -1,4 +1,4 @@
-"""The report on a ghost: JSON for programs, and one HTML file for people that needs nothing but a browser."""
+"""The report on a ghost: JSON for programs, and one self-contained HTML file for people."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ _HEADINGS = {
 
 @dataclass(frozen=True)
 class Report:
-    """What was seen, what was computed of it, and what follows."""
+    """The observations, the figures computed from them, and the verdict."""
 
     made_at: datetime
     observed: Observed
@@ -73,7 +73,7 @@ class Report:
 
 
 def make(observed: Observed, settings: GhostSettings, made_at: datetime) -> Report:
-    """Compute and judge."""
+    """Compute the figures and the verdict."""
     figures = statistics.compute(observed)
     return Report(
         made_at=made_at,
@@ -133,7 +133,7 @@ def _percentiles(values: Floats) -> list[float]:
 
 
 def _waiting(side: Side | None) -> int:
-    """Copies for the ghost whose end nobody noted: still in the queue, or lost with a process."""
+    """Copies for the ghost without a recorded outcome: still in the queue, or lost with a process."""
     if side is None:
         return 0
     ended = sum(side.counters[f"mirror_{name}"] for name in MIRROR_RESULTS)

@@ -16,10 +16,10 @@ PREFIX = "releases/ghost-reports"
 
 
 def save(storage: Storage, report: Report, page: str) -> str:
-    """Keep a report and its page, and return the key of the page. Raises StorageError."""
+    """Store a report and its page, and return the key of the page. Raises StorageError."""
     name = f"{PREFIX}/{report.version}/{report.made_at:%Y-%m-%dT%H-%M-%SZ}"
     storage.write(f"{name}.html", page.encode())
-    # The JSON last: whoever finds it finds the page, too.
+    # The JSON last: a report that is listed has its page.
     storage.write(f"{name}.json", json.dumps(report.to_json(), indent=1, ensure_ascii=False).encode() + b"\n")
     return f"{name}.html"
 
@@ -46,16 +46,16 @@ def objection(storage: Storage, version: str, production: str | None, days: floa
             f"run: {hint('ghost-report')}"
         )
     made_at = datetime.strptime(report["made_at"], "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
-    told = f"the ghost report of {made_at:%Y-%m-%d %H:%M} UTC on {version}"
+    this = f"the ghost report of {made_at:%Y-%m-%d %H:%M} UTC on {version}"
     verdict = report["verdict"]
     if verdict["decision"] != Decision.PROMOTE:
-        return f"{told} says {verdict['decision']}: {'; '.join(verdict['reasons'])}"
+        return f"{this} says {verdict['decision']}: {'; '.join(verdict['reasons'])}"
     if now - made_at > timedelta(days=days):
-        return f"{told} is older than {days:g} days; make a new one: {hint('ghost-report')}"
+        return f"{this} is older than {days:g} days; make a new one: {hint('ghost-report')}"
     beside = report["live"]["version"] if report["live"] else None
     if beside != production:
         return (
-            f"{told} compares it with {beside or 'nothing'}, and {production or 'nothing'} is in production; "
+            f"{this} compares it with {beside or 'nothing'}, and {production or 'nothing'} is in production; "
             f"make a new one: {hint('ghost-report')}"
         )
     return ""

@@ -1,4 +1,4 @@
-"""What the ghost would need in the live model's place: requests, limits and the autoscaler's target, with reasons."""
+"""What the ghost would need as the live model: requests, limits and the autoscaler's target, with reasons."""
 
 import math
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ import numpy as np
 
 from mlplatform.ghost.observed import Side, Usage
 
-# Six samples of ten seconds are what one host notes in a minute; half an hour of one host, or its like of several.
+# A host records six samples of ten seconds a minute: half an hour of one host, or less of several.
 MINIMUM_SAMPLES = 180
 # Beyond 60 % the latency's tail grows before the average is full; below 30 % most of what is paid for idles.
 HIGHEST_TARGET = 0.6

@@ -1,1 +1,1 @@
-"""What the reports on training and on ghost mode share: their look, their charts, and how two models are compared."""
+"""The style, charts and number formats that the reports on training and on ghost mode share."""

@@ -1,4 +1,4 @@
-"""What a model met when it was made, for drift to be told by later: part of the model's manifest as `baseline`.
+"""The distributions that drift is measured against later: part of the model's manifest as `baseline`.
 
     {"inputs": {"<name>": <histogram>, ...},          every numeric input, over all values of the train split
      "classes": {"<label>": <share>, ...},            what the model predicts on the test split

@@ -1,7 +1,7 @@
-"""Checkpoints: everything a training run needs to go on as if it had never stopped.
+"""Checkpoints: everything a training run needs to resume as if it had never stopped.
 
-`runs/<run>/checkpoints/<serial>-<digest>.npz`: one file, so that it is there whole or not at all; its name ends in the
-first 16 hex digits of its SHA-256, so that a damaged one is recognised. The newest two are kept.
+`runs/<run>/checkpoints/<serial>-<digest>.npz`: one file, so it is either whole or absent; its name ends in the first 16
+hex digits of its SHA-256, so that a damaged one is recognised. The newest two are kept.
 """
 
 import hashlib
@@ -28,11 +28,11 @@ Arrays = list[NDArray[Any]]
 
 @dataclass
 class Position:
-    """Where a run is.
+    """How far a run has come.
 
     `epoch` epochs and `step` steps of the next are done; `history` has the metrics of every epoch; `best_loss` is the
     lowest validation loss so far and `best_epoch` its epoch, counted from 0; `reduced_epoch` is the epoch after which
-    the learning rate was lowered last; `seconds` is the time spent training, `resumed` how often a run went on.
+    the learning rate was lowered last; `seconds` is the time spent training, `resumed` how often the run was resumed.
     """
 
     epoch: int = 0
@@ -113,7 +113,7 @@ class Checkpoints:
             for key in sorted(self.storage.keys(self.prefix))[:-GENERATIONS]:
                 self.storage.delete(key)
         except StorageError as error:
-            # Losing a checkpoint is no reason to lose the run; whoever reads the log can still mend the store.
+            # Losing a checkpoint is no reason to lose the run; there is time to repair the store.
             log.warning("train: this checkpoint could not be saved, training goes on: %s", error)
 
 

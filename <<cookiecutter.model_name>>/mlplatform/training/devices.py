@@ -1,4 +1,4 @@
-"""What TensorFlow runs on: the processor, a GPU, or all GPUs of the host, whatever is there."""
+"""The devices TensorFlow runs on: all GPUs of the host, one GPU, or the CPU."""
 
 import logging
 from typing import Any

@@ -1,4 +1,4 @@
-"""What a trained model is worth: figures on the test split, all of them the same again for the same predictions."""
+"""Evaluation of a trained model: metrics on the test split, a function of the predictions alone."""
 
 import time
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ def metrics(probabilities: Probabilities, labels: Labels, names: Sequence[str]) 
     prediction; `log_loss`, the mean of -ln(probability of the true class); `calibration`, see there; `classes`, by
     name: `examples` with this label, `precision`, `recall`, `f1`, null where they would divide by zero; `confusion`:
     rows are what an example is, columns what the model says; `invalid`: examples whose probabilities are no
-    distribution (not finite, negative, sum not 1) and count as if the model had said nothing.
+    distribution (not finite, negative, sum not 1) and count as no prediction.
     """
     invalid = ~_are_distributions(probabilities)
     clean = np.where(invalid[:, None], np.float32(0), probabilities)

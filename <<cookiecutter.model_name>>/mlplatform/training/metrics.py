@@ -14,7 +14,7 @@ _OUTCOMES = {ExitCode.DONE: "published", ExitCode.GATE_CLOSED: "refused", ExitCo
 
 
 class TrainingMetrics:
-    """What a training command tells. metrics: None where no agent is; then nothing is done."""
+    """The metrics of a training command. metrics: None without an agent; then nothing is sent."""
 
     def __init__(self, metrics: Metrics | None = None) -> None:
         self._metrics = metrics
@@ -27,7 +27,7 @@ class TrainingMetrics:
         return cls(Metrics(Client(service, "training")) if agent.takes_metrics(os.environ) else None)
 
     def progress(self, share: float) -> None:
-        """Tell which share of the steps is done; sent every SECONDS, as a step may take a millisecond."""
+        """Report the share of steps that are done; sent every SECONDS, as a step may take a millisecond."""
         if self._metrics is None or time.monotonic() - self._sent < SECONDS:
             return
         self._sent = time.monotonic()
@@ -35,7 +35,7 @@ class TrainingMetrics:
         self._metrics.send()
 
     def epoch(self, share: float, values: Mapping[str, float]) -> None:
-        """Tell the metrics at the end of an epoch."""
+        """Report the metrics at the end of an epoch."""
         if self._metrics is None:
             return
         self._metrics.gauge(TRAINING_PROGRESS, share)
@@ -44,7 +44,7 @@ class TrainingMetrics:
         self._metrics.send()
 
     def ended(self, code: ExitCode) -> None:
-        """Tell how the command ended, and after how long."""
+        """Report how the command ended, and after how long."""
         if self._metrics is None:
             return
         outcome = f"outcome:{_OUTCOMES.get(code, 'failed')}"

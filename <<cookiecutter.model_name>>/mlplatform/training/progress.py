@@ -22,12 +22,12 @@ class Progress:
         self.epochs = epochs
         self.steps = steps
         self.interval = interval
-        self._started = self._said = time.monotonic()
+        self._started = self._reported = time.monotonic()
         self._done = 0
         self._bar: keras.utils.Progbar | None = None
 
     def step(self, epoch: int, step: int, metrics: Callable[[], Metrics]) -> None:
-        """Tell that `step` steps of an epoch (from 0) are done; `metrics` is called only if they are shown."""
+        """Report that `step` steps of an epoch (from 0) are done; `metrics` is called only if they are shown."""
         self._done += 1
         now = time.monotonic()
         self._metrics.progress((epoch + step / self.steps) / self.epochs)
@@ -36,16 +36,16 @@ class Progress:
                 print(f"epoch {epoch + 1}/{self.epochs}")
                 self._bar = keras.utils.Progbar(self.steps, interval=0.1)
             self._bar.update(step, list(metrics().items()) if step == self.steps else None)
-        elif now - self._said >= self.interval and step < self.steps:
-            self._said = now
+        elif now - self._reported >= self.interval and step < self.steps:
+            self._reported = now
             left = (self.epochs - epoch) * self.steps - step
             seconds = left * (now - self._started) / self._done
             place = f"epoch {epoch + 1}/{self.epochs} step {step}/{self.steps}"
             log.info("train: %s %s, %s left", place, shown(metrics()), _duration(seconds))
 
     def epoch(self, epoch: int, metrics: Metrics) -> None:
-        """Tell that an epoch (from 0) is done, with the metrics on both splits."""
-        self._said = time.monotonic()
+        """Report that an epoch (from 0) is done, with the metrics on both splits."""
+        self._reported = time.monotonic()
         self._bar = None
         self._metrics.epoch((epoch + 1) / self.epochs, metrics)
         log.info("train: epoch %d/%d %s", epoch + 1, self.epochs, shown(metrics))

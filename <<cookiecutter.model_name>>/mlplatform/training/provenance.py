@@ -10,7 +10,7 @@ import numpy
 import tensorflow
 
 ROOT = Path(__file__).resolve().parents[2]
-# What decides how a model comes out. A change in serving or delivery does not make a trained model another one.
+# The packages that a trained model depends on. A change in serving or delivery does not change the model.
 PACKAGES = (
     "model",
     *(f"mlplatform/{name}" for name in ("config", "contract", "data", "reporting", "runtime", "store", "training")),
@@ -44,5 +44,5 @@ def git_commit() -> str | None:
 
 
 def package_versions() -> dict[str, str]:
-    """Versions of the packages that decide what comes out."""
+    """Versions of the packages that a trained model depends on."""
     return {package.__name__: package.__version__ for package in (tensorflow, keras, numpy)}

@@ -1,4 +1,4 @@
-"""The report on a run: one HTML file that needs nothing but a browser, and is the model's card once it is published."""
+"""The report on a run: one self-contained HTML file, which is the model card of a published model."""
 
 import base64
 from collections.abc import Mapping, Sequence
@@ -60,7 +60,7 @@ class Compared:
 
 @dataclass(frozen=True)
 class Findings:
-    """All that the report tells. `compared` is there if the verdict holds a comparison."""
+    """The contents of the report. `compared` is set if the verdict holds a comparison."""
 
     service: ServiceSettings
     schema: Schema
@@ -146,7 +146,7 @@ def _confusion(metrics: Mapping[str, Any]) -> dict[str, Any]:
     rows = []
     for i, row in enumerate(matrix if len(names) <= SHOWN_CLASSES else []):
         shares = row / max(1, row.sum())
-        # The root makes single mistakes seen; nothing is not coloured at all.
+        # The root makes single mistakes visible; a count of 0 has no colour.
         strength = [shares[j] if i == j else shares[j] ** 0.5 for j in range(len(names))]
         cells = [
             {"count": int(row[j]), "strength": round(8 + 84 * float(strength[j])) if row[j] else 0, "right": i == j}

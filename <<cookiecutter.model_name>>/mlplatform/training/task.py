@@ -1,7 +1,7 @@
-"""What the pipeline's Luigi tasks share.
+"""The base of the pipeline's Luigi tasks, and the context of a run.
 
-Every task's output is a file or artifact of the store, so a run goes on with the first task whose output is missing: on
-this machine or another. Names of outputs follow from what they are made of; the same request finds them again.
+Every task's output is a file or artifact of the store, so a run resumes at the first unfinished task, on this or
+another machine. Outputs are named by what they are made from, so the same request finds them again.
 """
 
 import json
@@ -21,9 +21,9 @@ from mlplatform.training.stopping import Stop
 
 @dataclass(frozen=True, eq=False)
 class Context:
-    """What every task of a run shares.
+    """The settings and services that every task of a run shares.
 
-    `failures` collects what went wrong, for the exit code; `steps` which tasks ran and for how many seconds.
+    `failures` collects exceptions, for the exit code; `steps` the tasks that ran, with their seconds.
     """
 
     service: ServiceSettings
@@ -59,7 +59,7 @@ class StoredTarget(luigi.Target):  # type: ignore[misc]
 
 
 class ObjectParameter(luigi.Parameter):  # type: ignore[misc]
-    """A parameter that is no text and does not name the task; Luigi warns of a plain Parameter with such a value."""
+    """A parameter that is an object and no part of the task's id; Luigi warns of such a value in a plain Parameter."""
 
     def __init__(self) -> None:
         super().__init__(significant=False, visibility=luigi.parameter.ParameterVisibility.PRIVATE)
@@ -75,7 +75,7 @@ class Task(luigi.Task):  # type: ignore[misc]
         return StoredTarget(self.context.storage, key)
 
     def complete(self) -> bool:
-        """Whether the output is there. Keeps what stops the question: Luigi only says that scheduling failed."""
+        """Whether the output is there. Keeps an exception of the check: Luigi only says that scheduling failed."""
         try:
             return bool(super().complete())
         except Exception as error:
