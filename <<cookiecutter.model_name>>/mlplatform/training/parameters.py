@@ -3,14 +3,14 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from typing import Any, Literal
 
 from pydantic import Field, create_model, model_validator
 from pydantic.config import JsonDict
 
 import model
-from mlplatform.config.settings import Section, load
+from mlplatform.config.settings import Section, SettingsError, load
 
 # Parameters that decide how a run is carried out or judged, not what is learned: they don't enter its identity.
 NOT_IDENTITY: JsonDict = {"not_identity": True}
@@ -106,12 +106,19 @@ class TrainingParameters(Section, section="training", closed=True):
 def parameters_type() -> type[TrainingParameters]:
     """TrainingParameters with a field for each of `model.Hyperparameters`, with its default, bounds and description.
 
-    Raises TypeError if the model's field has no default or takes the name of one of the pipeline's.
+    Raises SettingsError if the model's field has no default or takes the name of one of the pipeline's.
     """
     extra: dict[str, Any] = {}
     for field in fields(model.Hyperparameters):
         if field.name in TrainingParameters.model_fields:
-            raise TypeError(f"model.Hyperparameters.{field.name}: the pipeline has a parameter of this name already")
+            raise SettingsError(
+                f"model.Hyperparameters.{field.name}: the pipeline has a parameter of this name already; rename it"
+            )
+        if field.default is MISSING:
+            raise SettingsError(
+                f"model.Hyperparameters.{field.name} has no default; give it one: "
+                f"{field.name}: {getattr(field.type, '__name__', field.type)} = field(default=...)"
+            )
         extra[field.name] = (field.type, Field(default=field.default, **field.metadata))
     return create_model("Parameters", __base__=TrainingParameters, **extra)
 

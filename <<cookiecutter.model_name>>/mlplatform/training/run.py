@@ -14,10 +14,10 @@ from mlplatform.data.dataset import Schema
 from mlplatform.store import manifest
 from mlplatform.store.storage import Storage
 from mlplatform.telemetry import logs
-from mlplatform.training import devices, export
+from mlplatform.training import devices, preflight
 from mlplatform.training.data_tasks import prepare_task
 from mlplatform.training.metrics import TrainingMetrics
-from mlplatform.training.parameters import TrainingParameters, hyperparameters
+from mlplatform.training.parameters import TrainingParameters
 from mlplatform.training.provenance import code_version
 from mlplatform.training.publish_tasks import publish_task
 from mlplatform.training.stopping import Stop
@@ -36,7 +36,7 @@ def prepare_context(
     except OSError as error:
         raise PipelineError(f"training.work = {str(work)!r}: no such directory can be made: {error.strerror}") from None
     devices.configure(parameters)
-    inputs = export.input_specs(model.build(hyperparameters(parameters)), len(model.LABELS))
+    inputs = preflight.definition(parameters)
     return Context(
         service=service,
         storage=storage,
