@@ -14,7 +14,7 @@ from pydantic import Field, create_model, model_validator
 from pydantic.config import JsonDict
 from pydantic_settings import SettingsConfigDict
 
-from mlplatform.config.settings import Section, load
+from mlplatform.config.settings import Section, SettingsError, load
 
 # Parameters that decide how a run is carried out or judged, not what is learned: they don't enter its identity.
 NOT_IDENTITY: JsonDict = {"not_identity": True}
@@ -116,7 +116,7 @@ class PipelineParameters(TrainingParameters, section="training"):
 def parameters_type() -> type[TrainingParameters]:
     """TrainingParameters with a field for each of `model.Hyperparameters`, with its default, bounds and description.
 
-    Raises TypeError if a field of the model has no default or takes the name of one of the pipeline's, and
+    Raises SettingsError if a field of the model has no default or takes the name of one of the pipeline's, and
     ModuleNotFoundError if `model/__init__.py` imports a package that is not installed here.
     """
     # Imported here: what only needs the pipeline's own parameters runs without the model.
@@ -126,9 +126,14 @@ def parameters_type() -> type[TrainingParameters]:
     extra: dict[str, Any] = {}
     for field in fields(Hyperparameters):
         if field.name in TrainingParameters.model_fields:
-            raise TypeError(f"model.Hyperparameters.{field.name}: the pipeline already has a parameter of this name")
+            raise SettingsError(
+                f"model.Hyperparameters.{field.name}: the pipeline has a parameter of this name already; rename it"
+            )
         if field.default is MISSING:
-            raise TypeError(f"model.Hyperparameters.{field.name}: needs a default")
+            raise SettingsError(
+                f"model.Hyperparameters.{field.name} has no default; give it one: "
+                f"{field.name}: {getattr(field.type, '__name__', field.type)} = field(default=...)"
+            )
         extra[field.name] = (types[field.name], Field(default=field.default, **field.metadata))
     return create_model("Parameters", __base__=TrainingParameters, **extra)
 

@@ -64,6 +64,11 @@ class Split:
     def __len__(self) -> int:
         return int(self._starts[-1])
 
+    @property
+    def inputs(self) -> list[str]:
+        """Names of the inputs."""
+        return self._inputs
+
     def take(self, indices: NDArray[np.int64]) -> tuple[dict[str, Array], NDArray[np.int32]]:
         """Inputs by name, each (n, *shape), and labels (n,), of the examples with these indices, in their order."""
         return {name: self.column(name, indices) for name in self._inputs}, self.column("label", indices)

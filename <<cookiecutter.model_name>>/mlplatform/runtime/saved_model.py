@@ -81,7 +81,11 @@ def _frozen(
     names = sorted(outputs)
     if sorted(function.structured_outputs) != names:
         raise ValueError(f"{directory}: gives {sorted(function.structured_outputs)}, the manifest says {names}")
-    frozen = convert_variables_to_constants_v2(function)
+    try:
+        frozen = convert_variables_to_constants_v2(function)
+    except ValueError:
+        # The model assigns to a variable as it predicts, which it cannot to a constant.
+        return None
     tensors = {tensor.op.name: tensor.name for tensor in frozen.inputs}
     if tensors.keys() != set(inputs):
         # Lookup tables stay behind as an input of their own.

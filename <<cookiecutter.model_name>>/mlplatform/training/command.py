@@ -4,6 +4,7 @@ from typing import Any
 
 import click
 
+from mlplatform.config.settings import SettingsError
 from mlplatform.contract.options import parameter_options
 from mlplatform.contract.parameters import parameters_type
 from mlplatform.training import job
@@ -23,6 +24,9 @@ class _Pipeline(click.Command):
             return super().parse_args(context, args)
         except click.UsageError as error:
             job.write_refusal(error.format_message())
+            raise
+        except SettingsError as error:
+            job.write_refusal(str(error))
             raise
 
 

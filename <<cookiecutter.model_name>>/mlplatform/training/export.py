@@ -1,5 +1,6 @@
 """The exported model: a SavedModel with one signature, which is all that serving knows."""
 
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from mlplatform.data.dataset import InputSpec, Split
 from mlplatform.runtime import saved_model
 
 OUTPUT = "probabilities"
+NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
 # From inputs by name, each (n, *shape), to probabilities, float32 (n, classes).
 Predict = Callable[[Mapping[str, NDArray[Any]]], NDArray[np.float32]]
@@ -25,7 +27,14 @@ def input_specs(network: keras.Model, classes: int) -> tuple[InputSpec, ...]:
     Raises PipelineError if the pipeline cannot work with the network: inputs that are no dict by name or vary in shape,
     an output that is not one tensor (batch, classes).
     """
-    if not isinstance(network.input, dict):
+    try:
+        inputs = network.input
+    except (AttributeError, ValueError):
+        raise PipelineError(
+            "model.build: the network has no inputs, as a subclass of keras.Model before it is called; build it with "
+            "keras.Model(inputs={'name': keras.Input(...)}, outputs=...)"
+        ) from None
+    if not isinstance(inputs, dict):
         raise PipelineError("model.build: give keras.Model its inputs as a dict by name, inputs={'name': ...}")
     output = getattr(network.output, "shape", None)
     if output != (None, classes):
@@ -34,7 +43,12 @@ def input_specs(network: keras.Model, classes: int) -> tuple[InputSpec, ...]:
             f"of model.LABELS, (None, {classes})"
         )
     specs = []
-    for name, tensor in network.input.items():
+    for name, tensor in inputs.items():
+        if not NAME.fullmatch(name):
+            raise PipelineError(
+                f"model.build: input {name!r} needs a name that TensorFlow does not change: letters from a to z, "
+                "digits and _, a letter first; rename it, and the property of model.RECORD with it"
+            )
         if None in tensor.shape[1:]:
             raise PipelineError(f"model.build: input {name!r} has shape {tensor.shape}; only the batch may vary")
         dtype = keras.backend.standardize_dtype(tensor.dtype)

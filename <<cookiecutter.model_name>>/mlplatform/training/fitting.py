@@ -50,6 +50,15 @@ class Fitting:
         network.test_on_batch(*train.take(np.zeros(1, np.int64)))
         network.make_train_function()
 
+    def rehearse(self) -> None:
+        """One training step, one validation and one read-out of the metrics, as `run` does them; nothing is kept."""
+        distribute = tf.distribute.get_strategy().experimental_distribute_dataset
+        self.network.reset_metrics()
+        self.network.train_function(iter(distribute(_shuffled(self.train, self.parameters, self.position))))
+        _numbers(self.network.get_metrics_result())
+        evaluate(self.network, self.validation, self.parameters.batch_size)
+        _numbers(self.network.get_metrics_result())
+
     def run(self, checkpoints: Checkpoints, stop: Stop) -> Position:
         """Train to the end and return the position there; the network then holds the weights to be used.
 
@@ -112,9 +121,17 @@ class Fitting:
         if metrics["val_loss"] < position.best_loss:
             position.best_loss, position.best_epoch = metrics["val_loss"], position.epoch
             if parameters.patience:
-                self._best = _arrays(self.network.variables)
+                self._best = self._weights_to_use()
         self._lower_learning_rate()
         position.epoch, position.step = position.epoch + 1, 0
+
+    def _weights_to_use(self) -> Arrays:
+        """Copies of the weights that a run ending now would use: an optimiser with use_ema has averages of its own."""
+        raw = _arrays(self.network.variables)
+        self.network.optimizer.finalize_variable_values(self.network.trainable_variables)
+        used = _arrays(self.network.variables)
+        _assign(self.network.variables, raw)
+        return used
 
     def _lower_learning_rate(self) -> None:
         """Multiply the learning rate after `plateau_patience` epochs without a better validation loss."""

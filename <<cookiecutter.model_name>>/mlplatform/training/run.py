@@ -10,14 +10,14 @@ from luigi.execution_summary import LuigiStatusCode
 import model
 from mlplatform.config.settings import ServiceSettings
 from mlplatform.contract.errors import ExitCode, PipelineError
-from mlplatform.contract.parameters import TrainingParameters, hyperparameters
+from mlplatform.contract.parameters import TrainingParameters
 from mlplatform.contract.result import JobResult
 from mlplatform.data.dataset import Schema
 from mlplatform.store import manifest
 from mlplatform.store.manifest import Manifest
 from mlplatform.store.storage import Storage
 from mlplatform.telemetry import logs
-from mlplatform.training import devices, export, job
+from mlplatform.training import devices, job, preflight
 from mlplatform.training.data_tasks import prepare_task
 from mlplatform.training.metrics import TrainingMetrics
 from mlplatform.training.provenance import code_version
@@ -41,7 +41,7 @@ def prepare_context(
                 f"training.work = {str(work)!r}: no such directory can be made: {error.strerror}"
             ) from None
         devices.configure(parameters)
-        inputs = export.input_specs(model.build(hyperparameters(parameters)), len(model.LABELS))
+        inputs = preflight.definition(parameters)
     return Context(
         service=service,
         storage=storage,

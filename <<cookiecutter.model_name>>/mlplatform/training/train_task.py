@@ -8,11 +8,10 @@ from tempfile import TemporaryDirectory
 import luigi
 import numpy as np
 
-import model
-from mlplatform.contract.parameters import hyperparameters, identity
+from mlplatform.contract.parameters import identity
 from mlplatform.data.dataset import SPLITS, Split
 from mlplatform.store import manifest
-from mlplatform.training import devices, export, fitting, provenance
+from mlplatform.training import devices, export, fitting, preflight, provenance
 from mlplatform.training.checkpoints import Checkpoints
 from mlplatform.training.fitting import Fitting
 from mlplatform.training.task import StoredTarget, Task
@@ -39,8 +38,9 @@ class Train(Task):
         log.info("train: run %s on dataset %s, %d examples", self.run_id, prepared.id, len(train))
         checkpoints = Checkpoints(context.storage, self.run_id)
         with devices.strategy().scope():
+            preflight.check(train, validation, parameters, context.work)
             devices.seed(parameters)
-            network = model.build(hyperparameters(parameters))
+            network = preflight.build(parameters)
             reached = Fitting(network, train, validation, parameters, context.metrics).run(checkpoints, context.stop)
         with TemporaryDirectory(dir=context.work) as temporary:
             directory = Path(temporary)

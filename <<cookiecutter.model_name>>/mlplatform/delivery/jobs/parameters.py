@@ -20,7 +20,7 @@ def known_parameters() -> tuple[type[TrainingParameters], str]:
     """The type of a run's parameters, and why it lacks those of the model; empty if it has them.
 
     A model that imports TensorFlow with its hyperparameters leaves delivery with the pipeline's own.
-    Raises DeliveryError if there is no model, or its hyperparameters are wrong.
+    Raises DeliveryError if there is no model, and SettingsError if its hyperparameters are wrong.
     """
     try:
         return parameters_type(), ""
@@ -29,7 +29,7 @@ def known_parameters() -> tuple[type[TrainingParameters], str]:
         if package == "model":
             raise DeliveryError(f"{error}; run from the repository's root") from None
         return PipelineParameters, NOT_IMPORTABLE.format(package=package)
-    except (ImportError, TypeError) as error:
+    except ImportError as error:
         raise DeliveryError(str(error)) from None
 
 

@@ -114,6 +114,16 @@ def test_stopped_after_every_step_it_ends_as_if_it_had_not_been(
         np.testing.assert_array_equal(a, b)
 
 
+def test_averaged_weights_are_used_with_patience_too(split: Split, fit: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, raw = fit(epochs=2, patience=2)
+    adam = keras.optimizers.Adam
+    monkeypatch.setattr(keras.optimizers, "Adam", lambda rate: adam(rate, use_ema=True, ema_momentum=0.9))
+    _, averaged = fit(epochs=2, patience=2)
+    assert any(
+        not np.array_equal(a, b) for a, b in zip(raw.get_weights(), averaged.get_weights(), strict=True) if a.ndim == 2
+    )
+
+
 def test_a_long_epoch_says_how_far_it_is_and_what_is_left(fit: Fit, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     fit(epochs=1, batch_size=1, progress_seconds=0.001)

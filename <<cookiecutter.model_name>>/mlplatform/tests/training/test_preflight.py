@@ -1,0 +1,196 @@
+"""What cannot work ends before the training starts, with a sentence that says what in `model/` to change."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, make_dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+
+import model
+from mlplatform.config.settings import SettingsError
+from mlplatform.contract.errors import PipelineError
+from mlplatform.contract.parameters import TrainingParameters, parameters_type
+from mlplatform.data.dataset import Split
+from mlplatform.store.storage import LocalStorage
+from mlplatform.tests.training.splits import split
+from mlplatform.training import devices, preflight
+from mlplatform.training.checkpoints import Checkpoints
+from mlplatform.training.fitting import Fitting
+from mlplatform.training.stopping import Stop
+
+RECORD = {
+    "type": "object",
+    "properties": {"x": {"type": "array", "items": {"type": "number"}}, "label": {"enum": ["a", "b", "c"]}},
+    "required": ["x", "label"],
+}
+SPARSE = "sparse_categorical_crossentropy"
+
+
+@dataclass(frozen=True)
+class Hyperparameters:
+    learning_rate: float = field(default=0.01)
+
+
+class PerClass(keras.metrics.Metric):  # type: ignore[misc]
+    """A value for each class."""
+
+    def __init__(self) -> None:
+        super().__init__(name="recalls")
+        self.hits = self.add_weight(shape=(3,), initializer="zeros", name="hits")
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+        self.hits.assign_add(ops.sum(y_pred, 0))
+
+    def result(self) -> Any:
+        return self.hits
+
+
+class Subclassed(keras.Model):  # type: ignore[misc]
+    def call(self, inputs: Any) -> Any:
+        return layers.Dense(3)(inputs["x"])
+
+
+def network(
+    name: str = "x", activation: str | None = "softmax", middle: Any = None, compiled: bool = True, **given: Any
+) -> Any:
+    x = keras.Input((4,), name=name.replace("/", "_"))
+    features = middle(x) if middle else x
+    built = keras.Model(inputs={name: x}, outputs=layers.Dense(3, activation=activation)(features))
+    if compiled:
+        built.compile(**{"optimizer": "adam", "loss": SPARSE, "metrics": ["accuracy"], **given})
+    return built
+
+
+def raises() -> Any:
+    raise ValueError("the number of units is odd")
+
+
+def subclassed() -> Any:
+    built = Subclassed()
+    built.compile("adam", SPARSE)
+    return built
+
+
+@pytest.fixture
+def parameters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TrainingParameters:
+    (tmp_path / "service.toml").write_text("")
+    monkeypatch.setenv("SERVICE_TOML", str(tmp_path / "service.toml"))
+    monkeypatch.setattr(model, "Hyperparameters", Hyperparameters)
+    monkeypatch.setattr(model, "RECORD", RECORD)
+    monkeypatch.setattr(model, "LABELS", ("a", "b", "c"))
+    return parameters_type()()
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Split:
+    random = np.random.default_rng(1)
+    return split(tmp_path, x=random.normal(size=(40, 4)).astype(np.float32), label=np.arange(40, dtype=np.int32) % 3)
+
+
+BEFORE_THE_DATA: dict[str, tuple[Callable[[], Any], str]] = {
+    "returns nothing": (lambda: None, "it returns NoneType; end it with `return network`"),
+    "raises": (raises, " raises ValueError: the number of units is odd"),
+    "a subclass without shapes": (subclassed, "the network has no inputs, as a subclass of keras.Model"),
+    "an input the record lacks": (
+        lambda: network("y"),
+        "input 'y' is no property of model.RECORD; its properties are: x",
+    ),
+    "an input called label": (lambda: network("label"), "an input cannot be called 'label'"),
+    **{
+        name: (partial(network, name), f"input {name!r} needs a name that TensorFlow does not change")
+        for name in ("sepal length (cm)", "1st", "a.b", "größe", "a/b")
+    },
+}
+
+
+@pytest.mark.parametrize("fault", BEFORE_THE_DATA)
+def test_before_the_data_is_read(fault: str, parameters: TrainingParameters, monkeypatch: pytest.MonkeyPatch) -> None:
+    build, sentence = BEFORE_THE_DATA[fault]
+    monkeypatch.setattr(model, "build", lambda hyperparameters: build())
+    with pytest.raises(PipelineError) as refused:
+        preflight.definition(parameters)
+    assert sentence in str(refused.value)
+
+
+WITH_THE_FIRST_ROWS: dict[str, tuple[Callable[[], Any], str]] = {
+    "no compile": (lambda: network(compiled=False), "the network is not compiled; call network.compile("),
+    "one-hot": (lambda: network(loss="categorical_crossentropy"), "loss='categorical_crossentropy' is not for labels"),
+    "binary": (lambda: network(loss=keras.losses.BinaryCrossentropy()), "loss='BinaryCrossentropy' is not for labels"),
+    "mse": (lambda: network(loss="mse"), "loss='mse' is not for labels that are positions in model.LABELS; use"),
+    "a typo": (lambda: network(loss="sparse_crossentropy"), "loss='sparse_crossentropy' is not known to Keras"),
+    "a value per class": (lambda: network(metrics=[PerClass()]), "metric 'recalls' has a value of shape (3,)"),
+    "a metric for one-hot": (lambda: network(metrics=[keras.metrics.F1Score()]), "a metric given to compile fails: "),
+    "steps_per_execution": (lambda: network(steps_per_execution=4), "leave out steps_per_execution=4"),
+    "logits": (
+        lambda: network(activation=None, loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True)),
+        "the output is no probability",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", WITH_THE_FIRST_ROWS)
+def test_with_the_first_rows(
+    fault: str, parameters: TrainingParameters, rows: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build, sentence = WITH_THE_FIRST_ROWS[fault]
+    monkeypatch.setattr(model, "build", lambda hyperparameters: build())
+    with pytest.raises(PipelineError) as refused:
+        preflight.check(rows, rows, parameters, tmp_path)
+    assert sentence in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_schedule_and_a_plateau_exclude_each_other(
+    parameters: TrainingParameters, rows: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    schedule = keras.optimizers.schedules.CosineDecay(0.1, 100)
+    monkeypatch.setattr(model, "build", lambda _: network(optimizer=keras.optimizers.Adam(schedule)))
+    preflight.check(rows, rows, parameters, tmp_path)
+    with pytest.raises(PipelineError, match="the optimizer has a learning-rate schedule, and plateau_patience"):
+        preflight.check(rows, rows, parameters.model_copy(update={"plateau_patience": 1}), tmp_path)
+
+
+def test_a_record_that_is_no_json_schema_is_refused(
+    parameters: TrainingParameters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model, "RECORD", {"type": "object", "properties": {"x": {"type": "nubmer"}}})
+    with pytest.raises(PipelineError, match=r"model\.RECORD is no valid JSON Schema: properties\.x\.type: "):
+        preflight.definition(parameters)
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "sentence"),
+    [
+        ("units", {}, r"model\.Hyperparameters\.units has no default; give it one: units: int = "),
+        ("epochs", {"default": 3}, r"model\.Hyperparameters\.epochs: the pipeline has a parameter of this name"),
+    ],
+)
+def test_hyperparameters_have_defaults_and_names_of_their_own(
+    name: str, given: dict[str, Any], sentence: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model, "Hyperparameters", make_dataclass("H", [(name, int, field(**given))]))
+    with pytest.raises(SettingsError, match=sentence):
+        parameters_type()
+
+
+def test_the_runs_result_is_the_same_with_and_without(
+    parameters: TrainingParameters, rows: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model, "build", lambda _: network(middle=layers.Dropout(0.5)))
+
+    def trained(checked: bool) -> list[Any]:
+        if checked:
+            preflight.check(rows, rows, parameters, tmp_path)
+        devices.seed(parameters)
+        built = preflight.build(parameters)
+        few = parameters.model_copy(update={"epochs": 1})
+        Fitting(built, rows, rows, few).run(Checkpoints(LocalStorage(tmp_path / "store"), "r"), Stop())
+        return list(built.get_weights())
+
+    for with_it, without in zip(trained(True), trained(False), strict=True):
+        np.testing.assert_array_equal(with_it, without)

@@ -1,0 +1,222 @@
+"""What cannot work ends before the training starts, with one sentence that says what in `model/` to change.
+
+`definition` needs no data and comes before any is read; `check` takes the dataset's first rows through everything that
+a run does with a network: a step, a validation, the metrics, the export, the server's loader, predictions.
+"""
+
+import logging
+import re
+import time
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import jsonschema_rs
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+import model
+from mlplatform.contract.errors import PipelineError
+from mlplatform.contract.parameters import TrainingParameters, hyperparameters
+from mlplatform.data.dataset import InputSpec, Split
+from mlplatform.runtime.call import BATCHES
+from mlplatform.training.export import Exported, export, input_specs
+from mlplatform.training.fitting import Fitting
+
+log = logging.getLogger(__name__)
+
+LOSS = "sparse_categorical_crossentropy"
+# More than float32 sums in another order differ by, less than a network that lost its weights does.
+TOLERANCE = 0.02
+RESERVED = ("id", "label")
+
+
+def build(parameters: TrainingParameters) -> keras.Model:
+    """The network of `model.build`. Raises PipelineError, with the line in `model/`, if there is none."""
+    try:
+        network = model.build(hyperparameters(parameters))
+    # Anything at all: it is the team's code.
+    except Exception as error:
+        raise PipelineError(f"model.build{_place(error)} raises {type(error).__name__}: {_sentence(error)}") from error
+    if not isinstance(network, keras.Model):
+        raise PipelineError(
+            f"model.build: it returns {type(network).__name__}; end it with `return network`, the compiled keras.Model"
+        )
+    return network
+
+
+def definition(parameters: TrainingParameters) -> tuple[InputSpec, ...]:
+    """The network's inputs, once what `model/` defines fits together. Raises PipelineError."""
+    properties = _properties(model.RECORD)
+    specs = input_specs(build(parameters), len(model.LABELS))
+    for spec in specs:
+        if spec.name in RESERVED:
+            raise PipelineError(
+                f"model.build: an input cannot be called {spec.name!r}, which is the record's {spec.name}; rename it"
+            )
+        if spec.name not in properties:
+            others = ", ".join(name for name in properties if name not in RESERVED) or "none"
+            raise PipelineError(
+                f"model.build: input {spec.name!r} is no property of model.RECORD; its properties are: {others}"
+            )
+    return specs
+
+
+def check(train: Split, validation: Split, parameters: TrainingParameters, work: Path) -> None:
+    """Take the splits' first rows through all that a run does, with a network of its own. Raises PipelineError.
+
+    It draws random numbers: the caller seeds what it builds afterwards.
+    """
+    started = time.monotonic()
+    network = build(parameters)
+    _check_compiled(network, parameters)
+    few = parameters.model_copy(update={"epochs": 1, "batch_size": min(parameters.batch_size, BATCHES[-1])})
+    rows = _FirstRows(train, few.batch_size)
+    try:
+        Fitting(network, rows, _FirstRows(validation, few.batch_size), few).rehearse()
+    except Exception as error:
+        raise PipelineError(f"model.build: {_failing_part(network, rows)}: {_sentence(error)}") from error
+    _check_served(network, rows, work)
+    log.info("train: the network passes the preflight, %.1f s", time.monotonic() - started)
+
+
+class _FirstRows(Split):
+    """The first rows of a split."""
+
+    def __init__(self, split: Split, count: int) -> None:
+        self._split = split
+        self._count = min(count, len(split))
+        self._inputs = split.inputs
+
+    def __len__(self) -> int:
+        return self._count
+
+    def column(self, name: str, indices: NDArray[np.int64]) -> NDArray[Any]:
+        return self._split.column(name, indices)
+
+
+def _properties(record: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The record's properties, of a valid schema. Raises PipelineError."""
+    try:
+        jsonschema_rs.meta.validate(dict(record))
+    except jsonschema_rs.ValidationError as error:
+        place = ".".join(str(part) for part in error.instance_path)
+        raise PipelineError(
+            f"model.RECORD is no valid JSON Schema: {f'{place}: ' if place else ''}{error.message}"
+        ) from None
+    properties: Mapping[str, Any] = record.get("properties", {})
+    return properties
+
+
+def _check_compiled(network: keras.Model, parameters: TrainingParameters) -> None:
+    if not network.compiled:
+        raise PipelineError(
+            f"model.build: the network is not compiled; call network.compile(optimizer=..., loss={LOSS!r}, "
+            "metrics=['accuracy']) before it is returned"
+        )
+    if network.steps_per_execution != 1:
+        raise PipelineError(
+            f"model.build: leave out steps_per_execution={network.steps_per_execution}; a run can be stopped, and "
+            "resumed, between any two steps"
+        )
+    _check_loss(network.loss)
+    schedule = isinstance(network.optimizer.get_config().get("learning_rate"), dict)
+    if parameters.plateau_patience and schedule:
+        raise PipelineError(
+            "model.build: the optimizer has a learning-rate schedule, and plateau_patience changes the learning rate "
+            "too; use one of them"
+        )
+
+
+def _check_loss(loss: Any) -> None:
+    """Refuse Keras's losses for other labels: mse, for one, computes nonsense of an index, and no error."""
+    try:
+        known = keras.losses.get(loss) if isinstance(loss, str) else loss
+    except ValueError:
+        raise PipelineError(f"model.build: loss={loss!r} is not known to Keras; use {LOSS!r}") from None
+    name = str(getattr(known, "__name__", type(known).__name__))
+    module = str(getattr(known, "__module__", ""))
+    if known is None or (module.startswith("keras.") and "sparse" not in name.lower()):
+        raise PipelineError(
+            f"model.build: loss={loss if isinstance(loss, str) or loss is None else name!r} is not for labels that "
+            f"are positions in model.LABELS; use {LOSS!r}"
+        )
+
+
+def _failing_part(network: keras.Model, rows: Split) -> str:
+    """Which part of the network a step fails in, found by trying them one after the other."""
+    inputs, labels = rows.take(np.arange(len(rows)))
+    x = {name: tf.constant(array) for name, array in inputs.items()}
+    y = tf.constant(labels)
+    part = "the layers fail on the dataset's first rows"
+    try:
+        predicted = network(x, training=True)
+        part = "the loss given to compile fails"
+        network.compute_loss(x=x, y=y, y_pred=predicted)
+        part = "a metric given to compile fails"
+        for name, value in network.compute_metrics(x, y, predicted).items():
+            if np.ndim(value):
+                return (
+                    f"metric {name!r} has a value of shape {np.shape(value)}; let it return one number, or leave it out"
+                )
+    except Exception:
+        return part
+    return "a training step fails"
+
+
+def _check_served(network: keras.Model, rows: Split, work: Path) -> None:
+    """Export the network and predict with it as the server does."""
+    with TemporaryDirectory(dir=work) as temporary:
+        try:
+            exported = Exported(Path(temporary) / "saved_model", export(network, Path(temporary) / "saved_model"))
+        except Exception as error:
+            raise PipelineError(
+                f"model.build: the network cannot be exported and served: {_sentence(error)}"
+            ) from error
+        for size in BATCHES:
+            inputs, _ = rows.take(np.arange(size) % len(rows))
+            try:
+                served = exported(inputs)
+            except Exception as error:
+                raise PipelineError(
+                    f"model.build: the exported network cannot predict {size} rows: {_sentence(error)}"
+                ) from error
+            _check_probabilities(served)
+            expected = np.asarray(network({n: tf.constant(a) for n, a in inputs.items()}, training=False), np.float32)
+            difference = float(np.abs(served - expected).max())
+            if difference > TOLERANCE:
+                raise PipelineError(
+                    f"model.build: for {size} rows the exported network differs from the trained one by "
+                    f"{difference:.2g}; a layer must not be random where training is False"
+                )
+
+
+def _check_probabilities(served: NDArray[np.float32]) -> None:
+    if not np.isfinite(served).all():
+        raise PipelineError("model.build: a prediction is not finite after one step; lower the learning rate, or scale")
+    sums = served.sum(axis=1)
+    if served.min() < -TOLERANCE or np.abs(sums - 1).max() > TOLERANCE:
+        raise PipelineError(
+            f"model.build: the output is no probability, a row sums to {sums[np.abs(sums - 1).argmax()]:.3g}; end with "
+            "activation='softmax', and a loss with from_logits=False"
+        )
+
+
+def _place(error: BaseException) -> str:
+    """Where in `model/` an error comes from, such as ` (network.py, line 31)`; empty if that is not known."""
+    root = Path(model.__file__).parent
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if root in Path(frame.filename).parents]
+    return f" ({Path(frames[-1].filename).relative_to(root)}, line {frames[-1].lineno})" if frames else ""
+
+
+def _sentence(error: BaseException) -> str:
+    """The line of an error's message that says most: Keras puts the layer first and the reason after it."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if not lines:
+        return type(error).__name__
+    told = re.match(r"Exception encountered when calling .*", lines[0])
+    return lines[1] if told and len(lines) > 1 else lines[0]
