@@ -117,8 +117,9 @@ class TestWithoutTensorFlow:
     def test_a_field_without_a_default_is_named(self, repository: Repository) -> None:
         model = {**NEW_MODEL, "hyperparameters.py": HYPERPARAMETERS.replace("float = 0.01", "float")}
         done = run(repository, model, "submit")
-        assert done.returncode == 1
-        assert done.stderr == "submit: model.Hyperparameters.learning_rate: needs a default\n"
+        assert done.returncode == 2
+        lack = "model.Hyperparameters.learning_rate has no default"
+        assert done.stderr == f"{lack}; give it one: learning_rate: float = field(default=...)\n"
 
     def test_without_a_model_it_says_where_to_run(self, repository: Repository) -> None:
         done = run(repository, {"__init__.py": "from model.network import Hyperparameters\n"}, "submit")
