@@ -17,7 +17,15 @@ def stoppable(run: Callable[[Stop], int]) -> int:
     stop = Stop()
     try:
         with stop.listening():
-            return run(stop)
+            code = run(stop)
     except Stopped:
+        code = ExitCode.STOPPED
+    # A signal within native code reaches Python as another exception: pybind makes a RuntimeError of Stopped.
+    except Exception:
+        if not stop.asked:
+            raise
+        code = ExitCode.STOPPED
+    if stop.asked and code in (ExitCode.FAILED, ExitCode.STOPPED):
         print(f"train: stopped; the same command resumes this run: {hint('train')}", file=sys.stderr)
         return ExitCode.STOPPED
+    return code
