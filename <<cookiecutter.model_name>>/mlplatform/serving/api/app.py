@@ -1,4 +1,4 @@
-"""The Flask application: what is served, and health. Predictions are answered in front of it, see inference.py."""
+"""The Flask application: what is served, and health. Predictions are answered in front of it, see predict.py."""
 
 import time
 from collections.abc import Sequence
@@ -48,14 +48,20 @@ def create_app(
     log: EventLog | None = None,
     replay: Replay | None = None,
 ) -> Flask:
-    """The application around one service; its `wsgi_app` answers the predict routes by itself.
+    """The application around one service; its `wsgi_app` answers the predict routes by itself, unless it has hooks.
 
     observers: are told of every request to those routes. log: where feedback is kept. replay: takes copies of
     requests, in a ghost.
     """
     app = Flask(__name__, static_folder=None)
     app.url_map.converters["version"] = _Version
-    inference = Inference(service, app.wsgi_app, observers)
+    hooks = (
+        app.before_request_funcs,
+        app.after_request_funcs,
+        app.teardown_request_funcs,
+        app.url_value_preprocessors,
+    )
+    inference = Inference(service, app.wsgi_app, observers, hooks)
     app.wsgi_app = inference  # type: ignore[method-assign]
     _add_pages(app, service)
     _add_v1(app, service, inference)

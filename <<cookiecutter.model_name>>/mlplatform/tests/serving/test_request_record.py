@@ -42,7 +42,8 @@ class Application:
         service = Service(ServingSettings(), "doubling", "template")
         manifest = Manifest("model", "v7", "2026-01-01T00:00:00Z", "content", {}, {})
         service.model = ServedModel(manifest, SIGNATURE, Batcher(lambda x: [2 * x[0]], {1: 1e-6, 4: 1e-6}, 1.0))
-        self.wsgi: Any = create_app(service, [*more, self.seen.append]).wsgi_app
+        self.flask = create_app(service, [*more, self.seen.append])
+        self.wsgi: Any = self.flask.wsgi_app
 
     def post(self, path: str, body: bytes = BODY, **environ: str) -> tuple[str, dict[str, str], bytes]:
         answer: list[Any] = []
