@@ -8,15 +8,9 @@ from pathlib import Path
 
 import pytest
 from documented import documented
-from rendered import DIRECTORY, ROOT, commit_all, cruft, git
+from rendered import DIRECTORY, IDENTITY, ROOT, commit_all, cruft, git
 
 pytestmark = pytest.mark.render
-
-IDENTITY = {
-    f"GIT_{who}_{what}": value
-    for who in ("AUTHOR", "COMMITTER")
-    for what, value in (("NAME", "Platform"), ("EMAIL", "platform@example.com"))
-}
 
 
 def fleet(directory: Path, command: str) -> subprocess.CompletedProcess[str]:
@@ -69,7 +63,8 @@ def test_each_repository_gets_a_branch_and_is_itself_untouched(source: Path, tmp
     assert "## Where everything is" in (clone / "README.md").read_text(encoding="utf-8")
     # The team's words and the template's stand side by side, marked by git, for a person to choose from.
     merge = (tmp_path / "fleet-clones" / "bark-reader" / "README.md").read_text(encoding="utf-8")
-    assert "<<<<<<< ours\n## What is where\n" in merge
+    assert "<<<<<<< HEAD\n## What is where\n" in merge
+    assert "=======\n## Where everything is\n" in merge
     for repository in (plain, contested, current):
         assert git(repository, "branch", "--list", "template-update") == ""
 
@@ -77,7 +72,7 @@ def test_each_repository_gets_a_branch_and_is_itself_untouched(source: Path, tmp
     commit_all(tmp_path / "fleet-clones" / "bark-reader", "Update from the template")
     again = fleet(tmp_path, documented(ROOT, "docs/fleet.md", "--push"))
     assert again.returncode == 0, again.stdout
-    assert [line.split()[2] for line in again.stdout.splitlines()[:3]] == ["updated", "updated", "current"]
+    assert [line.split()[2] for line in again.stdout.splitlines()[:3]] == ["pushed", "pushed", "current"]
     pushed = {path.name for path in (plain, contested, current) if git(path, "branch", "--list", "template-update")}
     assert pushed == {"leaf-reader", "bark-reader"}
 
@@ -92,10 +87,11 @@ def test_one_that_cannot_be_updated_does_not_stop_the_others(source: Path, tmp_p
     listed.write_text(f"{tmp_path / 'nowhere'}\n{by_hand}\n{current}\n", encoding="utf-8")
     result = fleet(tmp_path, "nox -s fleet -- fleet.txt")
     assert result.returncode == 1
-    nowhere, no_cruft, last, _ = result.stdout.splitlines()
+    nowhere, no_cruft, last, totals, _ = result.stdout.splitlines()
     assert "failed    git clone: " in nowhere
     assert no_cruft.endswith("failed    no .cruft.json; `cruft link` ties a repository to its template")
     assert "current" in last
+    assert totals == "1 current, 2 failed"
 
 
 @pytest.mark.parametrize(
