@@ -230,7 +230,7 @@ def update(clone: Clone, work: Path, revision: str | None) -> Outcome:
             details = [*notes, *merge.to_do, *merge.notes]
             return Outcome(clone.repository, BY_HAND, summary(merge.to_do), details)
         commit_update(clone, template, before, commit, merge.notes)
-        notes += merge.notes
+        notes += [note for note in merge.notes if note not in notes]
     changed = clone.listed("diff", "--name-only", "-z", "origin/HEAD...HEAD")
     if not changed:
         return Outcome(clone.repository, CURRENT, target[:12], notes)

@@ -1,5 +1,6 @@
 """One release of the template for many repositories: what the commands of docs/fleet.md leave behind in each."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -7,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import rendered
 from documented import documented
 from rendered import DIRECTORY, IDENTITY, ROOT, commit_all, cruft, git
 
@@ -92,6 +94,50 @@ def test_one_that_cannot_be_updated_does_not_stop_the_others(source: Path, tmp_p
     assert no_cruft.endswith("failed    no .cruft.json; `cruft link` ties a repository to its template")
     assert "current" in last
     assert totals == "1 current, 2 failed"
+
+
+def test_what_a_killed_run_left_is_kept_and_named(source: Path, tmp_path: Path) -> None:
+    repository = create(source, tmp_path, "leaf-reader")
+    (tmp_path / "fleet.txt").write_text(f"{repository}\n", encoding="utf-8")
+    assert rendered.fleet(tmp_path, "fleet.txt").returncode == 0
+    clone = tmp_path / "fleet-clones" / "leaf-reader"
+    state_file = tmp_path / "fleet-clones" / "leaf-reader.json"
+    # As a run that is killed leaves it; then a person edits there.
+    state_file.write_text('{"state": "working"}', encoding="utf-8")
+    (clone / "README.md").write_text("A person's words.\n", encoding="utf-8")
+    (clone / "new.txt").write_text("A person's file.\n", encoding="utf-8")
+
+    result = rendered.fleet(tmp_path, "fleet.txt")
+
+    assert result.returncode == 0, result.stdout
+    state = json.loads(state_file.read_text(encoding="utf-8"))
+    stash = git(clone, "rev-parse", "--short", "refs/stash").strip()
+    assert state["state"] == "current"
+    assert state["details"] == [f"an update that did not end left changes in {clone}; git stash keeps them: {stash}"]
+    assert git(clone, "show", f"{stash}:README.md") == "A person's words.\n"
+    assert git(clone, "show", f"{stash}:new.txt") == "A person's file.\n"
+
+
+def test_a_merge_that_git_refuses_is_a_failure_and_is_not_pushed(source: Path, tmp_path: Path) -> None:
+    repository = create(source, tmp_path, "leaf-reader")
+    (tmp_path / "fleet.txt").write_text(f"{repository}\n", encoding="utf-8")
+    assert rendered.fleet(tmp_path, "fleet.txt").returncode == 0
+    clone = tmp_path / "fleet-clones" / "leaf-reader"
+    change(source)
+    # A commit on the branch keeps it from being reset, so that git comes as far as the merge.
+    git(clone, "commit", "-q", "--allow-empty", "-m", "On the branch")
+    before = git(clone, "rev-parse", "HEAD")
+    (clone / ".git" / "index.lock").touch()
+
+    result = rendered.fleet(tmp_path, "fleet.txt", "--push")
+
+    assert result.returncode == 3, result.stdout
+    assert "failed    git cherry-pick: " in result.stdout
+    assert git(clone, "rev-parse", "HEAD") == before
+    assert git(repository, "branch", "--list", "template-update") == ""
+    (clone / ".git" / "index.lock").unlink()
+    assert rendered.fleet(tmp_path, "fleet.txt").returncode == 0
+    assert "## Where everything is" in (clone / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
