@@ -22,7 +22,7 @@ import tomllib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -36,7 +36,7 @@ DONE, SOME_BY_HAND, UNUSABLE, SOME_FAILED = 0, 1, 2, 3
 
 CONFLICT = re.compile(rb"^(<{7}|>{7}) ", re.MULTILINE)
 MIGRATIONS = re.compile(r"(.*)/mlplatform/migrations/([\d.]+)\.toml")
-ROW = 120
+NOTE = 80
 CLONING = threading.Lock()
 
 
@@ -213,24 +213,27 @@ def release_commit(template: Path, version: str, new: str) -> str | None:
 
 def update(clone: Clone, work: Path, revision: str | None) -> Outcome:
     """Bring one repository as far as it goes without a person. FleetError if that is not possible."""
-    prepare(clone)
+    put_aside_notes = prepare(clone)
     if problems := unfinished(clone):
-        return Outcome(clone.repository, BY_HAND, summary(problems), problems)
-    notes = list(clone.state().get("details", ())) if clone.state().get("state") in (UPDATED, PUSHED) else []
+        return Outcome(clone.repository, BY_HAND, summary(problems), [*problems, *put_aside_notes])
+    known = clone.state()
+    notes = list(known.get("details", ())) if known.get("state") in (UPDATED, PUSHED, WORKING) else []
+    notes += put_aside_notes
     cruft = clone.cruft()
     template = template_clone(cruft["template"], work)
     target = commit_of(template, revision)
     for commit in stops(template, commit_of(template, cruft["commit"]), target):
-        clone.remember(WORKING)
+        clone.remember(WORKING, details=notes)
+        before = clone.cruft()["commit"]
         merge = update_to(clone, template, commit, target)
         if merge.to_do:
             details = [*notes, *merge.to_do, *merge.notes]
             return Outcome(clone.repository, BY_HAND, summary(merge.to_do), details)
-        commit_update(clone, template, cruft["commit"], commit, merge.notes)
-        notes += merge.notes
+        commit_update(clone, template, before, commit, merge.notes)
+        notes += [note for note in merge.notes if note not in notes]
     changed = clone.listed("diff", "--name-only", "-z", "origin/HEAD...HEAD")
     if not changed:
-        return Outcome(clone.repository, CURRENT, target[:12])
+        return Outcome(clone.repository, CURRENT, target[:12], notes)
     also = f", {len(notes)} to know" if notes else ""
     return Outcome(clone.repository, UPDATED, f"{len(changed)} files{also}", notes)
 
@@ -240,8 +243,11 @@ def summary(problems: Sequence[str]) -> str:
     return "; ".join(problems)
 
 
-def prepare(clone: Clone) -> None:
-    """Have the clone on its branch; what a run that was killed or failed left in it is put aside with `git stash`."""
+def prepare(clone: Clone) -> list[str]:
+    """Have the clone on its branch; what a run that was killed or failed left in it is put aside with `git stash`.
+
+    Returns a note that says where that is.
+    """
     if not clone.folder.exists():
         part = clone.folder.with_name(f".{clone.folder.name}.part")
         shutil.rmtree(part, ignore_errors=True)
@@ -252,7 +258,7 @@ def prepare(clone: Clone) -> None:
         clone.git("var", "GIT_AUTHOR_IDENT")
     except FleetError:
         raise FleetError('git knows no name to commit by: git config --global user.name "..." and user.email') from None
-    put_aside(clone)
+    notes = put_aside(clone)
     if clone.git("branch", "--show-current").strip() != clone.branch:
         known = clone.git("branch", "--list", clone.branch).strip()
         clone.git("switch", "--quiet", *([] if known else ["--create"]), clone.branch)
@@ -260,14 +266,20 @@ def prepare(clone: Clone) -> None:
     if not clone.git("status", "--porcelain") and is_ancestor(clone, "HEAD", "origin/HEAD"):
         # Merged there, or never changed here: start from what the team has now.
         clone.git("reset", "--quiet", "--hard", "origin/HEAD")
+    return notes
 
 
-def put_aside(clone: Clone) -> None:
-    """Keep in `git stash` what a run left that did not end; the working tree of a failed update is no one's work."""
+def put_aside(clone: Clone) -> list[str]:
+    """Keep in `git stash` what a run left that did not end: a half-merged update, and what a person changed since.
+
+    Returns a note that says where that is; nothing if there was nothing.
+    """
     if clone.state().get("state") != WORKING or not clone.git("status", "--porcelain"):
-        return
+        return []
     clone.git("add", "--all")
     clone.git("stash", "push", "--quiet", "--message", "left by an update that did not end")
+    stash = clone.git("rev-parse", "--short", "refs/stash").strip()
+    return [f"an update that did not end left changes in {clone.folder}; git stash keeps them: {stash}"]
 
 
 def is_ancestor(clone: Clone, old: str, new: str) -> bool:
@@ -345,16 +357,16 @@ def three_way(clone: Clone, old: Path, new: Path, merge: Merge) -> None:
     theirs = commit_tree(clone, new, base)
     command = (
         *("git", "-c", "merge.directoryRenames=false", "-c", "merge.renames=true", "-c", "merge.renameLimit=10000"),
-        *("-c", "merge.conflictStyle=merge", "cherry-pick", "--no-commit", "--allow-empty", theirs),
+        *("-c", "merge.conflictStyle=merge", "-c", "rerere.enabled=false"),
+        *("cherry-pick", "--no-commit", "--allow-empty", theirs),
     )
     result = subprocess.run(command, cwd=clone.folder, capture_output=True, text=True, errors="surrogateescape")
-    conflicts = settle(clone, merge)
-    if result.returncode and not conflicts:
-        last = (result.stderr or result.stdout).strip().splitlines()[-1:]
-        if not any(
-            "CONFLICT" in line or "could not apply" in line for line in (result.stdout + result.stderr).splitlines()
-        ):
-            raise FleetError(f"git cherry-pick: {' '.join(last)}\n{result.stdout}{result.stderr}")
+    # 1 with unmerged files is a conflict. Everything else but 0 is a merge that did not happen.
+    conflict = result.returncode == 1 and clone.listed("ls-files", "--unmerged", "-z")
+    if result.returncode and not conflict:
+        last = (result.stderr or result.stdout).strip().splitlines()[-1:] or [f"exit code {result.returncode}"]
+        raise FleetError(f"git cherry-pick: {last[0]}\n{result.stdout}{result.stderr}")
+    settle(clone, merge)
     # Nothing of ours is left of the pick but files.
     for leftover in ("CHERRY_PICK_HEAD", "MERGE_MSG", "AUTO_MERGE"):
         (clone.folder / ".git" / leftover).unlink(missing_ok=True)
@@ -382,8 +394,8 @@ def commit_tree(clone: Clone, rendering: Path, parent: str | None = None) -> str
     return run(rendering, *git, "commit-tree", tree, *parents, "-m", "The template").strip()
 
 
-def settle(clone: Clone, merge: Merge) -> list[str]:
-    """Settle conflicts of whole files in the team's favour, with a note; returns the files with marks.
+def settle(clone: Clone, merge: Merge) -> None:
+    """Settle conflicts of whole files in the team's favour, with a note; files that both changed are to do by hand.
 
     Of a file that one side deleted or renamed git keeps the other's; what the team deleted stays deleted.
     """
@@ -391,10 +403,8 @@ def settle(clone: Clone, merge: Merge) -> list[str]:
     for entry in clone.listed("ls-files", "--unmerged", "-z"):
         description, _, path = entry.partition("\t")
         stages.setdefault(path, set()).add(description.split()[2])
-    marked = []
     for path, present in stages.items():
         if present >= {"2", "3"}:
-            marked.append(path)
             merge.to_do.append(f"{path} was changed here and in the template")
         elif present == {"1", "3"}:
             (clone.folder / path).unlink(missing_ok=True)
@@ -406,9 +416,10 @@ def settle(clone: Clone, merge: Merge) -> list[str]:
         elif present == {"1"}:
             clone.git("rm", "--quiet", "--cached", "--", path)
             merge.notes.append(f"{path} was renamed here and in the template")
-        elif (clone.folder / path).exists():
+        elif os.path.lexists(clone.folder / path):
             clone.git("add", "--force", "--", path)
-    return marked
+        else:
+            merge.to_do.append(f"{path} is on one side only, and git left no file")
 
 
 def migrate(clone: Clone, template: Path, target: str, merge: Merge) -> None:
@@ -464,7 +475,8 @@ def problems_in_files(clone: Clone) -> list[str]:
             problems += problem_of_python(path, name)
         elif name == "service.toml" or name == "pyproject.toml":
             problems += problem_of_toml(path, name)
-    return problems + missing_modules(clone)
+    # The check of imports is the repository's own code, which has to be whole.
+    return problems or missing_modules(clone)
 
 
 def problem_of_python(path: Path, name: str) -> Iterator[str]:
@@ -546,7 +558,7 @@ def undo(clone: Clone, outcome: Outcome) -> None:
     """After a failure: put aside what the update had changed, and remember that it failed."""
     try:
         if (clone.folder / ".git").exists():
-            put_aside(clone)
+            outcome = replace(outcome, details=[*put_aside(clone), *outcome.details])
         clone.remember(outcome.state, outcome.note, outcome.details)
     except (FleetError, OSError):
         # The state stays "working", and the next run puts it aside.
@@ -554,10 +566,9 @@ def undo(clone: Clone, outcome: Outcome) -> None:
 
 
 def row(number: int, count: int, width: int, outcome: Outcome) -> str:
-    """One repository's line, no longer than a line."""
-    note = outcome.note
-    line = f"{number}/{count}  {outcome.repository:{width}}  {outcome.state:8}  {note}"
-    return line if len(line) <= max(ROW, width + 40) else line[: max(ROW, width + 40) - 1] + "…"
+    """One repository's line; its state file has the note whole."""
+    note = outcome.note if len(outcome.note) <= NOTE else f"{outcome.note[: NOTE - 1]}…"
+    return f"{number}/{count}  {outcome.repository:{width}}  {outcome.state:8}  {note}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

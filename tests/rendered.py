@@ -25,6 +25,12 @@ PARTS = ("cookiecutter.json", "hooks", DIRECTORY, "{{cookiecutter.cruft}}")
 LEFT_BY_TOOLS = shutil.ignore_patterns(
     "__pycache__", ".*_cache", ".hypothesis", ".schemathesis", ".venv", ".nox", ".work"
 )
+# Who commits where a program, not a test, calls git.
+IDENTITY = {
+    f"GIT_{who}_{what}": value
+    for who in ("AUTHOR", "COMMITTER")
+    for what, value in (("NAME", "Platform"), ("EMAIL", "platform@example.com"))
+}
 
 QUESTIONS: dict[str, Any] = {
     name: default
@@ -231,5 +237,29 @@ def cruft(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         cwd=directory,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def history(source: Path, directory: Path) -> Path:
+    """A clone of this template's repository, with the template at `source` committed on top of what was released."""
+    git(directory.parent, "clone", "-q", str(ROOT), str(directory))
+    for path in [directory / part for part in PARTS]:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    shutil.copytree(source, directory, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".git"))
+    shutil.copy2(ROOT / "CHANGELOG.md", directory)
+    git(directory, "add", "--all", "--force")
+    # Empty when the newest release is what is here.
+    git(directory, "commit", "-q", "--allow-empty", "-m", "What is here")
+    return directory
+
+
+def fleet(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Runs fleet.py in a directory, without nox, which ends with a code of its own."""
+    return subprocess.run(
+        [sys.executable, str(ROOT / "fleet.py"), *arguments],
+        cwd=directory,
+        env={**os.environ, **IDENTITY},
+        capture_output=True,
         text=True,
     )

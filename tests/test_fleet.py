@@ -1,5 +1,6 @@
 """One release of the template for many repositories: what the commands of docs/fleet.md leave behind in each."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -7,16 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import rendered
 from documented import documented
-from rendered import DIRECTORY, ROOT, commit_all, cruft, git
+from rendered import DIRECTORY, IDENTITY, ROOT, commit_all, cruft, git
 
 pytestmark = pytest.mark.render
-
-IDENTITY = {
-    f"GIT_{who}_{what}": value
-    for who in ("AUTHOR", "COMMITTER")
-    for what, value in (("NAME", "Platform"), ("EMAIL", "platform@example.com"))
-}
 
 
 def fleet(directory: Path, command: str) -> subprocess.CompletedProcess[str]:
@@ -69,7 +65,8 @@ def test_each_repository_gets_a_branch_and_is_itself_untouched(source: Path, tmp
     assert "## Where everything is" in (clone / "README.md").read_text(encoding="utf-8")
     # The team's words and the template's stand side by side, marked by git, for a person to choose from.
     merge = (tmp_path / "fleet-clones" / "bark-reader" / "README.md").read_text(encoding="utf-8")
-    assert "<<<<<<< ours\n## What is where\n" in merge
+    assert "<<<<<<< HEAD\n## What is where\n" in merge
+    assert "=======\n## Where everything is\n" in merge
     for repository in (plain, contested, current):
         assert git(repository, "branch", "--list", "template-update") == ""
 
@@ -77,7 +74,7 @@ def test_each_repository_gets_a_branch_and_is_itself_untouched(source: Path, tmp
     commit_all(tmp_path / "fleet-clones" / "bark-reader", "Update from the template")
     again = fleet(tmp_path, documented(ROOT, "docs/fleet.md", "--push"))
     assert again.returncode == 0, again.stdout
-    assert [line.split()[2] for line in again.stdout.splitlines()[:3]] == ["updated", "updated", "current"]
+    assert [line.split()[2] for line in again.stdout.splitlines()[:3]] == ["pushed", "pushed", "current"]
     pushed = {path.name for path in (plain, contested, current) if git(path, "branch", "--list", "template-update")}
     assert pushed == {"leaf-reader", "bark-reader"}
 
@@ -92,10 +89,55 @@ def test_one_that_cannot_be_updated_does_not_stop_the_others(source: Path, tmp_p
     listed.write_text(f"{tmp_path / 'nowhere'}\n{by_hand}\n{current}\n", encoding="utf-8")
     result = fleet(tmp_path, "nox -s fleet -- fleet.txt")
     assert result.returncode == 1
-    nowhere, no_cruft, last, _ = result.stdout.splitlines()
+    nowhere, no_cruft, last, totals, _ = result.stdout.splitlines()
     assert "failed    git clone: " in nowhere
     assert no_cruft.endswith("failed    no .cruft.json; `cruft link` ties a repository to its template")
     assert "current" in last
+    assert totals == "1 current, 2 failed"
+
+
+def test_what_a_killed_run_left_is_kept_and_named(source: Path, tmp_path: Path) -> None:
+    repository = create(source, tmp_path, "leaf-reader")
+    (tmp_path / "fleet.txt").write_text(f"{repository}\n", encoding="utf-8")
+    assert rendered.fleet(tmp_path, "fleet.txt").returncode == 0
+    clone = tmp_path / "fleet-clones" / "leaf-reader"
+    state_file = tmp_path / "fleet-clones" / "leaf-reader.json"
+    # As a run that is killed leaves it; then a person edits there.
+    state_file.write_text('{"state": "working"}', encoding="utf-8")
+    (clone / "README.md").write_text("A person's words.\n", encoding="utf-8")
+    (clone / "new.txt").write_text("A person's file.\n", encoding="utf-8")
+
+    result = rendered.fleet(tmp_path, "fleet.txt")
+
+    assert result.returncode == 0, result.stdout
+    state = json.loads(state_file.read_text(encoding="utf-8"))
+    stash = git(clone, "rev-parse", "--short", "refs/stash").strip()
+    assert state["state"] == "current"
+    assert state["details"] == [f"an update that did not end left changes in {clone}; git stash keeps them: {stash}"]
+    assert git(clone, "show", f"{stash}:README.md") == "A person's words.\n"
+    assert git(clone, "show", f"{stash}:new.txt") == "A person's file.\n"
+
+
+def test_a_merge_that_git_refuses_is_a_failure_and_is_not_pushed(source: Path, tmp_path: Path) -> None:
+    repository = create(source, tmp_path, "leaf-reader")
+    (tmp_path / "fleet.txt").write_text(f"{repository}\n", encoding="utf-8")
+    assert rendered.fleet(tmp_path, "fleet.txt").returncode == 0
+    clone = tmp_path / "fleet-clones" / "leaf-reader"
+    change(source)
+    # A commit on the branch keeps it from being reset, so that git comes as far as the merge.
+    git(clone, "commit", "-q", "--allow-empty", "-m", "On the branch")
+    before = git(clone, "rev-parse", "HEAD")
+    (clone / ".git" / "index.lock").touch()
+
+    result = rendered.fleet(tmp_path, "fleet.txt", "--push")
+
+    assert result.returncode == 3, result.stdout
+    assert "failed    git cherry-pick: " in result.stdout
+    assert git(clone, "rev-parse", "HEAD") == before
+    assert git(repository, "branch", "--list", "template-update") == ""
+    (clone / ".git" / "index.lock").unlink()
+    assert rendered.fleet(tmp_path, "fleet.txt").returncode == 0
+    assert "## Where everything is" in (clone / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
