@@ -72,10 +72,10 @@ ENTRYPOINT ["python", "-m", "mlplatform", "serve"]
 ARG RUNTIME
 ENV SERVING_RUNTIME=${RUNTIME}
 # The model comes after the code: a new model rebuilds only this layer. The build fails if the model is damaged, or if
-# the runtime cannot run it.
+# the runtime cannot run it. What the runtime writes into /tmp meanwhile is no part of the image.
 ARG MODEL
 COPY ${MODEL} /model/
-RUN python -m mlplatform verify /model --runtime "${RUNTIME}"
+RUN --mount=type=tmpfs,target=/tmp python -m mlplatform verify /model --runtime "${RUNTIME}"
 # Last, because they differ in every build.
 ARG REVISION=""
 ARG VERSION=""

@@ -31,7 +31,7 @@ class TestJob:
 
     def test_that_is_stopped_saves_and_ends_with_75(self, jobs: list[Job]) -> None:
         assert (jobs[0].status, jobs[0].exit_code) == ("FAILED", 75)
-        assert "stopped; the same command goes on where this one was" in jobs[0].log
+        assert "stopped; the same command resumes this run" in jobs[0].log
 
     def test_that_was_stopped_goes_on_where_it_was(self, jobs: list[Job]) -> None:
         assert int(found_in(r"going on from a checkpoint at epoch (\d+)/40", jobs[1].log)) >= 5
@@ -56,7 +56,8 @@ class TestJob:
         assert "training.epochs = '0'" in job.log
 
     def test_needs_no_more_rights_than_a_locked_up_container_has(self, engine: Engine, training_image: str) -> None:
-        result = engine.run("run", "--rm", *LOCKED_UP, "--env=STORAGE_URL=/tmp/store", training_image, "gather")
+        run = ("run", "--rm", *LOCKED_UP, "--env=STORAGE_URL=/tmp/store", "--entrypoint=python", training_image)
+        result = engine.run(*run, "-m", "mlplatform", "gather")
         assert re.fullmatch("[0-9a-f]{12}", result.stdout.strip().splitlines()[-1]), result.stdout
 
 
