@@ -1,4 +1,4 @@
-"""LiteRT: starts in half a second and takes a sixth of TensorFlow's memory, for the models that convert to it."""
+"""LiteRT: starts in half a second and takes a quarter of TensorFlow's memory, for the models that convert to it."""
 
 from collections.abc import Sequence
 from pathlib import Path
