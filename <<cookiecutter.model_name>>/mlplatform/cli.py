@@ -77,6 +77,15 @@ class _Commands(click.Group):
         command: click.Command = getattr(import_module(f"mlplatform.{module}"), attribute)
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """See click.Group, which knows no command that is not imported and so none to suggest."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.exceptions.NoSuchCommand as error:
+            raise click.exceptions.NoSuchCommand(error.command_name, possibilities=COMMANDS, ctx=ctx) from None
+
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         """The sections, without importing a command."""
         for title, commands in SECTIONS.items():

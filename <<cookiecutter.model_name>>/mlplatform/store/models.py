@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mlplatform.config.hints import hint
 from mlplatform.store.manifest import Manifest, list_artifacts
 from mlplatform.store.protocol import Storage
 from mlplatform.store.releases import production
@@ -29,7 +30,7 @@ def overview(storage: Storage) -> str:
     """The table of a store's models, or the next step if there is none yet. Raises StorageError or ArtifactError."""
     models = list_models(storage)
     if not models:
-        return f"no model in {storage.url} yet; train the first one: nox -s train"
+        return f"no model in {storage.url} yet; train the first one: {hint('train')}"
     return table(models, production(storage))
 
 

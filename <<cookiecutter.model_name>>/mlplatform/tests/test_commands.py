@@ -5,6 +5,7 @@ import os
 import re
 import shlex
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -168,7 +169,7 @@ def test_the_jenkinsfile_offers_every_environment() -> None:
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
-        ("deplay", "No such command 'deplay'."),
+        ("deplay", "No such command 'deplay'. Did you mean 'deploy'?"),
         ("deploy --environment moon", "Invalid value for '--environment': 'moon' is not one of"),
         ("deploy --model 1", "Missing option '--environment'."),
         ("train --epoch 5", "No such option '--epoch'"),
@@ -179,6 +180,27 @@ def test_the_jenkinsfile_offers_every_environment() -> None:
 )
 def test_what_is_none_is_told(arguments: str, why: str) -> None:
     assert (complaint(arguments.split()) or "").startswith(why)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "exit_code"),
+    [
+        ("--help", 0),
+        ("train --help", 0),
+        ("submit --help", 0),
+        ("gate --help", 0),
+        ("train --epoch 5", 2),
+        ("train --epochs zero", 2),
+        ("gather --seed -1", 2),
+    ],
+)
+def test_neither_help_nor_a_wrong_parameter_waits_for_tensorflow(arguments: str, exit_code: int) -> None:
+    program = (
+        "import sys; from mlplatform.cli import main; code = main(sys.argv[1:]); "
+        "print('tensorflow is imported' if 'tensorflow' in sys.modules else 'no tensorflow'); sys.exit(code)"
+    )
+    done = subprocess.run([sys.executable, "-c", program, *arguments.split()], capture_output=True, text=True)
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (exit_code, "no tensorflow"), done.stderr
 
 
 def test_the_trainings_parameters_that_pages_name_are_there() -> None:

@@ -4,9 +4,10 @@ from typing import Any
 
 import click
 
-from mlplatform.config.settings import SettingsError
+from mlplatform.config.settings import ServiceSettings, SettingsError, StorageSettings, load
 from mlplatform.contract.options import parameter_options
-from mlplatform.contract.parameters import parameters_type
+from mlplatform.contract.parameters import load_parameters, parameters_type
+from mlplatform.store.storage import StorageError, open_storage
 from mlplatform.training import job
 from mlplatform.training.stopping import Stop
 
@@ -48,8 +49,14 @@ def gather(stop: Stop, /, **parameters: str | None) -> int:
     return _carry_out("gather", stop, parameters)
 
 
-def _carry_out(command: str, stop: Stop, parameters: dict[str, Any]) -> int:
-    # Imported here: this imports TensorFlow, which takes seconds to start.
+def _carry_out(command: str, stop: Stop, arguments: dict[str, Any]) -> int:
+    try:
+        parameters = load_parameters({name: value for name, value in arguments.items() if value is not None})
+        service, storage = load(ServiceSettings), open_storage(load(StorageSettings).url)
+    except (SettingsError, StorageError) as error:
+        job.write_refusal(str(error))
+        raise SettingsError(str(error)) from None
+    # Imported when the settings are right: this imports TensorFlow, which takes seconds to start.
     from mlplatform.training.pipeline import run_command
 
-    return run_command(command, {name: value for name, value in parameters.items() if value is not None}, stop)
+    return run_command(command, service, storage, parameters, stop)

@@ -3,15 +3,12 @@
 import logging
 import os
 import sys
-from collections.abc import Mapping
-from typing import Any
 
-from mlplatform.config.settings import ServiceSettings, SettingsError, StorageSettings, load
+from mlplatform.config.settings import ServiceSettings
 from mlplatform.contract.errors import ExitCode, PipelineError
-from mlplatform.contract.parameters import load_parameters
-from mlplatform.store.storage import StorageError, open_storage
+from mlplatform.contract.parameters import TrainingParameters
+from mlplatform.store.storage import Storage
 from mlplatform.telemetry import logs
-from mlplatform.training import job
 from mlplatform.training.metrics import TrainingMetrics
 from mlplatform.training.run import gather, prepare_context, run
 from mlplatform.training.stopping import Stop, Stopped
@@ -19,14 +16,10 @@ from mlplatform.training.stopping import Stop, Stopped
 log = logging.getLogger(__name__)
 
 
-def run_command(name: str, arguments: Mapping[str, Any], stop: Stop) -> ExitCode:
-    """Carry out `train` or `gather` with parameters, and print the outcome. Raises Stopped if a signal ended it."""
-    try:
-        parameters = load_parameters(arguments)
-        service, storage = load(ServiceSettings), open_storage(load(StorageSettings).url)
-    except (SettingsError, StorageError) as error:
-        job.write_refusal(str(error))
-        raise SettingsError(str(error)) from None
+def run_command(
+    name: str, service: ServiceSettings, storage: Storage, parameters: TrainingParameters, stop: Stop
+) -> ExitCode:
+    """Carry out `train` or `gather`, and print the outcome. Raises Stopped if a signal ended it."""
     _log_to_stdout(service.name)
     metrics = TrainingMetrics.of(service.name) if name == "train" else TrainingMetrics()
     code = ExitCode.FAILED
