@@ -38,8 +38,8 @@ FIRST_COMMANDS = """
 import os, socket, sys
 sys.path.insert(0, sys.argv[1])
 sys.stderr = sys.stdout
+from mlplatform.cli import main
 from mlplatform.config.settings import load
-from mlplatform.delivery.cli import main
 from mlplatform.delivery.images.build import training_recipe
 from mlplatform.delivery.settings import DeliverySettings
 
