@@ -3,10 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mlplatform.config.hints import hint
 from mlplatform.store.manifest import Manifest, list_artifacts
 from mlplatform.store.protocol import Storage
-from mlplatform.store.releases import production
 
 HEADER: tuple[str, ...] = (
     "version",
@@ -24,14 +22,6 @@ UNKNOWN = "-"
 def list_models(storage: Storage) -> list[Manifest]:
     """Manifests of the published models, oldest first. Raises StorageError or ArtifactError."""
     return list_artifacts(storage, "models")
-
-
-def overview(storage: Storage) -> str:
-    """The table of a store's models, or the next step if there is none yet. Raises StorageError or ArtifactError."""
-    models = list_models(storage)
-    if not models:
-        return f"no model in {storage.url} yet; train the first one: {hint('train')}"
-    return table(models, production(storage))
 
 
 def table(models: Sequence[Manifest], production: str | None = None) -> str:

@@ -45,17 +45,13 @@ def test_a_pointer_that_was_edited_wrongly_is_said(storage: Storage) -> None:
             releases.production(storage)
 
 
-def test_before_the_first_model_the_table_says_what_to_do(storage: Storage) -> None:
-    assert models.overview(storage) == f"no model in {storage.url} yet; train the first one: nox -s train"
-
-
 def test_the_table_tells_what_changed_and_what_is_in_production(storage: Storage, tmp_path: Path) -> None:
     same = {"metrics": {"accuracy": 0.98765}, "dataset": "d1", "code": "c1", "git_commit": "0123456789abcdef"}
     publish(storage, tmp_path / "source", "v1", **same, parameters={"epochs": 5, "seed": 1})
     publish(storage, tmp_path / "source", "v2", **same, parameters={"epochs": 9, "seed": 1, "decay": 0.1})
     publish(storage, tmp_path / "source", "v3")
     releases.set_production(storage, "v2")
-    header, *rows = models.overview(storage).splitlines()
+    header, *rows = models.table(models.list_models(storage), "v2").splitlines()
     assert header.split() == [
         *("version", "created", "accuracy", "dataset", "code", "commit", "release"),
         *("parameters", "changed"),
