@@ -117,7 +117,7 @@ def site(jenkins: Jenkins, render: Render, tmp_path_factory: pytest.TempPathFact
         found = Site(jenkins, repository, directory, aws, registry)
         found.environment = {
             # No key for AWS, and none to be found on this machine: what is done there is done by the token.
-            **{name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "DELIVERY_", "GIT_"))},
+            **{name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "DELIVERY_", "GIT_", "NOX_"))},
             "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
             "HOME": str(directory),
             "STAND_IN": str(kept),

@@ -196,7 +196,7 @@ curl -d '{"a":
     )
     assert missing_references(tmp_path / "README.md") == [
         "nox session serve",
-        "module mlplatform.training",
+        "module mlplatform",
         "command unheard-of",
         "path requirements/dev.txt",
         "path model/network.py",
