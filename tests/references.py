@@ -11,6 +11,7 @@ from urllib.parse import unquote
 
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
+from rendered import DIRECTORY
 
 # Made by the commands that pages tell of, so they are not there in the beginning.
 MADE_LATER = (
@@ -130,9 +131,15 @@ def _missing_sessions(words: list[str], directory: Path) -> list[str]:
 def _missing_module(name: str, directory: Path) -> list[str]:
     if name in {"venv", "pip", "pytest", "json.tool", "nox"}:
         return []
-    path = directory.joinpath(*name.split("."))
-    found = (path / "__main__.py").is_file() or path.with_suffix(".py").is_file()
-    return [] if found else [f"module {name}"]
+    for path in (place.joinpath(*name.split(".")) for place in _places(directory)):
+        if (path / "__main__.py").is_file() or path.with_suffix(".py").is_file():
+            return []
+    return [f"module {name}"]
+
+
+def _places(directory: Path) -> list[Path]:
+    """Where a page's paths start: its repository and, of the template, what is rendered."""
+    return [directory, directory / DIRECTORY]
 
 
 def _missing_in_code(code: str, directory: Path) -> list[str]:
@@ -152,7 +159,7 @@ def _missing_section(name: str, directory: Path) -> list[str]:
 
 def _missing_path(path: str, directory: Path) -> list[str]:
     wanted = path.rstrip("/")
-    if wanted.split("/")[0] in MADE_LATER or any(directory.glob(wanted)):
+    if wanted.split("/")[0] in MADE_LATER or any(any(place.glob(wanted)) for place in _places(directory)):
         return []
     # A bare name may stand for a file or a directory in any package: manifest.json, model/.
     return [] if "/" not in wanted and wanted in _names(directory) else [f"path {path}"]

@@ -22,6 +22,8 @@ pytestmark = pytest.mark.jenkins
 
 NAME = DEFAULTS["model_name"]
 MODEL = "0123456789ab"
+# Variables of this process that a job of Jenkins does not have.
+NOT_THE_JOBS = ("AWS_", "DELIVERY_", "GIT_", "NOX_")
 SBOM = {"bomFormat": "CycloneDX", "components": [{"name": "flask"}]}
 # Published by the repository's own code, run by the environment that the job made.
 PUBLISH = """
@@ -117,7 +119,7 @@ def site(jenkins: Jenkins, render: Render, tmp_path_factory: pytest.TempPathFact
         found = Site(jenkins, repository, directory, aws, registry)
         found.environment = {
             # No key for AWS, and none to be found on this machine: what is done there is done by the token.
-            **{name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "DELIVERY_", "GIT_", "NOX_"))},
+            **{name: value for name, value in os.environ.items() if not name.startswith(NOT_THE_JOBS)},
             "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
             "HOME": str(directory),
             "STAND_IN": str(kept),
