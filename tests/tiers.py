@@ -1,7 +1,7 @@
-"""Every tier of the tests but the nightly one: `nox -s tests`. Two processes where that disturbs nothing.
+"""Every tier of the tests but the nightly one: `nox -s tests`. One process for each part, one after the other.
 
-Containers mostly wait for each other, so what needs none runs beside them. The platform's own tests come last and have
-the machine to themselves: some of them measure times, and the others use every core by themselves.
+Tests of containers wait for real servers and jobs, with limits on the time, so nothing else runs beside them. The
+platform's own tests come last: some of them measure times, and the others use every core by themselves.
 """
 
 import os
@@ -68,10 +68,10 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as temporary:
         docker, others = (Part(markers, Path(temporary)) for markers in ("docker", "not docker and not platform"))
         platform = Part("platform", Path(temporary))
-        codes = run([docker, others]) + run([platform])
+        codes = run([docker]) + run([others]) + run([platform])
         timing = read(part.timing for part in (docker, others, platform))
     print(*timing.lines(), sep="\n")
-    print(f"{time.monotonic() - started:8.1f} s  in all, two tiers at a time")
+    print(f"{time.monotonic() - started:8.1f} s  in all")
     failed = timing.outcomes["failed"] + timing.outcomes["error"]
     bad = [code for code in codes if code not in GOOD]
     if bad and not failed:
