@@ -13,8 +13,6 @@ from mlplatform.training.metrics import TrainingMetrics
 from mlplatform.training.run import gather, prepare_context, run
 from mlplatform.training.stopping import Stop, Stopped
 
-log = logging.getLogger(__name__)
-
 
 def run_command(
     name: str, service: ServiceSettings, storage: Storage, parameters: TrainingParameters, stop: Stop
