@@ -103,7 +103,7 @@ def test_a_store_that_answers_nothing_else_is_said(
         bucket.faults.fault(Answer(status, code), method, "", times=FOREVER)
     exit_code, _, err = train()
     assert exit_code == 1
-    assert err.startswith(f"training: {bucket.url}/")
+    assert err.startswith(f"train: {bucket.url}/")
     assert sentence in err
     assert err.count("\n") == 1
     assert bucket.objects() == {}
