@@ -156,6 +156,14 @@ class Jenkins:
         shells: list[dict[str, Any]] = self._ask({"jenkinsfile": jenkinsfile})["shells"]
         return shells
 
+    def seed(self, script: str, files: Mapping[str, str]) -> list[dict[str, Any]]:
+        """What a script of Job DSL makes: each call with its `name`, `arguments` and `children`.
+
+        files: of the workspace, by path. Raises RuntimeError where Job DSL's reference knows no such call.
+        """
+        calls: list[dict[str, Any]] = self._ask({"seed": script, "files": dict(files)})["calls"]
+        return calls
+
     def build(
         self, jenkinsfile: str, workspaces: Path, parameters: Mapping[str, str] | None = None, **situation: Any
     ) -> Build:
