@@ -1,11 +1,16 @@
 """What is done in this repository, by name: `nox` lists it, `nox -s train` does it."""
 
 import os
+import re
+import shutil
 import sys
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import nox
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 nox.needs_version = ">=2025.5"
 nox.options.default_venv_backend = "uv"
@@ -105,7 +110,9 @@ def cluster(session: nox.Session) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Check style and types."""
+    """Check style and types, and that requirements/*.txt hold what requirements/*.in name."""
+    if unlocked := [line for name in _purposes() for line in _unlocked(name)]:
+        session.error("; ".join(unlocked) + ": run `.venv/bin/nox -s lock`")
     _install(session, "dev", "training", "serving", "delivery")
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
@@ -123,33 +130,62 @@ def audit(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none")
 def lock(session: nox.Session) -> None:
-    """Lock requirements/*.in with hashes: `nox -s lock -- --upgrade` takes the newest versions."""
-    names = sorted(path.stem for path in REQUIREMENTS.glob("*.in"))
+    """Lock requirements/*.in with hashes, where nothing else changes: `nox -s lock -- --upgrade` takes the newest."""
+    names = _purposes()
     # The GPU build of TensorFlow is never installed beside the other one: it follows their lock instead of shaping it.
     together = [name for name in names if not name.endswith("-gpu")]
-    common = Path(session.create_tmp()) / "together.txt"
-    sources = [str(REQUIREMENTS / f"{name}.in") for name in together]
-    _compile(session, sources, common, *session.posargs)
+    work = Path(session.create_tmp())
+    common = work / "together.txt"
+    # uv keeps the versions that it finds in its output, so each of these begins with what is locked now.
+    common.write_text("".join(dict.fromkeys("".join(map(_locked, together)).splitlines(keepends=True))))
+    _compile(session, [source for name in together for source in _sources(name)], common, *session.posargs)
     for name in names:
-        _compile(session, [str(REQUIREMENTS / f"{name}.in")], REQUIREMENTS / f"{name}.txt", "--constraint", str(common))
+        (work / f"{name}.txt").write_text(_locked(name))
+        _compile(session, _sources(name), work / f"{name}.txt", "--constraint", str(common), *session.posargs)
+    for name in names:
+        shutil.copyfile(work / f"{name}.txt", REQUIREMENTS / f"{name}.txt")
 
 
-def _compile(session: nox.Session, sources: list[str], target: Path, *arguments: str) -> None:
+def _purposes() -> list[str]:
+    return sorted(path.stem for path in REQUIREMENTS.glob("*.in") if not path.stem.endswith(".team"))
+
+
+def _sources(name: str) -> list[Path]:
+    """What a lock is made from: its .in file, and the team's own packages for this purpose.
+
+    Those in training.team.in are in training-gpu.txt as well.
+    """
+    purposes = dict.fromkeys((name.partition("-")[0], name))
+    own = [REQUIREMENTS / f"{purpose}.team.in" for purpose in purposes]
+    return [REQUIREMENTS / f"{name}.in", *(path for path in own if path.exists())]
+
+
+def _locked(name: str) -> str:
+    """The packages of a lock with their versions, a line for each; where an update left a conflict, the template's."""
+    path = REQUIREMENTS / f"{name}.txt"
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    text = re.sub(r"^<{7} .*?^={7}$(.*?)^>{7} .*?$", r"\1", text, flags=re.DOTALL | re.MULTILINE)
+    pins = re.findall(r"^([\w.-]+==[^\s;]+(?: ; [^\\\n]+?)?)\s*\\?$", text, re.MULTILINE)
+    return "".join(f"{pin}\n" for pin in pins)
+
+
+def _unlocked(name: str) -> Iterator[str]:
+    """A sentence for each package of a purpose that its lock does not hold in a version that fits."""
+    pins = [Requirement(line) for line in _locked(name).splitlines()]
+    for source in _sources(name):
+        for line in source.read_text(encoding="utf-8").splitlines():
+            if text := line.partition("#")[0].strip():
+                wanted = Requirement(text)
+                pinned = [pin for pin in pins if canonicalize_name(pin.name) == canonicalize_name(wanted.name)]
+                if not any(wanted.specifier.contains(str(pin.specifier)[2:], prereleases=True) for pin in pinned):
+                    yield f"{source} names {text}, which {REQUIREMENTS / name}.txt does not hold"
+
+
+def _compile(session: nox.Session, sources: list[Path], target: Path, *arguments: str) -> None:
     session.run(
         # The one beside nox: a shell has not to have `.venv/bin` on its PATH.
-        sys.executable,
-        "-m",
-        "uv",
-        "pip",
-        "compile",
-        "--quiet",
-        "--universal",
-        "--python-version=3.11",
-        "--generate-hashes",
-        "--custom-compile-command=nox -s lock",
-        "--no-annotate",
-        *arguments,
-        *sources,
-        f"--output-file={target}",
+        *(sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--universal", "--python-version=3.11"),
+        *("--generate-hashes", "--no-annotate", "--no-emit-index-url", "--custom-compile-command=nox -s lock"),
+        *(*arguments, *map(str, sources), f"--output-file={target}"),
         external=True,
     )
