@@ -1,5 +1,6 @@
 """What is done in this repository, by name: `nox` lists it, `nox -s train` does it."""
 
+import json
 import os
 import re
 import shutil
@@ -7,6 +8,7 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import nox
 from packaging.requirements import Requirement
@@ -43,10 +45,18 @@ def gather(session: nox.Session) -> None:
 @nox.session
 def serve(session: nox.Session) -> None:
     """Serve the newest published model: `nox -s serve -- --port 9000`."""
-    settings = tomllib.loads(Path("service.toml").read_text(encoding="utf-8"))["serving"]
-    runtime = os.environ.get("SERVING_RUNTIME") or settings.get("runtime", "tensorflow")
+    runtime = os.environ.get("SERVING_RUNTIME") or _settings(session, "serving").get("runtime", "tensorflow")
     _install(session, "serving" if runtime == "tensorflow" else f"serving-{runtime}")
     session.run("python", "-m", "mlplatform", "serve", *session.posargs)
+
+
+def _settings(session: nox.Session, section: str) -> dict[str, Any]:
+    """A section of service.toml. One that cannot be read ends the session as it ends the program."""
+    try:
+        content: dict[str, Any] = tomllib.loads(Path("service.toml").read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        session.error(f"service.toml: not valid TOML: {error}")
+    return content.get(section, {})
 
 
 @nox.session
@@ -126,6 +136,38 @@ def audit(session: nox.Session) -> None:
     for path in sorted(REQUIREMENTS.glob("*.txt")):
         # Strict: a package that the database does not know is a failure, not silence.
         session.run("pip-audit", "--strict", "--require-hashes", "--disable-pip", "--requirement", str(path))
+
+
+@nox.session
+def update(session: nox.Session) -> None:
+    """Merge the template's newest state, for review: `nox -s update`; `-- --checkout v0.3.0` takes a release."""
+    _install(session, "update")
+    if session.posargs[:1] == ["--link"]:
+        _link(session, *session.posargs[1:])
+        return
+    if not Path(".cruft.json").exists():
+        session.error("no .cruft.json; name the template once: `.venv/bin/nox -s update -- --link URL`")
+    session.run("cruft", "update", "--skip-apply-ask", *session.posargs)
+    session.run("python", "-m", "mlplatform.migrate")
+
+
+def _link(session: nox.Session, *arguments: str) -> None:
+    """Write .cruft.json, for a repository that cookiecutter made: with its own answers, at the release it is of."""
+    service, template = _settings(session, "service"), _settings(session, "template")
+    delivery = _settings(session, "delivery")
+    answers = {
+        "model_name": service["name"],
+        "description": service["description"],
+        "owning_team": service["team"],
+        "artifact_bucket": delivery["storage_url"].removeprefix("s3://").partition("/")[0],
+    }
+    names = ("aws_region", "container_registry", "batch_job_queue", "kubernetes_namespace", "datadog_site")
+    answers |= {name: delivery[name] for name in (*names, "training_device")}
+    revision = () if "--checkout" in arguments else ("--checkout", f"v{template['version']}")
+    session.run(
+        *("cruft", "link", *arguments, *revision),
+        *("--no-input", "--default-config", "--extra-context", json.dumps(answers)),
+    )
 
 
 @nox.session(venv_backend="none")

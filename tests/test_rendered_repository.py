@@ -82,7 +82,9 @@ def repository(demo: Demo) -> Path:
     git(demo.repository, "init", "-q", "-b", "main")
     git(demo.repository, "add", "--all")
     git(demo.repository, "commit", "-q", "-m", "As rendered")
-    # These install the same packages, and to make an environment takes a while.
+    # Three sessions install the same packages, and making an environment takes a while.
+    installed = nox(demo.repository, "-s", "lint", "--install-only")
+    assert installed.returncode == 0, installed.stdout
     for session in ("tests", "platform_tests"):
         (demo.repository / ".nox" / session).symlink_to("lint")
     return demo.repository
