@@ -199,6 +199,21 @@ class Cluster:
             # A container that was never started has none.
             return []
 
+    def check_sidecar(self, environment: str, container: str, trouble: str) -> None:
+        """Raise Rollout if a sidecar of the newest pods has restarted or has said a line that begins with `trouble`.
+
+        A sidecar's trouble is no reason for Kubernetes to hold a rollout up: the server beside it is well.
+        """
+        for pod in self.look(environment).new_pods:
+            name = pod["metadata"]["name"]
+            for state in pods.containers(pod):
+                if state["name"] != container:
+                    continue
+                lines = self.kubectl("logs", name, f"--container={container}", f"--tail={LOG_LINES}").splitlines()
+                if state.get("restartCount") or any(line.startswith(trouble) for line in lines):
+                    told = "\n".join(f"  log: {line}" for line in lines)
+                    raise Rollout(f"pod {name}: container {container} does not keep running\n{told}")
+
     @contextmanager
     def forwarded(self, environment: str) -> Iterator[str]:
         """Base URL of an environment's Service, through `kubectl port-forward`."""

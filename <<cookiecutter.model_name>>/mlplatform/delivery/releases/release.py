@@ -3,6 +3,7 @@
 import json
 import os
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -25,6 +26,7 @@ from mlplatform.delivery.releases.objects import Snapshot
 from mlplatform.delivery.releases.under_way import UnderWay
 from mlplatform.delivery.settings import DeliverySettings
 from mlplatform.delivery.stopping import stops_as_interrupts, undisturbed
+from mlplatform.ghost import keep_shipping
 from mlplatform.store import manifest, releases
 from mlplatform.store.manifest import Manifest
 from mlplatform.store.releases import Pointer
@@ -36,6 +38,8 @@ PLACEHOLDER = "serving"
 EVENTS = "events"
 # Jenkins kills what has not ended 5 s after it was asked to; the history takes one of them.
 SECONDS_TO_STOP = 3.5
+# The process that ships events has crashed by then, if it is going to.
+SIDECAR_SECONDS = 10.0
 # How often a service is asked that gives no answer.
 SMOKE_TESTS = 2
 
@@ -112,7 +116,11 @@ class Releaser:
                 self.console.say(f"deploy: {line}")
             self._wait(environment)
             self.console.say("deploy: all pods run; asking the service")
-            return self._try(release, model)
+            said = self._try(release, model)
+            if build.ships_events(environment):
+                time.sleep(SIDECAR_SECONDS)
+                self.cluster.check_sidecar(environment, EVENTS, keep_shipping.ENDED)
+            return said
 
         self.console.say(f"deploy: {release.model} to {environment}: {release.image.reference}", release.model)
         return self._carry_out(entry, objects.snapshot(self.cluster, planned), bring)

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
+from mlplatform.ghost.keep_shipping import ENDED
 from mlplatform.store.releases import production
 from mlplatform.tests.conftest import ROOT
 from mlplatform.tests.delivery.conftest import VERSIONS, Delivery, Repository
@@ -198,7 +199,8 @@ class TestEvents:
     """Where an overlay takes the component `events`, a second image goes along with the server's."""
 
     @pytest.fixture
-    def shipping(self, cluster: Repository) -> Repository:
+    def shipping(self, cluster: Repository, monkeypatch: pytest.MonkeyPatch) -> Repository:
+        monkeypatch.setattr("mlplatform.delivery.releases.release.SIDECAR_SECONDS", 0)
         overlay = cluster.path / OVERLAYS / "production" / "kustomization.yaml"
         text = overlay.read_text()
         assert "components: []" in text
@@ -234,6 +236,19 @@ class TestEvents:
         said = delivery("deploy", "--environment", "production", "--image", image_of(shipping, VERSIONS[1]))
         assert said.code == 0, said.err
         assert self.containers(shipping)["events"] == before
+
+    def test_a_release_whose_events_are_not_shipped_is_taken_back(
+        self, shipping: Repository, delivery: Delivery
+    ) -> None:
+        image = bundled(delivery, VERSIONS[0])
+        assert delivery("deploy", "--environment", "production", "--image", image).code == 0
+        trouble = f"error: no such bucket\n{ENDED} with exit code 1; started again in 1 s"
+        (shipping.programs / "sidecar.json").write_text(json.dumps({"events": trouble}))
+        said = delivery("deploy", "--environment", "production", "--image", image_of(shipping, VERSIONS[1]))
+        assert said.code == 1
+        assert "container events does not keep running" in said.err
+        assert "  log: error: no such bucket" in said.err
+        assert "rolled back: production runs aaaaaaaaaaaa-0123456 as before" in said.err
 
     def test_an_overlay_without_it_makes_no_second_image(self, cluster: Repository, delivery: Delivery) -> None:
         bundled(delivery, VERSIONS[0])
@@ -313,7 +328,6 @@ class TestFailure:
         assert said.code == 1
         assert "does not start: container events is in CrashLoopBackOff" in said.err
         assert "  events waits: CrashLoopBackOff back-off 20s restarting failed container=events" in said.err
-        assert "  log: events: stopped" in said.err
         assert "rolled back: production runs aaaaaaaaaaaa-0123456 as before" in said.err
 
     def test_a_service_that_cannot_be_asked_is_rolled_back(self, cluster: Repository, delivery: Delivery) -> None:

@@ -186,6 +186,10 @@ def pods(state: dict[str, Any], name: str) -> list[dict[str, Any]]:
         status["conditions"] = [{"type": "PodScheduled", "status": "False", "message": message}]
     else:
         status["containerStatuses"] = [container]
+        status["initContainerStatuses"] = [
+            {"name": each["name"], "ready": True, "restartCount": 0, "state": {"running": {}}}
+            for each in found["spec"]["template"]["spec"].get("initContainers", [])
+        ]
     return [{"kind": "Pod", "metadata": metadata, "status": status}]
 
 
@@ -297,7 +301,9 @@ def main(arguments: list[str]) -> None:
             delete(arguments[1:])
         case "logs":
             container = next(a.partition("=")[2] for a in arguments if a.startswith("--container="))
-            print(f"{container}: the model in /model cannot be loaded\n{container}: stopped")
+            said = f"{container}: the model in /model cannot be loaded\n{container}: stopped"
+            # A sidecar that works has said nothing.
+            print(kept("sidecar.json").get(container, "" if container == "events" else said))
         case "port-forward":
             port_forward(arguments[1])
         case "config":
