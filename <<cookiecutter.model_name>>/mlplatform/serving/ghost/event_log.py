@@ -30,9 +30,9 @@ _MOST_TOLD = 1000
 _CGROUP = Path("/sys/fs/cgroup")
 
 
-Asked = tuple[str, bytes, str | None, str | None]
+CopyableRequest = tuple[str, bytes, str | None, str | None]
 """A request that may be copied: protocol, body, Content-Type, Inference-Header-Content-Length."""
-Note = tuple[str, float, float, int, Arrays, bytes, Asked | None, str | None]
+PendingEvent = tuple[str, float, float, int, Arrays, bytes, CopyableRequest | None, str | None]
 """What is kept of a request that was answered: id, `started` and `finished`, status, outputs; its body if events hold
 it; itself if it may be copied; and what a ghost was told of the live answer. Without names: a NamedTuple takes 1.3 us
 more to make, 1 % of a small request."""

@@ -16,13 +16,13 @@ import orjson
 
 from mlplatform.contract import events
 from mlplatform.contract.events import MIRROR_RESULTS
-from mlplatform.serving.ghost.event_log import Asked, EventLog, Note
+from mlplatform.serving.ghost.event_log import CopyableRequest, EventLog, PendingEvent
 from mlplatform.serving.ghost.message import MOST_BYTES
 from mlplatform.serving.ghost.mirror import Mirror
 from mlplatform.serving.ghost.replay import COPY_HEADER, LIVE_HEADER, Replay
 from mlplatform.serving.model.service import ServedModel, Service
 from mlplatform.serving.observability.predictions import Predicted, predicted
-from mlplatform.serving.observability.request_record import Exchange, Observer
+from mlplatform.serving.observability.request_record import Observer, RequestRecord
 from mlplatform.telemetry.registry import EVENTS_DROPPED, GHOST_COMPARISONS, GHOST_COPIES, GHOST_COPY_SECONDS
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class GhostMode:
         self._compared = {"same": 0, "different": 0}
         self._counted: dict[str, int] = {}
         self._bodies = settings.events_bodies
-        self._notes: deque[Note] = deque()
+        self._notes: deque[PendingEvent] = deque()
 
     @property
     def observers(self) -> Sequence[Observer]:
@@ -99,22 +99,22 @@ class GhostMode:
         before, self._counted[name] = self._counted.get(name, 0), total
         return total - before
 
-    def _observe(self, exchange: Exchange) -> None:
+    def _observe(self, record: RequestRecord) -> None:
         """Put a request aside."""
-        environ, status = exchange.environ, exchange.status
-        asked: Asked | None = None
-        if self.mirror and status < 500 and exchange.body and _COPY not in environ:
+        environ, status = record.environ, record.status
+        asked: CopyableRequest | None = None
+        if self.mirror and status < 500 and record.body and _COPY not in environ:
             json_length = environ.get("HTTP_INFERENCE_HEADER_CONTENT_LENGTH")
-            asked = (exchange.protocol, exchange.body, environ.get("CONTENT_TYPE"), json_length)
+            asked = (record.protocol, record.body, environ.get("CONTENT_TYPE"), json_length)
         self._notes.append(
             (
-                exchange.request_id,
-                exchange.started,
-                exchange.finished,
+                record.request_id,
+                record.started,
+                record.finished,
                 # A ghost notes what it would have answered.
-                200 if exchange.error is None else int(status),
-                exchange.outputs,
-                exchange.body if self._bodies else b"",
+                200 if record.error is None else int(status),
+                record.outputs,
+                record.body if self._bodies else b"",
                 asked,
                 environ.get(_LIVE_ANSWER) if self.replay else None,
             )
@@ -153,7 +153,7 @@ class GhostMode:
 
     def _turn(self, model: ServedModel) -> None:
         """Write down the oldest requests, and copy those that are to be copied."""
-        some: list[Note] = []
+        some: list[PendingEvent] = []
         rows = size = 0
         while self._notes and len(some) < _TURN and rows < _TURN_ROWS and size < MOST_BYTES:
             some.append(self._notes.popleft())

@@ -19,7 +19,7 @@ import gevent
 from gevent.event import Event
 
 from mlplatform.contract.events import SHARES, share
-from mlplatform.serving.ghost.event_log import Asked, EventLog
+from mlplatform.serving.ghost.event_log import CopyableRequest, EventLog
 from mlplatform.serving.ghost.http_client import BrokenError, Connection
 from mlplatform.serving.ghost.message import MOST_BYTES, PATH, SENT_HEADER, pack
 from mlplatform.serving.model.service import Service
@@ -40,7 +40,7 @@ _PIECE = 1 << 16
 _TIMES_KEPT = 1000
 
 
-class _Bundle(NamedTuple):
+class _Block(NamedTuple):
     parts: list[bytes]
     copies: int
     size: int
@@ -61,7 +61,7 @@ class Mirror:
         self._connection = Connection(url.hostname or "", url.port or 80, seconds, _PIECE)
         self._head = f"POST {PATH} HTTP/1.1\r\nHost: {url.netloc}\r\nConnection: close\r\n"
         self._below = int(settings.ghost_sample_rate * SHARES)
-        self._waiting: deque[_Bundle] = deque()
+        self._waiting: deque[_Block] = deque()
         self._copies = self._bytes = 0
         self._under_way = 0
         self._wake = Event()
@@ -88,7 +88,7 @@ class Mirror:
         if self._sending is not None:
             self._sending.kill()
 
-    def take(self, ids: Sequence[str], asked: Sequence[Asked | None]) -> list[bool]:
+    def take(self, ids: Sequence[str], asked: Sequence[CopyableRequest | None]) -> list[bool]:
         """Of which requests a copy is sent; those that find no room, or a ghost that fails, are dropped and counted.
 
         Which ones are sampled follows from their ids. asked: None for what is not to be copied.
@@ -116,7 +116,7 @@ class Mirror:
             size += len(each[1])
         return sampled
 
-    def hand_over(self, columns: bytes, version: str, copies: Sequence[Asked]) -> None:
+    def hand_over(self, columns: bytes, version: str, copies: Sequence[CopyableRequest]) -> None:
         """Send copies that were taken, in a while. columns: a line of just them."""
         parts = pack(columns, version, copies)
         size = sum(map(len, parts))
@@ -125,7 +125,7 @@ class Mirror:
             or self._bytes + size > self._settings.ghost_queue_bytes
         ):
             self._log.counters.add("mirror_dropped", self._oldest().copies)
-        self._waiting.append(_Bundle(parts, len(copies), size))
+        self._waiting.append(_Block(parts, len(copies), size))
         self._copies += len(copies)
         self._bytes += size
         if self._is_much:
@@ -136,12 +136,12 @@ class Mirror:
         """Whether more waits than should."""
         return self._bytes >= _AT_ONCE_BYTES or 2 * self._copies > self._settings.ghost_queue
 
-    def _oldest(self) -> _Bundle:
+    def _oldest(self) -> _Block:
         """Take it out of those that wait."""
-        bundle = self._waiting.popleft()
-        self._copies -= bundle.copies
-        self._bytes -= bundle.size
-        return bundle
+        block = self._waiting.popleft()
+        self._copies -= block.copies
+        self._bytes -= block.size
+        return block
 
     def _run(self) -> None:
         while self._waiting or not self._stopped:
@@ -156,10 +156,10 @@ class Mirror:
         parts: list[bytes] = []
         size = copies = 0
         while self._waiting and size < MOST_BYTES:
-            bundle = self._oldest()
-            parts += bundle.parts
-            size += bundle.size
-            copies += bundle.copies
+            block = self._oldest()
+            parts += block.parts
+            size += block.size
+            copies += block.copies
         self._under_way = copies
         counters, begun = self._log.counters, time.monotonic()
         fields = f"{SENT_HEADER}: {begun!r}\r\nContent-Type: application/octet-stream\r\n"
