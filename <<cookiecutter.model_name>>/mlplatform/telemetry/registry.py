@@ -85,8 +85,8 @@ GHOST_COPIES = Metric(
     "request",
     ("result",),
     "Requests copied to the ghost by the live service. result: sent (the ghost took it), refused (it answered with "
-    "another status), failed (no answer), skipped (not tried: it had failed), dropped (the queue was full). role ghost: "
-    "those it took and lost, as it is too slow (dropped: the queue was full, failed: not answered in time).",
+    "another status), failed (no answer), skipped (not tried: it had failed), dropped (the queue was full). role "
+    "ghost: those it took and lost, as it is too slow (dropped: the queue was full, failed: not answered in time).",
     sender="ghost",
 )
 GHOST_COPY_SECONDS = Metric(
