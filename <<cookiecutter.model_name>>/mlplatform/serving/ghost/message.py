@@ -1,7 +1,7 @@
 """Copies of requests on their way from the live service to a ghost, many in one message.
 
 POST of PATH, application/octet-stream, with SENT_HEADER: one block after the other. A block is HEAD_SIZES, a head in
-JSON, and the bodies of the copies, one after the other. In the head `columns` is what is noted of the requests (see
+JSON, and the bodies of the copies, one after the other. In the head `columns` is what is recorded of the requests (see
 contract/events.py), `version` is the model's that answered, and `requests` has protocol, Content-Type or null,
 Inference-Header-Content-Length or null, and length of the body for each of them.
 """
@@ -29,7 +29,7 @@ _TIMES = 4
 
 
 class Copy(NamedTuple):
-    """A request for the ghost. event: what the live service has noted of it; see mlplatform/contract/events.py.
+    """A request for the ghost. event: what the live service has recorded of it; see mlplatform/contract/events.py.
 
     answered: seconds on the live service's monotonic clock. content_type, json_length: headers. size: bytes of memory.
     """
