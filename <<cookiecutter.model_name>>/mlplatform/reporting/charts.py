@@ -100,6 +100,33 @@ def reliability(bins: Sequence[Mapping[str, Any]]) -> Markup:
     return _svg("accuracy by confidence", height, body)
 
 
+def curve(
+    names: tuple[str, str],
+    points: Sequence[tuple[float, float]],
+    chance: float | None,
+    mark: tuple[float, float] | None,
+) -> Markup:
+    """A line of shares in a square, such as the ROC curve. names: of the axes, across and up.
+
+    chance: what guessing gets, everywhere; None: the diagonal. mark: the point to show.
+    """
+    height = 300
+    x, y = Axis(0, 1, LEFT, WIDTH - RIGHT), Axis(0, 1, height - BOTTOM, TOP)
+    tenths = [0, 0.2, 0.4, 0.6, 0.8, 1]
+    across, up = names
+    ends = (0.0, 1.0) if chance is None else (chance, chance)
+    body = [
+        _horizontal(y, tenths),
+        _below(x, tenths, height),
+        _caption(across, height),
+        _line("ideal", x.at(0), y.at(ends[0]), x.at(1), y.at(ends[1])),
+        _polyline("model", [f"{x.at(a)},{y.at(b)}" for a, b in points]),
+    ]
+    if mark is not None:
+        body.append(_dot("dot other", x.at(mark[0]), y.at(mark[1])))
+    return _svg(f"{up} by {across}", height, body)
+
+
 def intervals(rows: Sequence[tuple[str, float, float, float]]) -> Markup:
     """Shares with their intervals, one below the other. rows: name, low, value, high; the first is the model's own."""
     height = TOP + 44 * len(rows) + BOTTOM
@@ -115,9 +142,10 @@ def intervals(rows: Sequence[tuple[str, float, float, float]]) -> Markup:
     return _svg("accuracy of both models", height, body)
 
 
-def difference(low: float, value: float, high: float, margin: float) -> Markup:
-    """A difference with its interval, beside 0 and the margin that is allowed below it."""
+def difference(low: float, value: float, high: float, margin: float | None) -> Markup:
+    """A difference with its interval, beside 0 and the margin that is allowed below it; None: any."""
     height = TOP + 88 + BOTTOM
+    margin = 1.0 if margin is None else margin
     # A little of what is refused is always seen.
     along = ticks(min(low, -1.2 * min(margin, 0.8), 0), max(high, 0))
     x = Axis(along[0], along[-1], 16, WIDTH - 16)

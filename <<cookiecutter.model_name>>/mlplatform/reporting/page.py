@@ -12,7 +12,7 @@ STYLE = Path(__file__).with_name("page.css")
 
 
 def render(template: Path, **values: Any) -> str:
-    """The page that a template makes of the values; it may include page.css, and has a filter for each `as_`."""
+    """The page that a template makes of the values. It extends page.html, and has a filter for each `as_`."""
     environment = jinja2.Environment(
         autoescape=True,
         undefined=jinja2.StrictUndefined,
