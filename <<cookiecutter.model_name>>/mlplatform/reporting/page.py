@@ -21,6 +21,7 @@ def render(template: Path, **values: Any) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {
+        "sentence": as_sentence,
         "percent": as_percent,
         "points": as_points,
         "margin": as_margin,
@@ -32,6 +33,12 @@ def render(template: Path, **values: Any) -> str:
         "time": as_time,
     }
     return environment.get_template(template.name).render(**values)
+
+
+def as_sentence(clause: str) -> str:
+    """A clause with a capital letter and a full stop; a name such as `recall.yes` or `macro_f1` stays as it is."""
+    first = clause.split(" ", 1)[0]
+    return f"{clause if set('._0123456789') & set(first) else clause[:1].upper() + clause[1:]}."
 
 
 def as_percent(share: float | None, digits: int = 1) -> str:

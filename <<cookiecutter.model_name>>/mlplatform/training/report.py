@@ -229,28 +229,32 @@ def _asked(findings: Findings) -> list[dict[str, str]]:
     rows = []
     for row in criteria.rows:
         bound = row.minimum if row.minimum is not None else row.maximum
+        value, label = _value(findings.metrics, row)
+        production, label_of_production = _value(compared.metrics, row) if compared else ("", "")
         least = "at least" if row.measure.higher_is_better else "at most"
         rows.append(
             {
                 "metric": f"{row.metric} of each class" if row.of_each_class else row.metric,
                 "asked": "" if bound is None else f"{least} {_figure(row.metric, bound)}",
-                "value": _value(findings.metrics, row),
-                "production": _value(compared.metrics, row) if compared else "",
+                "value": value,
+                "label": label,
+                "production": production,
+                "label_of_production": label_of_production,
                 "margin": "" if row.maximum_regression is None else _figure(row.metric, row.maximum_regression),
             }
         )
     return rows
 
 
-def _value(metrics: Mapping[str, Any], row: Criterion) -> str:
-    """A figure of the gate's tables; of each class that of the class that has the worst."""
+def _value(metrics: Mapping[str, Any], row: Criterion) -> tuple[str, str]:
+    """A figure of the gate's tables, and its class; of each class that of the class that has the worst."""
     if not row.of_each_class:
         found = figure(metrics, row.metric)
-        return "\N{EN DASH}" if found is None else _figure(row.metric, found)
+        return "\N{EN DASH}" if found is None else _figure(row.metric, found), ""
     of_classes = {label: figure(metrics, f"{row.metric}.{label}") for label in metrics["classes"]}
     known = {label: found for label, found in of_classes.items() if found is not None}
     worst = min(known, key=lambda label: known[label])
-    return f"{_figure(row.metric, known[worst])} ({worst})"
+    return _figure(row.metric, known[worst]), worst
 
 
 def _figure(metric: str, value: float) -> str:
