@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from mlplatform.contract.labels import label_text
 from mlplatform.data.dataset import Array, InputSpec, Schema
 
 
@@ -34,7 +35,8 @@ class ExampleBuffer:
             if array.shape != spec.shape:
                 return f"{spec.name}: has shape {array.shape}, the model takes {spec.shape}"
             arrays.append(array)
-        label = self._labels.get(record.get("label", ""))
+        given = record.get("label")
+        label = None if given is None else self._labels.get(label_text(given))
         if label is None:
             return f"label: {record.get('label')!r} is none of model.LABELS"
         # Without an id the inputs are the id: the same inputs twice are one example, whatever their labels.
