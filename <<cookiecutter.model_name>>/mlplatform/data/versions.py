@@ -8,6 +8,7 @@ from pathlib import Path
 from mlplatform.contract.errors import BadDataError
 from mlplatform.data.dataset import Schema
 from mlplatform.data.merging import distinct, merged
+from mlplatform.data.parts import Part
 from mlplatform.data.writing import DatasetWriter, SplitFractions
 from mlplatform.store.manifest import Manifest, publish
 from mlplatform.store.storage import Storage
@@ -18,13 +19,13 @@ SHOWN_IDS = 10
 
 def prepare(
     storage: Storage,
-    parts: Sequence[str],
+    parts: Sequence[Part],
     schema: Schema,
     fractions: SplitFractions,
     work: Path,
     conflicts_allowed: int = 0,
 ) -> Manifest:
-    """Merge parts, named by their prefixes, into a dataset version and publish it as `datasets/<version>`.
+    """Merge the files of parts into a dataset version and publish it as `datasets/<version>`.
 
     Only one bucket of examples is in memory at a time. The manifest's `duplicates`: examples `repeated` and so left
     out; `conflicting` ones, left out because another with their id was kept; and of those kept, how many have the same
@@ -40,7 +41,7 @@ def prepare(
         writer = DatasetWriter(directory, schema, fractions)
         repeated = 0
         conflicts: list[bytes] = []
-        for examples in merged(storage, parts, buckets, work):
+        for examples in merged(storage, parts, schema, buckets, work):
             kept, repeats, conflicting = distinct(examples)
             writer.add(kept)
             repeated += repeats
