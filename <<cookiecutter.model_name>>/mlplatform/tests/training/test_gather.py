@@ -26,8 +26,9 @@ def records(numbers: range) -> str:
 
 
 def test_a_broken_file_is_refused_whatever_share_of_records_may_be_bad(
-    source: Path, capfd: pytest.CaptureFixture[str]
+    source: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO")
     (source / "b.jsonl").write_bytes(records(range(200, 203)).encode() + b"caf\xe9\n")
     assert main(["gather", "--source", "data", "--maximum-bad-records", "0.9"]) == 3
     assert capfd.readouterr().err.splitlines() == [
@@ -35,22 +36,24 @@ def test_a_broken_file_is_refused_whatever_share_of_records_may_be_bad(
         "  b.jsonl is not UTF-8 in row 4: byte 0xe9; convert it to UTF-8",
     ]
     assert main(["gather", "--source", "data", "--pass-over", "b.*"]) == 0
-    assert "gather: 1 files passed over: b.jsonl" in capfd.readouterr().out
+    assert "gather: 1 files passed over: b.jsonl" in caplog.messages
 
 
-def test_what_repeats_or_is_hidden_is_said(source: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_what_repeats_or_is_hidden_is_said(source: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
     (source / ".ipynb_checkpoints").mkdir()
     (source / ".ipynb_checkpoints" / "a.jsonl").write_text(records(range(10)))
     (source / "again.jsonl").write_text(records(range(200)))
     assert main(["gather", "--source", "data"]) == 0
-    out = capfd.readouterr().out
-    assert "gather: 1 hidden files are no data" in out
-    assert "validate: 1 files repeat others and count once" in out
+    assert "gather: 1 hidden files are no data" in caplog.messages
+    assert "validate: 1 files repeat others and count once" in caplog.messages
 
 
 def test_files_checked_before_are_not_downloaded_again(
-    source: Path, bucket: Bucket, capfd: pytest.CaptureFixture[str]
+    source: Path, bucket: Bucket, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO")
+
     def upload(key: str, numbers: range) -> None:
         bucket.client.put_object(Bucket=bucket.name, Key=f"source/{key}", Body=records(numbers).encode())
 
@@ -63,4 +66,4 @@ def test_files_checked_before_are_not_downloaded_again(
     requests = bucket.faults.requests[before:]
     assert [request for request in requests if "GET" in request and "a.jsonl" in request] == []
     assert [request for request in requests if "GET" in request and "b.jsonl" in request] != []
-    assert "validate: 1 of 2 files were checked before" in capfd.readouterr().out
+    assert "validate: 1 of 2 files were checked before" in caplog.messages
