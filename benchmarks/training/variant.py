@@ -52,7 +52,7 @@ class FirstStep:
 def splits(storage: Storage, hyperparameters: model.Hyperparameters) -> tuple[Split, Split]:
     """The train and validation split of the bundled data."""
     schema = Schema(model.RECORD, input_specs(model.build(hyperparameters), len(model.LABELS)), tuple(model.LABELS))
-    files, work = list_source(str(model.DATA)).files, Path(tempfile.mkdtemp())
+    files, work = list_source(str(model.DATA), ["README*"]).files, Path(tempfile.mkdtemp())
     list(check_files(storage, files, lambda file: nullcontext(model.DATA / file.key), schema, work))
     parts = parts_of(known_files(storage, schema), [file.name for file in files])
     prepared = prepare(storage, parts, schema, SplitFractions(0.15, 0.15), work)

@@ -29,7 +29,7 @@ class TrainingParameters(Section, section="training", closed=True):
         json_schema_extra=NOT_IDENTITY,
     )
     pass_over: str = Field(
-        default="",
+        default="README*,LICENSE*",
         description="files of the source that are left out: patterns such as *.md, separated by commas",
         json_schema_extra=NOT_IDENTITY,
     )

@@ -3,6 +3,7 @@
 import json
 import logging
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,6 +21,8 @@ from mlplatform.training.task import Context, ObjectParameter, StoredTarget, Tas
 log = logging.getLogger(__name__)
 # Wrong records shown in the log; all of them are in the store.
 SHOWN_PROBLEMS = 10
+# Different reasons of which the most frequent are shown in the dataset's report.
+COUNTED_REASONS = 10_000
 SECONDS_BETWEEN_LINES = 1.0
 
 
@@ -66,7 +69,7 @@ class Validate(Task):
         keys = {file.name: file.key for file in self.source.files}
         self._refuse_broken({keys[name]: file.fault for name, (_, _, file) in known.items() if file.fault})
         problems = read_all_problems(self.context.storage, known, self.context.schema, self.context.work)
-        bad, summary = self._list_problems(keys, problems)
+        bad, summary, reasons = self._list_problems(keys, problems)
         records = sum(file.rows + file.problems for _, _, file in known.values())
         allowed = int(self.maximum_bad_records * records)
         if bad:
@@ -74,7 +77,8 @@ class Validate(Task):
                 bound = f"maximum_bad_records = {self.maximum_bad_records:g} allows {allowed} of {records}"
                 raise BadDataError(f"{summary}\n{bound}")
             log.warning("validate: left out: %s", summary)
-        self.output().write({"files": sorted(known), "left_out": bad, "allowed": allowed - bad})
+        about = {"files": len(keys), "read": records, "fit": records - bad, "left_out": bad, "reasons": reasons}
+        self.output().write({"files": sorted(known), "left_out": bad, "allowed": allowed - bad, "records": about})
 
     def _check_files(self) -> Known:
         """Check the files that were not checked before, and return what is known of each."""
@@ -119,9 +123,14 @@ class Validate(Task):
                 )
             )
 
-    def _list_problems(self, keys: dict[str, str], problems: Iterator[tuple[str, int, str]]) -> tuple[int, str]:
-        """Store the list of all wrong records; return their number, and the first and where the list is, as lines."""
+    def _list_problems(
+        self, keys: dict[str, str], problems: Iterator[tuple[str, int, str]]
+    ) -> tuple[int, str, list[tuple[str, int]]]:
+        """Store the list of all wrong records; return their number, the first and where the list is, as lines, and the
+        most frequent reasons.
+        """
         lines: list[str] = []
+        reasons: Counter[str] = Counter()
         count = 0
         key = f"gathered/{self.snapshot}/problems-{self.schema}.jsonl"
         with TemporaryDirectory(dir=self.context.work) as temporary:
@@ -130,12 +139,15 @@ class Validate(Task):
                 for count, (name, row, reason) in enumerate(problems, start=1):
                     problem = {"file": keys[name], "row": row, "reason": reason}
                     file.write(json.dumps(problem) + "\n")
+                    if len(reasons) < COUNTED_REASONS or reason in reasons:
+                        reasons[reason] += 1
                     if count <= SHOWN_PROBLEMS:
                         lines.append(f"  {keys[name]} row {row}: {reason}")
             if count:
                 self.context.storage.upload(path, key)
         head = f"{count} records do not fit model.RECORD:"
-        return count, "\n".join([head, *lines, f"all of them: {self.context.storage.url}/{key}"])
+        text = "\n".join([head, *lines, f"all of them: {self.context.storage.url}/{key}"])
+        return count, text, reasons.most_common(SHOWN_PROBLEMS)
 
 
 def _shown(keys: Sequence[str]) -> str:
@@ -179,6 +191,7 @@ class Prepare(Task):
             SplitFractions(self.validation_fraction, self.test_fraction),
             self.context.work,
             conflicts_allowed=validated["allowed"],
+            records=validated["records"],
         )
         splits = ", ".join(f"{split['examples']} {name}" for name, split in prepared.properties["splits"].items())
         log.info("prepare: dataset %s with %s examples", prepared.id, splits)
