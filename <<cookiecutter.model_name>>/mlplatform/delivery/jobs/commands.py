@@ -55,7 +55,7 @@ report_option = click.option(
 
 @click.command(cls=_Training)
 @click.option("--image", metavar="REF", help="Training image, by digest.  [default: the one of this code]")
-@click.option("--detach", is_flag=True, help="Do not wait: print the job's id, for `attach`.")
+@click.option("--detach", is_flag=True, help="Print the job's id for `attach` instead of waiting.")
 @report_option
 @store_option
 @dry_run_option

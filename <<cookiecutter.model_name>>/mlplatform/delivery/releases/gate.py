@@ -34,7 +34,7 @@ from mlplatform.store.storage import MissingKeyError, Storage
 @store_option
 @console_option
 def gate(version: str, store: Storage, console: Console) -> None:
-    """Ask whether model VERSION may be released: good enough, and no worse than what is in production now.
+    """Judge whether model VERSION may be released: whether it is good enough, and no worse than production.
 
     minimum_accuracy and maximum_regression are those of service.toml, or TRAINING_... of the environment. Exit code 4:
     the gate is closed.
