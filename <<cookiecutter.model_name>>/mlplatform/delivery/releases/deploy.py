@@ -26,14 +26,18 @@ from mlplatform.store.storage import Storage
 @click.command()
 @environment_option
 @click.option("--image", metavar="REF", help="The serving image, by digest, as `bundle` prints it.")
-@click.option("--model", metavar="VERSION", help="Instead: the image that `bundle` made of this model and this code.")
+@click.option(
+    "--model",
+    metavar="VERSION",
+    help="Instead of --image: the one that `bundle` built for this model version and this code.",
+)
 @store_option
 @dry_run_option
 @click.option(
     "--sample-rate",
     metavar="SHARE",
     type=click.FloatRange(0, 1),
-    help="ghost: the share of live requests that it gets copies of.  [default: that of the overlay production]",
+    help="For a ghost: the share of live requests to copy to it.  [default: that of the overlay production]",
 )
 @console_option
 def deploy(
@@ -45,7 +49,7 @@ def deploy(
     sample_rate: float | None,
     console: Console,
 ) -> None:
-    """Bring a serving image into the cluster, wait until it runs, and ask the service for predictions.
+    """Deploy a serving image, wait until it runs, and test it with predictions.
 
     The overlay deploy/k8s/overlays/ENVIRONMENT is applied with the image by digest and the version as label. If the
     new pods do not start, or the service does not answer with the right model, what ran before is brought back and the

@@ -38,7 +38,7 @@ from mlplatform.store.storage import MissingKeyError, Storage
 @store_option
 @console_option
 def gate(version: str, store: Storage, console: Console) -> None:
-    """Ask whether model VERSION may be released: good enough, and no worse than what is in production now.
+    """Judge whether model VERSION may be released: whether it is good enough, and no worse than production.
 
     What is asked for are the tables [gate.METRIC] of service.toml. Exit code 4: the gate is closed.
     """

@@ -125,9 +125,13 @@ def _target(rollback: Entry, kept: Sequence[Entry], all_good: Mapping[str, Entry
 
 
 @click.command()
-@click.option("--environment", type=click.Choice(ENVIRONMENTS), help="Only what was released there.")
+@click.option("--environment", type=click.Choice(ENVIRONMENTS), help="Show releases of this environment only.")
 @click.option(
-    "--limit", default=20, show_default=True, type=click.IntRange(min=1), help="At most so many, newest first."
+    "--limit",
+    default=20,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="Number of releases to show, newest first.",
 )
 @store_option
 @console_option

@@ -429,7 +429,7 @@ class TestClusterAway:
         assert re.search(
             r"does not run in production: the cluster does not answer for \d s: Unable to connect", told[0]
         )
-        assert "AND IT COULD NOT BE TAKEN BACK: the cluster does not answer" in told[-2]
+        assert "AND THE ROLLBACK FAILED: the cluster does not answer" in told[-2]
         assert told[-1] == ("the next command does that when the cluster can be reached: python -m mlplatform status")
         assert history(cluster)[-1]["outcome"] == "failed"
         assert objects(cluster) != before
