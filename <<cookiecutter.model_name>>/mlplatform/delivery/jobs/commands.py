@@ -57,7 +57,7 @@ report_option = click.option(
 
 @click.command(cls=_Training)
 @click.option("--image", metavar="REF", help="Training image, by digest.  [default: the one of this code]")
-@click.option("--detach", is_flag=True, help="Do not wait: print the job's id, for `attach`.")
+@click.option("--detach", is_flag=True, help="Print the job's id for `attach` instead of waiting.")
 @click.option("--if-needed", is_flag=True, help="Only for new data, an old model or drift; say why not.")
 @report_option
 @store_option

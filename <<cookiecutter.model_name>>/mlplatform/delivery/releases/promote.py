@@ -20,14 +20,14 @@ from mlplatform.store.storage import Storage
 @click.command()
 @click.option("--model", metavar="VERSION", help="Only if the ghost is this model version.  [default: whichever it is]")
 @click.option("--image", metavar="REF", help="Only if the ghost runs this image, by digest.")
-@click.option("--override", metavar="REASON", help="Promote without a good report, and keep why in the history.")
+@click.option("--override", metavar="REASON", help="Promote without a good report; the history keeps the reason.")
 @store_option
 @dry_run_option
 @console_option
 def promote(
     model: str | None, image: str | None, override: str | None, store: Storage, dry_run: bool, console: Console
 ) -> None:
-    """Bring the image that runs as the ghost into production.
+    """Deploy the image that runs as the ghost to production.
 
     Refused with exit code 3 unless the newest ghost report on its model says `promote`, compares it with what is in
     production, and is not older than report_days of [ghost]; with --model or --image, also if the ghost is another one.
@@ -36,6 +36,8 @@ def promote(
     from mlplatform.ghost import reports
 
     releaser = Releaser(store, console)
+    if not dry_run:
+        releaser.settle()
     ghost = releaser.cluster.running("ghost")
     if ghost is None:
         raise RefusedError(

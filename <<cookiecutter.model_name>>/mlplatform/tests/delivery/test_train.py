@@ -258,7 +258,7 @@ def test_a_job_that_failed_says_why_and_the_end_of_its_log(
     assert end.splitlines()[2:] == [f"  line {n}" for n in range(10, 30)]
 
 
-REASON = "accuracy 0.5000 on the test split is below minimum_accuracy 0.9"
+REASON = "accuracy 0.5000 on the test split is below minimum 0.9 of [gate.accuracy]"
 CLOSED = JobResult(
     ExitCode.GATE_CLOSED, f"{REASON}; nothing is published", report="runs/1/report.html", reasons=(REASON,)
 )
