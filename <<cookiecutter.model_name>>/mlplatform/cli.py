@@ -5,10 +5,11 @@ A command's module is imported when the command runs, so `--help` needs none of 
 
 import logging
 import os
+import re
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import click
 
@@ -103,15 +104,26 @@ def _print_version(context: click.Context, option: click.Parameter, wanted: bool
 
 def _print_completion(context: click.Context, option: click.Parameter, shell: str | None) -> None:
     if shell:
-        from click.shell_completion import BashComplete
+        from click.shell_completion import ShellComplete, get_completion_class
 
-        source = BashComplete(context.command, {}, "mlplatform", "_MLPLATFORM_COMPLETE").source()
+        source = cast(type[ShellComplete], get_completion_class(shell))(
+            context.command, {}, "mlplatform", "_MLPLATFORM_COMPLETE"
+        ).source()
         python = f"{sys.executable} -m mlplatform"
-        click.echo(f'mlplatform() {{ {python} "$@"; }}')
-        # The script runs the program that was typed, by `env`, which finds no shell functions.
-        click.echo(source.replace("=bash_complete $1", f"=bash_complete {python}"))
+        click.echo(FUNCTIONS[shell].format(python=python))
+        # click's scripts run the program that was typed by `env`, which finds no shell functions, and the one for zsh
+        # looks for it among the programs.
+        source = re.sub(rf"({shell}_complete)(.*?) ?(\$1|\bmlplatform)", rf"\1\2 {python}", source, count=1)
+        click.echo(source.replace("$+commands[mlplatform]", "$+functions[mlplatform]"))
         context.exit()
 
+
+# The function `mlplatform`, as each shell writes it.
+FUNCTIONS = {
+    "bash": 'mlplatform() {{ {python} "$@"; }}',
+    "zsh": 'mlplatform() {{ {python} "$@"; }}',
+    "fish": "function mlplatform; {python} $argv; end",
+}
 
 # A backspace keeps click from joining the lines of a paragraph.
 HELP = """Train, serve and release a model, from a laptop or from Jenkins.
@@ -135,7 +147,7 @@ exit codes: 0 done, 1 failed, 2 a parameter or setting is wrong, 3 refused or th
 )
 @click.option(
     "--completion",
-    type=click.Choice(["bash"]),
+    type=click.Choice(["bash", "zsh", "fish"]),
     expose_value=False,
     is_eager=True,
     callback=_print_completion,

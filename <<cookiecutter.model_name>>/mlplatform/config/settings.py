@@ -111,14 +111,14 @@ def load(settings: type[S], arguments: Mapping[str, Any] | None = None) -> S:
 
 
 def origin(settings: type[Section], field: str) -> str:
-    """Where the value of a field comes from without arguments: a variable, service.toml, or the default."""
+    """Where the value of a field comes from without arguments, `from service.toml`; empty if it is the default."""
     if os.environ.get(_variable(settings, field)):
         return f"from {_variable(settings, field)}"
     try:
         in_file = field in read_section(settings.section)
     except SettingsError:
         in_file = False
-    return f"from {settings_file()}" if in_file else "by default"
+    return f"from {settings_file()}" if in_file else ""
 
 
 def settings_file() -> Path:

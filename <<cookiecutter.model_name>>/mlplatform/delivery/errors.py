@@ -19,7 +19,17 @@ class RefusedError(DeliveryError):
     exit_code = ExitCode.REFUSED
 
 
+class UnderWayError(RefusedError):
+    """Another release is under way, or being finished, by another command."""
+
+
 class GateClosedError(DeliveryError):
     """The model is not good enough to be released."""
 
     exit_code = ExitCode.GATE_CLOSED
+
+
+class StoppedError(DeliveryError):
+    """A signal stopped the command; the message says what became of what it had begun."""
+
+    exit_code = ExitCode.INTERRUPTED

@@ -27,7 +27,7 @@ class Server(BaseApplication):  # type: ignore[misc]
     """gunicorn's master. `run` does not return."""
 
     service: Any = None
-    observing: Any = None
+    observers: Any = None
 
     def __init__(self, settings: ServingSettings, name: str, template_version: str) -> None:
         self.settings = _one_version(settings)
@@ -45,13 +45,13 @@ class Server(BaseApplication):  # type: ignore[misc]
         from mlplatform.serving.api.app import create_app
         from mlplatform.serving.ghost.ghost_mode import GhostMode
         from mlplatform.serving.model.service import Service
-        from mlplatform.serving.observability.observers import Observing
+        from mlplatform.serving.observability.observers import Observers
 
         self.service = Service(self.settings, self.name, self.template_version)
         traced = agent.takes_traces(os.environ) and traces.under_ddtrace(os.environ)
         ghost = GhostMode(self.service)
-        self.observing = Observing(self.service, ghost, traced, agent.takes_metrics(os.environ))
-        return create_app(self.service, self.observing.observers, ghost.log, ghost.replay)
+        self.observers = Observers(self.service, ghost, traced, agent.takes_metrics(os.environ))
+        return create_app(self.service, self.observers.all, ghost.log, ghost.replay)
 
 
 def _one_version(settings: ServingSettings) -> ServingSettings:
@@ -98,13 +98,13 @@ def _load_model(worker: Any) -> None:
     service = worker.app.service
     service.draining = lambda: not worker.alive
     service.start()
-    worker.app.observing.start()
+    worker.app.observers.start()
 
 
 def _stop_observing(arbiter: Any, worker: Any) -> None:
     # None: the worker ended before it had an application.
-    if worker.app.observing is not None:
-        worker.app.observing.stop()
+    if worker.app.observers is not None:
+        worker.app.observers.stop()
 
 
 def _forward_second_sigterm(arbiter: Any) -> None:

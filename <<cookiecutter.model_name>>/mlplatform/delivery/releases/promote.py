@@ -31,6 +31,8 @@ def promote(override: str | None, store: Storage, dry_run: bool, console: Consol
     from mlplatform.ghost import reports
 
     releaser = Releaser(store, console)
+    if not dry_run:
+        releaser.settle()
     ghost = releaser.cluster.running("ghost")
     if ghost is None:
         raise RefusedError(
