@@ -65,7 +65,7 @@ class Section(BaseSettings):
 
 
 class ServiceSettings(Section, section="service"):
-    """Who this service is."""
+    """Identity of this service."""
 
     name: str = Field(
         pattern=r"^[a-z]([a-z0-9-]*[a-z0-9])?$", max_length=40, description="name of the model and of its service"
@@ -75,7 +75,7 @@ class ServiceSettings(Section, section="service"):
 
 
 class TemplateSettings(Section, section="template"):
-    """What this repository was rendered from."""
+    """The template that this repository was rendered from."""
 
     version: str = Field(default="", description="version of the template, as its changelog has it")
 
@@ -147,7 +147,7 @@ def _renamed(settings: type[Section], file: dict[str, Any]) -> tuple[dict[str, A
     """Values of service.toml, and those of the environment that come by a former name, both by the names of today."""
     file, environment = dict(file), {}
     for old, new in settings.former.items():
-        instead = f"its name is {new} now; change it there" if new else "nothing reads it any more; remove it"
+        instead = f"it is called {new} now; rename it there" if new else "nothing reads it any more; remove it"
         if old in file:
             log.warning("%s: [%s] %s: %s", settings_file(), settings.section, old, instead)
             value = file.pop(old)
@@ -155,7 +155,7 @@ def _renamed(settings: type[Section], file: dict[str, Any]) -> tuple[dict[str, A
                 file.setdefault(new, value)
         variable = _variable(settings, old)
         if os.environ.get(variable):
-            now = f"its name is {_variable(settings, new)} now; change it there" if new else instead
+            now = f"it is called {_variable(settings, new)} now; rename it there" if new else instead
             log.warning("environment variable %s: %s", variable, now)
             if new:
                 environment[new] = os.environ[variable]

@@ -29,6 +29,11 @@ class TrainingParameters(Section, section="training", closed=True):
         description="source data: a directory or s3://bucket/prefix; empty: the data bundled with the model",
         json_schema_extra=NOT_IDENTITY,
     )
+    pass_over: str = Field(
+        default="README*,LICENSE*",
+        description="files of the source that are left out: patterns such as *.md, separated by commas",
+        json_schema_extra=NOT_IDENTITY,
+    )
     dataset: str = Field(
         default="",
         pattern=r"^([0-9a-f]{12})?$",

@@ -83,7 +83,7 @@ def _run(context: Context) -> Manifest:
 
 def _print_summary(context: Context, published: Manifest, report: str) -> None:
     if not context.steps:
-        log.info("nothing to do: this run is done already")
+        log.info("nothing to do: this run is finished")
     url = context.storage.url
     lines = [
         f"model version {published.id}, accuracy {published.properties['metrics']['accuracy']:.4f}",

@@ -21,15 +21,17 @@ _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 
 
 @click.command("ghost-report")
-@click.option("--since", default="24h", show_default=True, help="Begin: 90m, 24h, 7d ago, or a moment in ISO 8601.")
-@click.option("--version", metavar="MODEL", help="Of this model version; default: the ghost that answered last.")
-@click.option("--output", type=click.Path(path_type=Path), help="Also write the page, report.html, into a directory.")
+@click.option(
+    "--since", default="24h", show_default=True, help="Start of the period: 90m, 24h or 7d ago, or a time in ISO 8601."
+)
+@click.option("--version", metavar="MODEL", help="Model version of the ghost; default: the one that answered last.")
+@click.option("--output", type=click.Path(path_type=Path), help="Also write report.html into a directory.")
 @store_option
 @console_option
 def ghost_report(since: str, version: str | None, output: Path | None, store: Storage, console: Console) -> None:
     """Compare a ghost with the live model: accuracy, agreement, latency, errors, resources, and a verdict.
 
-    The report is kept in the store, where promote looks for it.
+    The store keeps the report; `promote` reads it there.
     """
     # Imported late: SciPy takes a second to import, and the other commands do not need it.
     from mlplatform.ghost import report, reports

@@ -22,6 +22,7 @@ from mlplatform.contract.gate import Constant, Opponent, compare, judge
 from mlplatform.contract.measures import sample
 from mlplatform.contract.opponent import choose
 from mlplatform.contract.parameters import criteria_of
+from mlplatform.data.dataset import column_files, read_column
 from mlplatform.delivery.console import Console
 from mlplatform.delivery.errors import GateClosedError
 from mlplatform.delivery.images.commands import find_model
@@ -37,7 +38,7 @@ from mlplatform.store.storage import MissingKeyError, Storage
 @store_option
 @console_option
 def gate(version: str, store: Storage, console: Console) -> None:
-    """Ask whether model VERSION may be released: good enough, and no worse than what is in production now.
+    """Judge whether model VERSION may be released: whether it is good enough, and no worse than production.
 
     What is asked for are the tables [gate.METRIC] of service.toml. Exit code 4: the gate is closed.
     """
@@ -95,7 +96,7 @@ def against_production(model: Manifest, store: Storage, criteria: Criteria) -> t
 class _Predicted:
     """What a model's run predicted on its test split; arrays of (examples, ...)."""
 
-    ids: NDArray[np.bytes_]
+    ids: NDArray[Any]
     labels: NDArray[np.int32]
     probabilities: NDArray[np.float32]
 
@@ -145,13 +146,11 @@ def _predicted(model: Manifest, store: Storage, cache: Path) -> _Predicted:
     _, evaluation = manifest.fetch(store, f"runs/{model.properties['run']}/evaluation", cache)
     dataset = f"datasets/{model.properties['dataset']}"
     described = manifest.read(store, dataset)
-    columns = {
-        name: [
-            np.load(manifest.fetch_file(store, dataset, described, path, cache))
-            for path in sorted(described.files)
-            if path.startswith("test/") and path.endswith(f".{name}.npy")
-        ]
-        for name in ("id", "label")
-    }
+    columns = {}
+    for name in ("id", "label"):
+        files = column_files(list(described.files), "test", name)
+        columns[name] = read_column(
+            [manifest.fetch_file(store, dataset, described, path, cache) for path in files], name
+        )
     predictions = np.load(evaluation / "predictions.npy")
-    return _Predicted(np.concatenate(columns["id"]), np.concatenate(columns["label"]), predictions)
+    return _Predicted(columns["id"], columns["label"], predictions)

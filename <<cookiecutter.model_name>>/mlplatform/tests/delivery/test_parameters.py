@@ -158,7 +158,8 @@ def forms() -> dict[str, str]:
 def test_jenkins_allows_the_numbers_that_the_training_takes(name: str) -> None:
     bounds = {type(bound).__name__: bound for bound in TrainingParameters.model_fields[name].metadata}
     low, high = bounds["Ge"].ge, bounds["Le"].le
-    allowed = {number for number in range(low - 2, 2 * high) if re.fullmatch(forms()[name.upper()], str(number))}
+    form = re.compile(forms()[name.upper()])
+    allowed = {number for number in range(low - 2, 2 * high) if form.fullmatch(str(number))}
     assert allowed == set(range(low, high + 1))
 
 
