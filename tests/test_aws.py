@@ -94,7 +94,7 @@ class TestJenkins:
             "Condition": {
                 "StringEquals": {
                     "jenkins.example.com/oidc:aud": "sts.amazonaws.com",
-                    "jenkins.example.com/oidc:sub": ["https://jenkins.example.com/job/leaf-reader/", ""],
+                    "jenkins.example.com/oidc:sub": "https://jenkins.example.com/job/leaf-reader/",
                 }
             },
         }
