@@ -86,7 +86,9 @@ class TestNamesOfEarlierReleases:
         service_toml.write_text("[renamed]\nlength = 2\n")
         monkeypatch.setenv("RENAMED_SIZE", "3")
         assert load(Renamed).length == 3
-        assert caplog.messages == ["environment variable RENAMED_SIZE: it is called RENAMED_LENGTH now; rename it there"]
+        assert caplog.messages == [
+            "environment variable RENAMED_SIZE: it is called RENAMED_LENGTH now; rename it there"
+        ]
 
     def test_give_way_to_the_new_ones(self, service_toml: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         service_toml.write_text("[renamed]\nsize = 2\nlength = 4\n")
