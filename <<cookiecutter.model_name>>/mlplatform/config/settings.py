@@ -55,7 +55,7 @@ class Section(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Arguments before environment before service.toml; no .env file and no secrets directory."""
-        file, former = _renamed(cls, _read_section(cls.section))
+        file, former = _renamed(cls, read_section(cls.section))
         return (
             init_settings,
             env_settings,
@@ -115,7 +115,7 @@ def origin(settings: type[Section], field: str) -> str:
     if os.environ.get(_variable(settings, field)):
         return f"from {_variable(settings, field)}"
     try:
-        in_file = field in _read_section(settings.section)
+        in_file = field in read_section(settings.section)
     except SettingsError:
         in_file = False
     return f"from {settings_file()}" if in_file else ""
@@ -126,7 +126,8 @@ def settings_file() -> Path:
     return Path(os.environ.get("SERVICE_TOML", "service.toml"))
 
 
-def _read_section(section: str) -> dict[str, Any]:
+def read_section(section: str) -> dict[str, Any]:
+    """A section of service.toml as it stands there; empty if there is none. Raises SettingsError."""
     path = settings_file()
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))

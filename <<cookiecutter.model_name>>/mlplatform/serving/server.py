@@ -10,6 +10,7 @@ from gunicorn.glogging import Logger
 
 from mlplatform.config.settings import StorageSettings, load
 from mlplatform.serving.ghost.mirror import FLUSH_SECONDS
+from mlplatform.serving.model.loading import log_damaged
 from mlplatform.serving.settings import ServingSettings
 from mlplatform.store.manifest import ArtifactError
 from mlplatform.store.models import list_models
@@ -62,7 +63,7 @@ def _one_version(settings: ServingSettings) -> ServingSettings:
     if settings.model != "latest":
         return settings
     try:
-        models = list_models(open_storage(load(StorageSettings).url))
+        models = list_models(open_storage(load(StorageSettings).url), damaged=log_damaged)
     except (ArtifactError, StorageError):
         return settings
     return settings.model_copy(update={"model": models[-1].id}) if models else settings
@@ -97,6 +98,8 @@ def gunicorn_options(settings: ServingSettings, name: str) -> dict[str, Any]:
 def _load_model(worker: Any) -> None:
     service = worker.app.service
     service.draining = lambda: not worker.alive
+    # gunicorn numbers its workers.
+    service.replaces = worker.age > worker.cfg.workers
     service.start()
     worker.app.observers.start()
 

@@ -223,7 +223,7 @@ def _from_generator(batches: Any, split: Split, count: int) -> tf.data.Dataset:
 
 
 def _tensor_dtype(array: NDArray[Any]) -> Any:
-    return tf.string if array.dtype.kind == "S" else array.dtype
+    return tf.string if array.dtype.kind in "SO" else array.dtype
 
 
 def _arrays(variables: Any) -> Arrays:

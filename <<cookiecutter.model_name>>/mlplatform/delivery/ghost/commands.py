@@ -8,11 +8,12 @@ import click
 
 from mlplatform.config.settings import ServiceSettings, load
 from mlplatform.contract.events import EventsError
+from mlplatform.contract.parameters import PipelineParameters, criteria_of
 from mlplatform.delivery.console import Console
 from mlplatform.delivery.errors import BadRequestError, DeliveryError, RefusedError
 from mlplatform.delivery.ghost import labels
 from mlplatform.delivery.options import console_option, store_option
-from mlplatform.ghost.settings import GhostSettings
+from mlplatform.ghost.settings import GhostSettings, of_ghost
 from mlplatform.store.storage import Storage
 
 _SINCE = re.compile(r"([0-9]{1,5})([mhd])")
@@ -38,6 +39,7 @@ def ghost_report(since: str, version: str | None, output: Path | None, store: St
 
     now = datetime.now(UTC)
     begin, settings, service = moment(since, now), load(GhostSettings), load(ServiceSettings).name
+    criteria = of_ghost(criteria_of(load(PipelineParameters)), settings)
     console.say(f"reading events of {service} since {begin:%Y-%m-%d %H:%M} UTC from {store.url}")
     try:
         observed = observe(store, service, begin, now, settings.sample_requests, version)
@@ -45,7 +47,7 @@ def ghost_report(since: str, version: str | None, output: Path | None, store: St
         raise RefusedError(str(error)) from None
     except EventsError as error:
         raise DeliveryError(str(error)) from None
-    made = report.make(observed, settings, now)
+    made = report.make(observed, criteria, settings, now)
     page = report.render(made)
     url = f"{store.url}/{reports.save(store, made, page)}"
     if output:

@@ -14,6 +14,7 @@ from mlplatform.delivery.images import build
 from mlplatform.delivery.images.commands import find_model, serving_recipe
 from mlplatform.delivery.images.registry import Registry
 from mlplatform.delivery.options import ENVIRONMENTS, console_option, dry_run_option, environment_option, store_option
+from mlplatform.delivery.releases import approval
 from mlplatform.delivery.releases.history import DONE, STOP, Entry, good, newest_first
 from mlplatform.delivery.releases.release import Releaser
 from mlplatform.delivery.settings import DeliverySettings
@@ -64,6 +65,7 @@ def deploy(
         manifests = releaser.render(release)
         console.result(manifests, {"manifests": manifests, "model": release.model, "image": release.image.reference})
         return
+    approval.check(environment, release.model, release.image.reference)
     entry = releaser.release(release)
     if sample_rate is not None:
         set_sample_rate(releaser.cluster, sample_rate)
