@@ -122,6 +122,7 @@ def lock(session: nox.Session) -> None:
     """Lock what the tests run with and what runs in their containers; `-- --upgrade` takes the newest versions."""
     for source, target, python in (
         ("requirements/dev.in", "requirements/dev.txt", "3.11"),
+        ("requirements/jenkins.in", "requirements/jenkins.txt", "3.11"),
         ("tests/services/requirements.in", "tests/services/requirements.txt", "3.13"),
     ):
         session.run(
