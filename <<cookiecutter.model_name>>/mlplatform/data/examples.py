@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -24,11 +25,17 @@ class ExampleBuffer:
             0 if spec.dtype == "string" else int(np.prod(spec.shape, dtype=np.int64)) * np.dtype(spec.dtype).itemsize
             for spec in schema.inputs
         ]
+        names = [spec.name for spec in schema.inputs]
+        self._values: Callable[[Mapping[str, Any]], tuple[Any, ...]] = (
+            itemgetter(*names) if len(names) > 1 else lambda record: (record[names[0]],)
+        )
+        self._fixed_bytes = 64 + sum(self._sizes)
+        self._texts = [i for i, size in enumerate(self._sizes) if not size]
         self._clear()
 
     def _clear(self) -> None:
         self.bytes = 0
-        self._inputs: list[list[Any]] = [[] for _ in self.schema.inputs]
+        self._rows: list[tuple[Any, ...]] = []
         self._labels: list[bytes] = []
         self._ids: list[bytes | None] = []
         self._others: list[bytes] = []
@@ -39,24 +46,23 @@ class ExampleBuffer:
 
     def add(self, record: Mapping[str, Any], file: int, row: int) -> str:
         """Add a record that fits the JSON Schema; return why it lacks what an example has, or an empty text."""
-        for spec in self.schema.inputs:
-            if spec.name not in record:
-                return f"{spec.name}: missing, and the model has this input"
-        if "label" not in record:
-            return "label: missing"
+        try:
+            values, label = self._values(record), record["label"]
+        except KeyError as error:
+            name = error.args[0]
+            return "label: missing" if name == "label" else f"{name}: missing, and the model has this input"
         example_id = record.get("id")
         self._ids.append(None if example_id is None else str(example_id).encode())
-        self._labels.append(label_text(record["label"]).encode())
-        for values, spec, size in zip(self._inputs, self.schema.inputs, self._sizes, strict=True):
-            value = record[spec.name]
-            values.append(value)
-            self.bytes += size or (len(value) if isinstance(value, str) else 64)
+        self._labels.append(label_text(label).encode())
+        self._rows.append(values)
+        for i in self._texts:
+            self.bytes += len(values[i]) if isinstance(values[i], str) else 64
         if self._has_others:
             others = {name: value for name, value in record.items() if name not in self._known}
             self._others.append(json.dumps(others, sort_keys=True, ensure_ascii=False).encode() if others else b"")
             self.bytes += len(self._others[-1])
         self._places.append((file, row))
-        self.bytes += 64
+        self.bytes += self._fixed_bytes
         return ""
 
     def take(self) -> tuple[dict[str, Column], list[tuple[int, int, str]]]:
@@ -69,7 +75,7 @@ class ExampleBuffer:
         count = len(self._places)
         reasons: dict[int, str] = {}
         inputs: dict[str, Column] = {}
-        for spec, values in zip(self.schema.inputs, self._inputs, strict=True):
+        for spec, values in zip(self.schema.inputs, zip(*self._rows, strict=True), strict=True):
             inputs[f"input_{spec.name}"], wrong = _column(values, spec)
             for i, reason in wrong.items():
                 reasons.setdefault(i, reason)
@@ -98,7 +104,7 @@ class ExampleBuffer:
         return columns, problems
 
 
-def _column(values: list[Any], spec: InputSpec) -> tuple[Column, dict[int, str]]:
+def _column(values: Sequence[Any], spec: InputSpec) -> tuple[Column, dict[int, str]]:
     """The column of an input, and reasons by row for the values that do not fit; there it holds anything."""
     whole = _whole_texts(values, spec) if spec.dtype == "string" else _whole_array(values, spec)
     if whole is not None:
@@ -118,7 +124,7 @@ def _column(values: list[Any], spec: InputSpec) -> tuple[Column, dict[int, str]]
     return np.stack([blank_array if array is None else array for array in arrays]), reasons
 
 
-def _whole_array(values: list[Any], spec: InputSpec) -> Array | None:
+def _whole_array(values: Sequence[Any], spec: InputSpec) -> Array | None:
     """All values at once, or None if one of them does not fit."""
     try:
         array = np.asarray(values)
@@ -165,7 +171,7 @@ def _holds(cast: Array, array: Array) -> bool:
     return bool(np.isfinite(cast).all())
 
 
-def _whole_texts(values: list[Any], spec: InputSpec) -> Texts | None:
+def _whole_texts(values: Sequence[Any], spec: InputSpec) -> Texts | None:
     if spec.shape or not all(isinstance(value, str) for value in values):
         return None
     return Texts.of([value.encode() for value in values])
