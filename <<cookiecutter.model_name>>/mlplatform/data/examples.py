@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from operator import itemgetter
 from typing import Any
@@ -13,10 +14,15 @@ from mlplatform.data.dataset import InputSpec, Schema, label_text
 
 
 class ExampleBuffer:
-    """Records in memory on their way to columns. `bytes`: about how much they will take there."""
+    """Records in memory on their way to columns. `bytes`: about how much they will take there.
 
-    def __init__(self, schema: Schema) -> None:
+    Examples whose id has one of the SHA-256 in `forgotten` are dropped; the attribute counts them by file.
+    """
+
+    def __init__(self, schema: Schema, forgotten: frozenset[str] = frozenset()) -> None:
         self.schema = schema
+        self.forgotten: Counter[int] = Counter()
+        self._forgotten = {bytes.fromhex(digest) for digest in forgotten}
         self._known = {"id", "label", *(spec.name for spec in schema.inputs)}
         self._has_others = bool(set(schema.record.get("properties", {})) - self._known) or (
             schema.record.get("additionalProperties") is not False
@@ -83,8 +89,8 @@ class ExampleBuffer:
             example_id if example_id is not None or i in reasons else _content_id(inputs, i)
             for i, example_id in enumerate(self._ids)
         ]
-        digests = b"".join(hashlib.sha256(example_id or b"").digest()[:16] for example_id in ids)
-        halves = np.frombuffer(digests, ">u8").astype("<u8").reshape(count, 2)
+        digests = [hashlib.sha256(example_id or b"").digest() for example_id in ids]
+        halves = np.frombuffer(b"".join(d[:16] for d in digests), ">u8").astype("<u8").reshape(count, 2)
         places = np.array(self._places, np.int64).reshape(count, 2)
         columns: dict[str, Column] = {
             "high": halves[:, 0].copy(),
@@ -98,8 +104,12 @@ class ExampleBuffer:
             columns["others"] = Texts.of(self._others)
         columns |= inputs
         problems = [(*self._places[i], reasons[i]) for i in sorted(reasons)]
-        if reasons:
-            columns = take(columns, ~np.isin(np.arange(count), list(reasons)))
+        dropped = (
+            {i for i, d in enumerate(digests) if d in self._forgotten} - reasons.keys() if self._forgotten else set()
+        )
+        self.forgotten.update(self._places[i][0] for i in dropped)
+        if reasons or dropped:
+            columns = take(columns, ~np.isin(np.arange(count), [*reasons, *dropped]))
         self._clear()
         return columns, problems
 
