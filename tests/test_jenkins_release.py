@@ -153,7 +153,7 @@ def test_a_model_goes_from_s3_into_the_registry_and_the_cluster_without_a_key(si
     pushed = {name for repository, name in site.registry.manifests if repository == f"team/{NAME}-serving"}
     (digest,) = (name for name in pushed if name.startswith("sha256:"))
     cluster = json.loads((site.directory / "kept" / "cluster.json").read_text())
-    container = cluster["deployments"][f"{NAME}-staging"]["template"]["spec"]["containers"][0]
+    container = cluster["objects"][f"Deployment/{NAME}-staging"]["spec"]["template"]["spec"]["containers"][0]
     assert container["image"] == f"{site.registry.host}/team/{NAME}-serving@{digest}"
     kept = site.directory / "workspaces" / "agent" / done.of("archive", stage="Bundle")[0]["files"][0]
     assert json.loads(kept.read_text()) == SBOM

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mlplatform.contract.labels import label_text
 from mlplatform.data.columns import BYTES, ENDS, Array, Column, Texts
 
 __all__ = ["SPLITS", "Array", "InputSpec", "Schema", "Split", "column_files", "read_column"]
@@ -77,11 +78,6 @@ class Schema:
 
     def _inputs_and(self, labels: list[str]) -> list[Any]:
         return [[asdict(spec) for spec in self.inputs], labels]
-
-
-def label_text(label: Any) -> str:
-    """A label as text: what is no text, a number say, as JSON writes it."""
-    return label if isinstance(label, str) else json.dumps(label, sort_keys=True)
 
 
 def without_annotations(schema: Any) -> Any:

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from mlplatform.contract.labels import label_text
 from mlplatform.data.columns import Array, Column, Texts, take
-from mlplatform.data.dataset import InputSpec, Schema, label_text
+from mlplatform.data.dataset import InputSpec, Schema
 
 
 class ExampleBuffer:

@@ -10,6 +10,7 @@ from gunicorn.glogging import Logger
 
 from mlplatform.config.settings import StorageSettings, load
 from mlplatform.serving.ghost.mirror import FLUSH_SECONDS
+from mlplatform.serving.model.loading import log_damaged
 from mlplatform.serving.settings import ServingSettings
 from mlplatform.store.manifest import ArtifactError
 from mlplatform.store.models import list_models
@@ -27,7 +28,7 @@ class Server(BaseApplication):  # type: ignore[misc]
     """gunicorn's master. `run` does not return."""
 
     service: Any = None
-    observing: Any = None
+    observers: Any = None
 
     def __init__(self, settings: ServingSettings, name: str, template_version: str) -> None:
         self.settings = _one_version(settings)
@@ -45,13 +46,13 @@ class Server(BaseApplication):  # type: ignore[misc]
         from mlplatform.serving.api.app import create_app
         from mlplatform.serving.ghost.ghost_mode import GhostMode
         from mlplatform.serving.model.service import Service
-        from mlplatform.serving.observability.observers import Observing
+        from mlplatform.serving.observability.observers import Observers
 
         self.service = Service(self.settings, self.name, self.template_version)
         traced = agent.takes_traces(os.environ) and traces.under_ddtrace(os.environ)
         ghost = GhostMode(self.service)
-        self.observing = Observing(self.service, ghost, traced, agent.takes_metrics(os.environ))
-        return create_app(self.service, self.observing.observers, ghost.log, ghost.replay)
+        self.observers = Observers(self.service, ghost, traced, agent.takes_metrics(os.environ))
+        return create_app(self.service, self.observers.all, ghost.log, ghost.replay)
 
 
 def _one_version(settings: ServingSettings) -> ServingSettings:
@@ -62,7 +63,7 @@ def _one_version(settings: ServingSettings) -> ServingSettings:
     if settings.model != "latest":
         return settings
     try:
-        models = list_models(open_storage(load(StorageSettings).url))
+        models = list_models(open_storage(load(StorageSettings).url), damaged=log_damaged)
     except (ArtifactError, StorageError):
         return settings
     return settings.model_copy(update={"model": models[-1].id}) if models else settings
@@ -97,14 +98,16 @@ def gunicorn_options(settings: ServingSettings, name: str) -> dict[str, Any]:
 def _load_model(worker: Any) -> None:
     service = worker.app.service
     service.draining = lambda: not worker.alive
+    # gunicorn numbers its workers.
+    service.replaces = worker.age > worker.cfg.workers
     service.start()
-    worker.app.observing.start()
+    worker.app.observers.start()
 
 
 def _stop_observing(arbiter: Any, worker: Any) -> None:
     # None: the worker ended before it had an application.
-    if worker.app.observing is not None:
-        worker.app.observing.stop()
+    if worker.app.observers is not None:
+        worker.app.observers.stop()
 
 
 def _forward_second_sigterm(arbiter: Any) -> None:

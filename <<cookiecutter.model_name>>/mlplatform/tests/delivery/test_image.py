@@ -166,7 +166,8 @@ class TestBundle:
         self, repository: Repository, delivery: Delivery, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("SERVING_RUNTIME", "litert")
-        repository.publish("c0ffee", runtimes={"litert": {"path": "model.tflite", "valid": True}})
+        runtimes = {"litert": {"path": "model.tflite", "valid": True}}
+        repository.publish("c0ffee", {"model.tflite": b"network"}, runtimes=runtimes)
         assert delivery("bundle", "c0ffee").code == 0
         assert "--build-arg=RUNTIME=litert" in " ".join(repository.asked("docker"))
 

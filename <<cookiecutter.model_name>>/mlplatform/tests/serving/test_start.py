@@ -35,13 +35,30 @@ def test_a_damaged_model_is_refused_by_the_name_of_the_file(tmp_path: Path, toml
     assert f"error: {graph}: its SHA-256 is not the one in the manifest" in log
 
 
+def test_a_damaged_neighbour_does_not_keep_the_latest_model_from_being_served(tmp_path: Path, light: Path) -> None:
+    shutil.copytree(light.parent / "store", tmp_path / "store")
+    (tmp_path / "store/models/newer").mkdir()
+    (tmp_path / "store/models/newer/manifest.json").write_text("{")
+    with serving(service_toml(tmp_path, runtime="litert")) as server:
+        server.wait_for(200)
+        assert server.get("/").body["model"]["version"] == "aaaaaaaaaaaa"
+        assert f"A model that cannot be `latest`: {tmp_path}/store/models/newer/manifest.json: not a" in server.log
+
+
+def test_a_model_under_the_name_of_another_is_not_served(tmp_path: Path, light: Path) -> None:
+    shutil.copytree(light.parent / "store", tmp_path / "store")
+    (tmp_path / "store/models/aaaaaaaaaaaa").rename(tmp_path / "store/models/cccccccccccc")
+    log = _fails(service_toml(tmp_path, runtime="litert"), "--model", "cccccccccccc", code=3)
+    assert "is the manifest of model 'aaaaaaaaaaaa', which belongs elsewhere" in log
+
+
 @pytest.mark.parametrize("missing", ["somewhere/else", "cccccccccccc"])
 def test_a_model_that_is_not_there_is_waited_for(tmp_path: Path, missing: str) -> None:
     with serving(service_toml(tmp_path), "--model", missing) as server:
         server.wait_for(503, saying=missing)
 
 
-def test_a_wrong_setting_is_told_in_one_line(tmp_path: Path) -> None:
+def test_a_wrong_setting_is_refused_in_one_line(tmp_path: Path) -> None:
     log = _fails(service_toml(tmp_path), code=2, queue_ms="soon")
     assert log.startswith("error: serving.queue_ms = 'soon' (environment variable SERVING_QUEUE_MS): ")
 
@@ -49,13 +66,13 @@ def test_a_wrong_setting_is_told_in_one_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "url", ["ghost:8080", "https://g", "http://g:99999", "http://[::1", "http://g/path", "http://", "http://g\x01"]
 )
-def test_the_address_of_a_ghost_that_is_none_is_told_in_one_line(tmp_path: Path, url: str) -> None:
+def test_the_address_of_a_ghost_that_is_none_is_refused_in_one_line(tmp_path: Path, url: str) -> None:
     log = _fails(service_toml(tmp_path), code=2, ghost_url=url)
-    told = f"error: serving.ghost_url = {url!r} (environment variable SERVING_GHOST_URL): expected http://HOST"
-    assert log.startswith(told), log
+    line = f"error: serving.ghost_url = {url!r} (environment variable SERVING_GHOST_URL): expected http://HOST"
+    assert log.startswith(line), log
 
 
-def test_a_taken_port_is_told_in_one_line(toml: Path, server: Running) -> None:
+def test_a_taken_port_is_reported_in_one_line(toml: Path, server: Running) -> None:
     log = _fails(toml, "--port", str(server.port), code=1)
     assert log.startswith(f"error: cannot listen on 127.0.0.1:{server.port}: Address already in use")
 

@@ -90,3 +90,14 @@ def test_a_model_is_refused_for_a_runtime_that_cannot_compute_it(
         f"verify: [serving] runtime = {runtime!r} cannot compute model abc: {reason}; use runtime = 'tensorflow'\n"
     )
     assert (code, capsys.readouterr().err) == (1, refused)
+
+
+def test_a_model_whose_runtime_names_no_file_of_it_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "files").mkdir()
+    properties = {"runtimes": {"litert": {"path": "../../../model.tflite", "valid": True}}}
+    publish(open_storage(str(tmp_path / "store")), "models/abc", tmp_path / "files", "model", "abc", properties)
+    assert main(["verify", str(tmp_path / "store/models/abc"), "--runtime", "litert"]) == 1
+    refused = "runtimes.litert.path = '../../../model.tflite' is none of its files; publish the model again"
+    assert refused in capsys.readouterr().err
