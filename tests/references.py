@@ -154,7 +154,11 @@ def _missing_in_code(code: str, directory: Path) -> list[str]:
 
 def _missing_section(name: str, directory: Path) -> list[str]:
     settings = tomllib.loads((directory / "service.toml").read_text(encoding="utf-8"))
-    return [] if name in settings else [f"section [{name}] of service.toml"]
+    for part in name.split("."):
+        if part not in settings:
+            return [f"section [{name}] of service.toml"]
+        settings = settings[part]
+    return []
 
 
 def _missing_path(path: str, directory: Path) -> list[str]:
