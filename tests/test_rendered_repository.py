@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import kube_programs
 import pytest
 from browser import have_browser
 from conftest import Render
@@ -180,6 +181,13 @@ def test_clients_that_others_wrote_work_unchanged(repository: Path) -> None:
 @pytest.mark.nightly
 def test_the_manifests_break_no_policy(repository: Path) -> None:
     result = nox(repository, "-s", "policies")
+    assert result.returncode == 0, result.stdout
+
+
+@pytest.mark.nightly
+def test_releases_end_well_against_a_real_control_plane(repository: Path) -> None:
+    session = ("-s", "platform_tests", "--", "-m", "cluster", "mlplatform/tests/delivery/test_control_plane.py")
+    result = nox(repository, *session, CLUSTER_PROGRAMS=str(kube_programs.programs()))
     assert result.returncode == 0, result.stdout
 
 

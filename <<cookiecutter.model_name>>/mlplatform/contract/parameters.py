@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields
+from datetime import datetime
 from typing import Any, Literal, get_type_hints
 
 from pydantic import Field, create_model, model_validator
@@ -47,6 +48,18 @@ class TrainingParameters(Section, section="training", closed=True):
         default=0.15, gt=0, lt=0.5, description="share of the examples for validation during training"
     )
     test_fraction: float = Field(default=0.15, gt=0, lt=0.5, description="share of the examples kept for evaluation")
+    split_group: str = Field(
+        default="",
+        description="property that is no input: examples with its value go to one split; empty: the id decides",
+    )
+    split_time: str = Field(
+        default="",
+        description="property that is no input, a time in ISO 8601: the test split is what is after test_after",
+    )
+    test_after: str = Field(default="", description="date or time in ISO 8601 from which on examples are for the test")
+    split_fixed: str = Field(
+        default="", description="property that is no input and says train, validation or test for each example"
+    )
     patience: int = Field(
         default=0,
         ge=0,
@@ -110,6 +123,20 @@ class TrainingParameters(Section, section="training", closed=True):
     def _leave_something_to_train(self) -> "TrainingParameters":
         if self.validation_fraction + self.test_fraction > 0.8:
             raise ValueError("validation_fraction and test_fraction together must leave at least 0.2 for training")
+        return self
+
+    @model_validator(mode="after")
+    def _divide_in_one_way(self) -> "TrainingParameters":
+        ways = [name for name in ("split_group", "split_time", "split_fixed") if getattr(self, name)]
+        if len(ways) > 1:
+            raise ValueError(f"{' and '.join(ways)}: one of them decides the split; leave the others empty")
+        if bool(self.split_time) != bool(self.test_after):
+            raise ValueError("split_time and test_after belong together: give both or neither")
+        if self.test_after:
+            try:
+                datetime.fromisoformat(self.test_after)
+            except ValueError:
+                raise ValueError(f"test_after = {self.test_after!r}: must be a date or time in ISO 8601") from None
         return self
 
 
