@@ -23,7 +23,7 @@ def outer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def git(directory: Path, *arguments: str) -> str:
-    command = ["git", "-c", "user.name=A", "-c", "user.email=a@example.com", *arguments]
+    command = ["git", "-c", "user.name=A", "-c", "user.email=tests@localhost", *arguments]
     return subprocess.run(command, cwd=directory, check=True, capture_output=True, text=True).stdout.strip()
 
 
