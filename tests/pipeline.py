@@ -1,7 +1,8 @@
 """A stand-in for Jenkins: checks a Jenkinsfile and runs it, by the Groovy beside this file; `npm-groovy-lint` lints it.
 
-No Jenkins, no jenkinsfile-runner and no JenkinsPipelineUnit is in a public registry of packages, so what Jenkins does
-with a declarative pipeline is written anew in `jenkins/`. Groovy and the linter come from npm, locked with hashes.
+No Jenkins and no jenkinsfile-runner is in a public registry of packages, and the JenkinsPipelineUnit on Maven Central,
+up to 1.1, knows no declarative pipeline. So what Jenkins does with one is written anew in `jenkins/`. Groovy and the
+linter come from npm, locked with hashes.
 """
 
 import json
@@ -78,7 +79,8 @@ class Build:
     """How a build went.
 
     result: SUCCESS, UNSTABLE, FAILURE or ABORTED; error: what failed first, as in the last line of a console; events:
-    everything that happened, in order, each with a `kind`; log: what the console shows.
+    everything that happened, in order, each with a `kind`; log: what the console shows; variables: what scripts
+    assigned to `env`, which a restart of one of the stages takes along.
     """
 
     result: str
@@ -86,6 +88,7 @@ class Build:
     events: list[dict[str, Any]]
     log: str
     description: str | None
+    variables: dict[str, str]
 
     def of(self, kind: str, **wanted: Any) -> list[dict[str, Any]]:
         """The events of a kind that have these values."""
@@ -153,16 +156,27 @@ class Jenkins:
         shells: list[dict[str, Any]] = self._ask({"jenkinsfile": jenkinsfile})["shells"]
         return shells
 
+    def seed(self, script: str, files: Mapping[str, str]) -> list[dict[str, Any]]:
+        """What a script of Job DSL makes: each call with its `name`, `arguments` and `children`.
+
+        files: of the workspace, by path. Raises RuntimeError where Job DSL's reference knows no such call.
+        """
+        calls: list[dict[str, Any]] = self._ask({"seed": script, "files": dict(files)})["calls"]
+        return calls
+
     def build(
         self, jenkinsfile: str, workspaces: Path, parameters: Mapping[str, str] | None = None, **situation: Any
     ) -> Build:
         """Run a pipeline, as "Build with Parameters" does; parameters that are not given have their default.
 
-        situation: `environment` adds to every agent's; `credentials` by id; `checkout` is the directory that a checkout
-        copies; `machine` names the one machine that has every label, so that all agents share a workspace; `inputs` by
-        stage, {"answer": "proceed" or "abort", "by": user}, and nobody answers the others; `locked` names locks that
-        another build holds at first; `restart` names the stage to restart from; `previousResult` is that of the build
-        before. Raises AssertionError if Jenkins would refuse the Jenkinsfile.
+        situation: `environment` adds to every agent's; `credentials` by id; `checkout` is the git repository whose HEAD
+        is checked out; `meanwhile` by stage, a shell command that is run before it begins; `startedBy` is the user who
+        pressed the button, else a timer did; `groups` lists users by group; `abort`: the build is stopped in the first
+        shell script that fits this regular expression; `machine` names the one machine that has every label, so that
+        all agents share a workspace; `inputs` by stage, {"answer": "proceed" or "abort", "by": user}, and nobody
+        answers the others; `locked` names locks that another build holds at first; `restart` is {"stage": the one to
+        restart from, "variables": of the build before}; `previousResult` is that of the build before. Raises
+        AssertionError if Jenkins would refuse the Jenkinsfile.
         """
         environment = {**self.environment, **situation.pop("environment", {})}
         answer = self._ask(
@@ -177,5 +191,10 @@ class Jenkins:
         )
         assert answer["errors"] == []
         return Build(
-            answer["result"], answer["error"], answer["events"], "\n".join(answer["log"]), answer["description"]
+            answer["result"],
+            answer["error"],
+            answer["events"],
+            "\n".join(answer["log"]),
+            answer["description"],
+            answer["variables"],
         )

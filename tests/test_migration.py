@@ -117,7 +117,7 @@ def test_a_release_without_a_map_carries_edits_and_names_imports_of_modules_that
     assert result.returncode == 1, result.stdout + result.stderr
     clone = tmp_path / "fleet-clones" / repository.name
     details = json.loads(clone.with_name(f"{clone.name}.json").read_text(encoding="utf-8"))["details"]
-    assert "mlplatform/training/leaves.py:1 imports mlplatform.training.parameters, which is not there" in details
+    assert "mlplatform/training/leaves.py:1 imports mlplatform.training.parameters, which does not exist" in details
     assert "mlplatform/runtime/litert.py was deleted or renamed here and changed in the template" in details
     assert not (clone / "mlplatform" / "runtime" / "litert.py").exists()
     assert "accuracy on the leaves" in (clone / "mlplatform" / "contract" / "parameters.py").read_text(encoding="utf-8")

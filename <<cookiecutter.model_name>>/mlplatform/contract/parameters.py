@@ -6,7 +6,7 @@ unless `model/__init__.py` imports it.
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields
 from typing import Any, Literal, get_type_hints
 
@@ -15,6 +15,7 @@ from pydantic.config import JsonDict
 from pydantic_settings import SettingsConfigDict
 
 from mlplatform.config.settings import Section, SettingsError, load
+from mlplatform.contract.criteria import Criteria, load_criteria, with_former
 
 # Parameters that decide how a run is carried out or judged, not what is learned: they don't enter its identity.
 NOT_IDENTITY: JsonDict = {"not_identity": True}
@@ -26,6 +27,11 @@ class TrainingParameters(Section, section="training", closed=True):
     source: str = Field(
         default="",
         description="source data: a directory or s3://bucket/prefix; empty: the data bundled with the model",
+        json_schema_extra=NOT_IDENTITY,
+    )
+    pass_over: str = Field(
+        default="README*,LICENSE*",
+        description="files of the source that are left out: patterns such as *.md, separated by commas",
         json_schema_extra=NOT_IDENTITY,
     )
     dataset: str = Field(
@@ -80,18 +86,18 @@ class TrainingParameters(Section, section="training", closed=True):
     progress_seconds: float = Field(
         default=10, gt=0, description="seconds between lines of progress", json_schema_extra=NOT_IDENTITY
     )
-    minimum_accuracy: float = Field(
-        default=0.9,
+    minimum_accuracy: float | None = Field(
+        default=None,
         ge=0,
         le=1,
-        description="gate: accuracy on the test split below which nothing is published",
+        description="another name of minimum of [gate.accuracy]",
         json_schema_extra=NOT_IDENTITY,
     )
-    maximum_regression: float = Field(
-        default=0.01,
+    maximum_regression: float | None = Field(
+        default=None,
         ge=0,
         le=1,
-        description="gate: accuracy that may be lost against production on the same test split",
+        description="another name of maximum_regression of [gate.accuracy]",
         json_schema_extra=NOT_IDENTITY,
     )
     litert: bool = Field(
@@ -144,6 +150,23 @@ def load_parameters(arguments: Mapping[str, Any]) -> TrainingParameters:
     Raises SettingsError naming every parameter that is unknown or out of range, and what `parameters_type` raises.
     """
     return load(parameters_type(), arguments)
+
+
+def labels() -> Sequence[object]:
+    """`model.LABELS` as they are."""
+    from model import LABELS
+
+    given: Sequence[object] = LABELS
+    return given
+
+
+def criteria_of(parameters: TrainingParameters) -> Criteria:
+    """What the gate asks for: the tables of service.toml, and parameters that stood for them. Raises SettingsError."""
+    former = {
+        "minimum": ("minimum_accuracy", parameters.minimum_accuracy),
+        "maximum_regression": ("maximum_regression", parameters.maximum_regression),
+    }
+    return with_former(load_criteria(), "training", former)
 
 
 def hyperparameters(parameters: TrainingParameters) -> Any:

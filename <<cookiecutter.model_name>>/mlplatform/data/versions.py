@@ -1,13 +1,15 @@
 """From checked parts to a dataset version: merged, deduplicated, divided into splits, published."""
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from mlplatform.contract.errors import BadDataError
 from mlplatform.data.dataset import Schema
 from mlplatform.data.merging import distinct, merged
+from mlplatform.data.parts import Part
 from mlplatform.data.writing import DatasetWriter, SplitFractions
 from mlplatform.store.manifest import Manifest, publish
 from mlplatform.store.storage import Storage
@@ -18,18 +20,19 @@ SHOWN_IDS = 10
 
 def prepare(
     storage: Storage,
-    parts: Sequence[str],
+    parts: Sequence[Part],
     schema: Schema,
     fractions: SplitFractions,
     work: Path,
     conflicts_allowed: int = 0,
+    records: Mapping[str, Any] | None = None,
 ) -> Manifest:
-    """Merge parts, named by their prefixes, into a dataset version and publish it as `datasets/<version>`.
+    """Merge the files of parts into a dataset version and publish it as `datasets/<version>`.
 
     Only one bucket of examples is in memory at a time. The manifest's `duplicates`: examples `repeated` and so left
     out; `conflicting` ones, left out because another with their id was kept; and of those kept, how many have the same
     inputs as another (`same_inputs`), and how many outside the train split have the inputs of one inside
-    (`across_splits`), which flatters the metrics.
+    (`across_splits`), which flatters the metrics. records: what became of the source's records, for the manifest.
     Raises BadDataError if a split would be empty, or if more examples conflict than are allowed.
     """
     work.mkdir(parents=True, exist_ok=True)
@@ -40,7 +43,7 @@ def prepare(
         writer = DatasetWriter(directory, schema, fractions)
         repeated = 0
         conflicts: list[bytes] = []
-        for examples in merged(storage, parts, buckets, work):
+        for examples in merged(storage, parts, schema, buckets, work):
             kept, repeats, conflicting = distinct(examples)
             writer.add(kept)
             repeated += repeats
@@ -56,6 +59,7 @@ def prepare(
             "splits": writer.splits(),
             "duplicates": {"repeated": repeated, "conflicting": len(conflicts), **writer.same_inputs()},
             "parts": len(parts),
+            "records": records,
         }
         return publish(storage, f"datasets/{version}", directory, "dataset", version, properties)
 

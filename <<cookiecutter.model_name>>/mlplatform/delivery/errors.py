@@ -14,7 +14,7 @@ class BadRequestError(DeliveryError):
 
 
 class RefusedError(DeliveryError):
-    """Something else comes first: an image, a report, a first model. The message names it."""
+    """Something is missing that must come first: an image, a report, a first model. The message names it."""
 
     exit_code = ExitCode.REFUSED
 
@@ -24,7 +24,7 @@ class UnderWayError(RefusedError):
 
 
 class GateClosedError(DeliveryError):
-    """The model is not good enough to be released."""
+    """The gate is closed for the model."""
 
     exit_code = ExitCode.GATE_CLOSED
 

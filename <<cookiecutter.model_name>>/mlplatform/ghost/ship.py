@@ -15,9 +15,9 @@ from mlplatform.store.storage import Storage, StorageError, open_storage
 
 @click.command("ship-events")
 @click.argument("directory", type=click.Path(path_type=Path))
-@click.option("--once", is_flag=True, help="ship what is there and end")
+@click.option("--once", is_flag=True, help="ship once and end")
 def ship_events(directory: Path, once: bool) -> int:
-    """Ship the prediction events in DIRECTORY, the spool that SERVING_EVENTS names, to the store.
+    """Copy prediction events from DIRECTORY, the spool that SERVING_EVENTS names, to the store.
 
     SIGTERM ships once more and ends. Exit code 1: the last pass failed, 2: wrong settings.
     """

@@ -103,6 +103,8 @@ def gunicorn_options(settings: ServingSettings, name: str) -> dict[str, Any]:
 def _load_model(worker: Any) -> None:
     service = worker.app.service
     service.draining = lambda: not worker.alive
+    # gunicorn numbers its workers.
+    service.replaces = worker.age > worker.cfg.workers
     service.start()
     worker.app.observers.start()
 

@@ -42,6 +42,12 @@ BUILD = {
     "OVERRIDE_REASON": "Too few labels, yet faster",
     "GHOST_SAMPLE_RATE": "0.25",
     "GHOST_SINCE": "24h",
+    "JOB": "0a1b2c3d-0000-4000-8000-0123456789ab",
+    "IF_NEEDED": "yes",
+    "MINUTES": "45",
+    "LOG_FROM": "0",
+    "OCCASION": "failure",
+    "TEXT": "Failed: deploy",
 }
 
 

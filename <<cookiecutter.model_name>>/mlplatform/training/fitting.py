@@ -106,9 +106,9 @@ class Fitting:
 
     def _save_and_stop(self, checkpoints: Checkpoints, stop: Stop) -> None:
         if checkpoints.save_within(SAVING_SECONDS, self._serial(), self._checkpoint()):
-            log.info("train: told to stop; a checkpoint is saved and the same command goes on from it")
+            log.info("train: stopping; a checkpoint is saved; the same command resumes from it")
         else:
-            log.warning("train: told to stop; saving takes too long, the same command goes on from the one before")
+            log.warning("train: stopping; saving takes too long; the same command resumes from the checkpoint before")
         stop.obey()
 
     def _end_epoch(self, progress: Progress) -> None:
@@ -167,7 +167,7 @@ class Fitting:
         self.position, self._best = checkpoint.position, checkpoint.best
         self.position.resumed += 1
         place = f"epoch {self.position.epoch + 1}/{self.parameters.epochs} step {self.position.step}/{self.steps}"
-        log.info("train: going on from a checkpoint at %s", place)
+        log.info("train: resuming from a checkpoint at %s", place)
 
 
 def evaluate(network: keras.Model, split: Split, batch_size: int) -> dict[str, float]:
@@ -223,7 +223,7 @@ def _from_generator(batches: Any, split: Split, count: int) -> tf.data.Dataset:
 
 
 def _tensor_dtype(array: NDArray[Any]) -> Any:
-    return tf.string if array.dtype.kind == "S" else array.dtype
+    return tf.string if array.dtype.kind in "SO" else array.dtype
 
 
 def _arrays(variables: Any) -> Arrays:

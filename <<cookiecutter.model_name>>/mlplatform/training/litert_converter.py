@@ -40,7 +40,7 @@ def main(saved_model: Path, batches: Path, target: Path) -> int:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    with np.load(path, allow_pickle=False) as batch:
+    with np.load(path, allow_pickle=True) as batch:
         return dict(batch)
 
 

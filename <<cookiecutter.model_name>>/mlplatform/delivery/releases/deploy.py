@@ -14,6 +14,7 @@ from mlplatform.delivery.images import build
 from mlplatform.delivery.images.commands import find_model, serving_recipe
 from mlplatform.delivery.images.registry import Registry
 from mlplatform.delivery.options import ENVIRONMENTS, console_option, dry_run_option, environment_option, store_option
+from mlplatform.delivery.releases import approval
 from mlplatform.delivery.releases.history import DONE, STOP, Entry, good, newest_first
 from mlplatform.delivery.releases.release import Releaser
 from mlplatform.delivery.settings import DeliverySettings
@@ -25,14 +26,18 @@ from mlplatform.store.storage import Storage
 @click.command()
 @environment_option
 @click.option("--image", metavar="REF", help="The serving image, by digest, as `bundle` prints it.")
-@click.option("--model", metavar="VERSION", help="Instead: the image that `bundle` made of this model and this code.")
+@click.option(
+    "--model",
+    metavar="VERSION",
+    help="Instead of --image: the one that `bundle` built for this model version and this code.",
+)
 @store_option
 @dry_run_option
 @click.option(
     "--sample-rate",
     metavar="SHARE",
     type=click.FloatRange(0, 1),
-    help="ghost: the share of live requests that it gets copies of.  [default: that of the overlay production]",
+    help="For a ghost: the share of live requests to copy to it.  [default: that of the overlay production]",
 )
 @console_option
 def deploy(
@@ -44,7 +49,7 @@ def deploy(
     sample_rate: float | None,
     console: Console,
 ) -> None:
-    """Bring a serving image into the cluster, wait until it runs, and ask the service for predictions.
+    """Deploy a serving image, wait until it runs, and test it with predictions.
 
     The overlay deploy/k8s/overlays/ENVIRONMENT is applied with the image by digest and the version as label. If the
     new pods do not start, or the service does not answer with the right model, what ran before is brought back and the
@@ -60,6 +65,7 @@ def deploy(
         manifests = releaser.render(release)
         console.result(manifests, {"manifests": manifests, "model": release.model, "image": release.image.reference})
         return
+    approval.check(environment, release.model, release.image.reference)
     entry = releaser.release(release)
     if sample_rate is not None:
         set_sample_rate(releaser.cluster, sample_rate)

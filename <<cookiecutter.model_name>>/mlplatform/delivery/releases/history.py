@@ -19,6 +19,7 @@ from mlplatform.config.hints import hint
 from mlplatform.delivery import programs
 from mlplatform.delivery.console import Console
 from mlplatform.delivery.options import ENVIRONMENTS, console_option, store_option
+from mlplatform.delivery.releases import approval
 from mlplatform.store.manifest import ArtifactError
 from mlplatform.store.models import columns
 from mlplatform.store.storage import Storage
@@ -70,8 +71,9 @@ def now() -> str:
 def person() -> str:
     """Who runs this command: in a Jenkins build its approver or starter and the build, else the user's name."""
     build = os.environ.get("BUILD_URL")
-    names = ("APPROVER", "BUILD_USER_ID", "BUILD_USER")
+    names = ("STARTED_BY", "BUILD_USER_ID", "BUILD_USER")
     name = next((os.environ[variable] for variable in names if os.environ.get(variable)), None)
+    name = approval.approver(os.environ) or name
     if build:
         return f"{name or 'Jenkins'}, {build}"
     try:
@@ -123,9 +125,13 @@ def _target(rollback: Entry, kept: Sequence[Entry], all_good: Mapping[str, Entry
 
 
 @click.command()
-@click.option("--environment", type=click.Choice(ENVIRONMENTS), help="Only what was released there.")
+@click.option("--environment", type=click.Choice(ENVIRONMENTS), help="Show releases of this environment only.")
 @click.option(
-    "--limit", default=20, show_default=True, type=click.IntRange(min=1), help="At most so many, newest first."
+    "--limit",
+    default=20,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="Number of releases to show, newest first.",
 )
 @store_option
 @console_option

@@ -222,7 +222,7 @@ class Releaser:
                 self._wait(environment)
         except DeliveryError as second:
             held.now(under_way.GIVEN_UP)
-            told.append(f"AND IT COULD NOT BE TAKEN BACK: {second}")
+            told.append(f"AND THE ROLLBACK FAILED: {second}")
             told.append(f"the next command does that when the cluster can be reached: {hint('status')}")
             self._record(replace(entry, at=now(), outcome=FAILED, reason=str(error)))
             return DeliveryError("\n".join(told))
@@ -373,7 +373,7 @@ class Releaser:
         try:
             return list(filter(None, [self.cluster.diagnosis(environment)]))
         except DeliveryError as error:
-            return [f"the cluster does not say why: {error}"]
+            return [f"the cluster gives no reason: {error}"]
         finally:
             self.cluster.patience = patience
 

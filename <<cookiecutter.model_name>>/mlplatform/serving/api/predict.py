@@ -159,6 +159,7 @@ class Inference:
         return exchange
 
     def _model(self, version: str | None, label: str | None) -> ServedModel:
+        self._service.await_model()
         try:
             return self._service.require(version, label)
         except RequestError as error:

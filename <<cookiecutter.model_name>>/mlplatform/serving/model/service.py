@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 
 import gevent
+from gevent.event import Event
 from gevent.threadpool import ThreadPool
 
 from mlplatform.serving.errors import RequestError
@@ -38,6 +39,7 @@ class Service:
 
     fatal: why there is no hope of serving the model, empty otherwise. draining: set by whoever stops the process.
     workers: those of this server that have a model, this one included as soon as it has.
+    replaces: this process takes the place of one that died, whose clients do not know of it yet; set before `start`.
     """
 
     def __init__(
@@ -51,12 +53,23 @@ class Service:
         self.started = time.monotonic()
         self.draining: Callable[[], bool] = bool
         self._workers = workers or ReadyWorkers()
+        self.replaces = False
+        self._loaded = Event()
         self._no_model = ""
         self._loading_since = self.started
 
     def start(self) -> None:
         """Load the model without holding up the event loop; keep trying until there is one."""
         gevent.spawn(self._load)
+
+    def await_model(self) -> None:
+        """Let a request wait that reaches a process which replaces another one, until the model is there.
+
+        Such a process is not ready, and soon gets no requests; those that come until then are better answered late,
+        within their longest time, than refused.
+        """
+        if self.model is None and self.replaces:
+            self._loaded.wait(self.settings.deadline_ms / 1000)
 
     def require(self, version: str | None = None, label: str | None = None) -> ServedModel:
         """The model, if it is the version asked for; None: any. Raises RequestError (503, 404)."""
@@ -111,11 +124,13 @@ class Service:
         loader.kill()
         if isinstance(opened, UnusableModelError):
             self.fatal = str(opened)
+            self._loaded.set()
             return
         warm, signature = opened.warm, opened.signature
         batcher = Batcher(warm.run, warm.costs, self.settings.queue_ms / 1000, signature.one_shape)
         self.model = ServedModel(opened.manifest, signature, batcher)
         self._workers.add(os.getpid())
+        self._loaded.set()
         LOG.info(
             "Ready: model %s, version %s, %s, up to %d rows in a call %s, loaded in %.1f s",
             self.name,

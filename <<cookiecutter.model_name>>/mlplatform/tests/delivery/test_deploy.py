@@ -140,19 +140,19 @@ class TestDeploy:
         self, cluster: Repository, delivery: Delivery, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("BUILD_URL", "https://jenkins/job/7/")
-        monkeypatch.setenv("APPROVER", "ada")
-        image = deployed(cluster, delivery, "production", VERSIONS[0])
+        monkeypatch.setenv("STARTED_BY", "ada")
+        image = deployed(cluster, delivery, "staging", VERSIONS[0])
         (entry,) = history(cluster)
         assert (entry["by"], entry["environment"], entry["action"]) == (
             "ada, https://jenkins/job/7/",
-            "production",
+            "staging",
             "deploy",
         )
         assert (entry["image"], entry["model"], entry["outcome"]) == (image, VERSIONS[0], "done")
         assert entry["git_commit"] == cluster.environment["GIT_COMMIT"]
         listed = delivery("history").out.splitlines()
         assert listed[0].split() == ["at", "environment", "action", "model", "commit", "by", "outcome"]
-        assert listed[1].split()[1:5] == ["production", "deploy", VERSIONS[0], "0123456789"]
+        assert listed[1].split()[1:5] == ["staging", "deploy", VERSIONS[0], "0123456789"]
 
     def test_as_a_dry_run_prints_the_manifests_and_asks_no_cluster(
         self, cluster: Repository, delivery: Delivery
@@ -429,7 +429,7 @@ class TestClusterAway:
         assert re.search(
             r"does not run in production: the cluster does not answer for \d s: Unable to connect", told[0]
         )
-        assert "AND IT COULD NOT BE TAKEN BACK: the cluster does not answer" in told[-2]
+        assert "AND THE ROLLBACK FAILED: the cluster does not answer" in told[-2]
         assert told[-1] == ("the next command does that when the cluster can be reached: python -m mlplatform status")
         assert history(cluster)[-1]["outcome"] == "failed"
         assert objects(cluster) != before

@@ -496,6 +496,7 @@ def test_feedback_without_a_place_for_it_is_refused(server: Running) -> None:
 
 
 def test_what_both_sides_recorded_makes_a_report(light: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mlplatform.contract.criteria import Criteria
     from mlplatform.ghost.observed import observe
     from mlplatform.ghost.report import make
     from mlplatform.ghost.settings import GhostSettings
@@ -520,7 +521,7 @@ def test_what_both_sides_recorded_makes_a_report(light: Path, tmp_path: Path, mo
     monkeypatch.setenv("SERVICE_TOML", str(light))
     # How fast a ghost is here depends on what else this machine does.
     asked = GhostSettings(minimum_requests=40, minimum_labels=40, tolerated_latency_ms=60_000)
-    report = make(observed, asked, now)
+    report = make(observed, Criteria(), asked, now)
     assert report.observed.pairs.requests == 40
     assert report.figures.agreement and report.figures.agreement.value == 1.0
     assert report.figures.coverage and report.figures.coverage.value == 1.0
