@@ -17,6 +17,7 @@ import numpy as np
 
 import model
 from mlplatform.contract.parameters import TrainingParameters
+from mlplatform.contract.stopping import Stop
 from mlplatform.data.dataset import SPLITS, Schema, Split
 from mlplatform.data.parts import check_file, part_prefix
 from mlplatform.data.sources import list_source
@@ -28,7 +29,6 @@ from mlplatform.training import devices
 from mlplatform.training.checkpoints import Checkpoints
 from mlplatform.training.export import input_specs
 from mlplatform.training.fitting import Fitting
-from mlplatform.training.stopping import Stop
 
 BATCH_SIZE = 64
 
