@@ -47,7 +47,7 @@ def runtime(
     with temporary(work) as batches:
         for number, at in enumerate(range(0, len(test), batch_size)):
             inputs, _ = test.take(np.arange(at, min(at + batch_size, len(test))))
-            # With a prefix, for `file` is a parameter of savez. Texts are objects, and read from our own directory only.
+            # With a prefix, for `file` is a parameter of savez. Texts are objects, read from our own directory.
             named = {f"input_{name}": array for name, array in inputs.items()}
             np.savez(batches / f"{number:08}.npz", allow_pickle=True, **named)
         target = batches / FILE
