@@ -422,9 +422,9 @@ def test_without_a_sound_production_model_the_gate_is_closed_until_it_is_mended(
 
 def test_a_production_model_of_another_task_is_not_compared_with(here: LocalStorage) -> None:
     path = here.root / "models" / str(releases.production(here)) / "manifest.json"
-    content = json.loads(path.read_text())
-    content["properties"]["labels"][0] = "another"
-    path.write_text(json.dumps(content))
+    published = Manifest.from_json(path.read_bytes(), str(path))
+    published.properties["labels"][0] = "another"
+    path.write_bytes(published.to_json())
     assert main(["train", *ANEW]) == 0
     (newer,) = (each for each in list_artifacts(here, "models") if each.id != releases.production(here))
     assert newer.properties["gate"]["skipped"] == (
