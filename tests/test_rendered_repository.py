@@ -5,11 +5,13 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import kube_programs
 import pytest
 from browser import have_browser
 from conftest import Render
@@ -182,6 +184,13 @@ def test_the_manifests_break_no_policy(repository: Path) -> None:
     assert result.returncode == 0, result.stdout
 
 
+@pytest.mark.nightly
+def test_releases_end_well_against_a_real_control_plane(repository: Path) -> None:
+    session = ("-s", "platform_tests", "--", "-m", "cluster", "mlplatform/tests/delivery/test_control_plane.py")
+    result = nox(repository, *session, CLUSTER_PROGRAMS=str(kube_programs.programs()))
+    assert result.returncode == 0, result.stdout
+
+
 def test_training_publishes_an_accurate_model(manifest: dict[str, Any]) -> None:
     assert manifest["kind"] == "model"
     assert manifest["properties"]["name"] == NAME
@@ -229,6 +238,17 @@ def assert_accurate(predictions: list[list[float]], properties: dict[str, Any], 
     labels = [sample["label"] for sample in properties["samples"]]
     right = sum(found == label for found, label in zip(predicted, labels, strict=True))
     assert right >= share * len(labels), (predicted, labels)
+
+
+def test_the_example_of_a_client_prints_the_predictions(
+    repository: Path, service: str, manifest: dict[str, Any]
+) -> None:
+    instances = [sample["instance"] for sample in manifest["properties"]["samples"]]
+    command = [sys.executable, str(repository / "examples" / "client.py"), service, NAME]
+    result = subprocess.run(command, input=json.dumps(instances), capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    predictions = [json.loads(line) for line in result.stdout.splitlines()]
+    assert_accurate(predictions, manifest["properties"], 0.9)
 
 
 def test_the_service_tells_what_is_wrong_with_a_request(service: str, manifest: dict[str, Any]) -> None:

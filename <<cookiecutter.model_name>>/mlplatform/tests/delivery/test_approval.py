@@ -4,7 +4,7 @@ import pytest
 
 from mlplatform.store.releases import production
 from mlplatform.tests.delivery.conftest import VERSIONS, Delivery, Repository
-from mlplatform.tests.delivery.test_deploy import deployed, history, image_of
+from mlplatform.tests.delivery.releasing import deployed, history, image_of
 
 BUILD = {"BUILD_URL": "https://jenkins.example.com/job/models/job/7/", "BUILD_NUMBER": "7", "JOB_NAME": "models/job"}
 HERE = f"{BUILD['BUILD_URL']} 7"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mlplatform.store.releases import production
 from mlplatform.tests.delivery.conftest import VERSIONS, Delivery, Repository
-from mlplatform.tests.delivery.test_deploy import deployed, image_of
+from mlplatform.tests.delivery.releasing import deployed, image_of
 
 
 def reported(cluster: Repository, decision: str) -> None:
