@@ -23,6 +23,10 @@ class ServingSettings(Section, section="serving", closed=True):
     port: int = Field(default=8080, ge=1, le=65535)
     runtime: Literal["tensorflow", "litert"] = Field(default="tensorflow", description="what computes the model")
 
+    frozen: str = Field(
+        default="", description="directory of the model's frozen graph, made by verify --frozen; empty: it is made here"
+    )
+
     workers: int = Field(default=1, ge=1, le=64, description="processes; each holds its own copy of the model")
     threads: int = Field(default=0, ge=0, le=256, description="threads of one model call; 0: the CPU quota / workers")
 
