@@ -32,6 +32,13 @@ def nightly(session: nox.Session) -> None:
 
 
 @nox.session
+def cluster(session: nox.Session) -> None:
+    """Release from a rendered repository against a real control plane of Kubernetes, built by Go (15 minutes, once)."""
+    test = "tests/test_rendered_repository.py::test_releases_end_well_against_a_real_control_plane"
+    session.run(sys.executable, "-m", "pytest", "-m", "nightly", test, *session.posargs, external=True)
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Check style on both sides, the rendered one in place, and the types of the template's own.
 
@@ -124,6 +131,7 @@ def lock(session: nox.Session) -> None:
     """Lock what the tests run with and what runs in their containers; `-- --upgrade` takes the newest versions."""
     for source, target, python in (
         ("requirements/dev.in", "requirements/dev.txt", "3.11"),
+        ("requirements/jenkins.in", "requirements/jenkins.txt", "3.11"),
         ("tests/services/requirements.in", "tests/services/requirements.txt", "3.13"),
     ):
         session.run(

@@ -6,8 +6,10 @@ import click
 
 from mlplatform.config.settings import ServiceSettings, SettingsError, StorageSettings, load
 from mlplatform.contract import team_code
+from mlplatform.contract.criteria import check
+from mlplatform.contract.labels import label_texts
 from mlplatform.contract.options import parameter_options
-from mlplatform.contract.parameters import load_parameters, parameters_type
+from mlplatform.contract.parameters import criteria_of, labels, load_parameters, parameters_type
 from mlplatform.contract.stopping import Stop
 from mlplatform.store.storage import StorageError, open_storage
 from mlplatform.training import job
@@ -57,6 +59,8 @@ def gather(stop: Stop, /, **parameters: str | None) -> int:
 def _carry_out(command: str, stop: Stop, arguments: dict[str, Any]) -> int:
     try:
         parameters = load_parameters({name: value for name, value in arguments.items() if value is not None})
+        criteria = criteria_of(parameters)
+        check(criteria, label_texts(labels()))
         service, storage = load(ServiceSettings), open_storage(load(StorageSettings).url)
     except (SettingsError, StorageError) as error:
         job.write_refusal(str(error))
@@ -64,4 +68,4 @@ def _carry_out(command: str, stop: Stop, arguments: dict[str, Any]) -> int:
     # Imported when the settings are right: this imports TensorFlow, which takes seconds to start.
     from mlplatform.training.pipeline import run_command
 
-    return run_command(command, service, storage, parameters, stop)
+    return run_command(command, service, storage, parameters, criteria, stop)

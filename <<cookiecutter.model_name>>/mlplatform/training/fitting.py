@@ -114,9 +114,9 @@ class Fitting:
 
     def _save_and_stop(self, checkpoints: Checkpoints, stop: Stop) -> None:
         if self._is_sound() and self._save(checkpoints):
-            log.info("train: told to stop; a checkpoint is saved and the same command goes on from it")
+            log.info("train: stopping; a checkpoint is saved; the same command resumes from it")
         else:
-            log.warning("train: told to stop; nothing could be saved, the same command goes on from the one before")
+            log.warning("train: stopping; nothing could be saved; the same command resumes from the checkpoint before")
         stop.obey()
 
     def _is_sound(self) -> bool:
@@ -182,7 +182,7 @@ class Fitting:
         self.position, self._best = checkpoint.position, checkpoint.best
         self.position.resumed += 1
         place = f"epoch {self.position.epoch + 1}/{self.parameters.epochs} step {self.position.step}/{self.steps}"
-        log.info("train: going on from a checkpoint at %s", place)
+        log.info("train: resuming from a checkpoint at %s", place)
 
 
 def evaluate(network: keras.Model, split: Split, batch_size: int) -> dict[str, float]:
@@ -238,7 +238,7 @@ def _from_generator(batches: Any, split: Split, count: int) -> tf.data.Dataset:
 
 
 def _tensor_dtype(array: NDArray[Any]) -> Any:
-    return tf.string if array.dtype.kind == "S" else array.dtype
+    return tf.string if array.dtype.kind in "SO" else array.dtype
 
 
 def _arrays(variables: Any) -> Arrays:

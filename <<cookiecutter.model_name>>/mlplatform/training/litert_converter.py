@@ -51,11 +51,8 @@ def _end_with_the_run() -> None:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    with np.load(path, allow_pickle=False) as batch:
-        return {
-            name.removeprefix("input_"): array.astype(object) if array.dtype.kind == "S" else array
-            for name, array in batch.items()
-        }
+    with np.load(path, allow_pickle=True) as batch:
+        return {name.removeprefix("input_"): array for name, array in batch.items()}
 
 
 def reason(message: str) -> str:

@@ -5,6 +5,7 @@ import os
 import sys
 
 from mlplatform.config.settings import ServiceSettings
+from mlplatform.contract.criteria import Criteria
 from mlplatform.contract.errors import ExitCode, PipelineError
 from mlplatform.contract.parameters import TrainingParameters
 from mlplatform.contract.stopping import Stop, Stopped
@@ -15,7 +16,12 @@ from mlplatform.training.run import gather, prepare_context, run
 
 
 def run_command(
-    name: str, service: ServiceSettings, storage: Storage, parameters: TrainingParameters, stop: Stop
+    name: str,
+    service: ServiceSettings,
+    storage: Storage,
+    parameters: TrainingParameters,
+    criteria: Criteria,
+    stop: Stop,
 ) -> ExitCode:
     """Carry out `train` or `gather`, and print the outcome. Raises Stopped if a signal ended it."""
     _log_to_stdout(service.name)
@@ -23,7 +29,7 @@ def run_command(
     code = ExitCode.FAILED
     try:
         with stop.before_the_end(lambda: metrics.ended(ExitCode.STOPPED)):
-            context = prepare_context(service, storage, parameters, stop, metrics)
+            context = prepare_context(service, storage, parameters, criteria, stop, metrics)
             print(gather(context)) if name == "gather" else run(context)
         code = ExitCode.DONE
     except PipelineError as error:

@@ -44,17 +44,24 @@ def _is_code(path: Path, package: Path, data: Path | None) -> bool:
 
 
 def git_commit() -> str | None:
-    """The commit checked out, from $GIT_COMMIT or git, or None outside a repository."""
+    """The commit checked out, from $GIT_COMMIT or git; None if git does not track this code.
+
+    A repository around this one that ignores it, or has not added it, says nothing about the code.
+    """
     given = os.environ.get("GIT_COMMIT")
     if given:
         return given
     try:
-        # git from the PATH, as in the user's shell; no argument comes from outside.
-        command = ["git", "-C", str(ROOT), "rev-parse", "HEAD"]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603
+        _git("ls-files", "--error-unmatch", "--", "mlplatform/training/provenance.py")
+        return _git("rev-parse", "HEAD")
     except (OSError, subprocess.CalledProcessError):
         return None
-    return done.stdout.strip()
+
+
+def _git(*arguments: str) -> str:
+    # git from the PATH, as in the user's shell; no argument comes from outside.
+    command = ["git", "-C", str(ROOT), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603
 
 
 def package_versions() -> dict[str, str]:

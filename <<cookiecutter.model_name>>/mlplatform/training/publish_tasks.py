@@ -15,7 +15,7 @@ from mlplatform.training import evaluation, gate, litert
 from mlplatform.training.baseline import baseline
 from mlplatform.training.export import Exported, predict_split
 from mlplatform.training.gate import Judged
-from mlplatform.training.results import Results, write_json
+from mlplatform.training.results import VALIDATION, Results, write_json
 from mlplatform.training.task import Context, StoredTarget, Task
 from mlplatform.training.train_task import Train
 from mlplatform.training.work import temporary
@@ -50,7 +50,7 @@ class Evaluate(Task):
         predictions = predict_split(exported, test, context.parameters.batch_size)
         difference = float(np.abs(predictions - np.load(trained / "predictions.npy")).max())
         metrics = {
-            **evaluation.metrics(predictions, results.test_labels(), context.schema.labels),
+            **evaluation.metrics(predictions, results.labels("test"), context.schema.labels),
             "export_difference": difference if np.isfinite(difference) else None,
             "inference_ms": evaluation.inference_ms(exported, test),
             "bytes": evaluation.directory_bytes(trained / "saved_model"),
@@ -58,6 +58,9 @@ class Evaluate(Task):
         with temporary(context.work) as directory:
             write_json(directory / "metrics.json", metrics)
             np.save(directory / "predictions.npy", predictions)
+            if len(context.schema.labels) == 2:
+                validation = predict_split(exported, results.split("validation"), context.parameters.batch_size)
+                np.save(directory / VALIDATION, validation)
             prefix = f"{results.prefix}/evaluation"
             manifest.publish(context.storage, prefix, directory, "evaluation", self.run_id, _listed(metrics))
         log.info(

@@ -10,7 +10,9 @@ from luigi.execution_summary import LuigiStatusCode
 import model
 from mlplatform.config.hints import hint
 from mlplatform.config.settings import ServiceSettings
+from mlplatform.contract.criteria import Criteria
 from mlplatform.contract.errors import ExitCode, PipelineError
+from mlplatform.contract.labels import label_texts
 from mlplatform.contract.parameters import TrainingParameters
 from mlplatform.contract.result import JobResult
 from mlplatform.contract.stopping import Stop
@@ -31,7 +33,12 @@ log = logging.getLogger(__name__)
 
 
 def prepare_context(
-    service: ServiceSettings, storage: Storage, parameters: TrainingParameters, stop: Stop, metrics: TrainingMetrics
+    service: ServiceSettings,
+    storage: Storage,
+    parameters: TrainingParameters,
+    criteria: Criteria,
+    stop: Stop,
+    metrics: TrainingMetrics,
 ) -> Context:
     """Set up TensorFlow for this process, and what the tasks share. Raises PipelineError."""
     work = Path(parameters.work)
@@ -50,9 +57,10 @@ def prepare_context(
         storage=storage,
         work=work,
         parameters=parameters,
-        schema=Schema(model.RECORD, inputs, tuple(model.LABELS)),
+        schema=Schema(model.RECORD, inputs, label_texts(model.LABELS)),
         code=code_version(data=Path(model.DATA)),
         stop=stop,
+        criteria=criteria,
         metrics=metrics,
     )
 
@@ -78,7 +86,7 @@ def _run(context: Context) -> Manifest:
 
 def _print_summary(context: Context, published: Manifest, report: str) -> None:
     if not context.steps:
-        log.info("nothing to do: this run is done already")
+        log.info("nothing to do: this run is finished")
     url = context.storage.url
     lines = [
         f"model version {published.id}, accuracy {published.properties['metrics']['accuracy']:.4f}",

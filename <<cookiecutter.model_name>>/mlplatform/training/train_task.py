@@ -9,7 +9,7 @@ import numpy as np
 from mlplatform.contract.parameters import identity
 from mlplatform.data.dataset import SPLITS, Split
 from mlplatform.store import manifest
-from mlplatform.training import devices, export, fitting, preflight, provenance
+from mlplatform.training import devices, export, fitting, gate, preflight, provenance
 from mlplatform.training.checkpoints import Checkpoints
 from mlplatform.training.fitting import Fitting
 from mlplatform.training.task import StoredTarget, Task
@@ -31,6 +31,7 @@ class Train(Task):
     def run(self) -> None:
         """See the class."""
         context, parameters = self.context, self.context.parameters
+        gate.check_labels(manifest.read(context.storage, f"datasets/{self.dataset}"), context.criteria)
         prepared, content = manifest.fetch(context.storage, f"datasets/{self.dataset}", context.work)
         inputs = [spec.name for spec in context.schema.inputs]
         train, validation, test = (Split(content, split, inputs) for split in SPLITS)

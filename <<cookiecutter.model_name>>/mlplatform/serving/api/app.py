@@ -21,7 +21,7 @@ from mlplatform.serving.ghost.replay import Replay
 from mlplatform.serving.http.request_body import read_body
 from mlplatform.serving.model.service import ServedModel, Service
 from mlplatform.serving.model.signature import Tensor
-from mlplatform.serving.observability.request_record import Exchange, Observer, notify
+from mlplatform.serving.observability.request_record import Observer, RequestRecord, notify
 from mlplatform.serving.protocols import v2
 from mlplatform.serving.protocols.v1 import SIGNATURE_NAME
 
@@ -180,7 +180,7 @@ def _add_feedback(app: Flask, service: Service, log: EventLog | None) -> None:
 def _add_copies(app: Flask, service: Service, replay: Replay) -> None:
     @app.post(message.PATH)
     def copies() -> Response:
-        """Bundles of the live service."""
+        """Copies of requests, from the live service."""
         service.require()
         most = service.settings.max_body_bytes + 4 * message.MOST_BYTES
         replay.take(read_body(request.environ, most), request.headers.get(message.SENT_HEADER))
@@ -275,7 +275,7 @@ def _json(content: object, status: HTTPStatus = HTTPStatus.OK) -> Response:
     return Response(orjson.dumps(content), status, mimetype="application/json")
 
 
-def _answer(inference: Inference, exchange: Exchange) -> Response:
+def _answer(inference: Inference, exchange: RequestRecord) -> Response:
     headers, body = inference.packed(exchange)
     response = Response(body, exchange.status, list(headers))
     response.call_on_close(lambda: notify(inference.observers, exchange))

@@ -22,7 +22,7 @@ from mlplatform.serving.http.compression import compress
 from mlplatform.serving.http.request_body import Connection, read_body
 from mlplatform.serving.model.service import ServedModel, Service
 from mlplatform.serving.model.signature import Array, Signature
-from mlplatform.serving.observability.request_record import Answered, Exchange, Headers, Observer, RequestIds
+from mlplatform.serving.observability.request_record import Answered, Headers, Observer, RequestIds, RequestRecord
 from mlplatform.serving.protocols import v1, v2
 
 LOG = logging.getLogger("gunicorn.error")
@@ -57,7 +57,7 @@ class Inference:
         self._ids = RequestIds()
         self._silent = service.settings.role == "ghost"
         self._large = LargeBodies()
-        self._routes: dict[str, Callable[[Environ], Exchange]] = {
+        self._routes: dict[str, Callable[[Environ], RequestRecord]] = {
             f"/v1/models/{service.name}:predict": self.predict_v1,
             f"/v2/models/{service.name}/infer": self.infer_v2,
         }
@@ -72,22 +72,22 @@ class Inference:
         start_response(_STATUS_LINES[exchange.status], [*headers, ("Content-Length", str(len(body)))])
         return Answered(body, exchange, self.observers) if self.observers else [body]
 
-    def packed(self, exchange: Exchange) -> tuple[Sequence[tuple[str, str]], bytes]:
+    def packed(self, exchange: RequestRecord) -> tuple[Sequence[tuple[str, str]], bytes]:
         """Headers and body as they are sent: a large answer is compressed if the client accepts that."""
         if 0 < self._service.settings.compress_bytes <= len(exchange.answer):
             accepted = exchange.environ.get("HTTP_ACCEPT_ENCODING", "")
             return compress(accepted, exchange.headers, exchange.answer)
         return exchange.headers, exchange.answer
 
-    def predict_v1(self, environ: Environ, version: str | None = None, label: str | None = None) -> Exchange:
+    def predict_v1(self, environ: Environ, version: str | None = None, label: str | None = None) -> RequestRecord:
         """POST /v1/models/<name>:predict. version, label: those asked for, None for any."""
         return self._exchange("v1", environ, self._answer_v1, version, label)
 
-    def infer_v2(self, environ: Environ, version: str | None = None) -> Exchange:
+    def infer_v2(self, environ: Environ, version: str | None = None) -> RequestRecord:
         """POST /v2/models/<name>/infer. version: the one asked for, None for any."""
         return self._exchange("v2", environ, self._answer_v2, version)
 
-    def _answer_v1(self, exchange: Exchange, model: ServedModel) -> tuple[Headers, bytes]:
+    def _answer_v1(self, exchange: RequestRecord, model: ServedModel) -> tuple[Headers, bytes]:
         environ, settings = exchange.environ, self._service.settings
         _require_json(environ)
         deadline = _deadline(environ, settings.deadline_ms)
@@ -96,7 +96,7 @@ class Inference:
         outputs = _compute(exchange, model, request, deadline)
         return [JSON], v1.encode(outputs, model.signature, request.by_row)
 
-    def _answer_v2(self, exchange: Exchange, model: ServedModel) -> tuple[Headers, bytes]:
+    def _answer_v2(self, exchange: RequestRecord, model: ServedModel) -> tuple[Headers, bytes]:
         environ, settings = exchange.environ, self._service.settings
         json_length = environ.get("HTTP_INFERENCE_HEADER_CONTENT_LENGTH")
         if json_length is None:
@@ -121,7 +121,7 @@ class Inference:
             return v2.decode(body, json_length, signature, most)
         return self._large.apply(lambda: v2.decode(body, json_length, signature, most))
 
-    def _read(self, exchange: Exchange, model: ServedModel, deadline: float) -> None:
+    def _read(self, exchange: RequestRecord, model: ServedModel, deadline: float) -> None:
         # Of what is refused anyway not even the body is read.
         model.batcher.admit(1, deadline)
         exchange.body = read_body(exchange.environ, self._service.settings.max_body_bytes)
@@ -131,12 +131,12 @@ class Inference:
         self,
         protocol: str,
         environ: Environ,
-        answer: Callable[[Exchange, ServedModel], tuple[Headers, bytes]],
+        answer: Callable[[RequestRecord, ServedModel], tuple[Headers, bytes]],
         version: str | None,
         label: str | None = None,
-    ) -> Exchange:
+    ) -> RequestRecord:
         """Run `answer` with the model; every failure becomes an answer, too."""
-        exchange = Exchange(protocol, environ, self._ids.of(environ), time.monotonic())
+        exchange = RequestRecord(protocol, environ, self._ids.of(environ), time.monotonic())
         try:
             exchange.model = self._service.model
             headers, exchange.answer = answer(exchange, self._model(version, label))
@@ -159,6 +159,7 @@ class Inference:
         return exchange
 
     def _model(self, version: str | None, label: str | None) -> ServedModel:
+        self._service.await_model()
         try:
             return self._service.require(version, label)
         except RequestError as error:
@@ -168,7 +169,7 @@ class Inference:
 
 
 def _compute(
-    exchange: Exchange, model: ServedModel, request: v1.Request | v2.Request, deadline: float
+    exchange: RequestRecord, model: ServedModel, request: v1.Request | v2.Request, deadline: float
 ) -> Sequence[Array]:
     exchange.inputs, exchange.rows = request.arrays, request.rows
     exchange.parsed = time.monotonic()

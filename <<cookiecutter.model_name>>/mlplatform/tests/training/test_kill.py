@@ -190,7 +190,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_weights(directories: tup
         try:
             wait_for(process, killed, moment)
             time.sleep(chance.uniform(0, 0.4))
-            resumed += "going on from a checkpoint" in printed(killed)
+            resumed += "resuming from a checkpoint" in printed(killed)
             assert process.pid
             os.kill(process.pid, number)
             # Batch kills what has not ended 30 s after SIGTERM; 20 s leave room for a slower store.
@@ -204,5 +204,5 @@ def test_killed_at_random_moments_it_ends_with_the_same_weights(directories: tup
     last = start(killed)
     last.join(PATIENCE)
     assert last.exitcode == 0, printed(killed)
-    assert "going on from a checkpoint" in printed(killed)
+    assert "resuming from a checkpoint" in printed(killed)
     assert weights(killed) == weights(alone)
