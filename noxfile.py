@@ -80,6 +80,14 @@ def bench_training(session: nox.Session) -> None:
 
 
 @nox.session(venv_backend="uv", reuse_venv=True)
+def bench_data(session: nox.Session) -> None:
+    """Measure making datasets against DuckDB, Polars and pandas, interleaved: `-- --rows 200000 --rounds 3`."""
+    session.install("--require-hashes", "-r", f"{TEMPLATE}/requirements/training.txt")
+    session.install("duckdb==2.0.1", "polars==2.1.0", "pandas==3.1.1", "pyarrow")
+    session.run("python", "benchmarks/data/compare.py", *session.posargs)
+
+
+@nox.session(venv_backend="uv", reuse_venv=True)
 def bench_models(session: nox.Session) -> None:
     """Take models of seven kinds from training to answers: `-- text lstm`, or all of them."""
     # One lock after the other: a version that both hold is the same in both.

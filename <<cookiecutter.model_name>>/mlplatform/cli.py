@@ -30,7 +30,7 @@ SECTIONS: dict[str, dict[str, Target]] = {
     "Train and serve on this machine": {
         "train": Target("training.command:train", "Train a model and publish it."),
         "gather": Target("training.command:gather", "Make a dataset version of the source data, and print it."),
-        "data": Target("data.command:data", "Look at dataset versions: list, show, diff, report, remove."),
+        "data": Target("data.command:data", "Look at dataset versions; make records of traffic."),
         "serve": Target("serving.command:serve", "Serve a published model over HTTP."),
         "verify": Target("serving.model.verify:verify", "Check a published model in a directory."),
         "doctor": Target("delivery.doctor:doctor", "Check what the commands need of this machine."),

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlplatform.contract.errors import CommandError, ExitCode
-from mlplatform.data.columns import Array, Column, Texts
-from mlplatform.data.dataset import SPLITS, InputSpec, Split
+from mlplatform.data.columns import ENDS, Array, Column, Texts
+from mlplatform.data.dataset import OTHERS, SPLITS, InputSpec, Split
 from mlplatform.store import manifest
 from mlplatform.store.manifest import Manifest
 from mlplatform.store.storage import Storage
@@ -64,7 +64,7 @@ class Dataset:
     @property
     def others(self) -> bool:
         """Whether examples have properties that are no input."""
-        return any(path.endswith(".others.ends.npy") for path in self.version.files)
+        return any(path.endswith(f".{OTHERS}{ENDS}.npy") for path in self.version.files)
 
     def split_sizes(self) -> dict[str, int]:
         """Examples by split."""
@@ -79,7 +79,7 @@ class Dataset:
         return np.repeat(np.arange(len(SPLITS), dtype=np.int8), sizes)
 
     def column(self, name: str, indices: NDArray[np.int64] | None = None) -> Array:
-        """(n, *shape): an input by its name, `label`, `id` or `others`, of all examples or those with the indices."""
+        """(n, *shape): an input by its name, `label`, `id` or OTHERS, of all examples or those with the indices."""
         wanted = np.arange(len(self)) if indices is None else indices
         start = 0
         places, pieces = [], []
@@ -112,7 +112,7 @@ class Dataset:
         """Properties that are no input, of every example."""
         if not self.others:
             return [{}] * len(self)
-        return [json.loads(text) if text else {} for text in self.column("others").tolist()]
+        return [json.loads(text) if text else {} for text in self.column(OTHERS).tolist()]
 
 
 def fetch(storage: Storage, version: Manifest, work: Path) -> Dataset:

@@ -18,7 +18,7 @@ from mlplatform.contract.errors import CommandError, ExitCode
 from mlplatform.contract.parameters import PipelineParameters
 from mlplatform.data import catalog, differences, findings, forgetting, report
 from mlplatform.data.catalog import Dataset
-from mlplatform.data.dataset import SPLITS
+from mlplatform.data.dataset import OTHERS, SPLITS
 from mlplatform.data.pictures import as_text
 from mlplatform.data.traffic import write_records
 from mlplatform.reporting.page import as_bytes, as_time
@@ -275,7 +275,7 @@ def _show_example(dataset: Dataset, row: int) -> None:
     click.echo(f"\n{example_id}  {label}  {SPLITS[int(dataset.splits()[row])]}")
     for spec in dataset.inputs:
         click.echo(f"  {spec.name}: {as_text(dataset.column(spec.name, at)[0])}")
-    if dataset.others and (others := dataset.column("others", at)[0]):
+    if dataset.others and (others := dataset.column(OTHERS, at)[0]):
         click.echo(f"  beside them: {others.decode()}")
 
 

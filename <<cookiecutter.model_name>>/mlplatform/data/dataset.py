@@ -6,6 +6,7 @@ split as data grows.
 
     datasets/<version>/<content>/<split>/<shard>.<name>.npy      one array per input of numbers, and `label` (int32)
     datasets/<version>/<content>/<split>/<shard>.<name>.bytes.npy, .ends.npy     a text input, `id`: see columns.Texts
+    .../<shard>.+others.bytes.npy, ...ends.npy     properties that are no input, as JSON, if any
 """
 
 import hashlib
@@ -26,6 +27,9 @@ __all__ = ["SPLITS", "Array", "InputSpec", "Schema", "Split", "column_files", "r
 SPLITS = ("train", "validation", "test")
 # Part of every name that depends on how examples are stored: raise it when that changes.
 FORMAT = 2
+
+# The column with the properties of a record that are no input, as JSON; no input can have this name.
+OTHERS = "+others"
 
 # Keywords of JSON Schema that only describe, and those that hold schemas by name.
 ANNOTATIONS = ("title", "description", "$comment", "examples", "default", "deprecated", "readOnly", "writeOnly")

@@ -58,6 +58,8 @@ class ExampleBuffer:
         except KeyError as error:
             name = error.args[0]
             return "label: missing" if name == "label" else f"{name}: missing, and the model has this input"
+        if not isinstance(label, str | int | float):
+            return f"label: {json.dumps(label)} is no label"
         example_id = record.get("id")
         self._ids.append(None if example_id is None else str(example_id).encode())
         self._labels.append(label_text(label).encode())

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlplatform.data.columns import Array, Column, Columns, Texts, arrays_of, concatenate, numbers, size, take
-from mlplatform.data.dataset import SPLITS, Schema
+from mlplatform.data.dataset import OTHERS, SPLITS, Schema
 from mlplatform.data.splitting import SplitRule
 from mlplatform.data.statistics import RunningStatistics
 
@@ -107,11 +107,9 @@ class _SplitWriter:
 
 def _stored(examples: Columns) -> dict[str, Column]:
     """The columns of a shard by their names there."""
-    return {
-        name.removeprefix("input_"): column
-        for name, column in examples.items()
-        if name in ("label", "id", "others") or name.startswith("input_")
-    }
+    names = {"label": "label", "id": "id", "others": OTHERS}
+    names |= {name: name.removeprefix("input_") for name in examples if name.startswith("input_")}
+    return {names[name]: column for name, column in examples.items() if name in names}
 
 
 def _content(name: str, column: Column) -> Mapping[str, Array]:

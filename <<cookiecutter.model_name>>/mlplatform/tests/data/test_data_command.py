@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -83,7 +84,7 @@ def run(capfd: pytest.CaptureFixture[str]) -> Run:
 def made_before(version: Manifest, moment: str) -> None:
     """Let a version be an older one."""
     path = Path("store") / "datasets" / version.id / manifest.MANIFEST
-    path.write_text(path.read_text().replace(version.created_at, moment))
+    path.write_bytes(replace(version, created_at=moment).to_json())
 
 
 def test_versions_are_listed_the_newest_first(prepare: Prepare, run: Run) -> None:

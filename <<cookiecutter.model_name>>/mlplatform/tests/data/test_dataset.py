@@ -11,7 +11,7 @@ import pytest
 
 from mlplatform.contract.errors import BadDataError
 from mlplatform.data import merging, parts, writing
-from mlplatform.data.dataset import SPLITS, InputSpec, Schema, Split
+from mlplatform.data.dataset import OTHERS, SPLITS, InputSpec, Schema, Split
 from mlplatform.data.parts import check_files, known_files, parts_of
 from mlplatform.data.sources import list_source, local_file
 from mlplatform.data.splitting import SplitRule
@@ -87,6 +87,18 @@ def test_values_come_back_as_they_went_in(tmp_path: Path) -> None:
     assert inputs["grid"][0].tolist() == [[number, 1], [2, 3]]
     assert inputs["name"][0].decode() == f"näme {number}"
     assert labels[0] == number % 2
+
+
+def test_an_input_may_be_called_others_beside_properties_that_are_none(tmp_path: Path) -> None:
+    schema = Schema({"type": "object"}, (InputSpec("others", (), "int32"),), ("a",))
+    records = [{"id": f"e{i}", "others": i, "label": "a", "camera": "left"} for i in range(50)]
+    prepared, storage = prepared_from(tmp_path, records, schema=schema)
+    split = Split(storage.root / "datasets" / prepared.id / prepared.content, "train", ["others", OTHERS])
+    inputs, _ = split.take(np.arange(len(split)))
+    assert sorted(inputs["others"].tolist()) == sorted(
+        int(key[1:]) for key in split.column("id", np.arange(len(split)))
+    )
+    assert set(inputs[OTHERS]) == {b'{"camera": "left"}'}
 
 
 def test_repeated_examples_count_once_and_contradictions_are_counted(tmp_path: Path) -> None:
