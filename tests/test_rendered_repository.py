@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -237,6 +238,17 @@ def assert_accurate(predictions: list[list[float]], properties: dict[str, Any], 
     labels = [sample["label"] for sample in properties["samples"]]
     right = sum(found == label for found, label in zip(predicted, labels, strict=True))
     assert right >= share * len(labels), (predicted, labels)
+
+
+def test_the_example_of_a_client_prints_the_predictions(
+    repository: Path, service: str, manifest: dict[str, Any]
+) -> None:
+    instances = [sample["instance"] for sample in manifest["properties"]["samples"]]
+    command = [sys.executable, str(repository / "examples" / "client.py"), service, NAME]
+    result = subprocess.run(command, input=json.dumps(instances), capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    predictions = [json.loads(line) for line in result.stdout.splitlines()]
+    assert_accurate(predictions, manifest["properties"], 0.9)
 
 
 def test_the_service_tells_what_is_wrong_with_a_request(service: str, manifest: dict[str, Any]) -> None:

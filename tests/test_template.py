@@ -50,6 +50,18 @@ def test_the_changelog_starts_with_the_version_that_is_rendered() -> None:
 
 
 @pytest.mark.unit
+def test_the_tag_of_a_release_is_that_of_its_version() -> None:
+    version = json.loads((ROOT / "cookiecutter.json").read_text(encoding="utf-8"))["__template_version"]
+    check = [sys.executable, str(ROOT / "tests" / "release_tag.py")]
+    assert subprocess.run([*check, f"v{version}"]).returncode == 0
+    refused = subprocess.run([*check, "v0.0.9"], capture_output=True, text=True)
+    assert refused.returncode == 1
+    assert (
+        refused.stderr == f"tag v0.0.9: __template_version in cookiecutter.json is {version}; its tag is v{version}\n"
+    )
+
+
+@pytest.mark.unit
 class TestRequirements:
     def test_are_locked_with_hashes_and_name_no_registry(self) -> None:
         lock = (ROOT / "requirements" / "dev.txt").read_text(encoding="utf-8")

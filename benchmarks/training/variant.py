@@ -18,18 +18,18 @@ import numpy as np
 
 import model
 from mlplatform.contract.parameters import TrainingParameters
+from mlplatform.contract.stopping import Stop
 from mlplatform.data.dataset import SPLITS, Schema, Split
 from mlplatform.data.parts import check_files, known_files, parts_of
 from mlplatform.data.sources import list_source
+from mlplatform.data.splitting import SplitRule
 from mlplatform.data.versions import prepare
-from mlplatform.data.writing import SplitFractions
 from mlplatform.store.manifest import fetch
 from mlplatform.store.storage import Storage, open_storage
 from mlplatform.training import devices
 from mlplatform.training.checkpoints import Checkpoints
 from mlplatform.training.export import input_specs
 from mlplatform.training.fitting import Fitting
-from mlplatform.training.stopping import Stop
 
 BATCH_SIZE = 64
 
@@ -55,7 +55,7 @@ def splits(storage: Storage, hyperparameters: model.Hyperparameters) -> tuple[Sp
     files, work = list_source(str(model.DATA), ["README*"]).files, Path(tempfile.mkdtemp())
     list(check_files(storage, files, lambda file: nullcontext(model.DATA / file.key), schema, work))
     parts = parts_of(known_files(storage, schema), [file.name for file in files])
-    prepared = prepare(storage, parts, schema, SplitFractions(0.15, 0.15), work)
+    prepared = prepare(storage, parts, schema, SplitRule(0.15, 0.15), work)
     _, local = fetch(storage, f"datasets/{prepared.id}", Path())
     inputs = [spec.name for spec in schema.inputs]
     train, validation, _ = (Split(local, split, inputs) for split in SPLITS)

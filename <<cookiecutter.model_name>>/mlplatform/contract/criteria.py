@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mlplatform.config.settings import SettingsError, read_section, settings_file
-from mlplatform.contract.measures import MEASURES, SAME, Measure, split_name
+from mlplatform.contract.metrics import METRICS, SAME, Metric, split_name
 
 log = logging.getLogger(__name__)
 
@@ -41,20 +41,20 @@ class Criterion:
     maximum_regression: float | None = None
 
     @property
-    def measure(self) -> Measure:
+    def facts(self) -> Metric:
         """The metric without its class."""
-        return MEASURES[split_name(self.metric)[0]]
+        return METRICS[split_name(self.metric)[0]]
 
     @property
     def of_each_class(self) -> bool:
         """Whether it is about every class by itself."""
-        return self.measure.whole is None and "." not in self.metric
+        return not self.facts.whole and "." not in self.metric
 
     @property
     def asks_nothing(self) -> bool:
         """Whether every model reaches what is asked, by intent: minimum = 0."""
         bounds = [bound for bound in (self.minimum, self.maximum) if bound is not None]
-        return bool(bounds) and all(bound == self.measure.worst for bound in bounds)
+        return bool(bounds) and all(bound == self.facts.worst for bound in bounds)
 
 
 DEFAULT = Criterion("accuracy", minimum=0.9, maximum_regression=0.01)
@@ -181,7 +181,7 @@ def _rows(content: Mapping[str, Any], faults: list[str]) -> Iterator[Criterion]:
         for label, values in table.items():
             if not isinstance(values, dict):
                 continue
-            if MEASURES[name].of_class is None:
+            if not METRICS[name].of_class:
                 faults.append(f"[gate.{given}.{label}]: {name} is of all classes together; there is [gate.{name}]")
             else:
                 _checked(f"[gate.{given}.{label}]", Criterion(f"{name}.{label}"), values, faults, rows)
@@ -192,7 +192,7 @@ def _checked(
     place: str, row: Criterion, bounds: Mapping[str, Any], faults: list[str], rows: dict[str, Criterion]
 ) -> None:
     """Add a row with these bounds, or what is wrong with them."""
-    higher = row.measure.higher_is_better
+    higher = row.facts.higher_is_better
     wrong, right = ("maximum", "minimum") if higher else ("minimum", "maximum")
     if not bounds:
         faults.append(f"{place}: it asks for nothing; give it {right} or maximum_regression")
@@ -206,8 +206,8 @@ def _checked(
             found.append(f"{place}: of {row.metric} {'more' if higher else 'less'} is better; ask for a {right}")
         elif name == "maximum_regression" and value < 0:
             found.append(f"{place}: {name} = {value!r} must be 0 or more")
-        elif name == right and higher and not row.measure.worst <= value <= 1:
-            found.append(f"{place}: {name} = {value!r} must be between {row.measure.worst:g} and 1")
+        elif name == right and higher and not row.facts.worst <= value <= 1:
+            found.append(f"{place}: {name} = {value!r} must be between {row.facts.worst:g} and 1")
     faults += found
     if not found and bounds:
         rows[row.metric] = _with(row, bounds)
@@ -220,10 +220,10 @@ def _with(row: Criterion, bounds: Mapping[str, Any]) -> Criterion:
 def _name(given: str, place: str, faults: list[str]) -> str:
     """The metric that a name means, or nothing and a fault."""
     name = SAME.get(given.lower(), given)
-    if name in MEASURES:
+    if name in METRICS:
         return name
-    near = difflib.get_close_matches(name, [*MEASURES, *SAME], 1)
-    known = f"did you mean {near[0]}?" if near else f"there are: {', '.join(MEASURES)}"
+    near = difflib.get_close_matches(name, [*METRICS, *SAME], 1)
+    known = f"did you mean {near[0]}?" if near else f"there are: {', '.join(METRICS)}"
     faults.append(f"{place}: no such metric; {known}")
     return ""
 

@@ -6,7 +6,8 @@ from typing import Any
 
 from mlplatform.contract.comparison import SIGNIFICANCE, Change, Comparison
 from mlplatform.contract.criteria import Criteria, Criterion
-from mlplatform.contract.measures import Sample, changes, most_frequent, split_name
+from mlplatform.contract.measures import Sample, changes, most_frequent
+from mlplatform.contract.metrics import split_name
 
 # Float32 through another graph: sums in another order. 1e-4 is a hundred times what that changes in the sample model.
 EXPORT_TOLERANCE = 1e-4

@@ -1,7 +1,8 @@
 """The metrics that a classifier is judged by, under the names that Keras and scikit-learn use.
 
-Gate, ghost verdict and report take them from here. In NumPy, because delivery holds no scikit-learn, and with weights,
-because an interval comes from some hundred resamples: tests hold every figure against scikit-learn's.
+Gate, ghost verdict and report take them from here; metrics.py says what there is. In NumPy, because delivery holds no
+scikit-learn, and with weights, because an interval comes from some hundred resamples: tests hold every figure against
+scikit-learn's.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlplatform.contract.comparison import CONFIDENCE, Change
+from mlplatform.contract.metrics import METRICS, split_name
 
 Floats = NDArray[np.float64]
 Whole = NDArray[np.int64]
@@ -20,7 +22,9 @@ Whole = NDArray[np.int64]
 # 500 resamples give an interval to within 3 % of its width. Of more rows than these, fewer resamples do.
 RESAMPLES = 500
 LEAST_RESAMPLES = 100
-RESAMPLED_ROWS = 20_000_000
+RESAMPLED_ROWS = 5_000_000
+# Probabilities whose order is kept for the resamples: 80 MB. Of more it is worked out each time.
+KEPT_RANKS = 10_000_000
 # How far the probabilities of an example may be from a sum of 1: half precision leaves 1e-3, forgetting softmax more.
 SUM_TOLERANCE = 1e-2
 
@@ -58,19 +62,20 @@ class Sample:
         columns = len(self.labels) + 1
         return self.true * columns + np.where(self.predicted < 0, columns - 1, self.predicted)
 
-    @cached_property
-    def ranks(self) -> dict[int, tuple[Whole, Whole]]:
-        """By class, as they are needed: rows from the highest probability down, and where each group of ties begins."""
-        return {}
-
     def ranked(self, label: int) -> tuple[Whole, Whole]:
-        """See `ranks`."""
-        if label not in self.ranks:
-            scores = self.of_every_class()[:, label]
-            order = np.argsort(-scores, kind="stable")
-            begins = np.flatnonzero(np.diff(scores[order], prepend=np.inf))
-            self.ranks[label] = (order, begins)
-        return self.ranks[label]
+        """Rows from the highest probability of a class down, and where each group of the same probability begins."""
+        if label in self._ranks:
+            return self._ranks[label]
+        scores = self.of_every_class()[:, label]
+        order = np.argsort(-scores, kind="stable")
+        ranks = order, np.flatnonzero(np.diff(scores[order], prepend=np.inf))
+        if self.of_every_class().size <= KEPT_RANKS:
+            self._ranks[label] = ranks
+        return ranks
+
+    @cached_property
+    def _ranks(self) -> dict[int, tuple[Whole, Whole]]:
+        return {}
 
 
 class Weighted:
@@ -157,21 +162,6 @@ Figure = Callable[[Weighted], float]
 OfClass = Callable[[Weighted, int], float]
 
 
-@dataclass(frozen=True)
-class Measure:
-    """A metric. whole: of all classes together; of_class: of one; at least one of them is there.
-
-    higher_is_better: its direction. probabilities: whether it takes those of every class. worst: what no model falls
-    behind.
-    """
-
-    whole: Figure | None = None
-    of_class: OfClass | None = None
-    higher_is_better: bool = True
-    probabilities: bool = False
-    worst: float = 0.0
-
-
 def _accuracy(rows: Weighted) -> float:
     return _ratio(rows.hits.sum(), rows.present.sum())
 
@@ -231,67 +221,36 @@ def _of_all(of_class: OfClass) -> Figure:
     return figure
 
 
-MEASURES: Mapping[str, Measure] = {
-    "accuracy": Measure(_accuracy),
-    "balanced_accuracy": Measure(_balanced_accuracy),
-    "macro_precision": Measure(_macro(lambda rows: rows.precision)),
-    "macro_recall": Measure(_macro(lambda rows: rows.recall)),
-    "macro_f1": Measure(_macro(lambda rows: rows.f1)),
-    "weighted_precision": Measure(_by_support(lambda rows: rows.precision)),
-    "weighted_f1": Measure(_by_support(lambda rows: rows.f1)),
-    "matthews_corrcoef": Measure(_matthews, worst=-1.0),
-    "precision": Measure(of_class=lambda rows, label: float(rows.precision[label])),
-    "recall": Measure(of_class=lambda rows, label: float(rows.recall[label])),
-    "f1": Measure(of_class=lambda rows, label: float(rows.f1[label])),
-    "roc_auc": Measure(_of_all(Weighted.roc_auc), Weighted.roc_auc, probabilities=True),
-    "average_precision": Measure(_of_all(Weighted.average_precision), Weighted.average_precision, probabilities=True),
-    "log_loss": Measure(_log_loss, higher_is_better=False, probabilities=True, worst=float("inf")),
-    "brier_score": Measure(_brier_score, higher_is_better=False, probabilities=True, worst=float("inf")),
+_WHOLE: Mapping[str, Figure] = {
+    "accuracy": _accuracy,
+    "balanced_accuracy": _balanced_accuracy,
+    "macro_precision": _macro(lambda rows: rows.precision),
+    "macro_recall": _macro(lambda rows: rows.recall),
+    "macro_f1": _macro(lambda rows: rows.f1),
+    "weighted_precision": _by_support(lambda rows: rows.precision),
+    "weighted_f1": _by_support(lambda rows: rows.f1),
+    "matthews_corrcoef": _matthews,
+    "roc_auc": _of_all(Weighted.roc_auc),
+    "average_precision": _of_all(Weighted.average_precision),
+    "log_loss": _log_loss,
+    "brier_score": _brier_score,
 }
-"""By name; see `value` for those of one class."""
-
-SAME: Mapping[str, str] = {
-    # Keras's names.
-    **dict.fromkeys(("categorical_accuracy", "sparse_categorical_accuracy", "binary_accuracy"), "accuracy"),
-    **dict.fromkeys(("categorical_crossentropy", "sparse_categorical_crossentropy", "binary_crossentropy"), "log_loss"),
-    "auc": "roc_auc",
-    # scikit-learn's, of its functions and of its scorers.
-    **{f"{name}_score": name for name in ("accuracy", "balanced_accuracy", "roc_auc", "average_precision", "f1")},
-    **{f"{name}_{mean}": f"{mean}_{name}" for name in ("precision", "f1") for mean in ("macro", "weighted")},
-    "recall_macro": "macro_recall",
-    "recall_weighted": "accuracy",
-    "weighted_recall": "accuracy",
-    "precision_score": "precision",
-    "recall_score": "recall",
-    "roc_auc_ovr": "roc_auc",
-    "brier_score_loss": "brier_score",
+_OF_CLASS: Mapping[str, OfClass] = {
+    "precision": lambda rows, label: float(rows.precision[label]),
+    "recall": lambda rows, label: float(rows.recall[label]),
+    "f1": lambda rows, label: float(rows.f1[label]),
+    "roc_auc": Weighted.roc_auc,
+    "average_precision": Weighted.average_precision,
 }
-"""Other names of the same metrics."""
-
-
-def split_name(name: str) -> tuple[str, str | None]:
-    """Metric and label of a name such as `recall.fraud`; the label is None in `accuracy`."""
-    metric, dot, label = name.partition(".")
-    return metric, label if dot else None
-
-
-def higher_is_better(name: str) -> bool:
-    """The direction of a metric, by its name."""
-    return MEASURES[split_name(name)[0]].higher_is_better
 
 
 def value(rows: Weighted, name: str) -> float:
     """A metric, by its name: `macro_f1`, or `recall.fraud` for one class. NaN where it would divide by zero.
 
-    Raises ValueError if there is no such metric, or it takes probabilities that are not known.
+    Raises KeyError if there is no such metric, and ValueError if it takes probabilities that are not known.
     """
     metric, label = split_name(name)
-    measure = MEASURES[metric]
-    if label is not None and measure.of_class:
-        return measure.of_class(rows, rows.sample.labels.index(label))
-    if label is None and measure.whole:
-        return measure.whole(rows)
-    raise ValueError(f"{metric} is {'of each class' if label is None else 'of all classes together'}")
+    return _WHOLE[metric](rows) if label is None else _OF_CLASS[metric](rows, rows.sample.labels.index(label))
 
 
 def changes(model: Sample, other: Sample, names: Iterable[str]) -> dict[str, Change]:
@@ -308,7 +267,10 @@ def changes(model: Sample, other: Sample, names: Iterable[str]) -> dict[str, Cha
         here, there = Weighted(model, weights), Weighted(other, weights)
         for name, differences in drawn.items():
             differences.append(value(here, name) - value(there, name))
-    return {name: Change(name, *pair, *_bounds(drawn[name]), higher_is_better(name)) for name, pair in values.items()}
+    return {
+        name: Change(name, *pair, *_bounds(drawn[name]), METRICS[split_name(name)[0]].higher_is_better)
+        for name, pair in values.items()
+    }
 
 
 def intervals(model: Sample, names: Iterable[str]) -> dict[str, tuple[float, float, float]]:
@@ -339,16 +301,19 @@ def listed(sample: Sample) -> dict[str, float | None]:
     """All metrics of all classes together that there are, by name, None where one would divide by zero."""
     rows = Weighted(sample)
     return {
-        name: none_if_nan(measure.whole(rows))
-        for name, measure in MEASURES.items()
-        if measure.whole and (sample.probabilities is not None or not measure.probabilities)
+        name: none_if_nan(figure(rows))
+        for name, figure in _WHOLE.items()
+        if sample.probabilities is not None or not METRICS[name].probabilities
     }
 
 
-def of_classes(sample: Sample, names: Sequence[str]) -> dict[str, dict[str, float | None]]:
-    """By label these metrics of one class."""
+def of_classes(sample: Sample) -> dict[str, dict[str, float | None]]:
+    """By label all metrics of one class, by name, None where one would divide by zero."""
     rows = Weighted(sample)
-    return {label: {name: none_if_nan(value(rows, f"{name}.{label}")) for name in names} for label in sample.labels}
+    return {
+        label: {name: none_if_nan(figure(rows, place)) for name, figure in _OF_CLASS.items()}
+        for place, label in enumerate(sample.labels)
+    }
 
 
 def none_if_nan(number: float) -> float | None:

@@ -1,10 +1,13 @@
 """`data`: the dataset versions of a store, for people. None of it imports TensorFlow."""
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
 from functools import wraps
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import click
@@ -13,16 +16,23 @@ import numpy as np
 from mlplatform.config.settings import ServiceSettings, StorageSettings, load
 from mlplatform.contract.errors import CommandError, ExitCode
 from mlplatform.contract.parameters import PipelineParameters
-from mlplatform.data import catalog, differences, findings, report
+from mlplatform.data import catalog, differences, findings, forgetting, report
 from mlplatform.data.catalog import Dataset
 from mlplatform.data.dataset import SPLITS
 from mlplatform.data.pictures import as_text
+from mlplatform.data.traffic import write_records
 from mlplatform.reporting.page import as_bytes, as_time
 from mlplatform.store.manifest import Manifest
 from mlplatform.store.storage import Storage, open_storage
 
 # Ids that `diff` prints of each kind.
 SHOWN_IDS = 10
+
+
+class NoRecordsError(CommandError):
+    """There is nothing to make records of."""
+
+    exit_code = ExitCode.REFUSED
 
 
 class FindingsError(CommandError):
@@ -162,6 +172,82 @@ def make_report(store: Storage, version: str, against: str | None, output: Path 
 
 def _named(ids: tuple[str, ...]) -> str:
     return f" (ids {', '.join(ids)})" if ids else ""
+
+
+@data.command()
+@click.option("--id", "ids", multiple=True, required=True, help="Id of an example; may be given several times.")
+@click.option("--versions", is_flag=True, help="Also remove the dataset versions that hold it.")
+@_with_store
+def forget(store: Storage, ids: tuple[str, ...], versions: bool) -> None:
+    """Let examples leave the store's sources and parts, and come into no later dataset version.
+
+    It says which versions and models held them. Source files elsewhere are yours to change: they are named by row.
+    """
+    results = forgetting.forget(store, ids, Path(load(PipelineParameters).work))
+    for result in results:
+        click.echo(result.id)
+        click.echo(f"  versions that hold it: {', '.join(result.versions) or 'none'}")
+        click.echo(f"  models made from these: {', '.join(result.models) or 'none'}")
+        for key in result.sources:
+            click.echo(f"  taken out of {store.url}/{key}")
+        for key, row in result.outside:
+            click.echo(f"  still in the source, and left out from now on: {key} row {row}")
+    held = {version for result in results for version in result.versions}
+    for version in [known for known in catalog.versions(store) if versions and known.id in held]:
+        catalog.remove(store, version)
+        click.echo(f"removed version {version.id}")
+
+
+@data.group()
+def add() -> None:
+    """Add to the sources that a dataset is made from."""
+
+
+@add.command()
+@click.option("--since", required=True, help="How long ago, such as 36h or 7d, or a date or time in ISO 8601.")
+@click.option("--until", help="A date or time in ISO 8601.  [default: now]")
+@click.option("--sample", type=click.FloatRange(0, 1), default=1.0, show_default=True, help="Share of the requests.")
+@click.option(
+    "--output", type=click.Path(path_type=Path), help="A file here.  [default: sources/traffic/ of the store]"
+)
+@_with_store
+def traffic(store: Storage, since: str, until: str | None, sample: float, output: Path | None) -> None:
+    """Make records of requests whose true labels are known.
+
+    It takes bodies that the server stored (events_bodies of [serving]) and labels that came as feedback. Of several
+    labels of a request the latest counts. What cannot be joined is counted.
+    """
+    import model
+
+    now = datetime.now(UTC)
+    first, last = _moment(since, now), _moment(until, now) if until else now
+    with TemporaryDirectory() as temporary:
+        path = output or Path(temporary) / "records.jsonl.gz"
+        service = load(ServiceSettings).name
+        redact = getattr(model, "redact", None)
+        joined = write_records(store, service, first, last, model.RECORD, path, sample, redact)
+        for reason, count in joined.left_out.most_common():
+            click.echo(f"{count:>8} {reason}")
+        click.echo(f"{joined.records:>8} records of {joined.requests} requests")
+        if not joined.records:
+            raise NoRecordsError(f"no request from {first:%Y-%m-%d %H:%M} UTC on has both a stored body and a label")
+        place = str(path)
+        if not output:
+            key = f"sources/traffic/{first:%Y%m%dT%H%M%SZ}-{last:%Y%m%dT%H%M%SZ}.jsonl.gz"
+            store.upload(path, key)
+            place = f"{store.url}/{key}"
+        click.echo(f"written to {place}")
+
+
+def _moment(text: str, now: datetime) -> datetime:
+    """A time ago, or a moment in ISO 8601, UTC if it says no other."""
+    if ago := re.fullmatch(r"(\d+)([hd])", text):
+        return now - timedelta(**{{"h": "hours", "d": "days"}[ago[2]]: int(ago[1])})
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise click.UsageError(f"{text!r} is neither a time ago, such as 7d, nor a moment in ISO 8601") from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 @data.command()

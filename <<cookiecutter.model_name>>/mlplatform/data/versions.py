@@ -10,7 +10,8 @@ from mlplatform.contract.errors import BadDataError
 from mlplatform.data.dataset import Schema
 from mlplatform.data.merging import distinct, merged
 from mlplatform.data.parts import Part
-from mlplatform.data.writing import DatasetWriter, SplitFractions
+from mlplatform.data.splitting import SplitRule
+from mlplatform.data.writing import DatasetWriter
 from mlplatform.store.manifest import Manifest, publish
 from mlplatform.store.storage import Storage
 
@@ -22,7 +23,7 @@ def prepare(
     storage: Storage,
     parts: Sequence[Part],
     schema: Schema,
-    fractions: SplitFractions,
+    rule: SplitRule,
     work: Path,
     conflicts_allowed: int = 0,
     records: Mapping[str, Any] | None = None,
@@ -40,7 +41,7 @@ def prepare(
         buckets, directory = Path(temporary) / "buckets", Path(temporary) / "dataset"
         buckets.mkdir()
         directory.mkdir()
-        writer = DatasetWriter(directory, schema, fractions)
+        writer = DatasetWriter(directory, schema, rule)
         repeated = 0
         conflicts: list[bytes] = []
         for examples in merged(storage, parts, schema, buckets, work):
@@ -55,7 +56,7 @@ def prepare(
             "schema": schema.fingerprint(),
             "inputs": [asdict(spec) for spec in schema.inputs],
             "labels": list(schema.labels),
-            "options": asdict(fractions),
+            "options": asdict(rule),
             "splits": writer.splits(),
             "duplicates": {"repeated": repeated, "conflicting": len(conflicts), **writer.same_inputs()},
             "parts": len(parts),

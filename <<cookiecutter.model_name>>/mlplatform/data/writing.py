@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,37 +12,27 @@ from numpy.typing import NDArray
 
 from mlplatform.data.columns import Array, Column, Columns, Texts, arrays_of, concatenate, numbers, size, take
 from mlplatform.data.dataset import SPLITS, Schema
+from mlplatform.data.splitting import SplitRule
 from mlplatform.data.statistics import RunningStatistics
 
 SHARD_BYTES = 32 << 20
 
 
-@dataclass(frozen=True)
-class SplitFractions:
-    """Shares of the examples that go to the validation and the test split, 0 to 1; the rest is for training."""
-
-    validation_fraction: float
-    test_fraction: float
-
-
 class DatasetWriter:
     """Writes examples that come in the order of their ids' hashes into shards of each split, and counts them."""
 
-    def __init__(self, directory: Path, schema: Schema, fractions: SplitFractions) -> None:
+    def __init__(self, directory: Path, schema: Schema, rule: SplitRule) -> None:
         self.schema = schema
-        self.fractions = fractions
+        self.rule = rule
         self._splits = {name: _SplitWriter(directory / name, schema) for name in SPLITS}
         self._statistics = {spec.name: RunningStatistics() for spec in schema.inputs if spec.dtype != "string"}
 
     def add(self, examples: Columns) -> None:
-        """Divide examples by their ids' hashes: the lowest go to the test split, then validation, then train."""
-        position = numbers(examples, "high") / 2.0**64
-        test = position < self.fractions.test_fraction
-        validation = ~test & (position < self.fractions.test_fraction + self.fractions.validation_fraction)
-        train = ~test & ~validation
-        for name, chosen in (("test", test), ("validation", validation), ("train", train)):
-            if chosen.any():
-                self._splits[name].add(take(examples, chosen))
+        """Divide examples into splits. Raises BadDataError if the rule cannot say where one belongs."""
+        splits = self.rule.assign(examples)
+        for index in np.unique(splits):
+            self._splits[SPLITS[index]].add(take(examples, splits == index))
+        train = splits == SPLITS.index("train")
         if train.any():
             for name, statistics in self._statistics.items():
                 statistics.add(numbers(examples, f"input_{name}")[train])
@@ -71,7 +61,7 @@ class DatasetWriter:
 
     def version(self) -> str:
         """12 hex digits that follow from the examples, their division and their meaning, not from their shards."""
-        meaning = json.dumps([self.schema.fingerprint(), asdict(self.fractions)], sort_keys=True)
+        meaning = json.dumps([self.schema.fingerprint(), asdict(self.rule)], sort_keys=True)
         digests = "".join(self._splits[name].digest() for name in SPLITS)
         return hashlib.sha256(f"{meaning}{digests}".encode()).hexdigest()[:12]
 

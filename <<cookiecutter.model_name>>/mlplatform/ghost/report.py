@@ -122,7 +122,7 @@ def _asked(report: Report) -> list[dict[str, Any]]:
         rows.append(
             {
                 "metric": f"{row.metric} of each class" if row.of_each_class else row.metric,
-                "least": row.measure.higher_is_better,
+                "least": row.facts.higher_is_better,
                 "bound": bound if bound not in (None, math.inf) else None,
                 "measured": task.metrics.get(row.metric) if task else None,
                 "change": task.opponent.changes.get(row.metric) if task else None,

@@ -49,7 +49,7 @@ def _pass(storage: Storage, directory: Path, before: str) -> str:
     for name, event in shipped.killed:
         counts, copies = event["events"], event["mirror"]
         lost = counts["recorded"] - counts["written"] - counts["dropped"]
-        waiting = copies["offered"] - sum(copies[each] for each in MIRROR_RESULTS)
+        waiting = copies["offered"] - sum(copies[result] for result in MIRROR_RESULTS)
         print(
             f"events: process {name} was killed: {lost} of its {counts['recorded']} events and {waiting} of "
             f"{copies['offered']} copies for the ghost are lost",

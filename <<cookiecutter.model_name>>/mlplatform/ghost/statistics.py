@@ -12,7 +12,8 @@ from mlplatform.contract.comparison import CONFIDENCE, Comparison, Interval, pro
 from mlplatform.contract.criteria import Criteria
 from mlplatform.contract.drift import describe, psi, shares
 from mlplatform.contract.gate import Constant, Opponent, against_constant, compare
-from mlplatform.contract.measures import MEASURES, Sample, intervals, split_name
+from mlplatform.contract.measures import Sample, intervals
+from mlplatform.contract.metrics import METRICS, split_name
 from mlplatform.ghost.observed import Alone, Floats, Observed, Pairs, Texts, Whole
 
 QUANTILES = (0.5, 0.9, 0.95, 0.99)
@@ -328,9 +329,7 @@ def _sample(labels: tuple[str, ...], truth: Texts, said: Texts, scores: Floats) 
 
 def _can_be_had(name: str, of: Sample) -> bool:
     metric, label = split_name(name)
-    return (label is None or label in of.labels) and (
-        of.probabilities is not None or not MEASURES[metric].probabilities
-    )
+    return (label is None or label in of.labels) and (of.probabilities is not None or not METRICS[metric].probabilities)
 
 
 def _accuracy(task: Task | None) -> Share | None:

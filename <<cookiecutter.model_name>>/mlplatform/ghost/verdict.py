@@ -120,7 +120,7 @@ def _judge_bound(row: Criterion, task: Task, figures: Figures, findings: _Findin
             continue
         if name == "accuracy" and figures.accuracy:
             low, high = figures.accuracy.interval().low, figures.accuracy.interval().high
-        higher = row.measure.higher_is_better
+        higher = row.facts.higher_is_better
         limit = f"{'below minimum' if higher else 'above maximum'} {bound:g} of [gate.{row.metric}]"
         clause = f"{name} is {apart(value, bound)} on {len(task.sample):,} rows"
         if high < bound if higher else low > bound:

@@ -1,10 +1,12 @@
 """From source data to a dataset version: gather -> validate -> prepare."""
 
+import hashlib
 import json
 import logging
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -13,8 +15,8 @@ import luigi
 from mlplatform.contract.errors import BadDataError
 from mlplatform.data.parts import Known, check_files, known_files, parts_of, read_all_problems
 from mlplatform.data.sources import Source, list_source, local_file
+from mlplatform.data.splitting import SplitRule
 from mlplatform.data.versions import prepare
-from mlplatform.data.writing import SplitFractions
 from mlplatform.store.storage import open_storage
 from mlplatform.training.task import Context, ObjectParameter, StoredTarget, Task
 
@@ -71,6 +73,8 @@ class Validate(Task):
         problems = read_all_problems(self.context.storage, known, self.context.schema, self.context.work)
         bad, summary, reasons = self._list_problems(keys, problems)
         records = sum(file.rows + file.problems for _, _, file in known.values())
+        if forgotten := sum(file.forgotten for _, _, file in known.values()):
+            log.info("validate: %d records are left out as they were to be forgotten", forgotten)
         allowed = int(self.maximum_bad_records * records)
         if bad:
             if bad > allowed:
@@ -162,8 +166,9 @@ class Prepare(Task):
     snapshot: str = luigi.Parameter()
     schema: str = luigi.Parameter()
     maximum_bad_records: float = luigi.FloatParameter()
-    validation_fraction: float = luigi.FloatParameter()
-    test_fraction: float = luigi.FloatParameter()
+    rule: SplitRule = ObjectParameter()
+    # What the rule says, as a name for the output.
+    division: str = luigi.Parameter()
 
     def requires(self) -> Validate:
         """The checked parts."""
@@ -177,7 +182,7 @@ class Prepare(Task):
 
     def output(self) -> StoredTarget:
         """The dataset's version."""
-        options = f"{self.validation_fraction:g}-{self.test_fraction:g}-{self.maximum_bad_records:g}"
+        options = f"{self.division}-{self.maximum_bad_records:g}"
         return self.target(f"gathered/{self.snapshot}/dataset-{self.schema}-{options}.json")
 
     def run(self) -> None:
@@ -188,7 +193,7 @@ class Prepare(Task):
             self.context.storage,
             parts_of(known, validated["files"]),
             self.context.schema,
-            SplitFractions(self.validation_fraction, self.test_fraction),
+            self.rule,
             self.context.work,
             conflicts_allowed=validated["allowed"],
             records=validated["records"],
@@ -205,12 +210,24 @@ def prepare_task(context: Context, url: str) -> Prepare:
     """The task that turns a source into a dataset version. Raises BadDataError if the source holds no records."""
     patterns = [pattern.strip() for pattern in context.parameters.pass_over.split(",") if pattern.strip()]
     source = list_source(url, patterns)
+    parameters = context.parameters
+    rule = SplitRule(
+        parameters.validation_fraction,
+        parameters.test_fraction,
+        parameters.split_group,
+        parameters.split_time,
+        parameters.test_after,
+        parameters.split_fixed,
+    )
+    division = f"{rule.validation_fraction:g}-{rule.test_fraction:g}"
+    if rule.group or rule.time or rule.fixed:
+        division += "-" + hashlib.sha256(json.dumps(asdict(rule)).encode()).hexdigest()[:8]
     return Prepare(
         context=context,
         source=source,
         snapshot=source.snapshot(),
         schema=context.schema.fingerprint(),
-        maximum_bad_records=context.parameters.maximum_bad_records,
-        validation_fraction=context.parameters.validation_fraction,
-        test_fraction=context.parameters.test_fraction,
+        maximum_bad_records=parameters.maximum_bad_records,
+        rule=rule,
+        division=division,
     )

@@ -34,7 +34,7 @@ def metrics(probabilities: Probabilities, labels: Labels, names: Sequence[str]) 
     """
     sample = measures.sample(names, labels, probabilities)
     right = sample.predicted == sample.true
-    of_classes = measures.of_classes(sample, [name for name, m in measures.MEASURES.items() if m.of_class])
+    of_classes = measures.of_classes(sample)
     return {
         "examples": len(labels),
         "correct": int(right.sum()),

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from mlplatform.config.settings import ServiceSettings
 from mlplatform.contract.criteria import Criterion
 from mlplatform.contract.gate import Verdict, figure
-from mlplatform.contract.measures import MEASURES, Sample, split_name
+from mlplatform.contract.measures import Sample
+from mlplatform.contract.metrics import METRICS, split_name
 from mlplatform.data.dataset import SPLITS, InputSpec, Schema, Split
 from mlplatform.reporting import charts, page
 from mlplatform.reporting.page import as_number
@@ -231,7 +232,7 @@ def _asked(findings: Findings) -> list[dict[str, str]]:
         bound = row.minimum if row.minimum is not None else row.maximum
         value, label = _value(findings.metrics, row)
         production, label_of_production = _value(compared.metrics, row) if compared else ("", "")
-        least = "at least" if row.measure.higher_is_better else "at most"
+        least = "at least" if row.facts.higher_is_better else "at most"
         rows.append(
             {
                 "metric": f"{row.metric} of each class" if row.of_each_class else row.metric,
@@ -259,8 +260,8 @@ def _value(metrics: Mapping[str, Any], row: Criterion) -> tuple[str, str]:
 
 def _figure(metric: str, value: float) -> str:
     """Metrics that are shares in per cent, others as numbers."""
-    measure = MEASURES[split_name(metric)[0]]
-    return page.as_percent(value) if measure.higher_is_better and measure.worst == 0 else as_number(value)
+    facts = METRICS[split_name(metric)[0]]
+    return page.as_percent(value) if facts.higher_is_better and facts.worst == 0 else as_number(value)
 
 
 def _binary(findings: Findings) -> dict[str, Any] | None:

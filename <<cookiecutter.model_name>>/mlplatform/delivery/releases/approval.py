@@ -15,8 +15,8 @@ from collections.abc import Mapping
 
 from mlplatform.delivery.errors import RefusedError
 
-# Jenkins sets them in every build, whatever plugins there are.
-_JENKINS = ("JENKINS_URL", "JENKINS_HOME", "JENKINS_SERVER_COOKIE", "BUILD_URL")
+# Jenkins sets them in builds; the last one only if it knows its own URL. JENKINS_URL is also set for its command line.
+_JENKINS = ("JENKINS_SERVER_COOKIE", "JENKINS_HOME", "BUILD_URL")
 PRODUCTION = "production"
 
 

@@ -8,6 +8,7 @@ from sklearn import metrics as scikit
 
 from mlplatform.contract import measures
 from mlplatform.contract.measures import Sample, Weighted, changes, most_frequent, sample, value
+from mlplatform.contract.metrics import METRICS, split_name
 
 TWO, THREE = ("no", "yes"), ("cat", "dog", "owl")
 
@@ -27,7 +28,7 @@ def by_scikit(name: str, of: Sample, weights: np.ndarray) -> float:
     """The same metric by scikit-learn."""
     true, said, probabilities = of.true, of.predicted, of.of_every_class()
     options = {"sample_weight": weights}
-    metric, label = measures.split_name(name)
+    metric, label = split_name(name)
     if label is not None:
         place = of.labels.index(label)
         if metric in ("roc_auc", "average_precision"):
@@ -55,8 +56,8 @@ def by_scikit(name: str, of: Sample, weights: np.ndarray) -> float:
     return float(getattr(scikit, f"{metric}_score")(true, said, **options))
 
 
-NAMES = [name for name, measure in measures.MEASURES.items() if measure.whole]
-NAMES_OF_CLASSES = [name for name, measure in measures.MEASURES.items() if measure.of_class]
+NAMES = [name for name, facts in METRICS.items() if facts.whole]
+NAMES_OF_CLASSES = [name for name, facts in METRICS.items() if facts.of_class]
 
 
 @pytest.mark.parametrize("labels", [TWO, THREE])

@@ -14,8 +14,8 @@ from mlplatform.data import merging, parts, writing
 from mlplatform.data.dataset import SPLITS, InputSpec, Schema, Split
 from mlplatform.data.parts import check_files, known_files, parts_of
 from mlplatform.data.sources import list_source, local_file
+from mlplatform.data.splitting import SplitRule
 from mlplatform.data.versions import prepare
-from mlplatform.data.writing import SplitFractions
 from mlplatform.store.manifest import Manifest
 from mlplatform.store.storage import LocalStorage
 
@@ -24,7 +24,7 @@ SCHEMA = Schema(
     inputs=(InputSpec("grid", (2, 2), "float32"), InputSpec("count", (), "int32"), InputSpec("name", (), "string")),
     labels=("no", "yes"),
 )
-FRACTIONS = SplitFractions(validation_fraction=0.2, test_fraction=0.2)
+FRACTIONS = SplitRule(validation_fraction=0.2, test_fraction=0.2)
 
 
 def record(i: int, **changes: Any) -> dict[str, Any]:

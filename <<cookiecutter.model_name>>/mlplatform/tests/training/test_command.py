@@ -110,8 +110,11 @@ def test_a_model_that_is_not_good_enough_is_not_published(tmp_path: Path) -> Non
     assert list((tmp_path / "store" / "runs").rglob("metrics.json"))
     result = read_result(LocalStorage(tmp_path / "store"), "job-1")
     assert result is not None
-    (reason,) = result.reasons
-    assert (result.exit_code, result.message) == (ExitCode.GATE_CLOSED, f"{reason}; nothing is published")
+    assert len(result.reasons) == 2
+    assert (result.exit_code, result.message) == (
+        ExitCode.GATE_CLOSED,
+        f"{'; '.join(result.reasons)}; nothing is published",
+    )
     assert f"  report {tmp_path / 'store'}/{result.report}" in done.stderr
     assert (tmp_path / "store" / str(result.report)).is_file()
 

@@ -1,4 +1,4 @@
-"""The locks of a rendered repository: what `nox -s lock` changes, and what `nox -s lint` says of an old one."""
+"""Sessions of a rendered repository: what `lock` changes, and what others say before they install anything."""
 
 import re
 import shutil
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.rendered
 
 @pytest.fixture
 def repository(render: Render, tmp_path: Path) -> Path:
-    """What locking takes of a rendered repository."""
+    """What these sessions take of a rendered repository."""
     shutil.copytree(render({}) / "requirements", tmp_path / "requirements")
     shutil.copy(render({}) / "noxfile.py", tmp_path)
     return tmp_path
@@ -55,3 +55,11 @@ def test_lint_names_a_package_that_is_not_locked(repository: Path) -> None:
     said = "requirements/serving.team.in names orjson>=999, which requirements/{}.txt does not hold"
     both = "; ".join(said.format(name) for name in ("serving", "serving-litert"))
     assert f"{both}: run `.venv/bin/nox -s lock`" in result.stdout
+
+
+def test_settings_that_are_not_toml_are_refused_in_the_programs_words(repository: Path) -> None:
+    (repository / "service.toml").write_text("[serving]\nport = \n", encoding="utf-8")
+    result = nox(repository, "-s", "serve")
+    assert result.returncode == 1
+    assert "service.toml: not valid TOML: Invalid value (at line 2, column 8)" in result.stdout
+    assert "Traceback" not in result.stdout
