@@ -79,6 +79,15 @@ def bench_training(session: nox.Session) -> None:
     session.run("python", "benchmarks/training/compare.py", *session.posargs)
 
 
+@nox.session(venv_backend="uv", reuse_venv=True)
+def bench_models(session: nox.Session) -> None:
+    """Take models of seven kinds from training to answers: `-- text lstm`, or all of them."""
+    # One lock after the other: a version that both hold is the same in both.
+    for purpose in ("training", "serving", "serving-litert"):
+        session.install("--require-hashes", "-r", f"{TEMPLATE}/requirements/{purpose}.txt")
+    session.run("python", "benchmarks/models/measure.py", *session.posargs)
+
+
 @nox.session
 def bench_serving(session: nox.Session) -> None:
     """Measure our server against FastAPI, BentoML, LitServe, MLServer and Ray Serve: `-- --rounds 3 --minutes 8`."""

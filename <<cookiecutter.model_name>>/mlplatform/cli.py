@@ -15,6 +15,7 @@ import click
 
 from mlplatform.config.hints import program
 from mlplatform.contract.errors import CommandError, ExitCode
+from mlplatform.contract.stopping import STOPPABLE, Stop, carry_out
 from mlplatform.telemetry import logs
 
 
@@ -64,7 +65,6 @@ SECTIONS: dict[str, dict[str, Target]] = {
     },
 }
 COMMANDS = {name: target for section in SECTIONS.values() for name, target in section.items()}
-STOPPABLE = ("train", "gather")
 
 
 class _Commands(click.Group):
@@ -161,16 +161,15 @@ def cli() -> None:
     """The commands."""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, stop: Stop | None = None) -> int:
     """Run a command with its arguments, by default the process's, and return the exit code.
 
-    Errors are printed on standard error.
+    stop: what listens for signals already. Errors are printed on standard error.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words[:1] and words[0] in STOPPABLE:
-        from mlplatform.training.process import stoppable
-
-        return stoppable(lambda stop: _run(words, stop))
+        listening = stop or Stop(words[0])
+        return carry_out(listening, lambda: _run(words, listening))
     return _run(words, None)
 
 

@@ -18,6 +18,7 @@ import numpy as np
 
 import model
 from mlplatform.contract.parameters import TrainingParameters
+from mlplatform.contract.stopping import Stop
 from mlplatform.data.dataset import SPLITS, Schema, Split
 from mlplatform.data.parts import check_files, known_files, parts_of
 from mlplatform.data.sources import list_source
@@ -29,7 +30,6 @@ from mlplatform.training import devices
 from mlplatform.training.checkpoints import Checkpoints
 from mlplatform.training.export import input_specs
 from mlplatform.training.fitting import Fitting
-from mlplatform.training.stopping import Stop
 
 BATCH_SIZE = 64
 

@@ -623,7 +623,15 @@ class Interpreter {
 
     private archive(Map named) {
         List<File> found = named.artifacts.split(',').collectMany { matching(it.trim()) }
-        events << [kind: 'archive', stage: stageName, files: found.collect { relative(it) }, fingerprint: named.fingerprint ?: false]
+        // Jenkins keeps them apart from the workspace, which the next stage empties.
+        File kept = new File(request.workspaces, ".artifacts/${events.size()}")
+        found.each { File file ->
+            File copy = new File(kept, relative(file))
+            copy.parentFile.mkdirs()
+            copy.bytes = file.bytes
+        }
+        events << [kind: 'archive', stage: stageName, files: found.collect { relative(it) }, fingerprint: named.fingerprint ?: false,
+                   kept: kept.path]
         if (!found && !named.allowEmptyArchive) {
             throw new Interruption("No artifacts found that match the file pattern \"${named.artifacts}\". Configuration error?")
         }

@@ -16,6 +16,7 @@ from pydantic.config import JsonDict
 from pydantic_settings import SettingsConfigDict
 
 from mlplatform.config.settings import Section, SettingsError, load
+from mlplatform.contract import team_code
 from mlplatform.contract.criteria import Criteria, load_criteria, with_former
 
 # Parameters that decide how a run is carried out or judged, not what is learned: they don't enter its identity.
@@ -149,19 +150,20 @@ class PipelineParameters(TrainingParameters, section="training"):
 def parameters_type() -> type[TrainingParameters]:
     """TrainingParameters with a field for each of `model.Hyperparameters`, with its default, bounds and description.
 
-    Raises SettingsError if a field of the model has no default or takes the name of one of the pipeline's, and
-    ModuleNotFoundError if `model/__init__.py` imports a package that is not installed here.
+    Raises SettingsError if a field of the model has no default or takes a name that is taken, or if the team's code
+    fails, and ModuleNotFoundError if it imports a package that is not installed here.
     """
-    # Imported here: what only needs the pipeline's own parameters runs without the model.
-    from model import Hyperparameters
-
-    types = get_type_hints(Hyperparameters)
+    hyperparameters = _hyperparameters_type()
+    types = get_type_hints(hyperparameters)
     extra: dict[str, Any] = {}
-    for field in fields(Hyperparameters):
+    for field in fields(hyperparameters):
         if field.name in TrainingParameters.model_fields:
             raise SettingsError(
                 f"model.Hyperparameters.{field.name}: the pipeline has a parameter of this name already; rename it"
             )
+        # Attributes of every parameters object, such as model_copy, and options of every command.
+        if hasattr(TrainingParameters, field.name) or field.name == "help" or field.name.startswith("_"):
+            raise SettingsError(f"model.Hyperparameters.{field.name}: no parameter can have this name; rename it")
         if field.default is MISSING:
             raise SettingsError(
                 f"model.Hyperparameters.{field.name} has no default; give it one: "
@@ -169,6 +171,19 @@ def parameters_type() -> type[TrainingParameters]:
             )
         extra[field.name] = (types[field.name], Field(default=field.default, **field.metadata))
     return create_model("Parameters", __base__=TrainingParameters, **extra)
+
+
+def _hyperparameters_type() -> Any:
+    """The team's class. Imported here: what only needs the pipeline's own parameters runs without the model."""
+    try:
+        from model import Hyperparameters
+    except ModuleNotFoundError:
+        raise
+    # Anything at all: it is the team's code.
+    except Exception as error:
+        cause = f"{type(error).__name__}: {error.msg if isinstance(error, SyntaxError) else error}"
+        raise SettingsError(f"{team_code.place(error) or 'model'}: {cause}") from error
+    return Hyperparameters
 
 
 def load_parameters(arguments: Mapping[str, Any]) -> TrainingParameters:

@@ -7,7 +7,7 @@ from typing import Any
 
 import jsonschema_rs
 
-# What JSON calls a number: ASCII digits, no underscores, no blanks, no leading zeros.
+# What JSON calls a number: ASCII digits, no underscores, no plus, no leading zeros.
 NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?")
 
 
@@ -52,7 +52,8 @@ class RecordChecker:
             return cell
         if cell == "":
             return None
-        if types & {"number", "integer"} and (number := NUMBER.fullmatch(cell)):
+        if types & {"number", "integer"} and (number := NUMBER.fullmatch(cell.strip(" \t"))):
+            cell = number[0]
             value = float(cell) if number[1] or number[2] else int(cell) if len(cell) < 400 else float("inf")
             if abs(value) == float("inf"):
                 return cell
@@ -61,6 +62,11 @@ class RecordChecker:
         if "boolean" in types and cell.lower() in ("true", "false"):
             return cell.lower() == "true"
         return cell
+
+    def holds_numbers(self, name: str) -> bool:
+        """Whether a column's type is a number, or null."""
+        types = self._types.get(name, frozenset())
+        return bool(types & {"number", "integer"}) and types <= {"number", "integer", "null"}
 
     def may_be_null(self, name: str) -> bool:
         """Whether a column's type includes null."""

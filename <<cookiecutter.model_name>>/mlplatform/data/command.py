@@ -16,7 +16,7 @@ import numpy as np
 from mlplatform.config.settings import ServiceSettings, StorageSettings, load
 from mlplatform.contract.errors import CommandError, ExitCode
 from mlplatform.contract.parameters import PipelineParameters
-from mlplatform.data import catalog, differences, findings, report
+from mlplatform.data import catalog, differences, findings, forgetting, report
 from mlplatform.data.catalog import Dataset
 from mlplatform.data.dataset import SPLITS
 from mlplatform.data.pictures import as_text
@@ -172,6 +172,30 @@ def make_report(store: Storage, version: str, against: str | None, output: Path 
 
 def _named(ids: tuple[str, ...]) -> str:
     return f" (ids {', '.join(ids)})" if ids else ""
+
+
+@data.command()
+@click.option("--id", "ids", multiple=True, required=True, help="Id of an example; may be given several times.")
+@click.option("--versions", is_flag=True, help="Also remove the dataset versions that hold it.")
+@_with_store
+def forget(store: Storage, ids: tuple[str, ...], versions: bool) -> None:
+    """Let examples leave the store's sources and parts, and come into no later dataset version.
+
+    It says which versions and models held them. Source files elsewhere are yours to change: they are named by row.
+    """
+    results = forgetting.forget(store, ids, Path(load(PipelineParameters).work))
+    for result in results:
+        click.echo(result.id)
+        click.echo(f"  versions that hold it: {', '.join(result.versions) or 'none'}")
+        click.echo(f"  models made from these: {', '.join(result.models) or 'none'}")
+        for key in result.sources:
+            click.echo(f"  taken out of {store.url}/{key}")
+        for key, row in result.outside:
+            click.echo(f"  still in the source, and left out from now on: {key} row {row}")
+    held = {version for result in results for version in result.versions}
+    for version in [known for known in catalog.versions(store) if versions and known.id in held]:
+        catalog.remove(store, version)
+        click.echo(f"removed version {version.id}")
 
 
 @data.group()

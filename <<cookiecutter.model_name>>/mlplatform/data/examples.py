@@ -2,7 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -13,10 +15,15 @@ from mlplatform.data.dataset import InputSpec, Schema
 
 
 class ExampleBuffer:
-    """Records in memory on their way to columns. `bytes`: about how much they will take there."""
+    """Records in memory on their way to columns. `bytes`: about how much they will take there.
 
-    def __init__(self, schema: Schema) -> None:
+    Examples whose id has one of the SHA-256 in `forgotten` are dropped; the attribute counts them by file.
+    """
+
+    def __init__(self, schema: Schema, forgotten: frozenset[str] = frozenset()) -> None:
         self.schema = schema
+        self.forgotten: Counter[int] = Counter()
+        self._forgotten = {bytes.fromhex(digest) for digest in forgotten}
         self._known = {"id", "label", *(spec.name for spec in schema.inputs)}
         self._has_others = bool(set(schema.record.get("properties", {})) - self._known) or (
             schema.record.get("additionalProperties") is not False
@@ -25,11 +32,17 @@ class ExampleBuffer:
             0 if spec.dtype == "string" else int(np.prod(spec.shape, dtype=np.int64)) * np.dtype(spec.dtype).itemsize
             for spec in schema.inputs
         ]
+        names = [spec.name for spec in schema.inputs]
+        self._values: Callable[[Mapping[str, Any]], tuple[Any, ...]] = (
+            itemgetter(*names) if len(names) > 1 else lambda record: (record[names[0]],)
+        )
+        self._fixed_bytes = 64 + sum(self._sizes)
+        self._texts = [i for i, size in enumerate(self._sizes) if not size]
         self._clear()
 
     def _clear(self) -> None:
         self.bytes = 0
-        self._inputs: list[list[Any]] = [[] for _ in self.schema.inputs]
+        self._rows: list[tuple[Any, ...]] = []
         self._labels: list[bytes] = []
         self._ids: list[bytes | None] = []
         self._others: list[bytes] = []
@@ -40,24 +53,23 @@ class ExampleBuffer:
 
     def add(self, record: Mapping[str, Any], file: int, row: int) -> str:
         """Add a record that fits the JSON Schema; return why it lacks what an example has, or an empty text."""
-        for spec in self.schema.inputs:
-            if spec.name not in record:
-                return f"{spec.name}: missing, and the model has this input"
-        if "label" not in record:
-            return "label: missing"
+        try:
+            values, label = self._values(record), record["label"]
+        except KeyError as error:
+            name = error.args[0]
+            return "label: missing" if name == "label" else f"{name}: missing, and the model has this input"
         example_id = record.get("id")
         self._ids.append(None if example_id is None else str(example_id).encode())
-        self._labels.append(label_text(record["label"]).encode())
-        for values, spec, size in zip(self._inputs, self.schema.inputs, self._sizes, strict=True):
-            value = record[spec.name]
-            values.append(value)
-            self.bytes += size or (len(value) if isinstance(value, str) else 64)
+        self._labels.append(label_text(label).encode())
+        self._rows.append(values)
+        for i in self._texts:
+            self.bytes += len(values[i]) if isinstance(values[i], str) else 64
         if self._has_others:
             others = {name: value for name, value in record.items() if name not in self._known}
             self._others.append(json.dumps(others, sort_keys=True, ensure_ascii=False).encode() if others else b"")
             self.bytes += len(self._others[-1])
         self._places.append((file, row))
-        self.bytes += 64
+        self.bytes += self._fixed_bytes
         return ""
 
     def take(self) -> tuple[dict[str, Column], list[tuple[int, int, str]]]:
@@ -70,7 +82,7 @@ class ExampleBuffer:
         count = len(self._places)
         reasons: dict[int, str] = {}
         inputs: dict[str, Column] = {}
-        for spec, values in zip(self.schema.inputs, self._inputs, strict=True):
+        for spec, values in zip(self.schema.inputs, zip(*self._rows, strict=True), strict=True):
             inputs[f"input_{spec.name}"], wrong = _column(values, spec)
             for i, reason in wrong.items():
                 reasons.setdefault(i, reason)
@@ -78,8 +90,8 @@ class ExampleBuffer:
             example_id if example_id is not None or i in reasons else _content_id(inputs, i)
             for i, example_id in enumerate(self._ids)
         ]
-        digests = b"".join(hashlib.sha256(example_id or b"").digest()[:16] for example_id in ids)
-        halves = np.frombuffer(digests, ">u8").astype("<u8").reshape(count, 2)
+        digests = [hashlib.sha256(example_id or b"").digest() for example_id in ids]
+        halves = np.frombuffer(b"".join(d[:16] for d in digests), ">u8").astype("<u8").reshape(count, 2)
         places = np.array(self._places, np.int64).reshape(count, 2)
         columns: dict[str, Column] = {
             "high": halves[:, 0].copy(),
@@ -93,13 +105,17 @@ class ExampleBuffer:
             columns["others"] = Texts.of(self._others)
         columns |= inputs
         problems = [(*self._places[i], reasons[i]) for i in sorted(reasons)]
-        if reasons:
-            columns = take(columns, ~np.isin(np.arange(count), list(reasons)))
+        dropped = (
+            {i for i, d in enumerate(digests) if d in self._forgotten} - reasons.keys() if self._forgotten else set()
+        )
+        self.forgotten.update(self._places[i][0] for i in dropped)
+        if reasons or dropped:
+            columns = take(columns, ~np.isin(np.arange(count), [*reasons, *dropped]))
         self._clear()
         return columns, problems
 
 
-def _column(values: list[Any], spec: InputSpec) -> tuple[Column, dict[int, str]]:
+def _column(values: Sequence[Any], spec: InputSpec) -> tuple[Column, dict[int, str]]:
     """The column of an input, and reasons by row for the values that do not fit; there it holds anything."""
     whole = _whole_texts(values, spec) if spec.dtype == "string" else _whole_array(values, spec)
     if whole is not None:
@@ -119,7 +135,7 @@ def _column(values: list[Any], spec: InputSpec) -> tuple[Column, dict[int, str]]
     return np.stack([blank_array if array is None else array for array in arrays]), reasons
 
 
-def _whole_array(values: list[Any], spec: InputSpec) -> Array | None:
+def _whole_array(values: Sequence[Any], spec: InputSpec) -> Array | None:
     """All values at once, or None if one of them does not fit."""
     try:
         array = np.asarray(values)
@@ -166,7 +182,7 @@ def _holds(cast: Array, array: Array) -> bool:
     return bool(np.isfinite(cast).all())
 
 
-def _whole_texts(values: list[Any], spec: InputSpec) -> Texts | None:
+def _whole_texts(values: Sequence[Any], spec: InputSpec) -> Texts | None:
     if spec.shape or not all(isinstance(value, str) for value in values):
         return None
     return Texts.of([value.encode() for value in values])

@@ -24,6 +24,7 @@ from mlplatform.data.columns import load, numbers, save, texts
 from mlplatform.data.dataset import Schema
 from mlplatform.data.errors import BrokenFileError
 from mlplatform.data.examples import ExampleBuffer
+from mlplatform.data.forgetting import forgotten_digests
 from mlplatform.data.records import RecordFile
 from mlplatform.data.sources import SourceFile
 from mlplatform.store import manifest
@@ -49,7 +50,7 @@ class CheckedFile:
     """What became of a source file. name: see SourceFile; header: how a table is read, as text.
 
     rows: records that fit; problems: others; fault: why the file is broken, else empty. labels: how many of the rows
-    have each label; None if there are more labels than are listed.
+    have each label; None if there are more labels than are listed. forgotten: records left out as a person asked to.
     """
 
     name: str
@@ -58,6 +59,7 @@ class CheckedFile:
     fault: str = ""
     header: str = ""
     labels: dict[str, int] | None = field(default_factory=dict)
+    forgotten: int = 0
 
 
 @dataclass(frozen=True)
@@ -87,10 +89,11 @@ def check_files(
     """
     checker = RecordChecker(schema.record_without_labels(), ("label", *(spec.name for spec in schema.inputs)))
     remaining = iter(files)
+    forgotten = forgotten_digests(storage)
     done = False
     while not done:
         with TemporaryDirectory(dir=work) as temporary:
-            writer = _PartWriter(Path(temporary), schema, checker)
+            writer = _PartWriter(Path(temporary), schema, checker, forgotten)
             checked = []
             done = True
             for file in remaining:
@@ -143,12 +146,12 @@ def unfit_labels(file: CheckedFile, allowed: Iterable[str]) -> int | None:
 class _PartWriter:
     """Collects files of one part in a directory."""
 
-    def __init__(self, directory: Path, schema: Schema, checker: RecordChecker) -> None:
+    def __init__(self, directory: Path, schema: Schema, checker: RecordChecker, forgotten: frozenset[str]) -> None:
         self.files: list[CheckedFile] = []
         self._directory = directory
         self._schema = schema
         self._checker = checker
-        self._buffer = ExampleBuffer(schema)
+        self._buffer = ExampleBuffer(schema, forgotten)
         self._labels: dict[int, Counter[str]] = {}
         self._written = 0
         self._bytes = 0
@@ -183,6 +186,7 @@ class _PartWriter:
             self._flush(problems)
         for number, file in enumerate(self.files):
             labels = self._labels.get(number, Counter())
+            file.forgotten = self._buffer.forgotten[number]
             file.labels = dict(labels) if len(labels) <= LISTED_LABELS else None
         names = "\n".join(file.name for file in self.files)
         name = hashlib.sha256(names.encode()).hexdigest()[:24]

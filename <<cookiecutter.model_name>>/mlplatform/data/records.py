@@ -22,6 +22,7 @@ SUFFIXES = tuple(f"{ending}{packed}" for ending in FORMATS for packed in ("", ".
 
 # A field of a table that is longer than this in one line is a bad record; over several, a quote that is never closed.
 FIELD_BYTES = 64 << 20
+NUMBERS = frozenset((int, float))
 # Ends of lines of old Macs, which Python's csv does not take for one.
 LONE_RETURN = re.compile(rb"(?<=\r)(?!\n)")
 
@@ -52,6 +53,10 @@ class RecordFile:
         self._kind = kind
         self._checker = checker
         self._line = 0
+        # Places of the columns of numbers and of the others, once there is a header.
+        self._numbers: list[int] | None = None
+        self._others: list[int] = []
+        self._number_names: list[str] = []
 
     def __iter__(self) -> Iterator[Row]:
         """Yield every row, in order. A row that is no record, or does not fit the schema, has a reason.
@@ -106,13 +111,36 @@ class RecordFile:
         if len(cells) != len(header.names):
             return Row(row, None, f"has {len(cells)} cells, the header has {len(header.names)}")
         checker = self._checker
-        record = {
-            name: checker.cell_value(name, cell)
-            for name, cell in zip(header.names, cells, strict=True)
-            if cell or checker.may_be_null(name)
-        }
+        record = None if "" in cells else self._whole_record(header, cells)
+        if record is None:
+            record = {
+                name: checker.cell_value(name, cell)
+                for name, cell in zip(header.names, cells, strict=True)
+                if cell or checker.may_be_null(name)
+            }
         reason = checker.reason(record)
         return Row(row, None if reason else record, reason)
+
+    def _whole_record(self, header: Header, cells: list[str]) -> dict[str, Any] | None:
+        """The record of a row without empty cells, or None if a cell of numbers holds none.
+
+        Those that are numbers are a list in JSON: reading that takes a fifth of the time of a cell at a time.
+        """
+        if self._numbers is None:
+            numbers = [i for i, n in enumerate(header.names) if self._checker.holds_numbers(n) and n != "id"]
+            others = [i for i in range(len(header.names)) if i not in numbers]
+            self._numbers, self._others = numbers, others
+            self._number_names = [header.names[i] for i in numbers]
+        try:
+            values = orjson.loads(f"[{','.join([cells[i] for i in self._numbers])}]")
+        except orjson.JSONDecodeError:
+            return None
+        if len(values) != len(self._numbers) or not NUMBERS.issuperset(map(type, values)):
+            return None
+        record = dict(zip(self._number_names, values, strict=True))
+        for i in self._others:
+            record[header.names[i]] = self._checker.cell_value(header.names[i], cells[i])
+        return record
 
     def _decoded(self, lines: Iterator[bytes]) -> Iterator[str]:
         for line in lines:

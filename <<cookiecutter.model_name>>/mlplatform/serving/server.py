@@ -1,5 +1,6 @@
 """gunicorn around the application, set up from our settings."""
 
+import logging
 import os
 import signal
 from pathlib import Path
@@ -11,11 +12,14 @@ from gunicorn.glogging import Logger
 from mlplatform.config.settings import StorageSettings, load
 from mlplatform.serving.ghost.mirror import FLUSH_SECONDS
 from mlplatform.serving.model.loading import log_damaged
+from mlplatform.serving.model.ready_workers import ReadyWorkers
 from mlplatform.serving.settings import ServingSettings
 from mlplatform.store.manifest import ArtifactError
 from mlplatform.store.models import list_models
 from mlplatform.store.storage import StorageError, open_storage
 from mlplatform.telemetry import agent, logs, traces
+
+LOG = logging.getLogger("gunicorn.error")
 
 
 class JsonLogger(Logger):  # type: ignore[misc]
@@ -34,6 +38,7 @@ class Server(BaseApplication):  # type: ignore[misc]
         self.settings = _one_version(settings)
         self.name = name
         self.template_version = template_version
+        self.ready_workers = ReadyWorkers()
         super().__init__()
 
     def load_config(self) -> None:
@@ -48,7 +53,7 @@ class Server(BaseApplication):  # type: ignore[misc]
         from mlplatform.serving.model.service import Service
         from mlplatform.serving.observability.observers import Observers
 
-        self.service = Service(self.settings, self.name, self.template_version)
+        self.service = Service(self.settings, self.name, self.template_version, self.ready_workers)
         traced = agent.takes_traces(os.environ) and traces.under_ddtrace(os.environ)
         ghost = GhostMode(self.service)
         self.observers = Observers(self.service, ghost, traced, agent.takes_metrics(os.environ))
@@ -82,7 +87,7 @@ def gunicorn_options(settings: ServingSettings, name: str) -> dict[str, Any]:
         "preload_app": False,
         "post_worker_init": _load_model,
         "worker_exit": _stop_observing,
-        "when_ready": _forward_second_sigterm,
+        "when_ready": _set_signals,
         # Without a ghost as well, so that a pod's grace period is one number.
         "graceful_timeout": int(settings.drain_seconds + settings.finish_seconds + FLUSH_SECONDS) + 2,
         # A worker whose event loop stands still for this long is killed. Longer than any model call may take.
@@ -110,6 +115,11 @@ def _stop_observing(arbiter: Any, worker: Any) -> None:
         worker.app.observers.stop()
 
 
+def _set_signals(arbiter: Any) -> None:
+    signal.signal(signal.SIGHUP, _ignore_sighup)
+    _forward_second_sigterm(arbiter)
+
+
 def _forward_second_sigterm(arbiter: Any) -> None:
     """The master ignores further SIGTERMs while it stops; pass them on, as they end the draining."""
 
@@ -122,3 +132,8 @@ def _forward_second_sigterm(arbiter: Any) -> None:
 
     on_sigterm.seen = False  # type: ignore[attr-defined]
     signal.signal(signal.SIGTERM, on_sigterm)
+
+
+def _ignore_sighup(number: int, frame: object) -> None:
+    """Gunicorn would end its workers while the new ones are still loading the model, and requests would be lost."""
+    LOG.warning("SIGHUP is ignored: to serve another model or other settings, start another server")

@@ -5,13 +5,14 @@ from typing import Any
 import click
 
 from mlplatform.config.settings import ServiceSettings, SettingsError, StorageSettings, load
+from mlplatform.contract import team_code
 from mlplatform.contract.criteria import check
 from mlplatform.contract.labels import label_texts
 from mlplatform.contract.options import parameter_options
 from mlplatform.contract.parameters import criteria_of, labels, load_parameters, parameters_type
+from mlplatform.contract.stopping import Stop
 from mlplatform.store.storage import StorageError, open_storage
 from mlplatform.training import job
-from mlplatform.training.stopping import Stop
 
 
 class _Pipeline(click.Command):
@@ -19,7 +20,11 @@ class _Pipeline(click.Command):
 
     def get_params(self, context: click.Context) -> list[click.Parameter]:
         """Its own options, then the training's."""
-        return [*super().get_params(context), *parameter_options(parameters_type())]
+        try:
+            parameters = parameters_type()
+        except ModuleNotFoundError as error:
+            raise SettingsError(f"{team_code.place(error) or 'model'}: {error}") from error
+        return [*super().get_params(context), *parameter_options(parameters)]
 
     def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
         """See click.Command."""

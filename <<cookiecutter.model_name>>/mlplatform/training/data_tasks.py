@@ -73,6 +73,8 @@ class Validate(Task):
         problems = read_all_problems(self.context.storage, known, self.context.schema, self.context.work)
         bad, summary, reasons = self._list_problems(keys, problems)
         records = sum(file.rows + file.problems for _, _, file in known.values())
+        if forgotten := sum(file.forgotten for _, _, file in known.values()):
+            log.info("validate: %d records are left out as they were to be forgotten", forgotten)
         allowed = int(self.maximum_bad_records * records)
         if bad:
             if bad > allowed:

@@ -8,11 +8,11 @@ from mlplatform.config.settings import ServiceSettings
 from mlplatform.contract.criteria import Criteria
 from mlplatform.contract.errors import ExitCode, PipelineError
 from mlplatform.contract.parameters import TrainingParameters
+from mlplatform.contract.stopping import Stop, Stopped
 from mlplatform.store.storage import Storage
 from mlplatform.telemetry import logs
 from mlplatform.training.metrics import TrainingMetrics
 from mlplatform.training.run import gather, prepare_context, run
-from mlplatform.training.stopping import Stop, Stopped
 
 
 def run_command(
@@ -28,8 +28,9 @@ def run_command(
     metrics = TrainingMetrics.of(service.name) if name == "train" else TrainingMetrics()
     code = ExitCode.FAILED
     try:
-        context = prepare_context(service, storage, parameters, criteria, stop, metrics)
-        print(gather(context)) if name == "gather" else run(context)
+        with stop.before_the_end(lambda: metrics.ended(ExitCode.STOPPED)):
+            context = prepare_context(service, storage, parameters, criteria, stop, metrics)
+            print(gather(context)) if name == "gather" else run(context)
         code = ExitCode.DONE
     except PipelineError as error:
         code = error.exit_code

@@ -14,10 +14,10 @@ import luigi
 from mlplatform.config.settings import ServiceSettings
 from mlplatform.contract.criteria import Criteria
 from mlplatform.contract.parameters import TrainingParameters
+from mlplatform.contract.stopping import Stop
 from mlplatform.data.dataset import Schema
 from mlplatform.store.storage import Storage
 from mlplatform.training.metrics import TrainingMetrics
-from mlplatform.training.stopping import Stop
 
 
 @dataclass(frozen=True, eq=False)

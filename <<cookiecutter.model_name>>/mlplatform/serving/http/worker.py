@@ -176,6 +176,7 @@ class Worker(GeventPyWSGIWorker):  # type: ignore[misc]
     server_class = Server
     wsgi_handler = Handler
     drain_until = math.inf
+    standing_back = False
     alive: bool
     sockets: list[Any]
 
@@ -198,10 +199,12 @@ class Worker(GeventPyWSGIWorker):  # type: ignore[misc]
         """Serve. Exits with BOOT_ERROR if the model turns out to be unusable."""
         servers = [self._serve(listener) for listener in self.sockets]
         while time.monotonic() < self.drain_until:
+            self._accept_or_stand_back(servers)
             self._tick(servers)
             if self.app.service.fatal:
                 LOG.error("error: %s", self.app.service.fatal)
                 sys.exit(BOOT_ERROR)
+        self.app.service.take_no_more()
         for server in servers:
             self._accept_backlog(server)
             server.close()
@@ -240,6 +243,17 @@ class Worker(GeventPyWSGIWorker):  # type: ignore[misc]
             for connection in [each for each in server.connections if each.deadline < now]:
                 connection.cut()
         gevent.sleep(_TICK)
+
+    def _accept_or_stand_back(self, servers: list[Server]) -> None:
+        """While the model is loading here and another worker has it, connections are for that one."""
+        if self.app.service.stands_back() == self.standing_back:
+            return
+        self.standing_back = not self.standing_back
+        for server in servers:
+            if self.standing_back:
+                server.stop_accepting()
+            else:
+                server.start_accepting()
 
     def _accept_backlog(self, server: Server) -> None:
         """Take the connections that wait in the kernel: closing the listener would reset them."""

@@ -1,7 +1,7 @@
 """The server's metrics, from what it does with each request.
 
-A request costs 1 to 2 us here: it is counted, and every n-th is timed. What takes longer (classes, confidence, drift)
-is done for many requests at once.
+A request is only counted here, and every n-th is timed. What takes longer (classes, confidence, drift) is done for many
+requests at once. benchmarks/serving/telemetry.py measures what that costs.
 """
 
 import time
@@ -25,7 +25,7 @@ KEEP = 1000
 """Requests that are timed between two reports, at most twice as many; at more each stands for several."""
 _FOLD = 512
 _CLASSES = 100
-# Rows whose inputs are compared with the baseline between two reports: 0.1 ms for each request at most.
+# Rows whose inputs are compared with the baseline between two reports, so that it costs no request much.
 _DRIFT_REQUESTS = 100
 _DRIFT_ROWS = 4
 

@@ -1,6 +1,6 @@
 """A log line for requests that failed, and for a share of the others.
 
-Never a body or a part of it: it may hold anything. What was wrong with a body is told to its sender alone.
+Never a body or a part of it: it may hold anything. Only its sender learns what was wrong with it.
 """
 
 import logging
@@ -11,7 +11,7 @@ from mlplatform.serving.observability.request_record import RequestRecord
 
 LOG = logging.getLogger("serving.requests")
 MOST = 10
-"""Lines in a second. A line takes 40 us; under overload thousands of refusals a second must not make it worse."""
+"""Lines in a second: under overload, lines for thousands of refusals would make it worse."""
 
 
 class RequestLog:

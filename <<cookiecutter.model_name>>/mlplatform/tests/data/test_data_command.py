@@ -1,5 +1,6 @@
 """`python -m mlplatform data`: what a person sees of dataset versions before a training."""
 
+import gzip
 import html
 import json
 import random
@@ -15,6 +16,7 @@ import pytest
 
 from mlplatform.cli import main
 from mlplatform.data.dataset import InputSpec, Schema
+from mlplatform.data.sources import list_source
 from mlplatform.store import manifest
 from mlplatform.store.manifest import Manifest
 from mlplatform.store.storage import LocalStorage
@@ -245,6 +247,41 @@ def test_unused_versions_are_removed_and_used_and_new_ones_kept(prepare: Prepare
     assert not list((tmp_path / "store" / "datasets" / unused.id).rglob("*.npy"))
     assert not storage.exists("gathered/s/dataset-x.json")
     assert run("remove", "--unused", "--yes")[1] == "no unused dataset version older than 7 days\n"
+
+
+def test_a_forgotten_example_leaves_sources_and_later_versions_and_it_is_said_who_held_it(
+    prepare: Prepare, run: Run, tmp_path: Path
+) -> None:
+    version = prepare(clean())
+    storage = LocalStorage(tmp_path / "store")
+    (tmp_path / "empty").mkdir()
+    manifest.publish(storage, "models/v1", tmp_path / "empty", "model", "v1", {"dataset": version.id})
+    storage.write("sources/traffic/x.jsonl.gz", gzip.compress(b'{"id": "e7"}\n{"id": "e8"}\n'))
+    listed = list_source(str(tmp_path / "source")).files
+    storage.write("gathered/s/files.json", json.dumps([{"key": f.key, "identity": f.name} for f in listed]).encode())
+    storage.write("gathered/s/dataset-x.json", json.dumps({"version": version.id}).encode())
+    code, out, _ = run("forget", "--id", "e7")
+    assert code == 0
+    assert f"  versions that hold it: {version.id}\n  models made from these: v1\n" in out
+    assert f"  taken out of {storage.url}/sources/traffic/x.jsonl.gz\n" in out
+    assert "  still in the source, and left out from now on: records.jsonl row 8\n" in out
+    assert gzip.decompress(storage.read("sources/traffic/x.jsonl.gz")) == b'{"id": "e8"}\n'
+    assert not storage.exists("gathered/s/dataset-x.json")
+    (noted,) = (json.loads(path.read_text()) for path in (tmp_path / "store" / "forgotten").iterdir())
+    assert (noted["versions"], noted["models"]) == ([version.id], ["v1"])
+    later = prepare(clean())
+    assert run("diff", version.id, later.id, "--json")[1].count("e7") == 1
+    assert "no example of these" in run("show", later.id, "--id", "e7")[1]
+
+
+def test_forgetting_may_be_repeated_and_removes_versions_if_told(prepare: Prepare, run: Run, tmp_path: Path) -> None:
+    version = prepare(clean(300))
+    assert run("forget", "--id", "e7", "--id", "unheard of")[0] == 0
+    later = prepare(clean(400))
+    code, out, _ = run("forget", "--id", "e7", "--versions")
+    assert code == 0
+    assert f"removed version {version.id}" in out
+    assert [v.id for v in manifest.list_artifacts(LocalStorage(tmp_path / "store"), "datasets")] == [later.id]
 
 
 def test_nothing_of_it_imports_tensorflow(prepare: Prepare) -> None:

@@ -1,4 +1,4 @@
-"""What those who watch are told of each request, and the id that names it everywhere."""
+"""What observers learn of each request, and the id that names it everywhere."""
 
 import json
 from collections.abc import Callable
@@ -35,7 +35,7 @@ class Patient:
 
 
 class Application:
-    """The application with a model that doubles, called as a WSGI server calls it; `seen`: what observers were told."""
+    """The application with a model that doubles, called as a WSGI server calls it; `seen`: what observers got."""
 
     def __init__(self, *more: Callable[[RequestRecord], None]) -> None:
         self.seen: list[RequestRecord] = []

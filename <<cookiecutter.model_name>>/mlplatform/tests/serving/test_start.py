@@ -1,11 +1,17 @@
 """Starting: what the server says when there is nothing to serve, or something that must not be."""
 
+import json
+import os
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
 
-from mlplatform.tests.serving.running import NAME, PREDICT, Running, service_toml, serving
+from mlplatform.tests.serving.running import NAME, PREDICT, Client, Running, service_toml, serving
+from mlplatform.tests.telemetry.sink import until
+
+ONE = {"instances": [[[0] * 8] * 8]}
 
 
 def test_without_a_model_it_is_alive_not_ready_and_says_what_to_do(tmp_path: Path, toml: Path) -> None:
@@ -84,6 +90,30 @@ def test_the_master_never_loads_tensorflow(server: Running) -> None:
 
     assert not loaded(server.process.pid)
     assert [loaded(worker) for worker in server.workers()] == [True]
+
+
+def test_a_worker_that_is_still_loading_leaves_connections_to_one_that_is_ready(toml: Path) -> None:
+    with serving(toml, workers=2) as server:
+        until(lambda: server.log.count("Ready: ") == 2, 300)
+        os.kill(server.workers()[0], signal.SIGKILL)
+        statuses = []
+        while server.log.count("Ready: ") < 3:
+            assert server.process.poll() is None, server.log
+            # Each on a connection of its own.
+            statuses += [server.get("/v2/health/ready").status, server.predict(ONE).status]
+        assert set(statuses) == {200}, statuses
+
+
+def test_sighup_is_ignored_and_loses_no_request(light: Path) -> None:
+    with serving(light) as server:
+        server.wait_for(200)
+        workers = server.workers()
+        client = Client(server.port, json.dumps(ONE).encode())
+        server.process.send_signal(signal.SIGHUP)
+        until(lambda: "SIGHUP is ignored" in server.log)
+        client.stop.set()
+        client.join()
+        assert (set(client.statuses), client.lost, server.workers()) == ({200}, [], workers)
 
 
 def test_what_is_served(server: Running) -> None:

@@ -1,0 +1,26 @@
+"""The body of POST /v1/feedback: labels as the data has them, held against those of the model."""
+
+import pytest
+
+from mlplatform.serving.api.feedback import decode
+from mlplatform.serving.errors import RequestError
+
+
+@pytest.mark.parametrize(
+    ("given", "known", "label"),
+    [
+        ('"cat"', ("cat", "dog"), "cat"),
+        ("1", ("0", "1"), "1"),
+        ("1.0", ("0", "1"), "1"),
+        ("true", ("false", "true"), "true"),
+    ],
+)
+def test_a_label_that_is_a_number_or_a_boolean_is_the_text_of_it(
+    given: str, known: tuple[str, str], label: str
+) -> None:
+    assert decode(f'{{"request_id": "r", "label": {given}}}'.encode(), known) == ("r", [label])
+
+
+def test_a_label_of_another_model_is_refused_with_those_that_it_knows() -> None:
+    with pytest.raises(RequestError, match="label is 2; the model knows: 0, 1"):
+        decode(b'{"request_id": "r", "label": 2}', ("0", "1"))
