@@ -2,14 +2,15 @@
 
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from gunicorn.app.base import BaseApplication
-from gunicorn.glogging import Logger
 
 from mlplatform.config.settings import StorageSettings, load
 from mlplatform.serving.ghost.mirror import FLUSH_SECONDS
+from mlplatform.serving.http.connection import Answer
 from mlplatform.serving.settings import ServingSettings
 from mlplatform.store.manifest import ArtifactError
 from mlplatform.store.models import list_models
@@ -17,17 +18,13 @@ from mlplatform.store.storage import StorageError, open_storage
 from mlplatform.telemetry import agent, logs, traces
 
 
-class JsonLogger(Logger):  # type: ignore[misc]
-    """gunicorn's logger without an access log, which any configuration of its own switches on. See request_log.py."""
-
-    access_log_enabled = False
-
-
-class Server(BaseApplication):  # type: ignore[misc]
-    """gunicorn's master. `run` does not return."""
+class Gunicorn(BaseApplication):  # type: ignore[misc]
+    """gunicorn around our application. `run` does not return."""
 
     service: Any = None
     observing: Any = None
+    directly: Callable[[dict[str, Any]], Answer | None]
+    """Answers the predict routes without WSGI; see `Application`."""
 
     def __init__(self, settings: ServingSettings, name: str, template_version: str) -> None:
         self.settings = _one_version(settings)
@@ -51,7 +48,9 @@ class Server(BaseApplication):  # type: ignore[misc]
         traced = agent.takes_traces(os.environ) and traces.under_ddtrace(os.environ)
         ghost = GhostMode(self.service)
         self.observing = Observing(self.service, ghost, traced, agent.takes_metrics(os.environ))
-        return create_app(self.service, self.observing.observers, ghost.log, ghost.replay)
+        app = create_app(self.service, self.observing.observers, ghost.log, ghost.replay)
+        self.directly = app.extensions["inference"].directly
+        return app
 
 
 def _one_version(settings: ServingSettings) -> ServingSettings:
@@ -76,7 +75,6 @@ def gunicorn_options(settings: ServingSettings, name: str) -> dict[str, Any]:
         "proc_name": name,
         "workers": settings.workers,
         "worker_class": "mlplatform.serving.http.worker.Worker",
-        "worker_connections": settings.max_connections,
         # TensorFlow deadlocks when it is forked, so nothing is loaded before.
         "preload_app": False,
         "post_worker_init": _load_model,
@@ -90,7 +88,7 @@ def gunicorn_options(settings: ServingSettings, name: str) -> dict[str, Any]:
         "worker_tmp_dir": "/dev/shm" if Path("/dev/shm").is_dir() else None,  # noqa: S108
         # Otherwise gunicorn opens a control socket below $HOME: not there in a read-only container.
         "control_socket_disable": True,
-        **({"logger_class": JsonLogger, "logconfig_dict": logs.json_config(name)} if in_json else {}),
+        **({"logconfig_dict": logs.json_config(name)} if in_json else {}),
     }
 
 

@@ -14,7 +14,7 @@ from werkzeug.routing import BaseConverter
 from mlplatform.serving.api import feedback as feedback_body
 from mlplatform.serving.api import openapi
 from mlplatform.serving.api.predict import Inference, failure
-from mlplatform.serving.errors import RequestError
+from mlplatform.serving.errors import RequestError, status_line
 from mlplatform.serving.ghost import message
 from mlplatform.serving.ghost.event_log import EventLog
 from mlplatform.serving.ghost.replay import Replay
@@ -61,8 +61,8 @@ def create_app(
         app.teardown_request_funcs,
         app.url_value_preprocessors,
     )
-    inference = Inference(service, app.wsgi_app, observers, hooks)
-    app.wsgi_app = inference  # type: ignore[method-assign]
+    inference = Inference(service, observers, hooks)
+    app.extensions["inference"] = inference
     _add_pages(app, service)
     _add_v1(app, service, inference)
     _add_v2(app, service, inference)
@@ -272,19 +272,19 @@ def _page(name: str) -> Response:
 
 
 def _json(content: object, status: HTTPStatus = HTTPStatus.OK) -> Response:
-    return Response(orjson.dumps(content), status, mimetype="application/json")
+    return Response(orjson.dumps(content), status_line(status), mimetype="application/json")
 
 
 def _answer(inference: Inference, exchange: Exchange) -> Response:
     headers, body = inference.packed(exchange)
-    response = Response(body, exchange.status, list(headers))
+    response = Response(body, status_line(exchange.status), list(headers))
     response.call_on_close(lambda: notify(inference.observers, exchange))
     return response
 
 
 def _request_error(error: RequestError) -> Response:
     status, headers, body = failure(error)
-    return Response(body, status, headers)
+    return Response(body, status_line(status), headers)
 
 
 def _http_error(error: HTTPException) -> Response:

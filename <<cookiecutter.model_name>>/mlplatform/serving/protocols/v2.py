@@ -14,6 +14,7 @@ import numpy as np
 import orjson
 
 from mlplatform.serving.errors import bad_request
+from mlplatform.serving.http.header_values import header_number, shorten
 from mlplatform.serving.http.request_body import parse_json
 from mlplatform.serving.model.signature import Array, Signature, Tensor
 from mlplatform.serving.protocols.tensors import (
@@ -140,9 +141,9 @@ def _split(body: bytes, json_length: str | None) -> tuple[memoryview, memoryview
     content = memoryview(body)
     if json_length is None:
         return content, content[len(content) :]
-    if not json_length.isascii() or not json_length.isdigit() or int(json_length[:12]) > len(content):
-        raise bad_request(f"{HEADER} is {json_length!r}; expected at most the body's {len(content)} bytes")
-    length = int(json_length)
+    length = header_number(json_length, len(content))
+    if length is None:
+        raise bad_request(f"{HEADER} is {shorten(json_length)!r}; expected at most the body's {len(content)} bytes")
     return content[:length], content[length:]
 
 
