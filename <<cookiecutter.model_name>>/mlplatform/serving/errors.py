@@ -5,6 +5,9 @@ from math import ceil
 
 import orjson
 
+BOOT_ERROR = 3
+"""Exit code of a worker that makes gunicorn give up instead of starting it anew."""
+
 _STATUS_LINES = {status: f"{status.value} {status.phrase}" for status in HTTPStatus}
 
 

@@ -1,7 +1,9 @@
 """gunicorn around the application, set up from our settings."""
 
+import logging
 import os
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,7 @@ from typing import Any
 from gunicorn.app.base import BaseApplication
 
 from mlplatform.config.settings import StorageSettings, load
+from mlplatform.serving.errors import BOOT_ERROR
 from mlplatform.serving.ghost.mirror import FLUSH_SECONDS
 from mlplatform.serving.http.connection import Answer
 from mlplatform.serving.settings import ServingSettings
@@ -16,6 +19,8 @@ from mlplatform.store.manifest import ArtifactError
 from mlplatform.store.models import list_models
 from mlplatform.store.storage import StorageError, open_storage
 from mlplatform.telemetry import agent, logs, traces
+
+LOG = logging.getLogger("gunicorn.error")
 
 
 class Gunicorn(BaseApplication):  # type: ignore[misc]
@@ -49,8 +54,21 @@ class Gunicorn(BaseApplication):  # type: ignore[misc]
         ghost = GhostMode(self.service)
         self.observing = Observing(self.service, ghost, traced, agent.takes_metrics(os.environ))
         app = create_app(self.service, self.observing.observers, ghost.log, ghost.replay)
+        self._add_hooks(app)
         self.directly = app.extensions["inference"].directly
         return app
+
+    def _add_hooks(self, app: Any) -> None:
+        """The team's hooks, if there are any. Without them nothing may be answered: they may check who asks."""
+        from mlplatform.serving.api.hooks import HooksError, add_hooks
+
+        if not self.settings.hooks:
+            return
+        try:
+            add_hooks(app, self.settings.hooks)
+        except HooksError as error:
+            LOG.error("error: %s", error)
+            sys.exit(BOOT_ERROR)
 
 
 def _one_version(settings: ServingSettings) -> ServingSettings:

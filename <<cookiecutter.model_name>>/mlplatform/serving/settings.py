@@ -23,6 +23,12 @@ class ServingSettings(Section, section="serving", closed=True):
     port: int = Field(default=8080, ge=1, le=65535)
     runtime: Literal["tensorflow", "litert"] = Field(default="tensorflow", description="what computes the model")
 
+    hooks: str = Field(
+        default="",
+        pattern=r"^$|^\w+(\.\w+)*:\w+$",
+        description="module:function that gets the Flask application and may register hooks; empty: none",
+    )
+
     workers: int = Field(default=1, ge=1, le=64, description="processes; each holds its own copy of the model")
     threads: int = Field(default=0, ge=0, le=256, description="threads of one model call; 0: the CPU quota / workers")
 

@@ -12,11 +12,13 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import parse_qs
 
 import gevent
 
 from mlplatform.contract.events import REQUEST_ID_HEADER
 from mlplatform.serving.api.large_bodies import PIECE, LargeBodies, rows_in_pieces
+from mlplatform.serving.api.routes import ROUTES
 from mlplatform.serving.errors import OverloadedError, RequestError, bad_request, status_line
 from mlplatform.serving.http.compression import compress
 from mlplatform.serving.http.connection import Answer
@@ -24,6 +26,7 @@ from mlplatform.serving.http.header_values import header_number, shorten
 from mlplatform.serving.http.request_body import Sender, read_body
 from mlplatform.serving.model.service import ServedModel, Service
 from mlplatform.serving.model.signature import Array, Signature
+from mlplatform.serving.observability.predictions import predicted
 from mlplatform.serving.observability.request_record import Exchange, Headers, Observer, RequestIds, notify
 from mlplatform.serving.protocols import v1, v2
 
@@ -59,17 +62,20 @@ class Inference:
         self._ids = RequestIds()
         self._silent = service.settings.role == "ghost"
         self._large = LargeBodies()
-        self._routes: dict[str, Callable[[Environ], Exchange]] = {
-            f"/v1/models/{service.name}:predict": self.predict_v1,
-            f"/v2/models/{service.name}/infer": self.infer_v2,
+        answers = {"v1": self.predict_v1, "v2": self.infer_v2}
+        self._routes = {
+            (route.method, path): answers[route.predicts]
+            for route in ROUTES
+            for path, named in route.paths(service.name)
+            if route.predicts and not named
         }
 
     def directly(self, environ: Environ) -> Answer | None:
         """The answer to a predict request; None for every other, and where the application has hooks."""
-        route = self._routes.get(environ["PATH_INFO"])
-        if route is None or environ["REQUEST_METHOD"] != "POST" or any(self._hooks):
+        answer = self._routes.get((environ["REQUEST_METHOD"], environ["PATH_INFO"]))
+        if answer is None or any(self._hooks):
             return None
-        exchange = route(environ)
+        exchange = answer(environ)
         headers, body = self.packed(exchange)
         return Answer(status_line(exchange.status), headers, body, partial(notify, self.observers, exchange))
 
@@ -91,22 +97,26 @@ class Inference:
     def _answer_v1(self, exchange: Exchange, model: ServedModel) -> tuple[Headers, bytes]:
         environ, settings = exchange.environ, self._service.settings
         _require_json(environ)
+        asked = _asks_for_labels(environ)
         deadline = _deadline(environ, settings.deadline_ms)
         self._read(exchange, model, deadline)
         request = self._decode_v1(exchange.body, model.signature)
         outputs = _compute(exchange, model, request, deadline)
-        return [JSON], v1.encode(outputs, model.signature, request.by_row)
+        labels = _labels(model, outputs) if asked else None
+        return [JSON], v1.encode(outputs, model.signature, request.by_row, labels)
 
     def _answer_v2(self, exchange: Exchange, model: ServedModel) -> tuple[Headers, bytes]:
         environ, settings = exchange.environ, self._service.settings
         json_length = environ.get("HTTP_INFERENCE_HEADER_CONTENT_LENGTH")
         if json_length is None:
             _require_json(environ)
+        asked = _asks_for_labels(environ)
         deadline = _deadline(environ, settings.deadline_ms)
         self._read(exchange, model, deadline)
         request = self._decode_v2(exchange.body, json_length, model.signature)
         outputs = _compute(exchange, model, request, deadline)
-        return v2.encode(outputs, model.signature, request, self._service.name, model.manifest.id)
+        labels = _labels(model, outputs) if asked or request.labels else None
+        return v2.encode(outputs, model.signature, request, self._service.name, model.manifest.id, labels)
 
     def _decode_v1(self, body: bytes, signature: Signature) -> v1.Request:
         most = self._service.settings.max_instances
@@ -170,6 +180,25 @@ def _compute(
     exchange.computed = time.monotonic()
     exchange.outputs = outputs
     return outputs
+
+
+def _asks_for_labels(environ: Environ) -> bool:
+    """Whether the query says `labels=true`."""
+    query = environ.get("QUERY_STRING")
+    if not query:
+        return False
+    asked: str = parse_qs(query).get("labels", ["false"])[-1]
+    if asked not in ("true", "false"):
+        raise bad_request(f"labels is {shorten(asked)!r} in the query; expected true or false")
+    return asked == "true"
+
+
+def _labels(model: ServedModel, outputs: Sequence[Array]) -> Sequence[str]:
+    """The label of each row. Raises RequestError (400) if the model has none."""
+    labels = predicted(model, [outputs]).labels
+    if labels is None:
+        raise bad_request("labels were asked for, and the model has none")
+    return labels
 
 
 def _slow_down(connection: Sender, error: OverloadedError) -> None:

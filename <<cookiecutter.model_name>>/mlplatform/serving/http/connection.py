@@ -107,12 +107,12 @@ class Shared:
 class ClientConnection:
     """A connection that a client has opened.
 
-    client: a plain socket that does not block, not one of gevent's. state, since: what it is at, and since when on the
-    monotonic clock. deadline: when it is to be `cut`. asked: requests so far. refused_until: when a client that was
-    refused for overload may come again, on the monotonic clock.
+    client: a plain socket that does not block, not one of gevent's. state: what it is at. answered: requests so far.
+    Times on the monotonic clock: deadline: when it is to be `cut`. idle_since: when it was opened, or its last request
+    was done. refused_until: when a client that was refused for overload may come again.
     """
 
-    asked = 0
+    answered = 0
     refused_until = 0.0
     _too_slow = False
     _broken = False
@@ -132,9 +132,9 @@ class ClientConnection:
         spread = random.uniform(0.5, 1)  # noqa: S311
         self._last_request = max(1, round(spread * shared.limits.keepalive_max_requests))
         self._enter(State.WAITING)
-        self._ages_at = self.since + spread * shared.limits.keepalive_max_seconds
+        self._ages_at = self.idle_since + spread * shared.limits.keepalive_max_seconds
         # Whoever has just connected has something to ask.
-        self.deadline = self.since + shared.limits.read_seconds
+        self.deadline = self.idle_since + shared.limits.read_seconds
 
     def serve(self) -> None:
         """Answer requests until one side closes; in a greenlet of its own."""
@@ -193,8 +193,10 @@ class ClientConnection:
 
     def _enter(self, state: State) -> None:
         self.state = state
-        self.since = time.monotonic()
-        self.deadline = self.since + self._shared.seconds[state]
+        now = time.monotonic()
+        if state == State.WAITING:
+            self.idle_since = now
+        self.deadline = now + self._shared.seconds[state]
 
     def _next_request(self) -> bool:
         """Read until there is a head; whether there is one. What is no HTTP is answered here."""
@@ -220,7 +222,6 @@ class ClientConnection:
 
     def _answer_request(self) -> bool:
         """Answer the request whose head is here; whether the connection goes on."""
-        self.asked += 1
         self._content = None
         if self._request.complete:
             self._enter(State.ANSWERING)
@@ -308,7 +309,7 @@ class ClientConnection:
         request = self._request
         if self._broken or self._too_slow or self._shared.draining() or not request.keep_alive:
             return False
-        if self.asked >= self._last_request or self.since >= self._ages_at:
+        if self.answered + 1 >= self._last_request or time.monotonic() >= self._ages_at:
             return False
         if request.complete:
             return True
@@ -324,6 +325,7 @@ class ClientConnection:
                     self._more()
             except RequestError:
                 return False
+        self.answered += 1
         self._enter(State.WAITING)
         return True
 

@@ -67,7 +67,7 @@ class Connections:
     def close_idle(self) -> None:
         """Close connections that have asked for nothing for a while: one just opened may have its request under way."""
         settled = time.monotonic() - _SETTLE_SECONDS
-        for connection in [c for c in self.open if c.state == State.WAITING and c.since < settled]:
+        for connection in [c for c in self.open if c.state == State.WAITING and c.idle_since < settled]:
             connection.close()
 
     def _accept_some(self, listener: gevent_socket.socket) -> int:
@@ -106,14 +106,14 @@ class Connections:
         gevent.spawn(self._serve, connection)
 
     def _make_room(self, host: str = "") -> bool:
-        """Close the connection that has waited longest for its client, if one does; first those that never asked.
+        """Close the connection that has waited longest for its client, if one does: whether that makes room.
 
-        host: only those from this address.
+        First those that are done, then those that never asked. host: only those from this address.
         """
         waiting = [c for c in self.open if c.state in _WAIT_FOR_CLIENT and host in ("", c.address)]
         if not waiting:
             return False
-        longest = min(waiting, key=lambda connection: (connection.asked > 0, connection.since))
+        longest = min(waiting, key=_worth)
         longest.close()
         self._forget(longest)
         return True
@@ -130,6 +130,11 @@ class Connections:
             self._of_address[connection.address] -= 1
             if not self._of_address[connection.address]:
                 del self._of_address[connection.address]
+
+
+def _worth(connection: ClientConnection) -> tuple[bool, bool, float]:
+    """The order in which connections are closed to make room."""
+    return connection.state != State.CLOSING, connection.answered > 0, connection.idle_since
 
 
 def _allow_files(wanted: int) -> None:

@@ -12,14 +12,12 @@ from gevent import monkey
 from gevent import socket as gevent_socket
 from gunicorn.workers.ggevent import VERSION, GeventWorker
 
+from mlplatform.serving.errors import BOOT_ERROR
 from mlplatform.serving.http.connection import Application, Shared
 from mlplatform.serving.http.connections import Connections
 from mlplatform.serving.http.request_head import Environ
 
 LOG = logging.getLogger("gunicorn.error")
-BOOT_ERROR = 3
-"""Exit code that makes gunicorn give up instead of starting the worker anew."""
-
 _TICK = 0.1
 
 

@@ -16,6 +16,7 @@ Path = Callable[[tuple[int, ...]], str]
 """The place of a value in the request, from its index in the array (row first)."""
 
 _SHOWN = 60
+_DEPTH = 32
 # The largest finite value by type.
 _FINITE = {name: float(np.finfo(name).max) for name in ("float16", "float32", "float64")}
 
@@ -48,6 +49,28 @@ def to_array(value: object, tensor: Tensor, path: Path, trusted: bool) -> Array:
         _check(value, tensor, (None, *tensor.shape), path, ())
         raise bad_request(f"{path(())}: the rows differ in shape; expected {tensor.describe()}")
     return array
+
+
+def count_strings(content: object, passed_over: str = "") -> int:
+    """Strings in JSON, keys included, but for those within values of the key `passed_over`.
+
+    Raises RequestError (400) for what is nested deeper than any request has to be.
+    """
+    count, level = 0, [content]
+    for _ in range(_DEPTH):
+        below: list[object] = []
+        for value in level:
+            if isinstance(value, dict):
+                count += len(value)
+                below += [inner for key, inner in value.items() if key != passed_over]
+            elif isinstance(value, list):
+                below += value
+            elif isinstance(value, str):
+                count += 1
+        if not below:
+            return count
+        level = below
+    raise bad_request(f"the body is nested more than {_DEPTH} levels deep")
 
 
 def check_range(array: Array, tensor: Tensor, path: Path) -> None:
@@ -179,8 +202,16 @@ def show(value: object) -> str:
     try:
         text = orjson.dumps(value).decode()
     except (TypeError, ValueError):
-        text = str(value)
+        text = _as_text(value)
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
+
+
+def _as_text(value: object) -> str:
+    """Of what orjson does not write: a number that is too large, or what is nested too deeply."""
+    try:
+        return str(value)
+    except (RecursionError, ValueError):
+        return "a long number" if isinstance(value, int) else "nested too deeply"
 
 
 def string_values(array: Array, name: str) -> Any:
