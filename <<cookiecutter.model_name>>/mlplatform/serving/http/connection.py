@@ -297,7 +297,7 @@ class ClientConnection:
         if only_head:
             self._write(head)
         elif len(body) <= _JOINED:
-            # Each system call takes 10 us, and wakes the client.
+            # Each system call costs, and wakes the client.
             self._write(head + body)
         else:
             self._write(head)

@@ -202,19 +202,19 @@ def _inputs_by_name(
     if not isinstance(inputs, list):
         raise bad_request(f"inputs is {show(inputs)}; expected a list of tensors")
     wanted = {tensor.name: tensor for tensor in signature.inputs}
-    found: dict[str, tuple[str, Mapping[str, Any], str, Tensor]] = {}
+    named: dict[str, tuple[str, Mapping[str, Any], str, Tensor]] = {}
     for position, entry in enumerate(inputs):
         place = f"inputs[{position}]"
         _check_object(entry, place, _INPUT_FIELDS)
         name = entry.get("name")
-        if not isinstance(name, str) or name not in wanted or name in found:
-            expected = ", ".join(repr(n) for n in wanted if n not in found) or "no more inputs"
+        if not isinstance(name, str) or name not in wanted or name in named:
+            expected = ", ".join(repr(n) for n in wanted if n not in named) or "no more inputs"
             raise bad_request(f"{place}.name is {show(name)}; expected {expected}")
-        found[name] = (name, entry, place, wanted[name])
-    missing = [tensor for name, tensor in wanted.items() if name not in found]
+        named[name] = (name, entry, place, wanted[name])
+    missing = [tensor for name, tensor in wanted.items() if name not in named]
     if missing:
         raise bad_request(f"inputs: {missing[0].name!r} ({missing[0].describe()}) is missing")
-    return list(found.values())
+    return list(named.values())
 
 
 def _array(
@@ -310,16 +310,16 @@ def _outputs(content: Mapping[str, Any], signature: Signature) -> tuple[tuple[in
     if not isinstance(asked, list):
         raise bad_request(f"outputs is {show(asked)}; expected a list")
     names = [tensor.name for tensor in signature.outputs]
-    found: dict[int, bool] = {}
+    chosen: dict[int, bool] = {}
     for position, entry in enumerate(asked):
         place = f"outputs[{position}]"
         _check_object(entry, place, _OUTPUT_FIELDS)
         name = entry.get("name")
-        if name not in names or names.index(name) in found:
-            left = ", ".join(repr(n) for i, n in enumerate(names) if i not in found) or "no more outputs"
+        if name not in names or names.index(name) in chosen:
+            left = ", ".join(repr(n) for i, n in enumerate(names) if i not in chosen) or "no more outputs"
             raise bad_request(f"{place}.name is {show(name)}; expected {left}")
-        found[names.index(name)] = _parameters(entry).get("binary_data", by_default) is True
-    return tuple(found.items())
+        chosen[names.index(name)] = _parameters(entry).get("binary_data", by_default) is True
+    return tuple(chosen.items())
 
 
 def _identifier(content: Mapping[str, Any]) -> str | None:

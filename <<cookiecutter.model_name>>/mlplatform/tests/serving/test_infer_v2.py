@@ -61,8 +61,8 @@ def test_binary_in_and_out(server: Running, reference: Any, compress: bool) -> N
     length = int(reply.headers["Inference-Header-Content-Length"])
     (output,) = json.loads(reply.body[:length])["outputs"]
     assert output["parameters"] == {"binary_data_size": 80}
-    found = np.frombuffer(reply.body[length:], np.float32).reshape(output["shape"])
-    np.testing.assert_allclose(found, reference({"image": IMAGES}), atol=1e-5)
+    predictions = np.frombuffer(reply.body[length:], np.float32).reshape(output["shape"])
+    np.testing.assert_allclose(predictions, reference({"image": IMAGES}), atol=1e-5)
 
 
 def test_all_outputs_as_binary_by_one_parameter(server: Running) -> None:

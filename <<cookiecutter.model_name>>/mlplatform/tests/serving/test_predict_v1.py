@@ -118,8 +118,8 @@ def test_every_answer_goes_to_its_own_asker(server: Running, reference: Any) -> 
     with ThreadPoolExecutor(16) as pool:
         replies = list(pool.map(lambda image: server.predict({"instances": [image.tolist()]}), images))
     assert {reply.status for reply in replies} == {200}
-    found = [reply.body["predictions"][0] for reply in replies]
-    np.testing.assert_allclose(found, reference({"image": images}), atol=1e-5)
+    predictions = [reply.body["predictions"][0] for reply in replies]
+    np.testing.assert_allclose(predictions, reference({"image": images}), atol=1e-5)
 
 
 def test_inputs_of_every_kind(server_of_everything: Running) -> None:

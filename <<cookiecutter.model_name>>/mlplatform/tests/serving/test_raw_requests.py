@@ -404,5 +404,5 @@ def read_all(client: socket.socket) -> bytes:
 
 def statuses(answers: bytes) -> list[int]:
     """Of all answers but those that say to go on."""
-    found = [int(status) for status in re.findall(rb"HTTP/1\.1 (\d{3}) ", answers)]
-    return [status for status in found if status != 100]
+    answered = [int(status) for status in re.findall(rb"HTTP/1\.1 (\d{3}) ", answers)]
+    return [status for status in answered if status != 100]
