@@ -537,6 +537,28 @@ def push(clone: Clone) -> None:
     clone.git("push", "--quiet", "origin", f"HEAD:refs/heads/{clone.branch}")
 
 
+def pull_request(clone: Clone) -> str:
+    """Open a pull request for the branch that was pushed, by GitHub's or GitLab's own program; a note of the outcome.
+
+    Its text is that of the commits: the template's changelog, and what to know.
+    """
+    title = clone.git("log", "-1", "--format=%s").strip()
+    text = clone.git("log", "--format=%b", "origin/HEAD..HEAD").strip()
+    if "gitlab" in clone.git("remote", "get-url", "origin"):
+        command = ["glab", "mr", "create", "--yes", "--source-branch", clone.branch]
+        command += ["--title", title, "--description", text]
+    else:
+        command = ["gh", "pr", "create", "--head", clone.branch, "--title", title, "--body", text]
+    if shutil.which(command[0]) is None:
+        return f"no pull request, as {command[0]} is not installed"
+    try:
+        return run(clone.folder, *command).strip().splitlines()[-1]
+    except (FleetError, IndexError) as error:
+        if "already exists" in str(error):
+            return "its pull request is open already"
+        return f"no pull request: {str(error).splitlines()[0]}"
+
+
 def bring(repository: str, options: argparse.Namespace) -> Outcome:
     """Update and push one repository, and write down what became of it."""
     clone = Clone(repository, (options.work / folder_name(repository)).resolve(), options.branch)
@@ -544,7 +566,8 @@ def bring(repository: str, options: argparse.Namespace) -> Outcome:
         outcome = update(clone, options.work.resolve(), options.revision)
         if options.push and outcome.state == UPDATED:
             push(clone)
-            outcome = Outcome(repository, PUSHED, outcome.note, outcome.details)
+            request = f"; {pull_request(clone)}" if options.pull_requests else ""
+            outcome = Outcome(repository, PUSHED, f"{outcome.note}{request}", outcome.details)
         clone.remember(outcome.state, outcome.note, outcome.details)
     except (FleetError, OSError, UnicodeError, ValueError, KeyError) as error:
         # A row for every repository, whatever is wrong with one.
@@ -585,6 +608,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--branch", default="template-update", help="the branch to make, by default template-update")
     parser.add_argument("--revision", help="tag, branch or commit of the template, by default its newest")
     parser.add_argument("--push", action="store_true", help="push the branch of every repository that was updated")
+    parser.add_argument(
+        "--pull-requests",
+        action="store_true",
+        help="and open a pull request for it, by gh or glab where it is installed",
+    )
     parser.add_argument("--jobs", type=int, default=4, help="repositories at a time, by default 4")
     options = parser.parse_args(arguments)
     try:

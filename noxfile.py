@@ -32,6 +32,13 @@ def nightly(session: nox.Session) -> None:
 
 
 @nox.session
+def cluster(session: nox.Session) -> None:
+    """Release from a rendered repository against a real control plane of Kubernetes, built by Go (15 minutes, once)."""
+    test = "tests/test_rendered_repository.py::test_releases_end_well_against_a_real_control_plane"
+    session.run(sys.executable, "-m", "pytest", "-m", "nightly", test, *session.posargs, external=True)
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Check style on both sides, the rendered one in place, and the types of the template's own.
 
@@ -70,6 +77,15 @@ def bench_training(session: nox.Session) -> None:
     for purpose in ("training", "dev"):
         session.install("--require-hashes", "-r", f"{TEMPLATE}/requirements/{purpose}.txt")
     session.run("python", "benchmarks/training/compare.py", *session.posargs)
+
+
+@nox.session(venv_backend="uv", reuse_venv=True)
+def bench_models(session: nox.Session) -> None:
+    """Take models of seven kinds from training to answers: `-- text lstm`, or all of them."""
+    # One lock after the other: a version that both hold is the same in both.
+    for purpose in ("training", "serving", "serving-litert"):
+        session.install("--require-hashes", "-r", f"{TEMPLATE}/requirements/{purpose}.txt")
+    session.run("python", "benchmarks/models/measure.py", *session.posargs)
 
 
 @nox.session
@@ -115,6 +131,7 @@ def lock(session: nox.Session) -> None:
     """Lock what the tests run with and what runs in their containers; `-- --upgrade` takes the newest versions."""
     for source, target, python in (
         ("requirements/dev.in", "requirements/dev.txt", "3.11"),
+        ("requirements/jenkins.in", "requirements/jenkins.txt", "3.11"),
         ("tests/services/requirements.in", "tests/services/requirements.txt", "3.13"),
     ):
         session.run(

@@ -1,11 +1,18 @@
 """What is done in this repository, by name: `nox` lists it, `nox -s train` does it."""
 
+import json
 import os
+import re
+import shutil
 import sys
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import nox
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 nox.needs_version = ">=2025.5"
 nox.options.default_venv_backend = "uv"
@@ -38,10 +45,18 @@ def gather(session: nox.Session) -> None:
 @nox.session
 def serve(session: nox.Session) -> None:
     """Serve the newest published model: `nox -s serve -- --port 9000`."""
-    settings = tomllib.loads(Path("service.toml").read_text(encoding="utf-8"))["serving"]
-    runtime = os.environ.get("SERVING_RUNTIME") or settings.get("runtime", "tensorflow")
+    runtime = os.environ.get("SERVING_RUNTIME") or _settings(session, "serving").get("runtime", "tensorflow")
     _install(session, "serving" if runtime == "tensorflow" else f"serving-{runtime}")
     session.run("python", "-m", "mlplatform", "serve", *session.posargs)
+
+
+def _settings(session: nox.Session, section: str) -> dict[str, Any]:
+    """A section of service.toml. One that cannot be read ends the session as it ends the program."""
+    try:
+        content: dict[str, Any] = tomllib.loads(Path("service.toml").read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        session.error(f"service.toml: not valid TOML: {error}")
+    return content.get(section, {})
 
 
 @nox.session
@@ -74,7 +89,7 @@ def platform_tests(session: nox.Session) -> None:
         return
     # The contract of the model is part of `tests`.
     own = ("mlplatform/tests", "--ignore=mlplatform/tests/model_contract")
-    by_default = "not clients and not policies"
+    by_default = "not clients and not policies and not cluster"
     session.run(
         *("pytest", *own, "-m", f"not serial and {by_default}"),
         *("--numprocesses=auto", "--maxprocesses=4", "--dist=loadfile"),
@@ -105,7 +120,9 @@ def cluster(session: nox.Session) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Check style and types."""
+    """Check style and types, and that requirements/*.txt hold what requirements/*.in name."""
+    if unlocked := [line for name in _purposes() for line in _unlocked(name)]:
+        session.error("; ".join(unlocked) + ": run `.venv/bin/nox -s lock`")
     _install(session, "dev", "training", "serving", "delivery")
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
@@ -121,35 +138,96 @@ def audit(session: nox.Session) -> None:
         session.run("pip-audit", "--strict", "--require-hashes", "--disable-pip", "--requirement", str(path))
 
 
+@nox.session
+def update(session: nox.Session) -> None:
+    """Merge the template's newest state, for review: `nox -s update`; `-- --checkout v0.3.0` takes a release."""
+    _install(session, "update")
+    if session.posargs[:1] == ["--link"]:
+        _link(session, *session.posargs[1:])
+        return
+    if not Path(".cruft.json").exists():
+        session.error("no .cruft.json; name the template once: `.venv/bin/nox -s update -- --link URL`")
+    session.run("cruft", "update", "--skip-apply-ask", *session.posargs)
+    session.run("python", "-m", "mlplatform.migrate")
+
+
+def _link(session: nox.Session, *arguments: str) -> None:
+    """Write .cruft.json, for a repository that cookiecutter made: with its own answers, at the release it is of."""
+    service, template = _settings(session, "service"), _settings(session, "template")
+    delivery = _settings(session, "delivery")
+    answers = {
+        "model_name": service["name"],
+        "description": service["description"],
+        "owning_team": service["team"],
+        "artifact_bucket": delivery["storage_url"].removeprefix("s3://").partition("/")[0],
+    }
+    names = ("aws_region", "container_registry", "batch_job_queue", "kubernetes_namespace", "datadog_site")
+    answers |= {name: delivery[name] for name in (*names, "training_device")}
+    revision = () if "--checkout" in arguments else ("--checkout", f"v{template['version']}")
+    session.run(
+        *("cruft", "link", *arguments, *revision),
+        *("--no-input", "--default-config", "--extra-context", json.dumps(answers)),
+    )
+
+
 @nox.session(venv_backend="none")
 def lock(session: nox.Session) -> None:
-    """Lock requirements/*.in with hashes: `nox -s lock -- --upgrade` takes the newest versions."""
-    names = sorted(path.stem for path in REQUIREMENTS.glob("*.in"))
+    """Lock requirements/*.in with hashes, where nothing else changes: `nox -s lock -- --upgrade` takes the newest."""
+    names = _purposes()
     # The GPU build of TensorFlow is never installed beside the other one: it follows their lock instead of shaping it.
     together = [name for name in names if not name.endswith("-gpu")]
-    common = Path(session.create_tmp()) / "together.txt"
-    sources = [str(REQUIREMENTS / f"{name}.in") for name in together]
-    _compile(session, sources, common, *session.posargs)
+    work = Path(session.create_tmp())
+    common = work / "together.txt"
+    # uv keeps the versions that it finds in its output, so each of these begins with what is locked now.
+    common.write_text("".join(dict.fromkeys("".join(map(_locked, together)).splitlines(keepends=True))))
+    _compile(session, [source for name in together for source in _sources(name)], common, *session.posargs)
     for name in names:
-        _compile(session, [str(REQUIREMENTS / f"{name}.in")], REQUIREMENTS / f"{name}.txt", "--constraint", str(common))
+        (work / f"{name}.txt").write_text(_locked(name))
+        _compile(session, _sources(name), work / f"{name}.txt", "--constraint", str(common), *session.posargs)
+    for name in names:
+        shutil.copyfile(work / f"{name}.txt", REQUIREMENTS / f"{name}.txt")
 
 
-def _compile(session: nox.Session, sources: list[str], target: Path, *arguments: str) -> None:
+def _purposes() -> list[str]:
+    return sorted(path.stem for path in REQUIREMENTS.glob("*.in") if not path.stem.endswith(".team"))
+
+
+def _sources(name: str) -> list[Path]:
+    """What a lock is made from: its .in file, and the team's own packages for this purpose.
+
+    Those in training.team.in are in training-gpu.txt as well.
+    """
+    purposes = dict.fromkeys((name.partition("-")[0], name))
+    own = [REQUIREMENTS / f"{purpose}.team.in" for purpose in purposes]
+    return [REQUIREMENTS / f"{name}.in", *(path for path in own if path.exists())]
+
+
+def _locked(name: str) -> str:
+    """The packages of a lock with their versions, a line for each; where an update left a conflict, the template's."""
+    path = REQUIREMENTS / f"{name}.txt"
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    text = re.sub(r"^<{7} .*?^={7}$(.*?)^>{7} .*?$", r"\1", text, flags=re.DOTALL | re.MULTILINE)
+    pins = re.findall(r"^([\w.-]+==[^\s;]+(?: ; [^\\\n]+?)?)\s*\\?$", text, re.MULTILINE)
+    return "".join(f"{pin}\n" for pin in pins)
+
+
+def _unlocked(name: str) -> Iterator[str]:
+    """A sentence for each package of a purpose that its lock does not hold in a version that fits."""
+    pins = [Requirement(line) for line in _locked(name).splitlines()]
+    for source in _sources(name):
+        for line in source.read_text(encoding="utf-8").splitlines():
+            if text := line.partition("#")[0].strip():
+                wanted = Requirement(text)
+                pinned = [pin for pin in pins if canonicalize_name(pin.name) == canonicalize_name(wanted.name)]
+                if not any(wanted.specifier.contains(str(pin.specifier)[2:], prereleases=True) for pin in pinned):
+                    yield f"{source} names {text}, which {REQUIREMENTS / name}.txt does not hold"
+
+
+def _compile(session: nox.Session, sources: list[Path], target: Path, *arguments: str) -> None:
     session.run(
         # The one beside nox: a shell has not to have `.venv/bin` on its PATH.
-        sys.executable,
-        "-m",
-        "uv",
-        "pip",
-        "compile",
-        "--quiet",
-        "--universal",
-        "--python-version=3.11",
-        "--generate-hashes",
-        "--custom-compile-command=nox -s lock",
-        "--no-annotate",
-        *arguments,
-        *sources,
-        f"--output-file={target}",
+        *(sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--universal", "--python-version=3.11"),
+        *("--generate-hashes", "--no-annotate", "--no-emit-index-url", "--custom-compile-command=nox -s lock"),
+        *(*arguments, *map(str, sources), f"--output-file={target}"),
         external=True,
     )

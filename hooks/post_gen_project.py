@@ -1,4 +1,4 @@
-"""Deletes files that the answers make unnecessary, then prints the next three commands.
+"""Deletes files that the answers make unnecessary, then prints the next steps.
 
 cookiecutter renders this file and runs it in the folder of the rendered repository. It does not run `git init`: cruft
 runs this hook in temporary folders and compares them, so a `.git` folder would appear in its diff.
@@ -22,6 +22,14 @@ UNNEEDED: Mapping[str, Mapping[str, tuple[str, ...]]] = {
 LEFT_BY_TOOLS = ("__pycache__", ".hypothesis", ".mypy_cache", ".pytest_cache", ".ruff_cache", ".schemathesis")
 
 
+# For a repository that cookiecutter made, not cruft.
+LINK = """
+To receive later versions of the template, tell the repository where it is:
+
+    .venv/bin/nox -s update -- --link <URL of the template>
+"""
+
+
 def delete_unneeded(repository: Path, answers: Mapping[str, str]) -> None:
     """Delete the files that `UNNEEDED` lists for these answers, and the caches of tools."""
     for question, paths in UNNEEDED.items():
@@ -32,19 +40,23 @@ def delete_unneeded(repository: Path, answers: Mapping[str, str]) -> None:
             shutil.rmtree(cache)
 
 
-def next_steps(repository: Path, shell_directory: Path) -> str:
-    """The message after rendering: three commands that lead from the shell's directory to a running service."""
+def next_steps(repository: Path, shell_directory: Path, *, linked: bool) -> str:
+    """The message after rendering: commands that lead from the shell's directory to a running service.
+
+    linked: whether the repository knows its template, as one that cruft made does.
+    """
     short = shell_directory == repository.parent
     folder = repository.name if short else str(repository)
     return f"""
 {repository.name} is ready. Next:
 
     cd {shlex.quote(folder)}
-    python3 -m venv .venv && .venv/bin/pip install -r requirements/dev.txt
+    git init && git add -A && git commit -m "As rendered"
+    python3 -m venv .venv && .venv/bin/pip install -q -r requirements/dev.txt
     .venv/bin/nox -s train && .venv/bin/nox -s serve
 
 Then edit model/; README.md explains how. Do not edit mlplatform/: it changes with the template.
-"""
+{"" if linked else LINK}"""
 
 
 def main() -> None:
@@ -56,7 +68,7 @@ def main() -> None:
     by_cruft = "_output_dir" not in answers
     if by_cruft and repository.is_relative_to(Path(tempfile.gettempdir()).resolve()):
         return
-    print(next_steps(repository, Path(os.environ.get("PWD", "/")).resolve()))
+    print(next_steps(repository, Path(os.environ.get("PWD", "/")).resolve(), linked=by_cruft))
 
 
 if __name__ == "__main__":

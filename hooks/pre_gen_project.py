@@ -134,8 +134,8 @@ def nearest_description(value: str) -> str:
 
 def nearest_region(value: str) -> str:
     """The region inside `value`, for example inside an availability zone."""
-    found = REGION.search(re.sub(r"[\s_]+", "-", value.strip().lower()))
-    return found.group() if found else ""
+    region = REGION.search(re.sub(r"[\s_]+", "-", value.strip().lower()))
+    return region.group() if region else ""
 
 
 def nearest_bucket(value: str) -> str:

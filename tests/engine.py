@@ -26,6 +26,9 @@ PLACE = Path(os.environ.get("TEMPLATE_TESTS_ENGINE", "/var/cache/ml-service-temp
 OWN_HOST = f"unix://{PLACE}/docker.sock"
 # The client that Debian's package brings: an older one may come first on the PATH.
 DEBIANS_CLIENT = "/usr/bin/docker"
+# Another engine of this machine has docker0, which each engine that starts with it removes and makes anew; and what it
+# gives to networks of its own begins at 172.17.0.0.
+BRIDGE, BRIDGE_ADDRESS, NETWORKS = "ml-tests0", "10.213.0.1/20", "10.213.16.0/20"
 IMAGES = "ml-service-template-tests"
 # A test run is over by then; what an older one made was left behind when the machine went down with it.
 LONGEST_RUN_SECONDS = 3600
@@ -172,8 +175,8 @@ def _answering() -> Iterator[Engine]:
             "service, or install one; then `docker version` must show a server. To run everything else: "
             "nox -s tests -- -m 'not docker'"
         )
-    if not shutil.which("dockerd"):
-        _install("docker.io", "iptables")
+    if not shutil.which("dockerd") or not shutil.which("ip"):
+        _install("docker.io", "iptables", "iproute2")
     with _own_engine() as host:
         engine = Engine(_client_with_buildkit([*clients, DEBIANS_CLIENT]), host)
         # Layers of a few runs; this engine would keep all of them for ever.
@@ -253,13 +256,8 @@ def _own_engine() -> Iterator[str]:
 
 def _keep() -> None:
     """Run dockerd until it has no user any more."""
-    daemon = subprocess.Popen(
-        [
-            *("dockerd", "--data-root", str(PLACE / "data"), "--exec-root", str(PLACE / "exec")),
-            *("--pidfile", str(PLACE / "docker.pid"), "--host", OWN_HOST),
-        ],
-        stdin=subprocess.DEVNULL,
-    )
+    make_bridge()
+    daemon = subprocess.Popen(_daemon(), stdin=subprocess.DEVNULL)
     with (PLACE / "users").open("w") as users:
         fcntl.flock(users, fcntl.LOCK_EX)
         daemon.terminate()
@@ -268,6 +266,24 @@ def _keep() -> None:
         except subprocess.TimeoutExpired:
             daemon.kill()
             daemon.wait()
+    subprocess.run(["ip", "link", "delete", BRIDGE])
+
+
+def _daemon() -> list[str]:
+    """The engine's command: files, socket, bridge and addresses of its own."""
+    return [
+        *("dockerd", "--data-root", str(PLACE / "data"), "--exec-root", str(PLACE / "exec")),
+        *("--pidfile", str(PLACE / "docker.pid"), "--host", OWN_HOST),
+        *("--bridge", BRIDGE, "--default-address-pool", f"base={NETWORKS},size=24"),
+    ]
+
+
+def make_bridge() -> None:
+    """Make the engine's bridge, unless it is there; dockerd makes none but docker0."""
+    if subprocess.run(["ip", "link", "show", BRIDGE], capture_output=True).returncode:
+        subprocess.run(["ip", "link", "add", "name", BRIDGE, "type", "bridge"], check=True)
+    subprocess.run(["ip", "address", "replace", BRIDGE_ADDRESS, "dev", BRIDGE], check=True)
+    subprocess.run(["ip", "link", "set", BRIDGE, "up"], check=True)
 
 
 def _base_image(engine: Engine, wanted: str) -> str:

@@ -1,7 +1,7 @@
 """Stands in for python3, pip, nox and `python -m mlplatform` of an agent: records calls, answers as told.
 
-Below the directory STAND_IN: `calls.jsonl` gets a line per call; `answers.json` lists {"call": its first words,
-"output", "files": text by path, "exit"}, of which the first that fits is given.
+Below the directory STAND_IN: `calls.jsonl` gets a line per call, with the commit that is checked out; `answers.json`
+lists {"call": its first words, "output", "files": text by path, "exit"}, of which the first that fits is given.
 """
 
 import json
@@ -27,7 +27,9 @@ def main(name: str, arguments: list[str]) -> int:
     directory = Path(os.environ["STAND_IN"])
     call = [name, *arguments]
     with (directory / "calls.jsonl").open("a", encoding="utf-8") as calls:
-        calls.write(json.dumps({"call": call, "environment": dict(os.environ), "directory": str(Path.cwd())}) + "\n")
+        head = Path(".git", "HEAD")
+        commit = head.read_text().strip() if head.exists() else None
+        calls.write(json.dumps({"call": call, "environment": dict(os.environ), "commit": commit}) + "\n")
     for answer in json.loads((directory / "answers.json").read_text(encoding="utf-8")):
         if call[: len(answer["call"])] == answer["call"]:
             for path, text in answer.get("files", {}).items():

@@ -94,7 +94,7 @@ class TestJenkins:
             "Condition": {
                 "StringEquals": {
                     "jenkins.example.com/oidc:aud": "sts.amazonaws.com",
-                    "jenkins.example.com/oidc:sub": ["https://jenkins.example.com/job/leaf-reader/", ""],
+                    "jenkins.example.com/oidc:sub": "https://jenkins.example.com/job/leaf-reader/",
                 }
             },
         }
@@ -122,6 +122,7 @@ class TestJenkins:
         assert allowed == {
             "s3:ListBucket": {bucket},
             **{key: {f"{bucket}/leaf-reader/*"} for key in ("s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload")},
+            "s3:DeleteObject": {f"{bucket}/leaf-reader/releases/under-way/*"},
             "ecr:GetAuthorizationToken": {"*"},
             **dict.fromkeys(
                 (

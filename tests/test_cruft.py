@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from documented import documented
-from rendered import DIRECTORY, ROOT, commit_all, cruft, files, fleet, git, history, render
+from rendered import DEFAULTS, DIRECTORY, QUESTIONS, ROOT, commit_all, cruft, files, fleet, git, history, nox, render
 
 pytestmark = pytest.mark.render
 
@@ -20,10 +20,13 @@ ANSWERS = {
 @pytest.fixture
 def repository(source: Path, tmp_path: Path) -> Path:
     """A git repository that a team made from the template with cruft."""
-    program, *create = documented(ROOT, "README.md", "cruft create").split(maxsplit=2)
-    assert program == "cruft"
-    assert create == ["create", "<URL or directory of this template>"]
-    result = cruft(tmp_path, create[0], str(source), "--no-input", "--extra-context", json.dumps(ANSWERS))
+    program, *create = documented(ROOT, "README.md", ".venv/bin/cruft create").split(maxsplit=4)
+    # Where the first command put it: a shell need not have it on its PATH.
+    assert program == ".venv/bin/cruft"
+    assert create == ["create", "--output-dir", "..", "<URL or directory of this template>"]
+    (tmp_path / "shell").mkdir()
+    arguments = [*create[:3], str(source), "--no-input", "--extra-context", json.dumps(ANSWERS)]
+    result = cruft(tmp_path / "shell", *arguments)
     assert result.returncode == 0, result.stdout
     commit_all(tmp_path / "leaf-reader", "As rendered")
     return tmp_path / "leaf-reader"
@@ -75,6 +78,32 @@ def test_an_update_brings_the_change_and_keeps_what_the_team_wrote(source: Path,
     assert "Next:" not in result.stdout
     commit_all(repository, "The template's changes")
     assert cruft(repository, "check").returncode == 0
+
+
+def test_nox_updates_a_repository_that_cookiecutter_made_once_it_is_linked(source: Path, tmp_path: Path) -> None:
+    repository = render(source, tmp_path / "made", ANSWERS)
+    commit_all(repository, "As rendered")
+    version = json.loads((source / "cookiecutter.json").read_text(encoding="utf-8"))["__template_version"]
+    git(source, "tag", f"v{version}")
+    command = documented(repository, "docs/development.md", ".venv/bin/nox -s update").split()[1:]
+
+    refused = nox(repository, *command)
+    assert refused.returncode == 1
+    assert "no .cruft.json; name the template once: `.venv/bin/nox -s update -- --link URL`" in refused.stdout
+
+    linked = nox(repository, *command, "--", "--link", str(source))
+    assert linked.returncode == 0, linked.stdout
+    answers = json.loads((repository / ".cruft.json").read_text(encoding="utf-8"))["context"]["cookiecutter"]
+    assert {name: answers[name] for name in QUESTIONS} == {**DEFAULTS, **ANSWERS}
+    git(repository, "add", ".cruft.json")
+    git(repository, "commit", "-q", "-m", "Linked")
+
+    rewrite(source / DIRECTORY / "README.md", "## Deploy", "A line new in the template.\n\n## Deploy")
+    commit_all(source, "A new line")
+    updated = nox(repository, *command)
+    assert updated.returncode == 0, updated.stdout
+    assert "A line new in the template." in (repository / "README.md").read_text(encoding="utf-8")
+    assert "nothing to migrate" in updated.stdout
 
 
 def of_platform(contents: dict[str, bytes]) -> dict[str, bytes]:

@@ -17,7 +17,7 @@ TESTS = ROOT / "tests"
 DELIVERY = ".venv/bin/nox -s delivery -- "
 # Why no test executes it as it stands, and where the same is done.
 ELSEWHERE = {
-    "python3 -m venv .venv && .venv/bin/pip install -r requirements/dev.txt": (
+    "python3 -m venv .venv && .venv/bin/pip install -q -r requirements/dev.txt": (
         "CI begins with the same command; nox installs these packages in test_rendered_repository.py"
     ),
     "docker build -f docker/training.Dockerfile -t training .": "built by containers/conftest.py, under another tag",

@@ -4,6 +4,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from ipaddress import ip_interface, ip_network
 from pathlib import Path
 
 import engine
@@ -99,6 +100,33 @@ class TestEngine:
         assert Engine("docker", "tcp://127.0.0.1:2375").socket == "/var/run/docker.sock"
         monkeypatch.setattr(sys, "platform", "darwin")
         assert Engine("docker", "unix:///Users/ann/.docker/run/docker.sock").socket == "/var/run/docker.sock"
+
+
+class TestTwoEngines:
+    """The engine of the tests beside another one on the same machine."""
+
+    def test_have_no_file_bridge_or_address_in_common(self, program: Program) -> None:
+        ip = program("ip", {"link show": (1, "Device does not exist.")})
+        engine.make_bridge()
+        assert said(ip).splitlines() == [
+            f"link show {engine.BRIDGE}",
+            f"link add name {engine.BRIDGE} type bridge",
+            f"address replace {engine.BRIDGE_ADDRESS} dev {engine.BRIDGE}",
+            f"link set {engine.BRIDGE} up",
+        ]
+        assert engine.BRIDGE != "docker0"
+        command = engine._daemon()
+        options = dict(zip(command[1::2], command[2::2], strict=True))
+        assert options["--bridge"] == engine.BRIDGE
+        ours = ip_interface(engine.BRIDGE_ADDRESS).network
+        networks = ip_network(options["--default-address-pool"].partition("base=")[2].partition(",")[0])
+        assert not ours.overlaps(networks)
+        # Docker's own pools.
+        for default in (ip_network("172.16.0.0/12"), ip_network("192.168.0.0/16")):
+            assert not default.overlaps(ours)
+            assert not default.overlaps(networks)
+        for option in ("--data-root", "--exec-root", "--pidfile"):
+            assert Path(options[option]).is_relative_to(engine.PLACE)
 
 
 class TestClient:

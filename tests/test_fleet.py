@@ -140,6 +140,32 @@ def test_a_merge_that_git_refuses_is_a_failure_and_is_not_pushed(source: Path, t
     assert "## Where everything is" in (clone / "README.md").read_text(encoding="utf-8")
 
 
+def test_a_pull_request_is_opened_with_the_changes_as_its_text(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository = create(source, tmp_path, "leaf-reader")
+    (tmp_path / "fleet.txt").write_text(f"{repository}\n", encoding="utf-8")
+    (source / "CHANGELOG.md").write_text("# Changelog\n\n## 99\n\nAnother heading.\n", encoding="utf-8")
+    change(source)
+    # GitHub's program writes down what it was called with; the real one needs GitHub.
+    program = tmp_path / "bin" / "gh"
+    program.parent.mkdir()
+    program.write_text('#!/bin/sh\nprintf "%s\\n" "$@" > "$0.txt"\necho https://example.com/pull/1\n', encoding="utf-8")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+
+    result = rendered.fleet(tmp_path, "fleet.txt", "--push", "--pull-requests")
+
+    assert result.returncode == 0, result.stdout
+    assert "pushed    2 files; https://example.com/pull/1" in result.stdout
+    commit = git(source, "rev-parse", "HEAD")[:12]
+    said = (tmp_path / "bin" / "gh.txt").read_text(encoding="utf-8")
+    assert said.startswith(
+        f"pr\ncreate\n--head\ntemplate-update\n--title\nUpdate from the template to {commit}\n--body\n"
+    )
+    assert "## 99\n\nAnother heading." in said
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [

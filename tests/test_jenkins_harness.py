@@ -5,8 +5,11 @@ from typing import Any
 
 import pytest
 from pipeline import Build, Jenkins
+from rendered import commit_all
 
 pytestmark = pytest.mark.jenkins
+
+GIT = "git -c user.name=anne -c user.email=anne@example.com"
 
 
 @pytest.fixture
@@ -53,18 +56,31 @@ class TestRefused:
             (pipeline(stage(content="triggers { cron('') }\n steps { echo 'x' }")), 'Unknown stage section "triggers"'),
             (pipeline(stage(content="parameters { string(name: 'x') }\n steps { echo 'x' }")), "Unknown stage section"),
             (pipeline(stage() + stage()), 'Duplicate stage name: "One"'),
-            (pipeline(stage(content="steps { ehco 'x' }")), 'Invalid step "ehco"'),
             (
                 pipeline(stage(content="steps { echo 'x' }\n post { allways { echo 'x' } }")),
                 "Invalid condition of post",
             ),
-            (pipeline(stage(content="steps { echo 'x' }\n post { always { ehco 'x' } }")), 'Invalid step "ehco"'),
             (pipeline(stage(content="steps { def x = 1 }")), "Expected a step"),
             (pipeline(stage(content="steps { sh(skript: 'x') }")), 'Invalid parameter "skript" of sh'),
             (pipeline(stage(content="steps { timeout(tim: 1) { echo 'x' } }")), 'Invalid parameter "tim" of timeout'),
             (pipeline(stage(content="options { disableConcurrentBuilds() }\n steps { echo 'x' }")), "Invalid option"),
             (pipeline(stage(), rest="options { disableConcurentBuilds() }"), "Invalid option"),
             (pipeline(stage(), rest="options { timeout(tiem: 1) }"), 'Invalid parameter "tiem" of timeout'),
+            (
+                pipeline(stage(), rest="options { timeout(time: '7') }"),
+                'Expecting Integer for parameter "time" of timeout',
+            ),
+            (pipeline(stage(), rest="options { timeout(time: 7, unit: 'WEEKS') }"), 'not "WEEKS"'),
+            (pipeline(stage(), rest="options { timeout(7, 'DAYS') }"), "Too many unnamed parameters of timeout"),
+            (
+                pipeline(stage(content="steps { retry('3') { echo 'x' } }")),
+                'Expecting Integer for parameter "count" of retry, but got "3" of type String',
+            ),
+            (
+                pipeline(stage(content="steps { archiveArtifacts(artifacts: 'x', fingerprint: 'true') }")),
+                'Expecting Boolean for parameter "fingerprint"',
+            ),
+            (pipeline(stage(content="steps { script { timeout(time: '7') { echo 'x' } } }")), "Expecting Integer"),
             (pipeline(stage(), rest="options { }"), "options may not be empty"),
             (pipeline(stage(), rest="parameters { sting(name: 'x') }"), "Invalid parameter type"),
             (pipeline(stage(), rest="parameters { string(nam: 'x') }"), 'Missing required parameter: "name"'),
@@ -100,6 +116,18 @@ class TestRefused:
     )
     def test_is_what_jenkins_would_refuse(self, jenkins: Jenkins, text: str, complaint: str) -> None:
         assert complaint in "\n".join(jenkins.complaints(text))
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "def label = 'a'\n" + pipeline(stage()),
+            pipeline(stage(content="options { withCredentials([]) }\n steps { echo 'x' }")),
+            # Only when it is run does it turn out that there is no such step.
+            pipeline(stage(content="steps { ehco 'x' }")),
+        ],
+    )
+    def test_is_nothing_that_jenkins_takes(self, jenkins: Jenkins, text: str) -> None:
+        assert jenkins.complaints(text) == []
 
     def test_names_the_line(self, jenkins: Jenkins) -> None:
         assert jenkins.complaints(
@@ -232,13 +260,45 @@ class TestAgents:
         )
         assert done.result == "FAILURE"
 
-    def test_two_of_them_share_no_files_and_both_have_the_checkout(self, build: Any, tmp_path: Path) -> None:
-        (tmp_path / "source").mkdir()
-        (tmp_path / "source" / "file").write_text("content\n")
+    @pytest.fixture
+    def source(self, tmp_path: Path) -> Path:
+        """A git repository with one file."""
+        source = tmp_path / "source"
+        source.mkdir()
+        (source / "file").write_text("content\n")
+        commit_all(source, "As it began")
+        return source
+
+    def test_two_of_them_share_no_files_and_both_have_the_checkout(self, build: Any, source: Path) -> None:
         one = stage("One", "agent { label 'a' }\n steps { sh 'cat file; touch made' }")
         two = stage("Two", "agent { label 'b' }\n steps { sh 'cat file; ls' }")
-        done = build(pipeline(one + two), checkout=str(tmp_path / "source"))
+        done = build(pipeline(one + two), checkout=str(source))
         assert [each["output"] for each in done.of("sh")] == ["content\n", "content\nfile\n"]
+
+    def test_each_has_the_newest_commit_when_its_stage_begins(self, build: Any, source: Path) -> None:
+        push = f"cd {source} && echo changed > file && {GIT} commit -qam Changed"
+        one = stage("One", "agent { label 'a' }\n steps { sh 'cat file' }")
+        two = stage("Two", "agent { label 'b' }\n steps { sh 'cat file' }")
+        done = build(pipeline(one + two), checkout=str(source), meanwhile={"Two": push})
+        assert [each["output"] for each in done.of("sh")] == ["content\n", "changed\n"]
+
+    def test_a_workspace_is_kept_from_build_to_build(self, build: Any, source: Path) -> None:
+        text = pipeline(stage(content="agent { label 'a' }\n steps { sh 'ls; touch left' }"))
+        outputs = [build(text, checkout=str(source)).of("sh")[0]["output"] for _ in range(2)]
+        assert outputs == ["file\n", "file\nleft\n"]
+
+    def test_a_stage_checks_nothing_out_where_it_is_told_not_to(self, build: Any, source: Path) -> None:
+        steps = "sh 'ls'\n script { def found = checkout(scm)\n echo found.GIT_COMMIT }\n sh 'ls'"
+        text = pipeline(stage(content=f"agent any\n steps {{ {steps} }}"), rest="options { skipDefaultCheckout() }")
+        done = build(text, checkout=str(source))
+        assert [each["output"] for each in done.of("sh")] == ["", "file\n"]
+        assert done.of("echo")[0]["message"] == done.of("checkout")[0]["commit"]
+
+    def test_a_script_may_take_one_for_a_while(self, build: Any) -> None:
+        steps = "script { node('a') { sh 'true' }\n sleep(time: 1, unit: 'HOURS') }"
+        done = build(pipeline(stage(content=f"steps {{ {steps} }}")))
+        assert done.order("agent", "sh", "released", "sleep") == ["agent", "sh", "released", "sleep"]
+        assert done.of("sleep")[0]["nodes"] == []
 
     def test_is_given_back_when_the_stage_ends_also_after_a_failure(self, build: Any) -> None:
         done = build(pipeline(stage(content="agent { label 'a' }\n steps { sh 'false' }")))
@@ -276,8 +336,44 @@ class TestFailure:
         assert done.error == "broken"
 
     def test_a_restart_leaves_out_the_stages_before(self, build: Any) -> None:
-        done = build(pipeline(stage("One") + stage("Two") + stage("Three")), restart="Two")
+        done = build(pipeline(stage("One") + stage("Two") + stage("Three")), restart={"stage": "Two"})
         assert done.stages == ["Two", "Three"]
+
+    def test_a_restart_takes_along_what_scripts_assigned_to_the_environment(self, build: Any) -> None:
+        text = pipeline(stage("One", "steps { script { env.X = 'old' } }") + stage("Two", 'steps { echo "${env.X}" }'))
+        restarted = build(text, restart={"stage": "Two", "variables": build(text).variables})
+        assert restarted.of("echo")[0]["message"] == "old"
+
+    def test_a_restart_can_be_forbidden(self, build: Any) -> None:
+        text = pipeline(stage("One") + stage("Two"), rest="options { disableRestartFromStage() }")
+        done = build(text, restart={"stage": "Two"})
+        assert (done.stages, done.error) == ([], "Restart from Stage is disabled")
+
+    def test_a_step_that_there_is_not_fails_its_stage(self, build: Any) -> None:
+        done = build(pipeline(stage(content="steps { ehco 'x' }")))
+        assert (done.result, done.error) == ("FAILURE", "No such DSL method 'ehco' found among steps")
+
+    def test_an_argument_of_another_type_fails_its_stage(self, build: Any) -> None:
+        done = build(pipeline(stage(content="steps { script { def t = '7'\n timeout(time: t) { echo 'x' } } }")))
+        assert done.error == 'Expecting Integer for parameter "time" of timeout, but got "7" of type String'
+
+    def test_a_build_that_is_stopped_ends_as_aborted(self, build: Any) -> None:
+        text = pipeline(
+            stage(content="agent any\n steps { sh 'true'\n sh 'sleep 9' }"), rest="post { aborted { echo 'x' } }"
+        )
+        done = build(text, abort="sleep", startedBy="anne")
+        assert (done.result, done.error, len(done.of("sh")), len(done.of("echo"))) == (
+            "ABORTED",
+            "Aborted by anne",
+            1,
+            1,
+        )
+
+    def test_a_build_knows_who_started_it(self, build: Any) -> None:
+        steps = "script { echo \"${currentBuild.getBuildCauses('hudson.model.Cause$UserIdCause')*.userId}\" }"
+        text = pipeline(stage(content=f"steps {{ {steps} }}"))
+        assert build(text, startedBy="anne").of("echo")[0]["message"] == "[anne]"
+        assert build(text).of("echo")[0]["message"] == "[]"
 
 
 class TestPost:
@@ -348,6 +444,12 @@ class TestInput:
     def test_that_nothing_ends_is_a_fault_of_the_pipeline(self, build: Any) -> None:
         with pytest.raises(RuntimeError, match="no timeout ends it"):
             build(pipeline(stage(content="input { message 'm' }\n steps { echo 'x' }")))
+
+    def test_as_a_step_returns_who_answered(self, build: Any) -> None:
+        step = "input(message: 'm', submitter: 'team', submitterParameter: 'BY')"
+        text = pipeline(stage("Ask", f"options {{ timeout(time: 1) }}\n steps {{ script {{ echo {step} }} }}"))
+        done = build(text, inputs={"Ask": {"answer": "proceed", "by": "anne"}}, groups={"team": ["anne"]})
+        assert done.of("echo")[0]["message"] == "anne"
 
     def test_is_answered_by_the_submitter_only(self, build: Any) -> None:
         with pytest.raises(RuntimeError, match="eve may not answer"):

@@ -22,6 +22,7 @@ pytestmark = pytest.mark.jenkins
 
 NAME = DEFAULTS["model_name"]
 MODEL = "0123456789ab"
+JOB_URL = "https://jenkins.example.com/job/models/job/release/"
 # Variables of this process that a job of Jenkins does not have.
 NOT_THE_JOBS = ("AWS_", "DELIVERY_", "GIT_", "NOX_")
 SBOM = {"bomFormat": "CycloneDX", "components": [{"name": "flask"}]}
@@ -66,14 +67,20 @@ class Site:
     def store(self) -> str:
         return f"s3://releases/{NAME}"
 
-    def press(self, **parameters: str) -> Build:
+    def press(self, number: int = 7, restart: dict[str, Any] | None = None, **parameters: str) -> Build:
+        """Build with parameters, or restart a stage of the build before, in a job that allows it."""
+        jenkinsfile = (self.repository / "Jenkinsfile").read_text(encoding="utf-8")
         return self.jenkins.build(
-            (self.repository / "Jenkinsfile").read_text(encoding="utf-8"),
+            jenkinsfile.replace("disableRestartFromStage()", "") if restart else jenkinsfile,
             self.directory / "workspaces",
             parameters,
             machine="agent",
             checkout=str(self.repository),
-            environment=self.environment,
+            environment=self.environment | {"BUILD_URL": f"{JOB_URL}{number}/", "BUILD_NUMBER": str(number)},
+            startedBy="anne",
+            inputs={"Approval": {"answer": "proceed", "by": "bob"}},
+            groups={DEFAULTS["owning_team"]: ["anne", "bob"]},
+            restart=restart,
             credentials={
                 "aws-web-identity-token": {"kind": "file", "value": str(self.directory / "token")},
                 f"{NAME}-aws-role": {"kind": "string", "value": "arn:aws:iam::123456789012:role/releases"},
@@ -129,7 +136,6 @@ def site(jenkins: Jenkins, render: Render, tmp_path_factory: pytest.TempPathFact
             "DELIVERY_STORAGE_URL": found.store,
             "DELIVERY_CONTAINER_REGISTRY": f"{registry.host}/team",
             "DELIVERY_POLL_SECONDS": "0.1",
-            "BUILD_URL": "https://jenkins.example.com/job/7/",
             "PIP_CACHE_DIR": os.environ.get("PIP_CACHE_DIR", str(Path.home() / ".cache" / "pip")),
         }
         yield found
@@ -153,10 +159,24 @@ def test_a_model_goes_from_s3_into_the_registry_and_the_cluster_without_a_key(si
     pushed = {name for repository, name in site.registry.manifests if repository == f"team/{NAME}-serving"}
     (digest,) = (name for name in pushed if name.startswith("sha256:"))
     cluster = json.loads((site.directory / "kept" / "cluster.json").read_text())
-    container = cluster["deployments"][f"{NAME}-staging"]["template"]["spec"]["containers"][0]
+    container = cluster["objects"][f"Deployment/{NAME}-staging"]["spec"]["template"]["spec"]["containers"][0]
     assert container["image"] == f"{site.registry.host}/team/{NAME}-serving@{digest}"
-    kept = site.directory / "workspaces" / "agent" / done.of("archive", stage="Bundle")[0]["files"][0]
-    assert json.loads(kept.read_text()) == SBOM
+    (archived,) = done.of("archive", stage="Bundle")
+    assert json.loads(Path(archived["kept"], archived["files"][0]).read_text()) == SBOM
+
+
+def test_production_gets_what_was_approved_and_nothing_by_a_restart_of_its_stage(site: Site) -> None:
+    done = site.press(ACTION="deploy", ENVIRONMENT="production", MODEL_VERSION=MODEL)
+    assert (done.result, done.error) == ("SUCCESS", None), done.log
+    (question,) = done.of("input")
+    assert question["message"].startswith(f"Into production? deploy {MODEL}, the first release: the gate is ")
+    before = {"stage": "Deploy", "variables": done.variables}
+    restarted = site.press(8, before, ACTION="deploy", ENVIRONMENT="production", MODEL_VERSION=MODEL)
+    assert (restarted.result, restarted.error) == ("FAILURE", "script returned exit code 3")
+    assert f"the approval is of another build, {JOB_URL}7/ 7" in restarted.log
+    listed = site.press(ACTION="status").log
+    assert f"bob, {JOB_URL}7/" in listed
+    assert f"{JOB_URL}8/" not in listed
 
 
 def test_a_deployment_of_what_is_not_there_ends_before_the_cluster(site: Site) -> None:

@@ -12,8 +12,8 @@ from rendered import DIRECTORY, ROOT, commit_all, cruft, files, fleet, git, hist
 
 pytestmark = pytest.mark.render
 
-# The commits of 0.1.0 that repositories were made from, and the one that moved files.
-FIRST, LAST, MOVED = "13a213e", "adaca94", "c9677e9"
+# The last commit of 0.1.0, and the one that moved files, 0.2.0.
+LAST, MOVED = "adaca94", "c9677e9"
 MIGRATIONS = sorted((ROOT / DIRECTORY / "mlplatform" / "migrations").glob("*.toml"))
 DELETED = {"tests/serving/test_overload.py": "mlplatform/tests/serving/test_overload.py"}
 
@@ -78,11 +78,8 @@ def assert_team_work_moved(repository: Path) -> None:
         assert not (repository / folder).exists()
 
 
-@pytest.mark.parametrize("release", [FIRST, LAST])
-def test_the_fleet_carries_a_teams_work_over_the_move_to_what_is_here(
-    release: str, released: Path, tmp_path: Path
-) -> None:
-    repository = create(released, tmp_path, release)
+def test_the_fleet_carries_a_teams_work_over_the_move_to_what_is_here(released: Path, tmp_path: Path) -> None:
+    repository = create(released, tmp_path, LAST)
     before = model(repository)
     write(tmp_path / "fleet.txt", f"{repository}\n")
 
@@ -100,6 +97,31 @@ def test_the_fleet_carries_a_teams_work_over_the_move_to_what_is_here(
     assert git(repository, "log", "-1", "--format=%s").strip() == "The team's work"
     pushed = git(repository, "rev-parse", "template-update")
     assert pushed == git(clone, "rev-parse", "HEAD")
+
+
+def test_a_release_without_a_map_carries_edits_and_names_imports_of_modules_that_are_gone(
+    released: Path, tmp_path: Path
+) -> None:
+    made = cruft(tmp_path, "create", str(released), "--checkout", MOVED, "--no-input", "--default-config")
+    assert made.returncode == 0, made.stdout
+    repository = next(path.parent for path in tmp_path.glob("*/.cruft.json"))
+    training, runtimes = repository / "mlplatform" / "training", repository / "mlplatform" / "serving" / "model"
+    edit(training / "parameters.py", "accuracy on the test split", "accuracy on the leaves")
+    (runtimes / "litert_runtime.py").unlink()
+    write(training / "leaves.py", "from mlplatform.training.parameters import TrainingParameters as Leaves\n")
+    commit_all(repository, "The team's work")
+    write(tmp_path / "fleet.txt", f"{repository}\n")
+
+    result = fleet(tmp_path, "fleet.txt", "--push")
+
+    assert result.returncode == 1, result.stdout + result.stderr
+    clone = tmp_path / "fleet-clones" / repository.name
+    details = json.loads(clone.with_name(f"{clone.name}.json").read_text(encoding="utf-8"))["details"]
+    assert "mlplatform/training/leaves.py:1 imports mlplatform.training.parameters, which does not exist" in details
+    assert "mlplatform/runtime/litert.py was deleted or renamed here and changed in the template" in details
+    assert not (clone / "mlplatform" / "runtime" / "litert.py").exists()
+    assert "accuracy on the leaves" in (clone / "mlplatform" / "contract" / "parameters.py").read_text(encoding="utf-8")
+    assert git(repository, "branch", "--list", "template-update") == ""
 
 
 def test_a_conflict_in_a_moved_file_is_reported_and_pushed_only_once_it_is_merged(

@@ -104,6 +104,7 @@ READERS: dict[str, Callable[[str], Any]] = {
     ".Dockerfile": str.splitlines,
     ".css": str.splitlines,
     ".csv": read_rows,
+    ".groovy": str.splitlines,
     ".html": HTMLParser().feed,
     ".in": read_requirements,
     ".js": str.splitlines,

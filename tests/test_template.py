@@ -26,7 +26,7 @@ class TestReadme:
 
     def test_starts_with_the_two_commands(self) -> None:
         demo, tests = [line for line in commands(README) if ".venv/bin/nox" in line][:2]
-        set_up = "python3 -m venv .venv && .venv/bin/pip install -r requirements/dev.txt && .venv/bin/nox -s "
+        set_up = "python3 -m venv .venv && .venv/bin/pip install -q -r requirements/dev.txt && .venv/bin/nox -s "
         assert demo == f"{set_up}demo"
         assert tests == f"{set_up}lint tests"
 
@@ -47,6 +47,18 @@ def test_the_changelog_starts_with_the_version_that_is_rendered() -> None:
     version = json.loads((ROOT / "cookiecutter.json").read_text(encoding="utf-8"))["__template_version"]
     changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     assert re.findall(r"^## (.*)$", changelog, re.MULTILINE)[0] == version
+
+
+@pytest.mark.unit
+def test_the_tag_of_a_release_is_that_of_its_version() -> None:
+    version = json.loads((ROOT / "cookiecutter.json").read_text(encoding="utf-8"))["__template_version"]
+    check = [sys.executable, str(ROOT / "tests" / "release_tag.py")]
+    assert subprocess.run([*check, f"v{version}"]).returncode == 0
+    refused = subprocess.run([*check, "v0.0.9"], capture_output=True, text=True)
+    assert refused.returncode == 1
+    assert (
+        refused.stderr == f"tag v0.0.9: __template_version in cookiecutter.json is {version}; its tag is v{version}\n"
+    )
 
 
 @pytest.mark.unit
@@ -147,16 +159,27 @@ def test_render_diff_refuses_a_revision_that_there_is_not() -> None:
 
 @pytest.mark.render
 class TestNextSteps:
-    def test_are_three_commands_that_the_rendered_readme_knows(
+    def test_are_commands_that_the_rendered_readme_knows_and_a_first_commit(
         self, template: Path, render: Render, tmp_path: Path
     ) -> None:
         printed = cookiecutter(template, tmp_path, {"model_name": "leaf-reader"}).stdout
-        steps = re.findall(r"^    (.*)$", printed, re.MULTILINE)
-        assert steps[0] == "cd leaf-reader"
-        assert len(steps) == 3
+        enter, commit, set_up, run, link = re.findall(r"^    (.*)$", printed, re.MULTILINE)
+        assert enter == "cd leaf-reader"
+        assert commit == 'git init && git add -A && git commit -m "As rendered"'
         known = commands((render({}) / "README.md").read_text(encoding="utf-8"))
-        for step in steps[1:]:
+        for step in (set_up, run):
             assert all(part in " ".join(known) for part in step.split(" && "))
+        assert link == ".venv/bin/nox -s update -- --link <URL of the template>"
+
+    def test_of_a_repository_that_cruft_made_do_not_ask_for_its_template(
+        self, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # The repository is not below the folder for temporary files, where an update renders.
+        (tmp_path / "temporary").mkdir()
+        monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
+        made = cruft(tmp_path, "create", str(source), "--no-input")
+        assert "Next:" in made.stdout
+        assert "--link" not in made.stdout
 
     def test_name_the_whole_path_if_the_repository_is_elsewhere(self, template: Path, tmp_path: Path) -> None:
         (tmp_path / "out of sight").mkdir()

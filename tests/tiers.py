@@ -1,7 +1,8 @@
-"""Every tier of the tests but the nightly one: `nox -s tests`. One process for each part, one after the other.
+"""Every tier of the tests but the nightly one: `nox -s tests`. One process for each part.
 
-Tests of containers wait for real servers and jobs, with limits on the time, so nothing else runs beside them. The
-platform's own tests come last: some of them measure times, and the others use every core by themselves.
+Tests of containers wait for real servers and jobs, with limits on the time, so nothing else runs beside them. A
+rendered repository trains and serves beside tests that only render and read. The platform's own tests come last: some
+of them measure times, and the others use every core by themselves.
 """
 
 import os
@@ -16,6 +17,12 @@ from pathlib import Path
 from timing import read
 
 ROOT = Path(__file__).parents[1]
+# Markers of the parts: those of one line run beside each other.
+STAGES = (
+    ("docker",),
+    ("rendered and not platform", "not docker and not rendered"),
+    ("platform",),
+)
 # Of pytest: all passed; none of the tests was chosen.
 GOOD = (0, 5)
 
@@ -66,10 +73,9 @@ def main() -> int:
     """Run all of them, say where the time went, and end with how many tests passed and failed."""
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as temporary:
-        docker, others = (Part(markers, Path(temporary)) for markers in ("docker", "not docker and not platform"))
-        platform = Part("platform", Path(temporary))
-        codes = run([docker]) + run([others]) + run([platform])
-        timing = read(part.timing for part in (docker, others, platform))
+        stages = [[Part(markers, Path(temporary)) for markers in stage] for stage in STAGES]
+        codes = [code for stage in stages for code in run(stage)]
+        timing = read(part.timing for stage in stages for part in stage)
     print(*timing.lines(), sep="\n")
     print(f"{time.monotonic() - started:8.1f} s  in all")
     failed = timing.outcomes["failed"] + timing.outcomes["error"]

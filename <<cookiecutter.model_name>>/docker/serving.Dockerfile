@@ -44,7 +44,8 @@ RUN rm /opt/venv/.lock \
 
 FROM ${BASE_IMAGE}
 # A number, because Kubernetes compares it with runAsNonRoot; a name, because some libraries look it up.
-RUN groupadd --gid 10001 app && useradd --uid 10001 --gid 10001 --home-dir /tmp --no-create-home app
+RUN groupadd --gid 10001 app && useradd --uid 10001 --gid 10001 --home-dir /tmp --no-create-home app \
+    && install --directory --owner 10001 --group 10001 /measured
 COPY --from=packages /opt/venv /opt/venv
 # /tmp is the only writable directory; all others may be mounted read-only.
 ENV PATH=/opt/venv/bin:${PATH} \
@@ -73,16 +74,20 @@ ENTRYPOINT ["python", "-m", "mlplatform", "serve"]
 ARG RUNTIME
 ENV SERVING_RUNTIME=${RUNTIME}
 # The model comes after the code: a new model rebuilds only this layer. The build fails if the model is damaged, or if
-# the runtime cannot run it. What the runtime writes into /tmp meanwhile is no part of the image.
+# the runtime cannot run it. What the runtime writes into /tmp meanwhile is no part of the image; how much memory the
+# model took is.
 ARG MODEL
 COPY ${MODEL} /model/
-RUN --mount=type=tmpfs,target=/tmp python -m mlplatform verify /model --runtime "${RUNTIME}"
+RUN --mount=type=tmpfs,target=/tmp python -m mlplatform verify /model --runtime "${RUNTIME}" \
+    --memory-file /measured/memory-bytes
 # Last, because they differ in every build.
 ARG REVISION=""
 ARG VERSION=""
 ARG SOURCE=""
 ARG TEMPLATE_VERSION=""
+ARG MEMORY_BYTES=""
 LABEL org.opencontainers.image.revision=${REVISION} \
       org.opencontainers.image.version=${VERSION} \
       org.opencontainers.image.source=${SOURCE} \
-      ml-service-template.version=${TEMPLATE_VERSION}
+      ml-service-template.version=${TEMPLATE_VERSION} \
+      ml-service-template.memory-bytes=${MEMORY_BYTES}

@@ -5,15 +5,17 @@ A command's module is imported when the command runs, so `--help` needs none of 
 
 import logging
 import os
+import re
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import click
 
 from mlplatform.config.hints import program
 from mlplatform.contract.errors import CommandError, ExitCode
+from mlplatform.contract.stopping import STOPPABLE, Stop, carry_out
 from mlplatform.telemetry import logs
 
 
@@ -28,6 +30,7 @@ SECTIONS: dict[str, dict[str, Target]] = {
     "Train and serve on this machine": {
         "train": Target("training.command:train", "Train a model and publish it."),
         "gather": Target("training.command:gather", "Make a dataset version of the source data, and print it."),
+        "data": Target("data.command:data", "Look at dataset versions: list, show, diff, report, remove."),
         "serve": Target("serving.command:serve", "Serve a published model over HTTP."),
         "verify": Target("serving.model.verify:verify", "Check a published model in a directory."),
         "doctor": Target("delivery.doctor:doctor", "Check what the commands need of this machine."),
@@ -36,6 +39,8 @@ SECTIONS: dict[str, dict[str, Target]] = {
         "image": Target("delivery.images.commands:image", "Build and push an image unless it is already there."),
         "submit": Target("delivery.jobs.commands:submit", "Train as a job of AWS Batch, and follow it."),
         "attach": Target("delivery.jobs.commands:attach", "Follow a job that was submitted before."),
+        "stop-training": Target("delivery.jobs.commands:stop_training", "End a job that was submitted before."),
+        "notify": Target("delivery.notify.commands:notify", "Tell people by a webhook and by an event in Datadog."),
         "models": Target("delivery.releases.models:models", "List the published models."),
         "gate": Target("delivery.releases.gate:gate", "Judge whether a model may be released."),
         "bundle": Target("delivery.images.commands:bundle", "Put a model into a serving image and push it."),
@@ -43,6 +48,7 @@ SECTIONS: dict[str, dict[str, Target]] = {
         "deploy": Target("delivery.releases.deploy:deploy", "Roll a model version out."),
         "rollback": Target("delivery.releases.deploy:rollback", "Bring back the release before."),
         "promote": Target("delivery.releases.promote:promote", "Release the ghost's model to production."),
+        "preview": Target("delivery.releases.preview:preview", "Show what a release to production would bring."),
         "status": Target("delivery.releases.deploy:status", "Show what runs in each environment."),
         "history": Target("delivery.releases.history:history", "List all releases."),
     },
@@ -59,7 +65,6 @@ SECTIONS: dict[str, dict[str, Target]] = {
     },
 }
 COMMANDS = {name: target for section in SECTIONS.values() for name, target in section.items()}
-STOPPABLE = ("train", "gather")
 
 
 class _Commands(click.Group):
@@ -103,15 +108,26 @@ def _print_version(context: click.Context, option: click.Parameter, wanted: bool
 
 def _print_completion(context: click.Context, option: click.Parameter, shell: str | None) -> None:
     if shell:
-        from click.shell_completion import BashComplete
+        from click.shell_completion import ShellComplete, get_completion_class
 
-        source = BashComplete(context.command, {}, "mlplatform", "_MLPLATFORM_COMPLETE").source()
+        source = cast(type[ShellComplete], get_completion_class(shell))(
+            context.command, {}, "mlplatform", "_MLPLATFORM_COMPLETE"
+        ).source()
         python = f"{sys.executable} -m mlplatform"
-        click.echo(f'mlplatform() {{ {python} "$@"; }}')
-        # The script runs the program that was typed, by `env`, which finds no shell functions.
-        click.echo(source.replace("=bash_complete $1", f"=bash_complete {python}"))
+        click.echo(FUNCTIONS[shell].format(python=python))
+        # click's scripts run the program that was typed by `env`, which finds no shell functions, and the one for zsh
+        # looks for it among the programs.
+        source = re.sub(rf"({shell}_complete)(.*?) ?(\$1|\bmlplatform)", rf"\1\2 {python}", source, count=1)
+        click.echo(source.replace("$+commands[mlplatform]", "$+functions[mlplatform]"))
         context.exit()
 
+
+# The function `mlplatform`, as each shell writes it.
+FUNCTIONS = {
+    "bash": 'mlplatform() {{ {python} "$@"; }}',
+    "zsh": 'mlplatform() {{ {python} "$@"; }}',
+    "fish": "function mlplatform; {python} $argv; end",
+}
 
 # A backspace keeps click from joining the lines of a paragraph.
 HELP = """Train, serve and release a model, from a laptop or from Jenkins.
@@ -135,7 +151,7 @@ exit codes: 0 done, 1 failed, 2 a parameter or setting is wrong, 3 refused or th
 )
 @click.option(
     "--completion",
-    type=click.Choice(["bash"]),
+    type=click.Choice(["bash", "zsh", "fish"]),
     expose_value=False,
     is_eager=True,
     callback=_print_completion,
@@ -145,16 +161,15 @@ def cli() -> None:
     """The commands."""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, stop: Stop | None = None) -> int:
     """Run a command with its arguments, by default the process's, and return the exit code.
 
-    Errors are printed on standard error.
+    stop: what listens for signals already. Errors are printed on standard error.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words[:1] and words[0] in STOPPABLE:
-        from mlplatform.training.process import stoppable
-
-        return stoppable(lambda stop: _run(words, stop))
+        listening = stop or Stop(words[0])
+        return carry_out(listening, lambda: _run(words, listening))
     return _run(words, None)
 
 

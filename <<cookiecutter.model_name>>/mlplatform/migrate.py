@@ -377,7 +377,7 @@ def missing_modules(repository: Path, renames: Renames | None = None) -> Iterato
             for name in imported_modules(repository, node, path):
                 top = name.partition(".")[0]
                 if top in gone or (top == "mlplatform" and not module_exists(repository, name)):
-                    yield f"{path}:{getattr(node, 'lineno', 1)} imports {name}, which is not there"
+                    yield f"{path}:{getattr(node, 'lineno', 1)} imports {name}, which does not exist"
 
 
 def imported_modules(repository: Path, node: ast.AST, path: str) -> Iterator[str]:

@@ -15,17 +15,17 @@ import gevent
 from phases import LEFT_OUT, is_on
 
 from mlplatform.cli import main
-from mlplatform.serving.observability import observers as observing
+from mlplatform.serving.observability import observers
 
 
-def switch(observers: list[Any], of_ghost_mode: Any, file: Path, seconds: float) -> None:
+def switch(watching: list[Any], of_ghost_mode: Any, file: Path, seconds: float) -> None:
     """Take part of the observers away and put them back; does not return."""
-    on = list(observers)
-    off = [each for each in on if each not in of_ghost_mode]
+    on = list(watching)
+    off = [observer for observer in on if observer not in of_ghost_mode]
     with file.open("a") as lines:
         while True:
             number = int(time.monotonic() / seconds)
-            observers[:] = on if is_on(number) else off
+            watching[:] = on if is_on(number) else off
             sleep_until((number + LEFT_OUT) * seconds)
             begun = time.thread_time()
             sleep_until((number + 1) * seconds)
@@ -38,14 +38,14 @@ def sleep_until(moment: float) -> None:
         gevent.sleep(left)
 
 
-class Switched(observing.Observing):
+class Switched(observers.Observers):
     """Observers of which those of ghost mode come and go."""
 
     def start(self) -> None:
         super().start()
-        gevent.spawn(switch, self.observers, self._ghost.observers, Path(sys.argv[1]), float(sys.argv[2]))
+        gevent.spawn(switch, self.all, self._ghost.observers, Path(sys.argv[1]), float(sys.argv[2]))
 
 
 if __name__ == "__main__":
-    observing.Observing = Switched  # type: ignore[misc]
+    observers.Observers = Switched  # type: ignore[misc]
     sys.exit(main(["serve", *sys.argv[3:]]))

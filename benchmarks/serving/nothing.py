@@ -25,6 +25,11 @@ class NoService:
 
     fatal = ""
 
+    def stands_back(self) -> bool:
+        return False
+
+    def take_no_more(self) -> None: ...
+
 
 class Nothing(Gunicorn):
     """Our server with another application in it, and nothing to load for it."""

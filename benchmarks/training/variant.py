@@ -9,6 +9,7 @@ import json
 import sys
 import tempfile
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +18,18 @@ import numpy as np
 
 import model
 from mlplatform.contract.parameters import TrainingParameters
+from mlplatform.contract.stopping import Stop
 from mlplatform.data.dataset import SPLITS, Schema, Split
-from mlplatform.data.parts import check_file, part_prefix
+from mlplatform.data.parts import check_files, known_files, parts_of
 from mlplatform.data.sources import list_source
+from mlplatform.data.splitting import SplitRule
 from mlplatform.data.versions import prepare
-from mlplatform.data.writing import SplitFractions
 from mlplatform.store.manifest import fetch
 from mlplatform.store.storage import Storage, open_storage
 from mlplatform.training import devices
 from mlplatform.training.checkpoints import Checkpoints
 from mlplatform.training.export import input_specs
 from mlplatform.training.fitting import Fitting
-from mlplatform.training.stopping import Stop
 
 BATCH_SIZE = 64
 
@@ -51,12 +52,10 @@ class FirstStep:
 def splits(storage: Storage, hyperparameters: model.Hyperparameters) -> tuple[Split, Split]:
     """The train and validation split of the bundled data."""
     schema = Schema(model.RECORD, input_specs(model.build(hyperparameters), len(model.LABELS)), tuple(model.LABELS))
-    source = list_source(str(model.DATA))
-    parts = []
-    for file in source.files:
-        parts.append(part_prefix(file.identity, schema))
-        check_file(storage, model.DATA / file.key, parts[-1], schema)
-    prepared = prepare(storage, parts, schema, SplitFractions(0.15, 0.15), Path(tempfile.mkdtemp()))
+    files, work = list_source(str(model.DATA), ["README*"]).files, Path(tempfile.mkdtemp())
+    list(check_files(storage, files, lambda file: nullcontext(model.DATA / file.key), schema, work))
+    parts = parts_of(known_files(storage, schema), [file.name for file in files])
+    prepared = prepare(storage, parts, schema, SplitRule(0.15, 0.15), work)
     _, local = fetch(storage, f"datasets/{prepared.id}", Path())
     inputs = [spec.name for spec in schema.inputs]
     train, validation, _ = (Split(local, split, inputs) for split in SPLITS)

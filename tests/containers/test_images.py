@@ -34,11 +34,11 @@ class TestJob:
         assert "stopped; the same command resumes this run" in jobs[0].log
 
     def test_that_was_stopped_goes_on_where_it_was(self, jobs: list[Job]) -> None:
-        assert int(found_in(r"going on from a checkpoint at epoch (\d+)/40", jobs[1].log)) >= 5
+        assert int(found_in(r"resuming from a checkpoint at epoch (\d+)/40", jobs[1].log)) >= 5
 
     def test_that_was_killed_goes_on_from_its_last_checkpoint(self, jobs: list[Job]) -> None:
         assert (jobs[1].status, jobs[1].exit_code) == ("FAILED", 137)
-        assert int(found_in(r"going on from a checkpoint at epoch (\d+)/40", jobs[2].log)) >= 10
+        assert int(found_in(r"resuming from a checkpoint at epoch (\d+)/40", jobs[2].log)) >= 10
 
     def test_ends_well_with_its_log(self, jobs: list[Job]) -> None:
         assert (jobs[2].status, jobs[2].exit_code) == ("SUCCEEDED", 0), jobs[2].log

@@ -7,10 +7,21 @@ CompilerConfiguration configuration = new CompilerConfiguration()
 configuration.scriptBaseClass = Pipeline.name
 GroovyShell shell = new GroovyShell(Harness.classLoader, new Binding(), configuration)
 Map<String, Map> compiled = [:]
+CompilerConfiguration ofSeeds = new CompilerConfiguration()
+ofSeeds.scriptBaseClass = Seed.name
+GroovyShell seeds = new GroovyShell(Harness.classLoader, new Binding(), ofSeeds)
 System.in.eachLine('UTF-8') { String line ->
     Map request = new JsonSlurper().parseText(line)
     Map answer
     try {
+        if (request.seed) {
+            Seed script = seeds.parse(request.seed)
+            script.files = request.files
+            script.run()
+            System.out.println(JsonOutput.toJson([calls: script.root.calls]))
+            System.out.flush()
+            return
+        }
         Map known = compiled.computeIfAbsent(request.jenkinsfile) { String text ->
             Validator validator = Validator.validate(text)
             // A closure has a method `equals` of its own, which would be taken instead of the condition.

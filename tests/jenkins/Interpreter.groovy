@@ -1,8 +1,6 @@
 import groovy.io.FileType
 import groovy.json.JsonSlurper
 import java.nio.file.FileSystems
-import java.nio.file.Files
-import java.nio.file.Path
 
 /** A step failed or the build was stopped; `result` is what the build then ends with. */
 class Interruption extends RuntimeException {
@@ -71,6 +69,7 @@ class Interpreter {
     private final List<String> timeouts = []
     private final Map<String, Map> stashes = [:]
     private final Map<String, Object> build
+    private boolean checksOut = true
 
     Interpreter(Map request) {
         this.request = request
@@ -79,6 +78,8 @@ class Interpreter {
             def get(Object name) { name == 'result' ? jenkins.result : name == 'currentResult' ? jenkins.current() : super.get(name) }
 
             def put(String name, value) { name == 'result' ? jenkins.worsen(value.toString()) : super.put(name, value) }
+
+            List<Map> getBuildCauses(String type = null) { jenkins.causes().findAll { type == null || it._class == type } }
         }
     }
 
@@ -92,13 +93,28 @@ class Interpreter {
             error = interruption.message
             worsen(interruption.result)
         }
-        return [result: current(), error: error, events: events, log: log, description: build.description]
+        return [result: current(), error: error, events: events, log: log, description: build.description, variables: assigned]
+    }
+
+    List<Map> causes() {
+        String user = request.startedBy
+        return user ? [[_class: 'hudson.model.Cause$UserIdCause', userId: user, shortDescription: "Started by user ${user}".toString()]] :
+            [[_class: 'hudson.triggers.TimerTrigger$TimerTriggerCause', shortDescription: 'Started by timer']]
     }
 
     // ---- the pipeline and its stages
 
     void run(Closure body) {
         Map<String, List> root = sections(body)
+        Map<String, List> options = root.options ? sections(root.options[0]) : [:]
+        checksOut = !options.containsKey('skipDefaultCheckout')
+        if (request.restart) {
+            // As Jenkins does, it takes along what scripts of the build before assigned to env.
+            if (options.containsKey('disableRestartFromStage')) {
+                throw new Interruption('Restart from Stage is disabled', 'NOT_BUILT')
+            }
+            assigned.putAll(request.restart.variables ?: [:])
+        }
         declare(root)
         Interruption failure = null
         boolean reported = false
@@ -133,7 +149,7 @@ class Interpreter {
             [type: name] + arguments[0]
         } : []
         for (Map each in declared) {
-            Object standard = each.type == 'choice' ? each.choices[0] : each.defaultValue
+            Object standard = each.type == 'choice' ? each.choices[0] : each.defaultValue == null ? '' : each.defaultValue
             String value = given.containsKey(each.name) ? given.remove(each.name) : standard as String
             value = each.trim ? value?.trim() : value
             parameters[each.name] = each.type == 'booleanParam' ? value == 'true' : value
@@ -149,7 +165,7 @@ class Interpreter {
     private Interruption stages(Closure body, Map<String, List> root, Interruption failure, String agentOfParent = null) {
         boolean skipping = request.restart != null && agentOfParent == null && locks.empty && stageName == null
         Directives.of(body).each { name, arguments ->
-            skipping = skipping && arguments[0] != request.restart
+            skipping = skipping && arguments[0] != request.restart.stage
             failure = stage(arguments[0], arguments[1], root, failure, skipping)
         }
         return failure
@@ -158,6 +174,7 @@ class Interpreter {
     private Interruption stage(String name, Closure body, Map<String, List> root, Interruption failure, boolean skipping) {
         String outer = stageName
         stageName = name
+        meanwhile((request.meanwhile ?: [:])[name])
         Map<String, List> stage = sections(body)
         String skipped = skipping ? 'restart' : failure ? 'failure' : null
         Interruption error = failure
@@ -215,6 +232,21 @@ class Interpreter {
         }
         stageName = outer
         return error
+    }
+
+    // What happens outside Jenkins before a stage begins, as a push to the branch.
+    private static void meanwhile(String command) {
+        command && inShell(new File('.'), command)
+    }
+
+    private static String inShell(File directory, String script) {
+        Process process = new ProcessBuilder('/bin/sh', '-ec', script).directory(directory).start()
+        StringBuilder output = new StringBuilder(), errors = new StringBuilder()
+        process.waitForProcessOutput(output, errors)
+        if (process.exitValue() != 0) {
+            throw new Interruption("${script}: ${errors}".toString())
+        }
+        return output.toString().trim()
     }
 
     private void work(Map<String, List> stage, String name) {
@@ -304,9 +336,15 @@ class Interpreter {
             return
         }
         Map<String, Object> input = Directives.of(section[0]).collectEntries { name, arguments -> [name, arguments[0].toString()] }
+        String by = answered(input)
+        withVariables(input.submitterParameter ? ["${input.submitterParameter}=${by}".toString()] : [], body)
+    }
+
+    // Who let the build go on.
+    private String answered(Map<String, Object> input) {
         Map answer = (request.inputs ?: [:])[stageName] ?: [:]
-        events << [kind: 'input', stage: stageName, message: input.message, submitter: input.submitter, nodes: held(), locks: locks.clone(),
-                   timeouts: timeouts.clone()]
+        events << [kind: 'input', stage: stageName, message: input.message.toString(), submitter: input.submitter, nodes: held(),
+                   locks: locks.clone(), timeouts: timeouts.clone()]
         if (answer.answer == 'abort') {
             throw new Interruption("Rejected by ${answer.by}", 'ABORTED')
         }
@@ -314,10 +352,10 @@ class Interpreter {
             timeouts ?: { throw new IllegalStateException("nobody answers the input of ${stageName}, and no timeout ends it") }()
             throw new Interruption('Timeout has been exceeded', 'ABORTED')
         }
-        if (input.submitter && !(answer.by in input.submitter.split(','))) {
+        if (input.submitter && !(answer.by in input.submitter.split(',')) && !(answer.by in (request.groups ?: [:])[input.submitter])) {
             throw new IllegalStateException("${answer.by} may not answer the input of ${stageName}: ${input.submitter}")
         }
-        withVariables(input.submitterParameter ? ["${input.submitterParameter}=${answer.by}".toString()] : [], body)
+        return answer.by
     }
 
     private void inAgent(List section, List ofRoot, Closure body) {
@@ -326,20 +364,34 @@ class Interpreter {
             body()
             return
         }
+        onNode(label) {
+            if (checksOut && request.checkout) {
+                checkout()
+            }
+            body()
+        }
+    }
+
+    private onNode(String label, Closure body) {
         Map node = [label: label, workspace: new File(request.workspaces, request.machine ?: label ?: 'any')]
         nodes << node
-        events << [kind: 'agent', stage: stageName, label: label, locks: locks.clone()]
-        // Like the checkout that Jenkins begins a stage with an agent of its own with.
-        if (request.checkout && !node.workspace.exists()) {
-            copy(new File(request.checkout), node.workspace)
-        }
+        events << [kind: 'agent', stage: stageName, label: label, locks: locks.clone(), timeouts: timeouts.clone()]
         node.workspace.mkdirs()
         try {
-            body()
+            return body()
         } finally {
             nodes.removeLast()
             events << [kind: 'released', stage: stageName, label: label]
         }
+    }
+
+    // The newest commit of the branch, into a workspace that may hold what an earlier build left.
+    private Map<String, String> checkout() {
+        needNode('checkout')
+        String script = "[ -d .git ] || git init -q\ngit fetch -q '${request.checkout}' HEAD\ngit checkout -q -f --detach FETCH_HEAD\ngit rev-parse HEAD"
+        String commit = inShell(nodes[-1].workspace, script)
+        events << [kind: 'checkout', stage: stageName, commit: commit]
+        return [GIT_COMMIT: commit]
     }
 
     private static String labelOf(Closure body) {
@@ -427,8 +479,12 @@ class Interpreter {
             if (!(name in Validator.STEPS)) {
                 throw new Interruption("No such DSL method '${name}' found among steps")
             }
+            if (rest.size() > 1) {
+                throw new Interruption("Too many unnamed parameters of ${name}: ${rest}")
+            }
             named = [(Validator.STEPS[name].find { it != '*' }): rest[0]]
         }
+        Validator.wrongTypes(name, named).each { throw new Interruption(it) }
         switch (name) {
             case 'sh': return shell(named)
             case 'echo':
@@ -441,6 +497,12 @@ class Interpreter {
                 worsen('UNSTABLE')
                 return null
             case 'script': return perform(body)
+            case 'checkout': return checkout()
+            case 'node': return onNode(named.label) { perform(body) }
+            case 'input': return answered(named)
+            case 'sleep':
+                events << [kind: 'sleep', stage: stageName, nodes: held(), seconds: named.time]
+                return null
             case ['file', 'string']: return named
             case 'withCredentials':
                 variables << bound(named.bindings)
@@ -483,6 +545,9 @@ class Interpreter {
 
     private shell(Map named) {
         File directory = inWorkspace('sh', '.')
+        if (request.abort && named.script =~ request.abort) {
+            throw new Interruption("Aborted by ${request.startedBy}", 'ABORTED')
+        }
         File file = File.createTempFile('script', '.sh')
         file.text = named.script
         Map<String, String> environment = effective()
@@ -558,7 +623,15 @@ class Interpreter {
 
     private archive(Map named) {
         List<File> found = named.artifacts.split(',').collectMany { matching(it.trim()) }
-        events << [kind: 'archive', stage: stageName, files: found.collect { relative(it) }, fingerprint: named.fingerprint ?: false]
+        // Jenkins keeps them apart from the workspace, which the next stage empties.
+        File kept = new File(request.workspaces, ".artifacts/${events.size()}")
+        found.each { File file ->
+            File copy = new File(kept, relative(file))
+            copy.parentFile.mkdirs()
+            copy.bytes = file.bytes
+        }
+        events << [kind: 'archive', stage: stageName, files: found.collect { relative(it) }, fingerprint: named.fingerprint ?: false,
+                   kept: kept.path]
         if (!found && !named.allowEmptyArchive) {
             throw new Interruption("No artifacts found that match the file pattern \"${named.artifacts}\". Configuration error?")
         }
@@ -594,7 +667,7 @@ class Interpreter {
             case 'params': return parameters
             case 'env': return new Environment(this)
             case 'currentBuild': return build
-            case ['none', 'any']: return name
+            case ['none', 'any', 'scm']: return name
         }
         String value = effective()[name]
         if (value == null && wanted) {
@@ -640,14 +713,6 @@ class Interpreter {
     }
 
     private String relative(File file) { nodes[-1].workspace.toPath().relativize(file.toPath()).toString() }
-
-    private static void copy(File from, File to) {
-        Path source = from.toPath()
-        Files.walk(source).forEach { Path path ->
-            Path target = to.toPath().resolve(source.relativize(path).toString())
-            Files.isDirectory(path) ? Files.createDirectories(target) : Files.copy(path, target)
-        }
-    }
 
     private String current() { result ?: 'SUCCESS' }
 

@@ -28,10 +28,13 @@ import org.codehaus.groovy.control.CompilationUnit
 import org.codehaus.groovy.control.Phases
 import org.codehaus.groovy.syntax.Types
 
+import java.util.concurrent.TimeUnit
+
 /**
  * Refuses what Jenkins refuses before it runs anything: an unknown directive, one in the wrong place, twice, or of the
  * wrong form. After ModelParser and ModelValidatorImpl of the plugin pipeline-model-definition 2.x, as far as this
- * repository's Jenkinsfile goes, and stricter in two things: a step has to be known, and the language is Groovy 2.4's.
+ * repository's Jenkinsfile goes, and stricter in one thing: the language is Groovy 2.4's. A step that there is not fails
+ * when it is run, as in Jenkins.
  */
 class Validator {
     static final Set<String> TOP = ['agent', 'stages', 'environment', 'post', 'tools', 'options', 'parameters', 'triggers',
@@ -59,8 +62,9 @@ class Validator {
     // Of the job as a whole; a stage takes those that wrap what is in it.
     static final Set<String> JOB_OPTIONS = ['buildDiscarder', 'disableConcurrentBuilds', 'disableResume', 'newContainerPerStage',
                                             'overrideIndexTriggers', 'preserveStashes', 'quietPeriod', 'checkoutToSubdirectory',
-                                            'parallelsAlwaysFailFast', 'skipStagesAfterUnstable', 'durabilityHint']
-    static final Set<String> WRAPPERS = ['skipDefaultCheckout', 'timeout', 'retry', 'timestamps', 'lock']
+                                            'parallelsAlwaysFailFast', 'skipStagesAfterUnstable', 'durabilityHint',
+                                            'disableRestartFromStage']
+    static final Set<String> WRAPPERS = ['skipDefaultCheckout', 'timeout', 'retry', 'timestamps', 'lock', 'withCredentials', 'withEnv']
     // Steps by name with what they take; the first is what may stand without its name; '*' is a block.
     static final Map<String, List<String>> STEPS = [
         sh: ['script', 'returnStdout', 'returnStatus', 'label', 'encoding'], echo: ['message'], error: ['message'],
@@ -70,11 +74,21 @@ class Validator {
         junit: ['testResults', 'allowEmptyResults', 'keepLongStdio', 'skipPublishingChecks'],
         archiveArtifacts: ['artifacts', 'allowEmptyArchive', 'fingerprint', 'onlyIfSuccessful', 'excludes'],
         readJSON: ['file', 'text'], fileExists: ['file'], stash: ['name', 'includes', 'excludes'], unstash: ['name'],
+        checkout: ['scm', 'changelog', 'poll'], node: ['label', '*'], sleep: ['time', 'unit'],
+        input: ['message', 'id', 'ok', 'submitter', 'submitterParameter', 'parameters'],
         deleteDir: [], file: ['credentialsId', 'variable'], string: ['credentialsId', 'variable'],
+    ]
+    // What a parameter of a step has to be; Jenkins turns no text into a number or a truth value.
+    static final Map<String, Map<String, Object>> TYPES = [
+        timeout: [time: Integer, unit: TimeUnit.values()*.name(), activity: Boolean], retry: [count: Integer],
+        sleep: [time: Integer, unit: TimeUnit.values()*.name()], sh: [returnStdout: Boolean, returnStatus: Boolean],
+        junit: [allowEmptyResults: Boolean, testResults: String],
+        archiveArtifacts: [allowEmptyArchive: Boolean, fingerprint: Boolean, onlyIfSuccessful: Boolean, artifacts: String],
+        string: [trim: Boolean], booleanParam: [defaultValue: Boolean], readJSON: [text: String, file: String],
     ]
     // What the sandbox lets a script call on a value.
     static final Set<String> METHODS = ['any', 'collect', 'contains', 'containsKey', 'each', 'every', 'find', 'findAll', 'get',
-                                        'isEmpty', 'join', 'size', 'startsWith', 'trim', 'call', 'matches', 'toString']
+                                        'getBuildCauses', 'isEmpty', 'join', 'size', 'startsWith', 'trim', 'call', 'matches', 'toString']
     static final Set<Class<?>> EXPRESSIONS = [
         ArrayExpression, BinaryExpression, BooleanExpression, CastExpression, ClosureExpression, ConstantExpression,
         DeclarationExpression, ElvisOperatorExpression, GStringExpression, ListExpression, MapExpression,
@@ -100,6 +114,19 @@ class Validator {
         return validator
     }
 
+    /** What is of another type than a step takes, as Jenkins says it; a value that is not known yet is taken. */
+    static List<String> wrongTypes(String step, Map<String, Object> given) {
+        return given.findAll { name, value -> value != null && (TYPES[step] ?: [:])[name] }.collect { name, value ->
+            Object wanted = TYPES[step][name]
+            if (wanted instanceof List) {
+                return value in wanted ? null : "Expecting one of ${wanted} for parameter \"${name}\" of ${step}, not \"${value}\""
+            }
+            boolean fits = wanted == String ? value instanceof CharSequence : wanted.isInstance(value)
+            return fits ? null : "Expecting ${wanted.simpleName} for parameter \"${name}\" of ${step}, but got \"${value}\" " +
+                "of type ${value.getClass().simpleName}"
+        }.findAll().collect { it.toString() }
+    }
+
     private void module(ModuleNode module) {
         functions = module.methods*.name as Set
         module.methods.each { language(it.code) }
@@ -109,7 +136,10 @@ class Validator {
             errors << "${pipelines.size()} pipeline blocks instead of one".toString()
             return
         }
-        (module.statementBlock.statements - pipelines).each { refuse(it, 'beside pipeline only functions are declared here') }
+        (module.statementBlock.statements - pipelines).each { Statement each ->
+            each instanceof ExpressionStatement && each.expression instanceof DeclarationExpression
+                ?: refuse(each, 'beside pipeline only functions and variables are declared here')
+        }
         pipeline(pipelines[0])
     }
 
@@ -301,7 +331,7 @@ class Validator {
                 refuse(each, 'Expected a step')
                 return
             }
-            if (step.methodAsString == 'script' || !known(each, STEPS.keySet() + functions, 'step')) {
+            if (step.methodAsString == 'script') {
                 return
             }
             ClosureExpression body = block(each)
@@ -359,6 +389,15 @@ class Validator {
         named(call).keySet().findAll { !(it in allowed) }.each {
             refuse(call, "Invalid parameter \"${it}\" of ${call.methodAsString}, did you mean ${allowed - '*'}?")
         }
+        Map<String, Object> constants = named(call).findAll { name, value -> value instanceof ConstantExpression }
+        wrongTypes(call.methodAsString, constants.collectEntries { name, value -> [name, value.value] }).each { refuse(call, it) }
+        List<Expression> unnamed = positional(call).findAll { !(it instanceof ClosureExpression) }
+        if (unnamed.size() > 1 || unnamed && named(call)) {
+            refuse(call, "Too many unnamed parameters of ${call.methodAsString}; only one may stand without its name")
+        }
+        Map<String, Object> single = unnamed && unnamed[0] instanceof ConstantExpression
+            ? [(allowed.find { it != '*' }): unnamed[0].value] : [:]
+        wrongTypes(call.methodAsString, single).each { refuse(call, it) }
     }
 
     private boolean known(Statement statement, Collection<String> allowed, String kind) {

@@ -55,7 +55,7 @@ class Section(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Arguments before environment before service.toml; no .env file and no secrets directory."""
-        file, former = _renamed(cls, _read_section(cls.section))
+        file, former = _renamed(cls, read_section(cls.section))
         return (
             init_settings,
             env_settings,
@@ -65,7 +65,7 @@ class Section(BaseSettings):
 
 
 class ServiceSettings(Section, section="service"):
-    """Who this service is."""
+    """Identity of this service."""
 
     name: str = Field(
         pattern=r"^[a-z]([a-z0-9-]*[a-z0-9])?$", max_length=40, description="name of the model and of its service"
@@ -75,7 +75,7 @@ class ServiceSettings(Section, section="service"):
 
 
 class TemplateSettings(Section, section="template"):
-    """What this repository was rendered from."""
+    """The template that this repository was rendered from."""
 
     version: str = Field(default="", description="version of the template, as its changelog has it")
 
@@ -111,14 +111,14 @@ def load(settings: type[S], arguments: Mapping[str, Any] | None = None) -> S:
 
 
 def origin(settings: type[Section], field: str) -> str:
-    """Where the value of a field comes from without arguments: a variable, service.toml, or the default."""
+    """Where the value of a field comes from without arguments, `from service.toml`; empty if it is the default."""
     if os.environ.get(_variable(settings, field)):
         return f"from {_variable(settings, field)}"
     try:
-        in_file = field in _read_section(settings.section)
+        in_file = field in read_section(settings.section)
     except SettingsError:
         in_file = False
-    return f"from {settings_file()}" if in_file else "by default"
+    return f"from {settings_file()}" if in_file else ""
 
 
 def settings_file() -> Path:
@@ -126,7 +126,8 @@ def settings_file() -> Path:
     return Path(os.environ.get("SERVICE_TOML", "service.toml"))
 
 
-def _read_section(section: str) -> dict[str, Any]:
+def read_section(section: str) -> dict[str, Any]:
+    """A section of service.toml as it stands there; empty if there is none. Raises SettingsError."""
     path = settings_file()
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -146,7 +147,7 @@ def _renamed(settings: type[Section], file: dict[str, Any]) -> tuple[dict[str, A
     """Values of service.toml, and those of the environment that come by a former name, both by the names of today."""
     file, environment = dict(file), {}
     for old, new in settings.former.items():
-        instead = f"its name is {new} now; change it there" if new else "nothing reads it any more; remove it"
+        instead = f"it is called {new} now; rename it there" if new else "nothing reads it any more; remove it"
         if old in file:
             log.warning("%s: [%s] %s: %s", settings_file(), settings.section, old, instead)
             value = file.pop(old)
@@ -154,7 +155,7 @@ def _renamed(settings: type[Section], file: dict[str, Any]) -> tuple[dict[str, A
                 file.setdefault(new, value)
         variable = _variable(settings, old)
         if os.environ.get(variable):
-            now = f"its name is {_variable(settings, new)} now; change it there" if new else instead
+            now = f"it is called {_variable(settings, new)} now; rename it there" if new else instead
             log.warning("environment variable %s: %s", variable, now)
             if new:
                 environment[new] = os.environ[variable]

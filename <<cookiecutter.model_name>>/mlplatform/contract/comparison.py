@@ -1,10 +1,15 @@
 """Proportions with their confidence intervals, and two models compared example by example."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 CONFIDENCE = 0.95
 SIGNIFICANCE = 0.05
+COUNTS = ("both", "only_model", "only_production", "neither")
 
 
 @dataclass(frozen=True)
@@ -25,6 +30,41 @@ def proportion_interval(hits: int, total: int) -> Interval:
 
 
 @dataclass(frozen=True)
+class Change:
+    """A metric of a model and of another one on the same examples.
+
+    low, high: the difference, model - other, with 95 % confidence.
+    """
+
+    metric: str
+    model: float
+    other: float
+    low: float
+    high: float
+    higher_is_better: bool
+
+    @property
+    def loss(self) -> float:
+        """By how much the model is worse; below 0 if it is better."""
+        difference = self.model - self.other
+        return -difference if self.higher_is_better else difference
+
+    @property
+    def least_loss(self) -> float:
+        """The loss at the better end of the interval: above 0 it is certain."""
+        return -self.high if self.higher_is_better else self.low
+
+    @property
+    def greatest_loss(self) -> float:
+        """The loss at the worse end of the interval."""
+        return -self.low if self.higher_is_better else self.high
+
+    def to_json(self) -> dict[str, Any]:
+        """All figures as JSON values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
 class Comparison:
     """A model and the one in production on the same examples, counted example by example.
 
@@ -36,6 +76,32 @@ class Comparison:
     only_model: int
     only_production: int
     neither: int
+
+    @classmethod
+    def of(cls, production: str, right: NDArray[np.bool_], other_right: NDArray[np.bool_]) -> "Comparison":
+        """Counted from whether the model and the one in production are right, both (examples,)."""
+        return cls(
+            production,
+            both=int((right & other_right).sum()),
+            only_model=int((right & ~other_right).sum()),
+            only_production=int((~right & other_right).sum()),
+            neither=int((~right & ~other_right).sum()),
+        )
+
+    @classmethod
+    def counted(cls, production: str, counts: Mapping[str, Any]) -> "Comparison":
+        """From the four counts by name."""
+        return cls(production, *(int(counts[name]) for name in COUNTS))
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """The four counts by name."""
+        return {name: getattr(self, name) for name in COUNTS}
+
+    @property
+    def accuracies(self) -> tuple[float, float]:
+        """Of the model, and of the one in production."""
+        return (self.both + self.only_model) / self.examples, (self.both + self.only_production) / self.examples
 
     @property
     def examples(self) -> int:
@@ -78,8 +144,8 @@ class Comparison:
         low, high = (self.discordant * (2 * float(bound) - 1) / self.examples for bound in (share.low, share.high))
         return Interval(low, high)
 
-    def score_interval(self) -> Interval:
-        """The difference with 95 % confidence, whatever the number of discordant examples might have been.
+    def score_interval(self, confidence: float = CONFIDENCE) -> Interval:
+        """The difference with this confidence, whatever the number of discordant examples might have been.
 
         Tango's score interval (1998, Statistics in Medicine 17, 891). Unlike `interval` it does not vanish where no
         example happens to be discordant: of n examples that agree it is 0 within 3.84 / (n + 3.84).
@@ -88,7 +154,7 @@ class Comparison:
         from scipy.stats import norm
 
         n, b, c = self.examples, self.only_model, self.only_production
-        limit = float(norm.ppf((1 + CONFIDENCE) / 2))
+        limit = float(norm.ppf((1 + confidence) / 2))
 
         def score(delta: float) -> float:
             # The likelihood's maximum for the share of examples that only production gets right, given the difference.

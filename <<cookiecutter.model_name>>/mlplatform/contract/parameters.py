@@ -6,8 +6,9 @@ unless `model/__init__.py` imports it.
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields
+from datetime import datetime
 from typing import Any, Literal, get_type_hints
 
 from pydantic import Field, create_model, model_validator
@@ -15,6 +16,8 @@ from pydantic.config import JsonDict
 from pydantic_settings import SettingsConfigDict
 
 from mlplatform.config.settings import Section, SettingsError, load
+from mlplatform.contract import team_code
+from mlplatform.contract.criteria import Criteria, load_criteria, with_former
 
 # Parameters that decide how a run is carried out or judged, not what is learned: they don't enter its identity.
 NOT_IDENTITY: JsonDict = {"not_identity": True}
@@ -26,6 +29,11 @@ class TrainingParameters(Section, section="training", closed=True):
     source: str = Field(
         default="",
         description="source data: a directory or s3://bucket/prefix; empty: the data bundled with the model",
+        json_schema_extra=NOT_IDENTITY,
+    )
+    pass_over: str = Field(
+        default="README*,LICENSE*",
+        description="files of the source that are left out: patterns such as *.md, separated by commas",
         json_schema_extra=NOT_IDENTITY,
     )
     dataset: str = Field(
@@ -41,6 +49,18 @@ class TrainingParameters(Section, section="training", closed=True):
         default=0.15, gt=0, lt=0.5, description="share of the examples for validation during training"
     )
     test_fraction: float = Field(default=0.15, gt=0, lt=0.5, description="share of the examples kept for evaluation")
+    split_group: str = Field(
+        default="",
+        description="property that is no input: examples with its value go to one split; empty: the id decides",
+    )
+    split_time: str = Field(
+        default="",
+        description="property that is no input, a time in ISO 8601: the test split is what is after test_after",
+    )
+    test_after: str = Field(default="", description="date or time in ISO 8601 from which on examples are for the test")
+    split_fixed: str = Field(
+        default="", description="property that is no input and says train, validation or test for each example"
+    )
     patience: int = Field(
         default=0,
         ge=0,
@@ -80,18 +100,18 @@ class TrainingParameters(Section, section="training", closed=True):
     progress_seconds: float = Field(
         default=10, gt=0, description="seconds between lines of progress", json_schema_extra=NOT_IDENTITY
     )
-    minimum_accuracy: float = Field(
-        default=0.9,
+    minimum_accuracy: float | None = Field(
+        default=None,
         ge=0,
         le=1,
-        description="gate: accuracy on the test split below which nothing is published",
+        description="another name of minimum of [gate.accuracy]",
         json_schema_extra=NOT_IDENTITY,
     )
-    maximum_regression: float = Field(
-        default=0.01,
+    maximum_regression: float | None = Field(
+        default=None,
         ge=0,
         le=1,
-        description="gate: accuracy that may be lost against production on the same test split",
+        description="another name of maximum_regression of [gate.accuracy]",
         json_schema_extra=NOT_IDENTITY,
     )
     litert: bool = Field(
@@ -106,6 +126,20 @@ class TrainingParameters(Section, section="training", closed=True):
             raise ValueError("validation_fraction and test_fraction together must leave at least 0.2 for training")
         return self
 
+    @model_validator(mode="after")
+    def _divide_in_one_way(self) -> "TrainingParameters":
+        ways = [name for name in ("split_group", "split_time", "split_fixed") if getattr(self, name)]
+        if len(ways) > 1:
+            raise ValueError(f"{' and '.join(ways)}: one of them decides the split; leave the others empty")
+        if bool(self.split_time) != bool(self.test_after):
+            raise ValueError("split_time and test_after belong together: give both or neither")
+        if self.test_after:
+            try:
+                datetime.fromisoformat(self.test_after)
+            except ValueError:
+                raise ValueError(f"test_after = {self.test_after!r}: must be a date or time in ISO 8601") from None
+        return self
+
 
 class PipelineParameters(TrainingParameters, section="training"):
     """The pipeline's own parameters, where the model's are of no interest: those are neither known nor checked."""
@@ -116,19 +150,20 @@ class PipelineParameters(TrainingParameters, section="training"):
 def parameters_type() -> type[TrainingParameters]:
     """TrainingParameters with a field for each of `model.Hyperparameters`, with its default, bounds and description.
 
-    Raises SettingsError if a field of the model has no default or takes the name of one of the pipeline's, and
-    ModuleNotFoundError if `model/__init__.py` imports a package that is not installed here.
+    Raises SettingsError if a field of the model has no default or takes a name that is taken, or if the team's code
+    fails, and ModuleNotFoundError if it imports a package that is not installed here.
     """
-    # Imported here: what only needs the pipeline's own parameters runs without the model.
-    from model import Hyperparameters
-
-    types = get_type_hints(Hyperparameters)
+    hyperparameters = _hyperparameters_type()
+    types = get_type_hints(hyperparameters)
     extra: dict[str, Any] = {}
-    for field in fields(Hyperparameters):
+    for field in fields(hyperparameters):
         if field.name in TrainingParameters.model_fields:
             raise SettingsError(
                 f"model.Hyperparameters.{field.name}: the pipeline has a parameter of this name already; rename it"
             )
+        # Attributes of every parameters object, such as model_copy, and options of every command.
+        if hasattr(TrainingParameters, field.name) or field.name == "help" or field.name.startswith("_"):
+            raise SettingsError(f"model.Hyperparameters.{field.name}: no parameter can have this name; rename it")
         if field.default is MISSING:
             raise SettingsError(
                 f"model.Hyperparameters.{field.name} has no default; give it one: "
@@ -138,12 +173,42 @@ def parameters_type() -> type[TrainingParameters]:
     return create_model("Parameters", __base__=TrainingParameters, **extra)
 
 
+def _hyperparameters_type() -> Any:
+    """The team's class. Imported here: what only needs the pipeline's own parameters runs without the model."""
+    try:
+        from model import Hyperparameters
+    except ModuleNotFoundError:
+        raise
+    # Anything at all: it is the team's code.
+    except Exception as error:
+        cause = f"{type(error).__name__}: {error.msg if isinstance(error, SyntaxError) else error}"
+        raise SettingsError(f"{team_code.place(error) or 'model'}: {cause}") from error
+    return Hyperparameters
+
+
 def load_parameters(arguments: Mapping[str, Any]) -> TrainingParameters:
     """Parameters from arguments, environment (TRAINING_EPOCHS), service.toml [training], defaults, in this order.
 
     Raises SettingsError naming every parameter that is unknown or out of range, and what `parameters_type` raises.
     """
     return load(parameters_type(), arguments)
+
+
+def labels() -> Sequence[object]:
+    """`model.LABELS` as they are."""
+    from model import LABELS
+
+    given: Sequence[object] = LABELS
+    return given
+
+
+def criteria_of(parameters: TrainingParameters) -> Criteria:
+    """What the gate asks for: the tables of service.toml, and parameters that stood for them. Raises SettingsError."""
+    former = {
+        "minimum": ("minimum_accuracy", parameters.minimum_accuracy),
+        "maximum_regression": ("maximum_regression", parameters.maximum_regression),
+    }
+    return with_former(load_criteria(), "training", former)
 
 
 def hyperparameters(parameters: TrainingParameters) -> Any:

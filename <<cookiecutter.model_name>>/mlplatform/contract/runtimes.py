@@ -19,7 +19,7 @@ class RuntimeSettings(Section, section="serving"):
 def runtime_path(model: Manifest, name: str) -> str:
     """Path below the model's files of what a runtime, tensorflow or litert, computes.
 
-    Raises ArtifactError if the model is not for it, with the reason and what to do.
+    Raises ArtifactError if the model is not for it, or holds no such file, with the reason and what to do.
     """
     runtimes = model.properties.get("runtimes", {"tensorflow": {"path": "saved_model", "valid": True}})
     entry = runtimes.get(name)
@@ -28,4 +28,9 @@ def runtime_path(model: Manifest, name: str) -> str:
         raise ArtifactError(
             f"[serving] runtime = {name!r} cannot compute model {model.id}: {reason}; use runtime = 'tensorflow'"
         )
-    return str(entry["path"])
+    path = str(entry["path"])
+    if not any(file == path or file.startswith(f"{path}/") for file in model.files):
+        raise ArtifactError(
+            f"model {model.id}: runtimes.{name}.path = {path!r} is none of its files; publish the model again"
+        )
+    return path

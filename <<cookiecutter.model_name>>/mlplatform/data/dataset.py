@@ -4,7 +4,8 @@ A dataset version holds every distinct example once, sorted by the hash of its i
 version whatever files they came in and in which order. Splits are ranges of that hash: an example never changes its
 split as data grows.
 
-    datasets/<version>/<content>/<split>/<shard>.<name>.npy      one array per input, `label` (int32) and `id` (bytes)
+    datasets/<version>/<content>/<split>/<shard>.<name>.npy      one array per input of numbers, and `label` (int32)
+    datasets/<version>/<content>/<split>/<shard>.<name>.bytes.npy, .ends.npy     a text input, `id`: see columns.Texts
 """
 
 import hashlib
@@ -17,11 +18,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mlplatform.contract.labels import label_text
+from mlplatform.data.columns import BYTES, ENDS, Array, Column, Texts
+
+__all__ = ["SPLITS", "Array", "InputSpec", "Schema", "Split", "column_files", "read_column"]
+
 SPLITS = ("train", "validation", "test")
 # Part of every name that depends on how examples are stored: raise it when that changes.
-FORMAT = 1
+FORMAT = 2
 
-Array = NDArray[Any]
+# Keywords of JSON Schema that only describe, and those that hold schemas by name.
+ANNOTATIONS = ("title", "description", "$comment", "examples", "default", "deprecated", "readOnly", "writeOnly")
+BY_NAME = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
+VALUES = ("enum", "const", "required", "dependentRequired")
 
 
 @dataclass(frozen=True)
@@ -42,22 +51,64 @@ class Schema:
     labels: tuple[str, ...]
 
     def fingerprint(self) -> str:
-        """16 hex digits that change with everything that changes an example."""
-        content = json.dumps([FORMAT, asdict(self)], sort_keys=True)
-        return hashlib.sha256(content.encode()).hexdigest()[:16]
+        """16 hex digits that change with everything that changes an example or its label."""
+        return _digest([FORMAT, without_annotations(self.record), *self._inputs_and(list(self.labels))])
+
+    def record_fingerprint(self) -> str:
+        """16 hex digits that change with everything that changes how a record is read, labels apart."""
+        return _digest([FORMAT, without_annotations(self.record_without_labels()), *self._inputs_and([])])
+
+    def record_without_labels(self) -> dict[str, Any]:
+        """The record's JSON Schema for records with any label, so that a new label leaves checked files checked."""
+        record = dict(self.record)
+        label = record.get("properties", {}).get("label")
+        if isinstance(label, dict) and "enum" in label:
+            record["properties"] = record["properties"] | {"label": {k: v for k, v in label.items() if k != "enum"}}
+        return record
+
+    def allowed_labels(self) -> dict[str, int]:
+        """Labels that a record may have, with their index: those of the model that the record's schema lists as well.
+
+        Raises nothing: a schema that lists none allows all of the model's.
+        """
+        listed = self.record.get("properties", {}).get("label", {})
+        allowed = listed.get("enum", self.labels) if isinstance(listed, dict) else self.labels
+        names = {label_text(label) for label in allowed}
+        return {label_text(label): i for i, label in enumerate(self.labels) if label_text(label) in names}
+
+    def _inputs_and(self, labels: list[str]) -> list[Any]:
+        return [[asdict(spec) for spec in self.inputs], labels]
+
+
+def without_annotations(schema: Any) -> Any:
+    """A JSON Schema without titles, descriptions and the like, which change nothing about a record."""
+    if isinstance(schema, list):
+        return [without_annotations(item) for item in schema]
+    if not isinstance(schema, Mapping):
+        return schema
+    kept = {}
+    for key, value in schema.items():
+        if key in ANNOTATIONS:
+            continue
+        if key in BY_NAME and isinstance(value, Mapping):
+            kept[key] = {name: without_annotations(item) for name, item in value.items()}
+        else:
+            kept[key] = value if key in VALUES else without_annotations(value)
+    return kept
+
+
+def _digest(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
 class Split:
     """Random access to one split of a dataset on this machine; arrays stay on disk until an example is used."""
 
     def __init__(self, content: Path, split: str, inputs: Sequence[str]) -> None:
-        names = [*inputs, "label", "id"]
         shards = sorted(path.name.split(".")[0] for path in (content / split).glob("*.label.npy"))
-        self._arrays = {
-            name: [np.load(content / split / f"{shard}.{name}.npy", mmap_mode="r") for shard in shards]
-            for name in names
-        }
-        sizes = [len(array) for array in self._arrays["label"]]
+        names = ["label", "id", *inputs]
+        self._columns = {name: [open_column(content / split, shard, name) for shard in shards] for name in names}
+        sizes = [len(column) for column in self._columns["label"]]
         self._starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
         self._inputs = list(inputs)
 
@@ -74,14 +125,49 @@ class Split:
         return {name: self.column(name, indices) for name in self._inputs}, self.column("label", indices)
 
     def column(self, name: str, indices: NDArray[np.int64]) -> Array:
-        """One array (n, *shape): an input by its name, `label`, or `id`."""
-        arrays = self._arrays[name]
-        if len(arrays) == 1:
-            return np.asarray(arrays[0][indices])
+        """One array (n, *shape): an input by its name, `label`, or `id`. Texts are bytes objects."""
+        columns = self._columns[name]
+        if len(columns) == 1:
+            return _taken(columns[0], indices)
         shards = np.searchsorted(self._starts, indices, side="right") - 1
-        dtype = np.result_type(*arrays)
-        taken = np.empty((len(indices), *arrays[0].shape[1:]), dtype)
-        for shard in np.unique(shards):
-            chosen = shards == shard
-            taken[chosen] = arrays[shard][indices[chosen] - self._starts[shard]]
+        chosen = {int(shard): np.flatnonzero(shards == shard) for shard in np.unique(shards)}
+        pieces = {shard: _taken(columns[shard], indices[at] - self._starts[shard]) for shard, at in chosen.items()}
+        if not pieces:
+            return _taken(columns[0], indices)
+        dtype = np.result_type(*pieces.values())
+        taken = np.empty((len(indices), *next(iter(pieces.values())).shape[1:]), dtype)
+        for shard, at in chosen.items():
+            taken[at] = pieces[shard]
         return taken
+
+
+def open_column(directory: Path, shard: str, name: str) -> Column:
+    """A column of a shard, mapped into memory; that of an older format holds texts in an array of fixed width."""
+    ends = directory / f"{shard}.{name}{ENDS}.npy"
+    if ends.is_file():
+        return Texts(_mapped(directory / f"{shard}.{name}{BYTES}.npy"), _mapped(ends))
+    return _mapped(directory / f"{shard}.{name}.npy")
+
+
+def column_files(files: Sequence[str], split: str, name: str) -> list[str]:
+    """Those files of a dataset version, by their paths, that hold a column of a split, in order."""
+    endings = tuple(f".{name}{part}.npy" for part in ("", BYTES, ENDS))
+    return sorted(path for path in files if path.startswith(f"{split}/") and path.endswith(endings))
+
+
+def read_column(paths: Sequence[Path], name: str) -> Array:
+    """A whole column (n, *shape) from its files, see `column_files`. Raises ValueError without any."""
+    shards = {path.name.split(".")[0]: path.parent for path in paths}
+    return np.concatenate([_taken(open_column(shards[shard], shard, name), None) for shard in sorted(shards)])
+
+
+def _taken(column: Column, indices: NDArray[np.int64] | None) -> Array:
+    if isinstance(column, Texts):
+        return column.array(indices)
+    return np.asarray(column if indices is None else column[indices])
+
+
+def _mapped(path: Path) -> Array:
+    """An array on disk; an empty one cannot be mapped."""
+    array: Array = np.load(path, mmap_mode="r" if path.stat().st_size > 128 else None)
+    return array

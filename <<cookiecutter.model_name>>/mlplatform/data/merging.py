@@ -1,13 +1,15 @@
 """Merging parts: examples in the order of their ids' hashes, each id once, one bucket of them in memory at a time."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from mlplatform.contract.errors import BadDataError
-from mlplatform.data.dataset import Array
+from mlplatform.data.columns import Columns, Texts, append, load, numbers, read_appended, take, texts
+from mlplatform.data.dataset import Schema
+from mlplatform.data.parts import Part
 from mlplatform.store.manifest import fetch
 from mlplatform.store.storage import Storage
 
@@ -17,71 +19,84 @@ BUCKET_BYTES = 16 << 20
 BUCKETS = 256
 
 
-def merged(storage: Storage, parts: Sequence[str], buckets: Path, work: Path) -> Iterator[Array]:
-    """All examples of the parts, repeated ones as well, bucket by bucket in the order of their ids' hashes.
+def merged(storage: Storage, parts: Sequence[Part], schema: Schema, buckets: Path, work: Path) -> Iterator[Columns]:
+    """All examples of the parts' files, repeated ones as well, bucket by bucket in the order of their ids' hashes.
 
-    Yields structured arrays (n,) of `row_type`. buckets: an empty directory. Raises BadDataError without any.
+    Yields tables with the columns of ExampleBuffer.take but where a record stood; `label` (int32) is an index. Those
+    with labels that are not allowed are left out. buckets: an empty directory. Raises BadDataError without any example.
     """
-    files = _array_files(storage, parts, work)
-    row_type = _common_row_type(files)
-    _scatter(files, row_type, buckets)
+    contents = [(part, fetch(storage, part.prefix, work)[1]) for part in parts]
+    files = [(part, path) for part, content in contents for path in sorted(content.glob("*.npz"))]
+    count = min(BUCKETS, max(1, -(-sum(path.stat().st_size for _, path in files) // BUCKET_BYTES)))
+    labels = {label.encode(): i for label, i in schema.allowed_labels().items()}
+    like = None
+    with ExitStack() as stack:
+        outputs = [stack.enter_context((buckets / f"{i:04}").open("wb")) for i in range(count)]
+        for part, path in files:
+            examples = _chosen(load(path), part, labels)
+            if len(examples["high"]):
+                like = examples
+                for i, share in _divided(examples, count):
+                    append(outputs[i], share)
+    if like is None:
+        raise BadDataError("the source data holds no record that fits model.RECORD")
     for bucket in sorted(buckets.iterdir()):
-        yield np.fromfile(bucket, row_type)
+        with bucket.open("rb") as file:
+            if bucket.stat().st_size:
+                yield read_appended(file, like)
+        bucket.unlink()
 
 
-def distinct(examples: Array) -> tuple[Array, int, list[bytes]]:
+def distinct(examples: Columns) -> tuple[Columns, int, list[bytes]]:
     """Examples sorted by id, each id once; how many repeat a kept one, and the ids of those that contradict one."""
-    examples = examples[np.lexsort((examples["low"], examples["high"]))]
-    same_id = (examples["high"][1:] == examples["high"][:-1]) & (examples["low"][1:] == examples["low"][:-1])
-    kept = np.ones(len(examples), dtype=bool)
+    high, low = numbers(examples, "high"), numbers(examples, "low")
+    order = np.lexsort((low, high))
+    examples = take(examples, order)
+    high, low = high[order], low[order]
+    same_id = (high[1:] == high[:-1]) & (low[1:] == low[:-1])
+    kept = np.ones(len(high), dtype=bool)
     repeated = 0
     conflicting: list[bytes] = []
     groups = np.flatnonzero(np.diff(np.concatenate([[0], same_id.view(np.int8), [0]]))).reshape(-1, 2)
     for first, last in groups:
-        content = [examples[i].tobytes() for i in range(first, last + 1)]
+        content = [_row_bytes(examples, i) for i in range(first, last + 1)]
         # Of several versions of an example the smallest bytes win: that does not depend on the order of arrival.
         chosen = content.index(min(content))
         kept[first : last + 1] = False
         kept[first + chosen] = True
-        repeated += content.count(content[chosen]) - 1
-        conflicting += [bytes(examples["id"][first])] * (len(content) - content.count(content[chosen]))
-    return examples[kept], repeated, conflicting
+        same = [inputs for inputs, _ in content].count(content[chosen][0])
+        repeated += same - 1
+        conflicting += [content[chosen][0][0]] * (len(content) - same)
+    return take(examples, kept), repeated, conflicting
 
 
-def _array_files(storage: Storage, parts: Sequence[str], work: Path) -> list[Path]:
-    """The arrays of all parts as local files."""
-    contents = [fetch(storage, prefix, work)[1] for prefix in parts]
-    files = [path for content in contents for path in sorted(content.glob("*.npy"))]
-    if not files:
-        raise BadDataError("the source data holds no record that fits model.RECORD")
-    return files
+def _chosen(examples: Columns, part: Part, labels: Mapping[bytes, int]) -> Columns:
+    """Those examples of a part that stand in its files in question and have one of the labels."""
+    indices = np.array([labels.get(label, -1) for label in texts(examples, "label").array()], np.int32)
+    wanted = np.isin(numbers(examples, "of"), list(part.files)) & (indices >= 0)
+    columns = {name: column for name, column in examples.items() if name not in ("of", "row")} | {"label": indices}
+    return columns if wanted.all() else take(columns, wanted)
 
 
-def _common_row_type(files: Sequence[Path]) -> np.dtype[Any]:
-    """The row type that holds every example: text is stored in fields as wide as a file's longest value."""
-    row_types: list[np.dtype[Any]] = [np.load(path, mmap_mode="r").dtype for path in files]
-    if len(set(row_types)) == 1:
-        return row_types[0]
-    return np.dtype([_widest(row_types, name) for name in row_types[0].names or ()])
+def _divided(examples: Columns, count: int) -> Iterator[tuple[int, Columns]]:
+    """Divide examples by the first bits of their ids' hashes into `count` ranges; those that are not empty."""
+    # Multiplying the high bits scales the hash to [0, count): buckets in order are hashes in order.
+    bucket = ((numbers(examples, "high") >> np.uint64(32)) * np.uint64(count)) >> np.uint64(32)
+    if count == 1:
+        yield 0, examples
+        return
+    order = np.argsort(bucket, kind="stable")
+    present, starts = np.unique(bucket[order], return_index=True)
+    for number, rows in zip(present, np.split(order, starts[1:]), strict=True):
+        yield int(number), take(examples, rows)
 
 
-def _widest(row_types: Sequence[np.dtype[Any]], name: str) -> tuple[Any, ...]:
-    widest = max((row_type[name] for row_type in row_types), key=lambda dtype: dtype.itemsize)
-    return (name, widest.base, widest.shape)
-
-
-def _scatter(files: Sequence[Path], row_type: np.dtype[Any], buckets: Path) -> None:
-    """Divide the examples by the first bits of their id's hash into files that fit into memory."""
-    size = sum(path.stat().st_size for path in files)
-    count = min(BUCKETS, max(1, -(-size // BUCKET_BYTES)))
-    outputs = [(buckets / f"{i:04}").open("wb") for i in range(count)]
-    try:
-        for path in files:
-            examples = np.load(path).astype(row_type)
-            # Multiplying the high bits scales the hash to [0, count): buckets in order are hashes in order.
-            bucket = ((examples["high"] >> np.uint64(32)) * np.uint64(count)) >> np.uint64(32)
-            for i in np.unique(bucket):
-                examples[bucket == i].tofile(outputs[int(i)])
-    finally:
-        for output in outputs:
-            output.close()
+def _row_bytes(examples: Columns, row: int) -> tuple[list[bytes], bytes]:
+    """The content of an example, its id first; and apart from that what the model does not see."""
+    at = np.array([row])
+    content: list[bytes] = []
+    for name in ["id", *sorted(set(examples) - {"id", "high", "low", "others"})]:
+        column = examples[name]
+        content += column.array(at).reshape(-1).tolist() if isinstance(column, Texts) else [column[row].tobytes()]
+    others = examples.get("others")
+    return content, others.array(at)[0] if isinstance(others, Texts) else b""

@@ -1,66 +1,226 @@
-"""Parts: one source file, checked. What fits is kept as arrays, every other record with its row and the reason.
+"""Parts: source files, checked. What fits is kept as columns, every other record with its row and the reason.
 
-A part lies below `parts/<hash of the file and the schema>`: `<number>.npy`, structured arrays of examples (see
-`row_type`), and `problems.jsonl`, an object with `row` and `reason` for every other record.
+A part holds one large file or many small ones, as a store takes its time for each file whatever its size:
+
+    parts/<fingerprint of the record>/<part>/<content>/<number>.npz     examples, see ExampleBuffer.take
+    .../problems.jsonl      an object with `of`, `row` and `reason` for every other record
+
+`of` numbers the files of a part; its manifest describes them, see `CheckedFile`.
 """
 
 import hashlib
 import json
-import tempfile
-from collections.abc import Iterator
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import IO
 
-import numpy as np
-
+from mlplatform.data.checking import RecordChecker
+from mlplatform.data.columns import load, numbers, save, texts
 from mlplatform.data.dataset import Schema
+from mlplatform.data.errors import BrokenFileError
 from mlplatform.data.examples import ExampleBuffer
-from mlplatform.data.records import read_rows
-from mlplatform.store.manifest import Manifest, fetch, find, publish
+from mlplatform.data.forgetting import forgotten_digests
+from mlplatform.data.records import RecordFile
+from mlplatform.data.sources import SourceFile
+from mlplatform.store import manifest
 from mlplatform.store.storage import Storage
 
-# Examples held in memory before they are written.
-BUFFER_BYTES = 16 << 20
+# Examples held in memory before they are written; as Python's objects they take several times as much.
+BUFFER_BYTES = 8 << 20
+# A part is closed when it has so many examples' bytes or files, or took so long: at most this is lost with a machine.
+PART_BYTES = 64 << 20
+PART_FILES = 5000
+PART_SECONDS = 60.0
+# Different labels of a file that the manifest lists.
+LISTED_LABELS = 1000
 PROBLEMS = "problems.jsonl"
 
-
-def part_prefix(file_identity: str, schema: Schema) -> str:
-    """Where the part of a source file is kept: by the file's content, so that no file is read twice."""
-    name = hashlib.sha256(f"{file_identity}\0{schema.fingerprint()}".encode()).hexdigest()[:24]
-    return f"parts/{name}"
+# Files checked before, by name: prefix of the part, number in it, and what became of it.
+Known = Mapping[str, tuple[str, int, "CheckedFile"]]
+Open = Callable[[SourceFile], AbstractContextManager[Path]]
 
 
-def check_file(storage: Storage, path: Path, prefix: str, schema: Schema) -> Manifest:
-    """Check every record of a source file and publish the part, unless it is there already; see the module.
+@dataclass
+class CheckedFile:
+    """What became of a source file. name: see SourceFile; header: how a table is read, as text.
 
-    The manifest's properties are `rows`, the number of records that fit, and `problems`, that of the others.
+    rows: records that fit; problems: others; fault: why the file is broken, else empty. labels: how many of the rows
+    have each label; None if there are more labels than are listed. forgotten: records left out as a person asked to.
     """
-    existing = find(storage, prefix)
-    if existing is not None:
-        return existing
-    with tempfile.TemporaryDirectory() as temporary:
-        directory = Path(temporary)
-        buffer = ExampleBuffer(schema)
-        files = fitting = failing = 0
-        with (directory / PROBLEMS).open("w", encoding="utf-8") as problems:
-            for row in read_rows(path, schema.record):
-                reason = row.reason or buffer.add(row.record or {})
-                if reason:
-                    failing += 1
-                    problems.write(json.dumps({"row": row.row, "reason": reason}, ensure_ascii=False) + "\n")
-                    continue
-                fitting += 1
-                if buffer.bytes >= BUFFER_BYTES:
-                    np.save(directory / f"{files:06}.npy", buffer.take())
-                    files += 1
-        if len(buffer):
-            np.save(directory / f"{files:06}.npy", buffer.take())
-        return publish(storage, prefix, directory, "part", prefix, {"rows": fitting, "problems": failing})
+
+    name: str
+    rows: int = 0
+    problems: int = 0
+    fault: str = ""
+    header: str = ""
+    labels: dict[str, int] | None = field(default_factory=dict)
+    forgotten: int = 0
 
 
-def read_problems(storage: Storage, prefix: str, work: Path) -> Iterator[tuple[int, str]]:
-    """Row and reason of every record of a part that does not fit."""
-    _, content = fetch(storage, prefix, work)
+@dataclass(frozen=True)
+class Part:
+    """A part in the store, and those of its files that are in question."""
+
+    prefix: str
+    files: dict[int, CheckedFile]
+
+
+def known_files(storage: Storage, schema: Schema) -> Known:
+    """All files checked before with this record schema."""
+    below = f"parts/{schema.record_fingerprint()}"
+    return {
+        entry["name"]: (f"{below}/{part.id}", number, CheckedFile(**entry))
+        for part in manifest.list_artifacts(storage, below)
+        for number, entry in enumerate(part.properties["files"])
+    }
+
+
+def check_files(
+    storage: Storage, files: Iterable[SourceFile], opened: Open, schema: Schema, work: Path
+) -> Iterator[tuple[SourceFile, CheckedFile]]:
+    """Check every record of source files, publish them in parts, and yield what became of each file.
+
+    A part is in the store before its files are yielded. opened: gives the file on this machine.
+    """
+    checker = RecordChecker(schema.record_without_labels(), ("label", *(spec.name for spec in schema.inputs)))
+    remaining = iter(files)
+    forgotten = forgotten_digests(storage)
+    done = False
+    while not done:
+        with TemporaryDirectory(dir=work) as temporary:
+            writer = _PartWriter(Path(temporary), schema, checker, forgotten)
+            checked = []
+            done = True
+            for file in remaining:
+                with opened(file) as path:
+                    writer.add(path, file)
+                checked.append(file)
+                if writer.full():
+                    done = False
+                    break
+            if checked:
+                writer.publish(storage)
+                yield from zip(checked, writer.files, strict=True)
+
+
+def read_problems(storage: Storage, part: Part, schema: Schema, work: Path) -> Iterator[tuple[int, int, str]]:
+    """File number, row and reason of every record of a part's files that is no example; wrong labels included."""
+    _, content = manifest.fetch(storage, part.prefix, work)
     with (content / PROBLEMS).open(encoding="utf-8") as file:
         for line in file:
             problem = json.loads(line)
-            yield problem["row"], problem["reason"]
+            if problem["of"] in part.files:
+                yield problem["of"], problem["row"], problem["reason"]
+    allowed = schema.allowed_labels()
+    wrong = {number for number, file in part.files.items() if unfit_labels(file, allowed) != 0}
+    for path in sorted(content.glob("*.npz")) if wrong else ():
+        columns = load(path, ("of", "row", "label"))
+        places = zip(numbers(columns, "of"), numbers(columns, "row"), texts(columns, "label").array(), strict=True)
+        for number, row, label in places:
+            if int(number) in wrong and label.decode() not in allowed:
+                yield int(number), int(row), f"label: {label.decode()!r} is none of model.LABELS"
+
+
+def read_all_problems(storage: Storage, known: Known, schema: Schema, work: Path) -> Iterator[tuple[str, int, str]]:
+    """Name of the file, row and reason of every record of these files that is no example."""
+    allowed = schema.allowed_labels()
+    wrong = {name: entry for name, entry in known.items() if entry[2].problems or unfit_labels(entry[2], allowed) != 0}
+    for part in parts_of(wrong, wrong):
+        for number, row, reason in read_problems(storage, part, schema, work):
+            yield part.files[number].name, row, reason
+
+
+def unfit_labels(file: CheckedFile, allowed: Iterable[str]) -> int | None:
+    """How many rows of a file have a label that is not allowed; None if its labels are not listed."""
+    if file.labels is None:
+        return None
+    known = set(allowed)
+    return sum(count for label, count in file.labels.items() if label not in known)
+
+
+class _PartWriter:
+    """Collects files of one part in a directory."""
+
+    def __init__(self, directory: Path, schema: Schema, checker: RecordChecker, forgotten: frozenset[str]) -> None:
+        self.files: list[CheckedFile] = []
+        self._directory = directory
+        self._schema = schema
+        self._checker = checker
+        self._buffer = ExampleBuffer(schema, forgotten)
+        self._labels: dict[int, Counter[str]] = {}
+        self._written = 0
+        self._bytes = 0
+        self._started = time.monotonic()
+
+    def full(self) -> bool:
+        return (
+            self._bytes + self._buffer.bytes >= PART_BYTES
+            or len(self.files) >= PART_FILES
+            or time.monotonic() - self._started >= PART_SECONDS
+        )
+
+    def add(self, path: Path, file: SourceFile) -> None:
+        number = len(self.files)
+        checked = CheckedFile(file.name)
+        self.files.append(checked)
+        rows = RecordFile(path, file.format, self._checker)
+        with (self._directory / PROBLEMS).open("a", encoding="utf-8") as problems:
+            try:
+                for row in rows:
+                    reason = row.reason or self._buffer.add(row.record or {}, number, row.row)
+                    if reason:
+                        self._note(problems, number, row.row, reason)
+                    if self._buffer.bytes >= BUFFER_BYTES:
+                        self._flush(problems)
+            except BrokenFileError as error:
+                checked.fault = str(error)
+        checked.header = str(rows.header or "")
+
+    def publish(self, storage: Storage) -> manifest.Manifest:
+        with (self._directory / PROBLEMS).open("a", encoding="utf-8") as problems:
+            self._flush(problems)
+        for number, file in enumerate(self.files):
+            labels = self._labels.get(number, Counter())
+            file.forgotten = self._buffer.forgotten[number]
+            file.labels = dict(labels) if len(labels) <= LISTED_LABELS else None
+        names = "\n".join(file.name for file in self.files)
+        name = hashlib.sha256(names.encode()).hexdigest()[:24]
+        prefix = f"parts/{self._schema.record_fingerprint()}/{name}"
+        properties = {"files": [asdict(file) for file in self.files]}
+        return manifest.publish(storage, prefix, self._directory, "part", name, properties)
+
+    def _flush(self, problems: IO[str]) -> None:
+        if not len(self._buffer):
+            return
+        columns, wrong = self._buffer.take()
+        for number, row, reason in wrong:
+            self._note(problems, number, row, reason)
+        labels = texts(columns, "label")
+        for number, label in zip(numbers(columns, "of").tolist(), labels.array(), strict=True):
+            self.files[number].rows += 1
+            counts = self._labels.setdefault(number, Counter())
+            if len(counts) <= LISTED_LABELS:
+                counts[label.decode()] += 1
+        if len(labels):
+            path = self._directory / f"{self._written:06}.npz"
+            save(path, columns)
+            self._written += 1
+            self._bytes += path.stat().st_size
+
+    def _note(self, problems: IO[str], number: int, row: int, reason: str) -> None:
+        self.files[number].problems += 1
+        problems.write(json.dumps({"of": number, "row": row, "reason": reason}) + "\n")
+
+
+def parts_of(known: Known, names: Iterable[str]) -> list[Part]:
+    """The parts that hold the files with these names, each part once."""
+    parts: dict[str, dict[int, CheckedFile]] = {}
+    for name in names:
+        prefix, number, file = known[name]
+        parts.setdefault(prefix, {})[number] = file
+    return [Part(prefix, files) for prefix, files in parts.items()]

@@ -1,14 +1,17 @@
 """From checked parts to a dataset version: merged, deduplicated, divided into splits, published."""
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from mlplatform.contract.errors import BadDataError
 from mlplatform.data.dataset import Schema
 from mlplatform.data.merging import distinct, merged
-from mlplatform.data.writing import DatasetWriter, SplitFractions
+from mlplatform.data.parts import Part
+from mlplatform.data.splitting import SplitRule
+from mlplatform.data.writing import DatasetWriter
 from mlplatform.store.manifest import Manifest, publish
 from mlplatform.store.storage import Storage
 
@@ -18,18 +21,19 @@ SHOWN_IDS = 10
 
 def prepare(
     storage: Storage,
-    parts: Sequence[str],
+    parts: Sequence[Part],
     schema: Schema,
-    fractions: SplitFractions,
+    rule: SplitRule,
     work: Path,
     conflicts_allowed: int = 0,
+    records: Mapping[str, Any] | None = None,
 ) -> Manifest:
-    """Merge parts, named by their prefixes, into a dataset version and publish it as `datasets/<version>`.
+    """Merge the files of parts into a dataset version and publish it as `datasets/<version>`.
 
     Only one bucket of examples is in memory at a time. The manifest's `duplicates`: examples `repeated` and so left
     out; `conflicting` ones, left out because another with their id was kept; and of those kept, how many have the same
     inputs as another (`same_inputs`), and how many outside the train split have the inputs of one inside
-    (`across_splits`), which flatters the metrics.
+    (`across_splits`), which flatters the metrics. records: what became of the source's records, for the manifest.
     Raises BadDataError if a split would be empty, or if more examples conflict than are allowed.
     """
     work.mkdir(parents=True, exist_ok=True)
@@ -37,10 +41,10 @@ def prepare(
         buckets, directory = Path(temporary) / "buckets", Path(temporary) / "dataset"
         buckets.mkdir()
         directory.mkdir()
-        writer = DatasetWriter(directory, schema, fractions)
+        writer = DatasetWriter(directory, schema, rule)
         repeated = 0
         conflicts: list[bytes] = []
-        for examples in merged(storage, parts, buckets, work):
+        for examples in merged(storage, parts, schema, buckets, work):
             kept, repeats, conflicting = distinct(examples)
             writer.add(kept)
             repeated += repeats
@@ -52,10 +56,11 @@ def prepare(
             "schema": schema.fingerprint(),
             "inputs": [asdict(spec) for spec in schema.inputs],
             "labels": list(schema.labels),
-            "options": asdict(fractions),
+            "options": asdict(rule),
             "splits": writer.splits(),
             "duplicates": {"repeated": repeated, "conflicting": len(conflicts), **writer.same_inputs()},
             "parts": len(parts),
+            "records": records,
         }
         return publish(storage, f"datasets/{version}", directory, "dataset", version, properties)
 

@@ -2,48 +2,40 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mlplatform.data.dataset import SPLITS, Array, Schema
+from mlplatform.data.columns import Array, Column, Columns, Texts, arrays_of, concatenate, numbers, size, take
+from mlplatform.data.dataset import SPLITS, Schema
+from mlplatform.data.splitting import SplitRule
 from mlplatform.data.statistics import RunningStatistics
 
 SHARD_BYTES = 32 << 20
 
 
-@dataclass(frozen=True)
-class SplitFractions:
-    """Shares of the examples that go to the validation and the test split, 0 to 1; the rest is for training."""
-
-    validation_fraction: float
-    test_fraction: float
-
-
 class DatasetWriter:
     """Writes examples that come in the order of their ids' hashes into shards of each split, and counts them."""
 
-    def __init__(self, directory: Path, schema: Schema, fractions: SplitFractions) -> None:
+    def __init__(self, directory: Path, schema: Schema, rule: SplitRule) -> None:
         self.schema = schema
-        self.fractions = fractions
+        self.rule = rule
         self._splits = {name: _SplitWriter(directory / name, schema) for name in SPLITS}
         self._statistics = {spec.name: RunningStatistics() for spec in schema.inputs if spec.dtype != "string"}
 
-    def add(self, examples: Array) -> None:
-        """Divide examples by their ids' hashes: the lowest go to the test split, then validation, then train."""
-        position = examples["high"] / 2.0**64
-        test = position < self.fractions.test_fraction
-        validation = ~test & (position < self.fractions.test_fraction + self.fractions.validation_fraction)
-        train = ~test & ~validation
-        for name, chosen in (("test", test), ("validation", validation), ("train", train)):
-            if chosen.any():
-                self._splits[name].add(examples[chosen])
+    def add(self, examples: Columns) -> None:
+        """Divide examples into splits. Raises BadDataError if the rule cannot say where one belongs."""
+        splits = self.rule.assign(examples)
+        for index in np.unique(splits):
+            self._splits[SPLITS[index]].add(take(examples, splits == index))
+        train = splits == SPLITS.index("train")
         if train.any():
             for name, statistics in self._statistics.items():
-                statistics.add(examples[f"input_{name}"][train])
+                statistics.add(numbers(examples, f"input_{name}")[train])
 
     def close(self) -> None:
         """Write what is still in memory."""
@@ -69,8 +61,8 @@ class DatasetWriter:
 
     def version(self) -> str:
         """12 hex digits that follow from the examples, their division and their meaning, not from their shards."""
-        meaning = json.dumps([self.schema.fingerprint(), asdict(self.fractions)], sort_keys=True)
-        digests = "".join(self._splits[name].digest.hexdigest() for name in SPLITS)
+        meaning = json.dumps([self.schema.fingerprint(), asdict(self.rule)], sort_keys=True)
+        digests = "".join(self._splits[name].digest() for name in SPLITS)
         return hashlib.sha256(f"{meaning}{digests}".encode()).hexdigest()[:12]
 
 
@@ -81,36 +73,68 @@ class _SplitWriter:
         self.directory = directory
         self.schema = schema
         self.class_counts = np.zeros(len(schema.labels), np.int64)
-        self.digest = hashlib.sha256()
         self.hashes: list[NDArray[np.uint64]] = []
-        self._pending: list[Array] = []
+        self._digests: dict[str, Any] = {}
+        self._pending: list[Columns] = []
         self._shards = 0
 
-    def add(self, examples: Array) -> None:
-        self.class_counts += np.bincount(examples["label"], minlength=len(self.schema.labels))
-        self.digest.update(examples.tobytes())
-        self.hashes.append(_hash_inputs(examples, self.schema))
-        self._pending.append(examples)
-        if sum(array.nbytes for array in self._pending) >= SHARD_BYTES:
+    def add(self, examples: Columns) -> None:
+        self.class_counts += np.bincount(numbers(examples, "label"), minlength=len(self.schema.labels))
+        columns = _stored(examples)
+        for name, column in columns.items():
+            for part, array in _content(name, column).items():
+                self._digests.setdefault(part, hashlib.sha256()).update(np.ascontiguousarray(array).reshape(-1).data)
+        self.hashes.append(hash_inputs(examples, self.schema))
+        self._pending.append(columns)
+        if sum(map(size, self._pending)) >= SHARD_BYTES:
             self.flush()
+
+    def digest(self) -> str:
+        """Hex digits that follow from the examples in order, not from how they came in several additions."""
+        content = [(part, digest.hexdigest()) for part, digest in sorted(self._digests.items())]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
     def flush(self) -> None:
         if not self._pending:
             return
-        examples = np.concatenate(self._pending)
-        self._pending = []
         self.directory.mkdir(exist_ok=True)
-        columns = {"label": examples["label"], "id": examples["id"]}
-        columns |= {spec.name: examples[f"input_{spec.name}"] for spec in self.schema.inputs}
-        for name, column in columns.items():
-            np.save(self.directory / f"{self._shards:05}.{name}.npy", np.ascontiguousarray(column))
+        for name, column in concatenate(self._pending).items():
+            for part, array in arrays_of(name, column).items():
+                np.save(self.directory / f"{self._shards:05}.{part}.npy", np.ascontiguousarray(array))
+        self._pending = []
         self._shards += 1
 
 
-def _hash_inputs(examples: Array, schema: Schema) -> NDArray[np.uint64]:
-    """64 bits (n,) that follow from the inputs: their bytes by eight times odd factors, summed modulo 2**64."""
-    rows = [np.ascontiguousarray(examples[f"input_{spec.name}"]).reshape(len(examples), -1) for spec in schema.inputs]
-    content = np.concatenate([row.view(np.uint8) for row in rows], axis=1)
+def _stored(examples: Columns) -> dict[str, Column]:
+    """The columns of a shard by their names there."""
+    return {
+        name.removeprefix("input_"): column
+        for name, column in examples.items()
+        if name in ("label", "id", "others") or name.startswith("input_")
+    }
+
+
+def _content(name: str, column: Column) -> Mapping[str, Array]:
+    """What is hashed of a column: of texts their lengths, which do not depend on what stands before them."""
+    if isinstance(column, Texts):
+        return {f"{name}.bytes": column.data, f"{name}.lengths": column.ends - column.starts()}
+    return {name: column}
+
+
+def hash_inputs(examples: Columns, schema: Schema) -> NDArray[np.uint64]:
+    """64 bits (n,) that follow from the inputs: their bytes by eight times odd factors, summed modulo 2**64.
+
+    Of a text its hash stands for its bytes.
+    """
+    rows = []
+    for spec in schema.inputs:
+        column = examples[f"input_{spec.name}"]
+        if isinstance(column, Texts):
+            digests = b"".join(hashlib.blake2b(t, digest_size=8).digest() for t in column.array().reshape(-1).tolist())
+            rows.append(np.frombuffer(digests, np.uint8).reshape(len(column), -1))
+        else:
+            rows.append(np.ascontiguousarray(column).reshape(len(column), -1).view(np.uint8))
+    content = np.concatenate(rows, axis=1)
     words = np.pad(content, ((0, 0), (0, -content.shape[1] % 8))).view(np.uint64)
     factors = np.random.default_rng(0).integers(0, 2**63, words.shape[1], np.uint64) * np.uint64(2) + np.uint64(1)
     return np.asarray(words @ factors, np.uint64)

@@ -1,1 +1,1 @@
-"""What is done with models: from a laptop or from Jenkins, the same commands."""
+"""Commands that build, release and compare models, for a laptop and for Jenkins."""

@@ -4,8 +4,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import boto3
-from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError, NoCredentialsError
 
 from mlplatform.delivery.errors import DeliveryError
@@ -20,6 +18,10 @@ LOGIN = "set AWS_PROFILE, or log in; in Jenkins the job's role gives them"
 
 def client(service: str, region: str) -> Any:
     """boto3's client of a service such as `batch`. Raises DeliveryError if boto3 is configured wrongly."""
+    # Imported here, as they take half a second, which `--help` has not.
+    import boto3
+    from botocore.config import Config
+
     config = Config(
         retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
         connect_timeout=CONNECT_SECONDS,

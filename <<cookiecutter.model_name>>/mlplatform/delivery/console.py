@@ -1,4 +1,4 @@
-"""What a command says: progress to standard error, its result to standard output.
+"""A command's output: progress on standard error, the result on standard output.
 
 Progress is text, or JSON objects as mlplatform/telemetry/logs.py decides.
 """
@@ -17,7 +17,7 @@ LOG = logging.getLogger("delivery")
 
 @dataclass(frozen=True)
 class Console:
-    """Where a command speaks to; `as_json`: the result is one JSON value for a program instead of text."""
+    """Where a command writes; `as_json`: the result is one JSON value for a program instead of text."""
 
     as_json: bool = False
 

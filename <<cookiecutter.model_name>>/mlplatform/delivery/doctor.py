@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import click
+import requests
 
 from mlplatform.config.hints import hint
 from mlplatform.config.settings import ServiceSettings, SettingsError, load
@@ -22,6 +23,8 @@ from mlplatform.store.manifest import ArtifactError
 from mlplatform.store.models import columns, list_models
 from mlplatform.store.storage import StorageError, open_storage
 
+JENKINS_SECONDS = 60
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -34,12 +37,18 @@ class Finding:
 
 
 @click.command()
+@click.option("--jenkins", metavar="URL", help="Instead: let this Jenkins check the Jenkinsfile.")
 @console_option
-def doctor(console: Console) -> None:
+def doctor(jenkins: str | None, console: Console) -> None:
     """Check programs, credentials, bucket, job queue, registry, cluster and keys, and say how to get what is missing.
 
-    Exit code 1 if anything is missing. Nothing is changed.
+    Exit code 1 if anything is missing. Nothing is changed. --jenkins asks the validator of a Jenkins, as the user in
+    JENKINS_USER with the API token in JENKINS_TOKEN: whether it, with its plugins, accepts the Jenkinsfile.
     """
+    if jenkins is not None:
+        said = validated(jenkins, Path("Jenkinsfile"))
+        console.result(said, {"jenkins": jenkins, "said": said})
+        return
     settings, service = load(DeliverySettings), load(ServiceSettings).name
     cluster = Cluster(settings.kubernetes_namespace, service)
     host, _ = build.repository("training", settings)
@@ -64,6 +73,37 @@ def doctor(console: Console) -> None:
     missing = [finding.check for finding in findings if not finding.good]
     if missing:
         raise DeliveryError(f"missing: {', '.join(missing)}; the table says what to do")
+
+
+def validated(jenkins: str, jenkinsfile: Path) -> str:
+    """What a Jenkins says of a Jenkinsfile that it accepts.
+
+    Raises DeliveryError with its complaints, or if it does not answer.
+    https://www.jenkins.io/doc/book/pipeline/development/#linter
+    """
+    user, token = os.environ.get("JENKINS_USER"), os.environ.get("JENKINS_TOKEN")
+    try:
+        answer = requests.post(
+            f"{jenkins.rstrip('/')}/pipeline-model-converter/validate",
+            data={"jenkinsfile": jenkinsfile.read_text(encoding="utf-8")},
+            auth=(user, token) if user and token else None,
+            timeout=JENKINS_SECONDS,
+        )
+    except OSError as error:
+        # requests' exceptions are OSErrors as well.
+        raise DeliveryError(f"{jenkins}: {jenkinsfile} was not checked: {error}") from None
+    if answer.status_code in (401, 403):
+        raise DeliveryError(
+            f"{jenkins}: refuses with {answer.status_code}; set JENKINS_USER, and JENKINS_TOKEN to a token of that user"
+        )
+    if answer.status_code == 404:
+        raise DeliveryError(
+            f"{jenkins}: has no validator; is that its URL, and is the plugin Pipeline: Declarative there?"
+        )
+    said = answer.text.strip()
+    if not answer.ok or "successfully validated" not in said:
+        raise DeliveryError(f"{jenkins}: {said or answer.status_code}")
+    return f"{jenkins}: {said}"
 
 
 def _check(name: str, needed_by: str, find: Callable[[], str]) -> Finding:

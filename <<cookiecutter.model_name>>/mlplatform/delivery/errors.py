@@ -14,12 +14,22 @@ class BadRequestError(DeliveryError):
 
 
 class RefusedError(DeliveryError):
-    """Something else comes first: an image, a report, a first model. The message names it."""
+    """Something is missing that must come first: an image, a report, a first model. The message names it."""
 
     exit_code = ExitCode.REFUSED
 
 
+class UnderWayError(RefusedError):
+    """Another release is under way, or being finished, by another command."""
+
+
 class GateClosedError(DeliveryError):
-    """The model is not good enough to be released."""
+    """The gate is closed for the model."""
 
     exit_code = ExitCode.GATE_CLOSED
+
+
+class StoppedError(DeliveryError):
+    """A signal stopped the command; the message says what became of what it had begun."""
+
+    exit_code = ExitCode.INTERRUPTED

@@ -22,7 +22,7 @@ def console_option(function: F) -> F:
         "console",
         is_flag=True,
         callback=lambda context, parameter, value: Console(value),
-        help="Print the result as JSON; progress goes to standard error as ever.",
+        help="Print the result as JSON; progress goes to standard error.",
     )(function)
 
 
@@ -38,14 +38,14 @@ def store_option(function: F) -> F:
 
 def dry_run_option(function: F) -> F:
     """`--dry-run`; the command gets `dry_run`."""
-    return click.option("--dry-run", is_flag=True, help="Say what would be done, and do none of it.")(function)
+    return click.option("--dry-run", is_flag=True, help="Show what would be done, without doing it.")(function)
 
 
 def environment_option(function: F) -> F:
     """`--environment`; the command gets `environment`."""
-    return click.option("--environment", required=True, type=click.Choice(ENVIRONMENTS), help="Where in the cluster.")(
-        function
-    )
+    return click.option(
+        "--environment", required=True, type=click.Choice(ENVIRONMENTS), help="Environment in the cluster."
+    )(function)
 
 
 def open_store(url: str | None = None) -> Storage:

@@ -27,6 +27,9 @@ class DeliverySettings(Section, section="delivery"):
     job_definition: str = Field(
         default="deploy/aws/job-definition.json", min_length=1, description="file with the job definition for AWS Batch"
     )
+    training_hours: float = Field(
+        default=24, gt=0, description="time that one attempt of a training job may take before AWS Batch ends it"
+    )
     poll_seconds: float = Field(default=5, gt=0, description="seconds between two polls")
     rollout_seconds: int = Field(
         default=600, ge=1, description="time in which a deployed version must be ready, or it is taken back"

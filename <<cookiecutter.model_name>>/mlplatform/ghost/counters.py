@@ -11,7 +11,7 @@ COUNTERS_BYTES = 8 * 16
 
 
 class Counters:
-    """Counts that a process can raise for less than 0.1 us, and that others read, also when it is gone.
+    """Counts that a process raises at every request, and that others read, also when it is gone.
 
     memory: writable, COUNTERS_BYTES at least; None for counts of one process.
     """

@@ -11,7 +11,10 @@ from numpy.typing import NDArray
 from mlplatform.config.hints import hint
 from mlplatform.contract import events
 from mlplatform.contract.events import EVENT_COUNTERS, MIRROR_COUNTERS, Segment
-from mlplatform.store.storage import Storage
+from mlplatform.contract.labels import label_text
+from mlplatform.store import manifest
+from mlplatform.store.manifest import ArtifactError
+from mlplatform.store.storage import MissingKeyError, Storage
 
 Floats = NDArray[np.float64]
 Whole = NDArray[np.int64]
@@ -116,7 +119,8 @@ class Alone:
 @dataclass(frozen=True)
 class Observed:
     """Everything that the report is made from. live: None without live events. sampled: share of the requests that are
-    kept one by one. labels: ids with a known label. unmatched: those whose number of labels differs from their rows'.
+    kept one by one. classes: the ghost's labels in their order, by its manifest; empty if that is not in the store.
+    labels: ids with a known label. unmatched: those whose number of labels differs from their rows'.
     """
 
     service: str
@@ -128,6 +132,7 @@ class Observed:
     pairs: Pairs
     alone: Alone
     sampled: float
+    classes: tuple[str, ...]
     labels: int
     unmatched: int
     segments: int
@@ -282,11 +287,20 @@ def observe(
         pairs=pairs,
         alone=_alone(chosen, truth),
         sampled=collector.sampled,
+        classes=_classes(storage, chosen.version),
         labels=len(truth),
         unmatched=unmatched,
         segments=collector.segments,
         damaged=collector.damaged,
     )
+
+
+def _classes(storage: Storage, version: str) -> tuple[str, ...]:
+    """The labels of a published model; none if it is not in the store. Raises StorageError."""
+    try:
+        return tuple(label_text(label) for label in manifest.read(storage, f"models/{version}").properties["labels"])
+    except (MissingKeyError, ArtifactError, KeyError):
+        return ()
 
 
 def _chosen_ghost(ghosts: Sequence[Side], version: str | None, where: str) -> Side:
@@ -377,7 +391,7 @@ def _together(host: str, of: Mapping[str, Mapping[str, Usage]]) -> Usage:
 
 
 def _labels(given: Any) -> tuple[str | None, ...]:
-    return tuple(None if label is None else str(label) for label in given)
+    return tuple(None if label is None else label_text(label) for label in given)
 
 
 def _last(side: Side) -> float:

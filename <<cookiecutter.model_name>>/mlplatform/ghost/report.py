@@ -1,5 +1,6 @@
 """The report on a ghost: JSON for programs, and one self-contained HTML file for people."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -8,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from mlplatform.contract.criteria import Criteria
 from mlplatform.contract.events import MIRROR_COUNTERS, MIRROR_RESULTS
 from mlplatform.ghost import sizing, statistics, verdict
 from mlplatform.ghost.observed import Floats, Observed, Side
@@ -19,6 +21,7 @@ from mlplatform.reporting import charts, page
 
 TEMPLATE = Path(__file__).with_name("report_template.html")
 SHOWN_DISAGREEMENTS = 12
+SHOWN_LABELS = 30
 _HEADINGS = {
     Decision.PROMOTE: ("✓ Promote", ""),
     Decision.HOLD: ("◦ Hold", " open"),
@@ -37,6 +40,7 @@ class Report:
     sizing: Sizing
     verdict: Verdict
     settings: GhostSettings
+    criteria: Criteria
 
     @property
     def version(self) -> str:
@@ -68,20 +72,22 @@ class Report:
             "verdict": self.verdict.to_json(),
             **self.figures.to_json(),
             "sizing": self.sizing.to_json(),
-            "settings": self.settings.model_dump(),
+            "settings": self.settings.model_dump(exclude={*GhostSettings.also_of_the_gate}),
+            "gate": self.criteria.to_json(),
         }
 
 
-def make(observed: Observed, settings: GhostSettings, made_at: datetime) -> Report:
-    """Compute the figures and the verdict."""
-    figures = statistics.compute(observed)
+def make(observed: Observed, criteria: Criteria, settings: GhostSettings, made_at: datetime) -> Report:
+    """Compute the figures and the verdict. criteria: the gate's tables."""
+    figures = statistics.compute(observed, criteria)
     return Report(
         made_at=made_at,
         observed=observed,
         figures=figures,
         sizing=sizing.suggest(observed.ghost, observed.live),
-        verdict=verdict.decide(observed, figures, settings),
+        verdict=verdict.decide(observed, figures, criteria, settings),
         settings=settings,
+        criteria=criteria,
     )
 
 
@@ -97,11 +103,53 @@ def render(report: Report) -> str:
         kind=kind,
         figures=figures,
         charts=_charts(report),
+        asked=_asked(report),
+        recall=_recall(figures),
+        margin=report.criteria.margin("accuracy"),
         disagreements=figures.disagreements[:SHOWN_DISAGREEMENTS],
         mirror_counters=MIRROR_COUNTERS,
         waiting=_waiting(report.observed.live),
         waiting_in_ghost=_waiting(report.observed.ghost),
     )
+
+
+def _asked(report: Report) -> list[dict[str, Any]]:
+    """The gate's tables: what each asks for, and the figures of both."""
+    task = report.figures.task
+    rows = []
+    for row in report.criteria.rows:
+        bound = row.minimum if row.minimum is not None else row.maximum
+        rows.append(
+            {
+                "metric": f"{row.metric} of each class" if row.of_each_class else row.metric,
+                "least": row.facts.higher_is_better,
+                "bound": bound if bound not in (None, math.inf) else None,
+                "measured": task.metrics.get(row.metric) if task else None,
+                "change": task.opponent.changes.get(row.metric) if task else None,
+                "margin": row.maximum_regression,
+            }
+        )
+    return rows
+
+
+def _recall(figures: Figures) -> list[dict[str, Any]]:
+    """By label the rows that each of the two finds; with many labels, those where the ghost loses most."""
+    classes = figures.task.opponent.classes if figures.task else {}
+    rows = [
+        {
+            "label": label,
+            "rows": counted.examples,
+            "ghost": counted.both + counted.only_model,
+            "live": counted.both + counted.only_production,
+            "difference": counted.difference,
+        }
+        for label, counted in classes.items()
+    ]
+    return sorted(rows, key=_difference)[:SHOWN_LABELS] if len(rows) > SHOWN_LABELS else rows
+
+
+def _difference(row: Mapping[str, Any]) -> float:
+    return float(row["difference"])
 
 
 def _charts(report: Report) -> Mapping[str, Any]:
@@ -116,7 +164,7 @@ def _charts(report: Report) -> Mapping[str, Any]:
     if figures.comparison:
         interval = figures.comparison.score_interval()
         drawn["difference"] = charts.difference(
-            interval.low, figures.comparison.difference, interval.high, report.settings.maximum_regression
+            interval.low, figures.comparison.difference, interval.high, report.criteria.margin("accuracy")
         )
     if figures.shift:
         drawn["scores"] = charts.histograms("score", figures.shift.edges, figures.shift.ghost, figures.shift.live)

@@ -1,4 +1,4 @@
-"""What a ghost has to show before it is promoted."""
+"""What a ghost has to show before it is promoted, besides the gate's tables."""
 
 from collections.abc import Mapping
 from typing import ClassVar
@@ -6,13 +6,16 @@ from typing import ClassVar
 from pydantic import Field
 
 from mlplatform.config.settings import Section
+from mlplatform.contract.criteria import Criteria, with_former
 
 
 class GhostSettings(Section, section="ghost"):
     """Section [ghost] of service.toml. Shares are 0 to 1."""
 
-    # The [training] section has a minimum_accuracy, which is the gate's and means the test split.
     former: ClassVar[Mapping[str, str | None]] = {"minimum_accuracy": "reject_below_accuracy"}
+
+    # What [ghost] calls by another name than the gate's tables.
+    also_of_the_gate: ClassVar[tuple[str, ...]] = ("reject_below_accuracy", "maximum_regression")
 
     minimum_requests: int = Field(
         default=200, ge=1, description="requests answered by both; with fewer there is no verdict"
@@ -20,14 +23,14 @@ class GhostSettings(Section, section="ghost"):
     minimum_labels: int = Field(
         default=100, ge=1, description="rows with a known label; with fewer accuracy is not judged by them"
     )
-    reject_below_accuracy: float = Field(
-        default=0,
+    reject_below_accuracy: float | None = Field(
+        default=None, ge=0, le=1, description="another name of minimum of [gate.accuracy], for the ghost alone"
+    )
+    maximum_regression: float | None = Field(
+        default=None,
         ge=0,
         le=1,
-        description="a ghost whose accuracy on labelled traffic is certainly below this is rejected",
-    )
-    maximum_regression: float = Field(
-        default=0.01, ge=0, le=1, description="accuracy that may be lost against the live model"
+        description="another name of maximum_regression of [gate.accuracy], for the ghost alone",
     )
     maximum_latency_ratio: float = Field(
         default=1.25, ge=1, description="p95 of the ghost's latency, divided by that of the live model"
@@ -45,3 +48,12 @@ class GhostSettings(Section, section="ghost"):
         default=200_000, ge=1000, description="requests held in memory; of more, a sample by request id is judged"
     )
     report_days: float = Field(default=7, gt=0, description="age beyond which a report no longer lets promote")
+
+
+def of_ghost(criteria: Criteria, settings: GhostSettings) -> Criteria:
+    """The gate's criteria, with what stands in [ghost] under its old name, with a warning."""
+    former = {
+        "minimum": ("reject_below_accuracy", settings.reject_below_accuracy),
+        "maximum_regression": ("maximum_regression", settings.maximum_regression),
+    }
+    return with_former(criteria, "ghost", former)

@@ -15,9 +15,9 @@ from mlplatform.store.storage import Storage, StorageError, open_storage
 
 @click.command("ship-events")
 @click.argument("directory", type=click.Path(path_type=Path))
-@click.option("--once", is_flag=True, help="ship what is there and end")
+@click.option("--once", is_flag=True, help="ship once and end")
 def ship_events(directory: Path, once: bool) -> int:
-    """Ship the prediction events in DIRECTORY, the spool that SERVING_EVENTS names, to the store.
+    """Copy prediction events from DIRECTORY, the spool that SERVING_EVENTS names, to the store.
 
     SIGTERM ships once more and ends. Exit code 1: the last pass failed, 2: wrong settings.
     """
@@ -49,7 +49,7 @@ def _pass(storage: Storage, directory: Path, before: str) -> str:
     for name, event in shipped.killed:
         counts, copies = event["events"], event["mirror"]
         lost = counts["recorded"] - counts["written"] - counts["dropped"]
-        waiting = copies["offered"] - sum(copies[each] for each in MIRROR_RESULTS)
+        waiting = copies["offered"] - sum(copies[result] for result in MIRROR_RESULTS)
         print(
             f"events: process {name} was killed: {lost} of its {counts['recorded']} events and {waiting} of "
             f"{copies['offered']} copies for the ghost are lost",

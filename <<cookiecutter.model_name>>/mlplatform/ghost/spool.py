@@ -70,17 +70,30 @@ class SpoolWriter:
         self.counters = Counters(self._map)
         partial.rename(self._state)
 
-    def write(self, lines: bytes, count: int) -> None:
-        """Append whole lines that hold so many events."""
+    def has_space(self, more: int, share: float = 1.0) -> bool:
+        """Whether so many bytes more fit into this share of the directory's bound.
+
+        Looks at the directory once a second, as that takes longer than writing, and adds up in between.
+        """
+        bound = share * self._most_bytes
+        now = time.monotonic()
+        if now - self._looked >= _LOOK_SECONDS or self._used + more > bound:
+            self._used, self._looked = _bytes_in(self._directory), now
+        return self._used + more <= bound
+
+    def write(self, lines: bytes, count: int) -> bool:
+        """Append whole lines that hold so many events; False if they are dropped instead."""
         try:
-            if not self._has_room(len(lines)):
-                raise OSError("no room")
+            if not self.has_space(len(lines)):
+                raise OSError(f"{self._directory} is full")
             self._open().write(lines)
         except OSError:
             self.counters.add("dropped", count)
-            return
+            return False
         self.counters.add("written", count)
         self._size += len(lines)
+        self._used += len(lines)
+        return True
 
     def roll(self, now: float, force: bool = False) -> None:
         """Finish a segment that is large or old enough; its last line are the counters. now: on the monotonic clock."""
@@ -96,7 +109,7 @@ class SpoolWriter:
         self._file = self._segment = None
 
     def close(self) -> None:
-        """The process ends well: nothing is left to be found but whole segments."""
+        """The process ends well: nothing is left but whole segments."""
         with suppress(OSError):
             self._open()
         self.roll(0, force=True)
@@ -104,14 +117,6 @@ class SpoolWriter:
         self.counters.release()
         self._map.close()
         self._state_file.close()
-
-    def _has_room(self, more: int) -> bool:
-        """Looks at the directory once a second, as that takes longer than writing, and adds up in between."""
-        now = time.monotonic()
-        if now - self._looked >= _LOOK_SECONDS or self._used + more > self._most_bytes:
-            self._used, self._looked = _bytes_in(self._directory), now
-        self._used += more
-        return self._used <= self._most_bytes
 
     def _open(self) -> BinaryIO:
         if self._file is None:

@@ -1,6 +1,7 @@
 """The figures of the report. SciPy does the statistics."""
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,11 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest, ks_2samp
 
 from mlplatform.contract.comparison import CONFIDENCE, Comparison, Interval, proportion_interval
+from mlplatform.contract.criteria import Criteria
 from mlplatform.contract.drift import describe, psi, shares
+from mlplatform.contract.gate import Constant, Opponent, against_constant, compare
+from mlplatform.contract.measures import Sample, intervals
+from mlplatform.contract.metrics import METRICS, split_name
 from mlplatform.ghost.observed import Alone, Floats, Observed, Pairs, Texts, Whole
 
 QUANTILES = (0.5, 0.9, 0.95, 0.99)
@@ -101,10 +106,43 @@ class Disagreement:
 
 
 @dataclass(frozen=True)
+class Task:
+    """How well the ghost does on the rows whose label is known, those that both predicted where both did.
+
+    sample: its answers. metrics: low end, value and high end (95 %) of what the gate's tables ask for; unmeasured: of
+    those the names that cannot be had from events, or have no value. opponent: beside the live model, if there is one.
+    constant: beside always answering with the most frequent label.
+    """
+
+    sample: Sample
+    metrics: Mapping[str, tuple[float, float, float]]
+    unmeasured: tuple[str, ...]
+    opponent: Opponent
+    constant: Constant | None
+
+    def to_json(self) -> dict[str, Any]:
+        """All figures as JSON values, but the accuracy's comparison, which is one of the report's own."""
+        opponent = self.opponent.to_json()
+        return {
+            "metrics": {name: dict(zip(("low", "value", "high"), m, strict=True)) for name, m in self.metrics.items()},
+            "unmeasured": list(self.unmeasured),
+            "rows": dict(zip(self.sample.labels, self.sample.counts.tolist(), strict=True)),
+            "changes": opponent["changes"],
+            "recall": opponent["recall"],
+            "constant": self.constant.to_json() if self.constant else None,
+        }
+
+
+@dataclass(frozen=True)
 class Figures:
-    """Everything that is computed. None: there was nothing to compute it from."""
+    """Everything that is computed. None: there was nothing to compute it from.
+
+    agreement_by_label: by what the live model says, of the rows that both predicted.
+    """
 
     agreement: Share | None
+    agreement_by_label: Mapping[str, Share]
+    task: Task | None
     comparison: Comparison | None
     accuracy: Share | None
     live_accuracy: Share | None
@@ -119,6 +157,8 @@ class Figures:
         ratio = self.latency.interval
         return {
             "agreement": _json(self.agreement),
+            "agreement_by_label": {label: share.to_json() for label, share in self.agreement_by_label.items()},
+            "task": self.task.to_json() if self.task else None,
             "accuracy": _json(self.accuracy),
             "live_accuracy": _json(self.live_accuracy),
             "comparison": _json(self.comparison),
@@ -130,8 +170,8 @@ class Figures:
         }
 
 
-def compute(observed: Observed) -> Figures:
-    """All figures."""
+def compute(observed: Observed, criteria: Criteria) -> Figures:
+    """All figures. criteria: what the gate's tables ask for."""
     pairs, alone = observed.pairs, observed.alone
     labelled = [
         np.array([value is not None for value in column], bool)
@@ -139,12 +179,15 @@ def compute(observed: Observed) -> Figures:
     ]
     both = labelled[0] & labelled[1] if pairs.requests else np.zeros(0, bool)
     known = both & labelled[2] if pairs.requests else both
-    comparison = _compare(observed, known) if known.any() else None
+    task = _task(observed, known, criteria)
+    comparison = task.opponent.comparison if task else None
     live = observed.live
     return Figures(
         agreement=_share(pairs.live_label[both] == pairs.ghost_label[both]),
+        agreement_by_label=_agreement_by_label(pairs, both),
+        task=task,
         comparison=comparison,
-        accuracy=_accuracy(comparison, alone),
+        accuracy=_accuracy(task),
         live_accuracy=Share(comparison.both + comparison.only_production, comparison.examples) if comparison else None,
         latency=latency(pairs, alone),
         shift=shift(pairs.live_score, pairs.ghost_score) if len(pairs.live_score) else None,
@@ -234,25 +277,71 @@ def _ratio(ghost: Floats, live: Floats, q: float) -> float:
     return float(np.quantile(ghost, q) / max(np.quantile(live, q), 1e-3))
 
 
-def _compare(observed: Observed, known: NDArray[np.bool_]) -> Comparison:
-    pairs = observed.pairs
-    live = (pairs.live_label == pairs.truth)[known].astype(bool)
-    ghost = (pairs.ghost_label == pairs.truth)[known].astype(bool)
-    return Comparison(
-        production=observed.live.version if observed.live else "",
-        both=int((ghost & live).sum()),
-        only_model=int((ghost & ~live).sum()),
-        only_production=int((~ghost & live).sum()),
-        neither=int((~ghost & ~live).sum()),
+def _task(observed: Observed, known: NDArray[np.bool_], criteria: Criteria) -> Task | None:
+    """Of the rows that both predicted and whose label is known, or of the ghost's alone where there are none."""
+    pairs, alone = observed.pairs, observed.alone
+    columns: list[tuple[Texts, Floats]] = []
+    if known.any():
+        truth = pairs.truth[known]
+        columns = [
+            (pairs.ghost_label[known], pairs.ghost_score[known]),
+            (pairs.live_label[known], pairs.live_score[known]),
+        ]
+    else:
+        chosen = np.array(
+            [a is not None and b is not None for a, b in zip(alone.label, alone.truth, strict=True)], bool
+        )
+        if not chosen.any():
+            return None
+        truth = alone.truth[chosen]
+        columns = [(alone.label[chosen], alone.score[chosen])]
+    seen = {str(label) for column in (truth, *(said for said, _ in columns)) for label in column}
+    labels = (*observed.classes, *sorted(seen - {*observed.classes}))
+    ghost, *live = (_sample(labels, truth, said, score) for said, score in columns)
+    asked = [row for row in criteria.rows if not row.of_each_class]
+    names = [row.metric for row in asked if _can_be_had(row.metric, ghost)]
+    names += [f"{row.metric}.{label}" for row in criteria.rows if row.of_each_class for label in labels]
+    measured = replace(criteria, rows=tuple(row for row in criteria.rows if row.of_each_class or row.metric in names))
+    metrics = intervals(ghost, names)
+    opponent = Opponent()
+    if live:
+        opponent = compare(observed.live.version if observed.live else "", ghost, live[0], measured)
+    return Task(
+        ghost,
+        metrics,
+        tuple(row.metric for row in asked if row.metric not in metrics),
+        opponent,
+        against_constant(ghost, measured),
     )
 
 
-def _accuracy(comparison: Comparison | None, alone: Alone) -> Share | None:
-    """Of the rows that both predicted, or of all of the ghost's where there are none."""
-    if comparison:
-        return Share(comparison.both + comparison.only_model, comparison.examples)
-    known = np.array([a is not None and b is not None for a, b in zip(alone.label, alone.truth, strict=True)], bool)
-    return _share(alone.label[known] == alone.truth[known]) if known.any() else None
+def _sample(labels: tuple[str, ...], truth: Texts, said: Texts, scores: Floats) -> Sample:
+    """An event holds the predicted label and its probability: of two classes that is all there is to know."""
+    places = {label: place for place, label in enumerate(labels)}
+    true, predicted = (np.array([places[str(label)] for label in column], np.int64) for column in (truth, said))
+    probabilities = None
+    if len(labels) == 2:
+        probabilities = np.empty((len(scores), 2))
+        rows = np.arange(len(scores))
+        probabilities[rows, predicted], probabilities[rows, 1 - predicted] = scores, 1 - scores
+    return Sample(labels, true, predicted, probabilities)
+
+
+def _can_be_had(name: str, of: Sample) -> bool:
+    metric, label = split_name(name)
+    return (label is None or label in of.labels) and (of.probabilities is not None or not METRICS[metric].probabilities)
+
+
+def _accuracy(task: Task | None) -> Share | None:
+    return _share(task.sample.predicted == task.sample.true) if task else None
+
+
+def _agreement_by_label(pairs: Pairs, both: NDArray[np.bool_]) -> dict[str, Share]:
+    live, ghost = pairs.live_label[both], pairs.ghost_label[both]
+    return {
+        label: Share(int((ghost[live == label] == label).sum()), int((live == label).sum()))
+        for label in sorted({*live})
+    }
 
 
 def _coverage(observed: Observed) -> Share | None:

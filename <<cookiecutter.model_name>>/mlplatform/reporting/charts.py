@@ -100,30 +100,58 @@ def reliability(bins: Sequence[Mapping[str, Any]]) -> Markup:
     return _svg("accuracy by confidence", height, body)
 
 
+def curve(
+    names: tuple[str, str],
+    points: Sequence[tuple[float, float]],
+    chance: float | None,
+    mark: tuple[float, float] | None,
+) -> Markup:
+    """A line of shares in a square, such as the ROC curve. names: of the axes, across and up.
+
+    chance: what guessing gets, everywhere; None: the diagonal. mark: the point to show.
+    """
+    height = 300
+    x, y = Axis(0, 1, LEFT, WIDTH - RIGHT), Axis(0, 1, height - BOTTOM, TOP)
+    tenths = [0, 0.2, 0.4, 0.6, 0.8, 1]
+    across, up = names
+    ends = (0.0, 1.0) if chance is None else (chance, chance)
+    body = [
+        _horizontal(y, tenths),
+        _below(x, tenths, height),
+        _caption(across, height),
+        _line("ideal", x.at(0), y.at(ends[0]), x.at(1), y.at(ends[1])),
+        _polyline("model", [f"{x.at(a)},{y.at(b)}" for a, b in points]),
+    ]
+    if mark is not None:
+        body.append(_dot("dot other", x.at(mark[0]), y.at(mark[1])))
+    return _svg(f"{up} by {across}", height, body)
+
+
 def intervals(rows: Sequence[tuple[str, float, float, float]]) -> Markup:
     """Shares with their intervals, one below the other. rows: name, low, value, high; the first is the model's own."""
     height = TOP + 44 * len(rows) + BOTTOM
     along = ticks(min(row[1] for row in rows), max(row[3] for row in rows))
     along = [tick for tick in along if 0 <= tick <= 1]
     low, high = min(along[0], *(row[1] for row in rows)), max(along[-1], *(row[3] for row in rows))
-    # Half of "100 %" stands beyond the last tick.
-    x = Axis(low, high, 16, WIDTH - 20)
+    # Half of "100 %" stands beyond the last tick, half of "99.5 %" before the first.
+    x = Axis(low, high, 22, WIDTH - 20)
     body = [_below(x, along, height, percent=True), _grid(x, along, height), _caption("accuracy", height)]
     for i, (name, *figures) in enumerate(rows):
         kind = "" if i == 0 else " other"
-        body += [_text("name", 20, TOP + 44 * i + 14, "start", name), _whisker(kind, x, TOP + 44 * i + 28, figures)]
+        body += [_text("name", 22, TOP + 44 * i + 14, "start", name), _whisker(kind, x, TOP + 44 * i + 28, figures)]
     return _svg("accuracy of both models", height, body)
 
 
-def difference(low: float, value: float, high: float, margin: float) -> Markup:
-    """A difference with its interval, beside 0 and the margin that is allowed below it."""
+def difference(low: float, value: float, high: float, margin: float | None) -> Markup:
+    """A difference with its interval, beside 0 and the margin that is allowed below it; None: any."""
     height = TOP + 88 + BOTTOM
     # A little of what is refused is always seen.
-    along = ticks(min(low, -1.2 * min(margin, 0.8), 0), max(high, 0))
+    refused = 0.0 if margin is None else -1.2 * min(margin, 0.8)
+    along = ticks(min(low, refused, 0), max(high, 0))
     x = Axis(along[0], along[-1], 16, WIDTH - 16)
     body = [_below(x, along, height, percent=True, signed=True), _grid(x, along, height)]
-    shaded = x.at(max(-margin, along[0])) - 16
-    if margin < 1 and shaded > 0:
+    shaded = x.at(max(-margin, along[0])) - 16 if margin is not None and margin < 1 else 0.0
+    if shaded > 0:
         body.append(_rectangle("refused", 16, TOP, shaded, 88))
     body += [
         _line("zero", x.at(0), TOP, x.at(0), height - BOTTOM),

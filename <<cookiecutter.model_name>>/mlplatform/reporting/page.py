@@ -12,7 +12,7 @@ STYLE = Path(__file__).with_name("page.css")
 
 
 def render(template: Path, **values: Any) -> str:
-    """The page that a template makes of the values; it may include page.css, and has a filter for each `as_`."""
+    """The page that a template makes of the values. It extends page.html, and has a filter for each `as_`."""
     environment = jinja2.Environment(
         autoescape=True,
         undefined=jinja2.StrictUndefined,
@@ -21,6 +21,7 @@ def render(template: Path, **values: Any) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {
+        "sentence": as_sentence,
         "percent": as_percent,
         "points": as_points,
         "margin": as_margin,
@@ -32,6 +33,12 @@ def render(template: Path, **values: Any) -> str:
         "time": as_time,
     }
     return environment.get_template(template.name).render(**values)
+
+
+def as_sentence(clause: str) -> str:
+    """A clause with a capital letter and a full stop; a name such as `recall.yes` or `macro_f1` stays as it is."""
+    first = clause.split(" ", 1)[0]
+    return f"{clause if set('._0123456789') & set(first) else clause[:1].upper() + clause[1:]}."
 
 
 def as_percent(share: float | None, digits: int = 1) -> str:

@@ -1,8 +1,7 @@
 """TensorFlow: runs every model. All calls that TensorFlow leaves untyped are in here.
 
 Never model.predict or a tf.function on a request: after a greenlet switch within one, TensorFlow's eager mode is broken
-until the process ends (46 of 48 concurrent requests failed, then all). A session callable enters no Python of
-TensorFlow's that could switch, and on frozen variables is 1.5 times faster (474 rows/s against 309).
+until the process ends. A session callable enters no Python of TensorFlow's that could switch.
 """
 
 import os
@@ -13,8 +12,9 @@ from typing import Any
 from mlplatform.runtime.call import Array, ModelRejectsError, Run
 
 SIGNATURE = "serving_default"
-# A frozen graph holds its weights in one message, and messages end at 2 GiB.
-FREEZABLE_BYTES = 1 << 30
+FREEZABLE_BYTES = 32 << 20
+"""Weights up to which a model is frozen: TensorFlow takes twenty times their bytes for that, and hundred times the time
+of loading the graph as it was saved. benchmarks/serving/memory.py measures both."""
 
 
 def load(directory: Path, inputs: Sequence[str], outputs: Sequence[str], threads: int) -> Run:
@@ -41,7 +41,7 @@ def open_model(directory: Path, inputs: Sequence[str], outputs: Sequence[str], c
     """Load a SavedModel in a process whose TensorFlow is set up already. config: a ConfigProto for the session.
 
     A model with lookup tables (TextVectorization, StringLookup, IntegerLookup with a vocabulary) or of more than
-    FREEZABLE_BYTES runs from the graph as it was saved; every other one is frozen, which is faster.
+    FREEZABLE_BYTES runs from the graph as it was saved; every other one is frozen, which is faster for convolutions.
     Raises OSError or ValueError if it is no SavedModel with this signature.
     """
     import tensorflow as tf
@@ -118,8 +118,8 @@ def _unfrozen(
 def _callable(session: Any, feed: list[str], fetch: list[str]) -> Callable[..., Any]:
     from tensorflow.core.protobuf.config_pb2 import CallableOptions
 
-    # What Keras's backend functions were made of. The public make_callable looks up names at every call: 204 us for one
-    # row of the digits against 66. In the caller's thread, for another one is another 14 us.
+    # What Keras's backend functions were made of. The public make_callable looks up names at every call, which takes
+    # longer than a small model. In the caller's thread, as handing over takes time, too.
     options = CallableOptions(feed=feed, fetch=fetch, run_options={"inter_op_thread_pool": -1})
     call: Callable[..., Any] = session._make_callable_from_options(options)
     return call

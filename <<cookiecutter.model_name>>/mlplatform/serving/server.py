@@ -14,6 +14,8 @@ from mlplatform.config.settings import StorageSettings, load
 from mlplatform.serving.errors import BOOT_ERROR
 from mlplatform.serving.ghost.mirror import FLUSH_SECONDS
 from mlplatform.serving.http.connection import Answer
+from mlplatform.serving.model.loading import log_damaged
+from mlplatform.serving.model.ready_workers import ReadyWorkers
 from mlplatform.serving.settings import ServingSettings
 from mlplatform.store.manifest import ArtifactError
 from mlplatform.store.models import list_models
@@ -27,7 +29,7 @@ class Gunicorn(BaseApplication):  # type: ignore[misc]
     """gunicorn around our application. `run` does not return."""
 
     service: Any = None
-    observing: Any = None
+    observers: Any = None
     directly: Callable[[dict[str, Any]], Answer | None]
     """Answers the predict routes without WSGI; see `Application`."""
 
@@ -35,6 +37,7 @@ class Gunicorn(BaseApplication):  # type: ignore[misc]
         self.settings = _one_version(settings)
         self.name = name
         self.template_version = template_version
+        self.ready_workers = ReadyWorkers()
         super().__init__()
 
     def load_config(self) -> None:
@@ -47,13 +50,13 @@ class Gunicorn(BaseApplication):  # type: ignore[misc]
         from mlplatform.serving.api.app import create_app
         from mlplatform.serving.ghost.ghost_mode import GhostMode
         from mlplatform.serving.model.service import Service
-        from mlplatform.serving.observability.observers import Observing
+        from mlplatform.serving.observability.observers import Observers
 
-        self.service = Service(self.settings, self.name, self.template_version)
+        self.service = Service(self.settings, self.name, self.template_version, self.ready_workers)
         traced = agent.takes_traces(os.environ) and traces.under_ddtrace(os.environ)
         ghost = GhostMode(self.service)
-        self.observing = Observing(self.service, ghost, traced, agent.takes_metrics(os.environ))
-        app = create_app(self.service, self.observing.observers, ghost.log, ghost.replay)
+        self.observers = Observers(self.service, ghost, traced, agent.takes_metrics(os.environ))
+        app = create_app(self.service, self.observers.all, ghost.log, ghost.replay)
         self._add_hooks(app)
         self.directly = app.extensions["inference"].directly
         return app
@@ -79,7 +82,7 @@ def _one_version(settings: ServingSettings) -> ServingSettings:
     if settings.model != "latest":
         return settings
     try:
-        models = list_models(open_storage(load(StorageSettings).url))
+        models = list_models(open_storage(load(StorageSettings).url), damaged=log_damaged)
     except (ArtifactError, StorageError):
         return settings
     return settings.model_copy(update={"model": models[-1].id}) if models else settings
@@ -97,7 +100,7 @@ def gunicorn_options(settings: ServingSettings, name: str) -> dict[str, Any]:
         "preload_app": False,
         "post_worker_init": _load_model,
         "worker_exit": _stop_observing,
-        "when_ready": _forward_second_sigterm,
+        "when_ready": _set_signals,
         # Without a ghost as well, so that a pod's grace period is one number.
         "graceful_timeout": int(settings.drain_seconds + settings.finish_seconds + FLUSH_SECONDS) + 2,
         # A worker whose event loop stands still for this long is killed. Longer than any model call may take.
@@ -113,14 +116,21 @@ def gunicorn_options(settings: ServingSettings, name: str) -> dict[str, Any]:
 def _load_model(worker: Any) -> None:
     service = worker.app.service
     service.draining = lambda: not worker.alive
+    # gunicorn numbers its workers.
+    service.replaces = worker.age > worker.cfg.workers
     service.start()
-    worker.app.observing.start()
+    worker.app.observers.start()
 
 
 def _stop_observing(arbiter: Any, worker: Any) -> None:
     # None: the worker ended before it had an application.
-    if worker.app.observing is not None:
-        worker.app.observing.stop()
+    if worker.app.observers is not None:
+        worker.app.observers.stop()
+
+
+def _set_signals(arbiter: Any) -> None:
+    signal.signal(signal.SIGHUP, _ignore_sighup)
+    _forward_second_sigterm(arbiter)
 
 
 def _forward_second_sigterm(arbiter: Any) -> None:
@@ -135,3 +145,8 @@ def _forward_second_sigterm(arbiter: Any) -> None:
 
     on_sigterm.seen = False  # type: ignore[attr-defined]
     signal.signal(signal.SIGTERM, on_sigterm)
+
+
+def _ignore_sighup(number: int, frame: object) -> None:
+    """Gunicorn would end its workers while the new ones are still loading the model, and requests would be lost."""
+    LOG.warning("SIGHUP is ignored: to serve another model or other settings, start another server")

@@ -5,11 +5,16 @@
 
 Files lie below a name that follows from their content, so two publishers of one artifact never mix their files: the
 first manifest wins and the other's files are removed.
+
+A manifest ends with a digest over all of it, so that a reader notices any change, that of a label too. One without,
+from a version before 0.3.0, is read as it is; only its files and their list are verified.
 """
 
 import fcntl
 import hashlib
 import json
+import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -25,6 +30,11 @@ from mlplatform.store.partial import PARTIAL
 from mlplatform.store.protocol import Storage
 
 MANIFEST = "manifest.json"
+_FIELDS = frozenset({"kind", "id", "created_at", "content", "files", "properties"})
+_DIGEST = "digest"
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+# Kinds that are looked up by id: theirs is the last part of their prefix.
+_KINDS_BY_ID = ("model", "dataset")
 # Files transferred at once. Most of a small file's time on S3 is waiting for the answer.
 THREADS = 8
 
@@ -61,30 +71,54 @@ class Manifest:
 
     def to_json(self) -> bytes:
         """UTF-8 JSON, the content of manifest.json."""
-        return json.dumps(asdict(self), indent=1, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+        # As it will be read: with lists for tuples, and text for keys.
+        raw = json.loads(json.dumps(asdict(self), ensure_ascii=False, allow_nan=False))
+        raw[_DIGEST] = _digest_of(raw)
+        return json.dumps(raw, indent=1, ensure_ascii=False).encode() + b"\n"
 
     @classmethod
     def from_json(cls, content: bytes, origin: str) -> "Manifest":
-        """Parse manifest.json. Raises ArtifactError naming `origin` if it is not one."""
+        """Parse manifest.json. Raises ArtifactError naming `origin` if it is not one, or was changed."""
         try:
             raw = json.loads(content)
-            files = {str(path): FileEntry(str(f["sha256"]), int(f["bytes"])) for path, f in raw["files"].items()}
-            manifest = cls(
-                kind=str(raw["kind"]),
-                id=str(raw["id"]),
-                created_at=str(raw["created_at"]),
-                content=str(raw["content"]),
-                files=files,
-                properties=dict(raw["properties"]),
-            )
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            has_digest = _DIGEST in raw
+            digest = raw.pop(_DIGEST, "")
+            changed = has_digest and digest != _digest_of(raw)
+            manifest = _parsed(raw)
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ArtifactError(f"{origin}: not a manifest ({type(error).__name__}: {error})") from None
-        inside = [PurePosixPath(path) for path in (*files, manifest.content)]
-        if any(path.is_absolute() or ".." in path.parts for path in inside):
+        if any(not _is_inside(path) for path in (*manifest.files, manifest.content)):
             raise ArtifactError(f"{origin}: names a file outside its own directory")
-        if manifest.content != _content_name(files):
-            raise ArtifactError(f"{origin}: its list of files was changed after it was written")
+        if changed or manifest.content != _content_name(manifest.files):
+            raise ArtifactError(f"{origin}: was changed after it was written; publish it again")
         return manifest
+
+
+def _parsed(raw: dict[str, Any]) -> Manifest:
+    """The manifest of a JSON object. Raises ValueError, KeyError, TypeError or AttributeError if it is none."""
+    if raw.keys() != _FIELDS:
+        raise ValueError(f"it has the fields {', '.join(sorted(raw))}")
+    for name in ("kind", "id", "created_at", "content"):
+        if not isinstance(raw[name], str):
+            raise TypeError(f"{name} is no text")
+    for path, entry in raw["files"].items():
+        size = entry["bytes"]
+        if not _SHA256.fullmatch(entry["sha256"]) or isinstance(size, bool) or not isinstance(size, int) or size < 0:
+            raise ValueError(f"{path} has no SHA-256 or no size")
+    if not isinstance(raw["properties"], dict):
+        raise TypeError("properties is no object")
+    files = {path: FileEntry(entry["sha256"], entry["bytes"]) for path, entry in raw["files"].items()}
+    return Manifest(**{**raw, "files": files})
+
+
+def _digest_of(raw: Mapping[str, Any]) -> str:
+    """SHA-256 over a manifest without its digest, whatever the order of its keys and its white space."""
+    return hashlib.sha256(json.dumps(raw, sort_keys=True, allow_nan=False).encode()).hexdigest()
+
+
+def _is_inside(path: str) -> bool:
+    pure = PurePosixPath(path)
+    return not pure.is_absolute() and ".." not in pure.parts and "\0" not in path
 
 
 def publish(
@@ -130,14 +164,33 @@ def find(storage: Storage, prefix: str) -> Manifest | None:
 def read(storage: Storage, prefix: str) -> Manifest:
     """The manifest of an artifact. Raises MissingKeyError or ArtifactError. The files are not checked."""
     key = f"{prefix}/{MANIFEST}"
-    return Manifest.from_json(storage.read(key), f"{storage.url}/{key}")
+    origin = f"{storage.url}/{key}"
+    return _in_its_place(Manifest.from_json(storage.read(key), origin), prefix, origin)
 
 
-def list_artifacts(storage: Storage, prefix: str) -> list[Manifest]:
-    """The manifests directly below a prefix such as `models`, oldest first."""
-    names = storage.directories(f"{prefix}/")
-    manifests = _map_in_threads(lambda name: find(storage, f"{prefix}/{name}"), names)
-    return sorted(filter(None, manifests), key=lambda manifest: (manifest.created_at, manifest.id))
+def list_artifacts(
+    storage: Storage, prefix: str, damaged: Callable[[ArtifactError], object] | None = None
+) -> list[Manifest]:
+    """The manifests directly below a prefix such as `models`, oldest first.
+
+    damaged: called for each manifest that is none any more, which is left out then; without it ArtifactError is raised.
+    """
+
+    def look(name: str) -> Manifest | ArtifactError | None:
+        try:
+            return find(storage, f"{prefix}/{name}")
+        except ArtifactError as error:
+            return error
+
+    manifests: list[Manifest] = []
+    for manifest in _map_in_threads(look, storage.directories(f"{prefix}/")):
+        if isinstance(manifest, Manifest):
+            manifests.append(manifest)
+        elif manifest is not None:
+            if damaged is None:
+                raise manifest
+            damaged(manifest)
+    return sorted(manifests, key=lambda manifest: (manifest.created_at, manifest.id))
 
 
 def fetch(storage: Storage, prefix: str, cache: Path) -> tuple[Manifest, Path]:
@@ -148,7 +201,8 @@ def fetch(storage: Storage, prefix: str, cache: Path) -> tuple[Manifest, Path]:
     """
     local = storage.local_path(prefix)
     if local is not None:
-        return read_directory(local)
+        manifest, content = read_directory(local)
+        return _in_its_place(manifest, prefix, str(local / MANIFEST)), content
     manifest = read(storage, prefix)
     target = cache / prefix
     try:
@@ -172,7 +226,8 @@ def fetch_file(storage: Storage, prefix: str, manifest: Manifest, path: str, cac
 def read_directory(directory: Path) -> tuple[Manifest, Path]:
     """Manifest and directory of the files of an artifact on this machine; every file's size and SHA-256 is checked.
 
-    Raises ArtifactError if the manifest or a file is missing or differs.
+    Raises ArtifactError if the manifest or a file is missing or differs, or if there is a file or a symbolic link that
+    the manifest does not name.
     """
     path = directory / MANIFEST
     try:
@@ -249,9 +304,29 @@ def _content_name(files: Mapping[str, FileEntry]) -> str:
     return hashlib.sha256(listing.encode()).hexdigest()[:12]
 
 
+def _in_its_place(manifest: Manifest, prefix: str, origin: str) -> Manifest:
+    """The manifest, if it is that of this prefix. Raises ArtifactError."""
+    if manifest.kind in _KINDS_BY_ID and manifest.id != PurePosixPath(prefix).name:
+        raise ArtifactError(f"{origin}: is the manifest of {manifest.kind} {manifest.id!r}, which belongs elsewhere")
+    return manifest
+
+
 def _verify(manifest: Manifest, content: Path) -> None:
+    for path in _below(content):
+        if path.is_symlink():
+            raise ArtifactError(f"{path}: is a symbolic link, and an artifact holds only files; remove it")
+        name = path.relative_to(content).as_posix()
+        if path.is_file() and name not in manifest.files and not path.name.startswith(PARTIAL):
+            raise ArtifactError(f"{path}: the manifest does not name it; remove it")
     for name, entry in manifest.files.items():
         _verify_file(content / name, entry)
+
+
+def _below(directory: Path) -> Iterator[Path]:
+    """A directory and all that is in it; links are not followed."""
+    yield directory
+    for parent, directories, files in os.walk(directory):
+        yield from (Path(parent) / name for name in (*directories, *files))
 
 
 def _verify_file(path: Path, entry: FileEntry) -> None:

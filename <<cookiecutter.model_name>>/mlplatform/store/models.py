@@ -1,9 +1,9 @@
 """A table of the published models: what a model was made from, what changed since the one before, which is live."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from mlplatform.store.manifest import Manifest, list_artifacts
+from mlplatform.store.manifest import ArtifactError, Manifest, list_artifacts
 from mlplatform.store.protocol import Storage
 
 HEADER: tuple[str, ...] = (
@@ -19,9 +19,12 @@ HEADER: tuple[str, ...] = (
 UNKNOWN = "-"
 
 
-def list_models(storage: Storage) -> list[Manifest]:
-    """Manifests of the published models, oldest first. Raises StorageError or ArtifactError."""
-    return list_artifacts(storage, "models")
+def list_models(storage: Storage, damaged: Callable[[ArtifactError], object] | None = None) -> list[Manifest]:
+    """Manifests of the published models, oldest first. Raises StorageError, and ArtifactError without `damaged`.
+
+    damaged: see list_artifacts.
+    """
+    return list_artifacts(storage, "models", damaged)
 
 
 def table(models: Sequence[Manifest], production: str | None = None) -> str:

@@ -1,1 +1,1 @@
-"""What all rooms tell about themselves: metrics to Datadog's agent, logs, and the registry of every metric's name."""
+"""What every package reports about itself: metrics to Datadog's agent, logs, and the registry of all metrics."""

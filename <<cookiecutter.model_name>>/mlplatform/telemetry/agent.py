@@ -1,4 +1,4 @@
-"""Whether Datadog's agent is there to talk to; where none is named nothing is sent, nor is any client loaded."""
+"""Whether Datadog's agent can be reached. Without one, nothing is sent and no client is loaded."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -15,7 +15,8 @@ COMMON_TAGS = ("env", "service", "version", "role")
 class Metric:
     """One metric. unit: as Datadog calls it, empty for a bare number. tags: beyond COMMON_TAGS.
 
-    room: who sends it. percentiles: whether Datadog is asked to keep p50 to p99 of a distribution, which it bills.
+    sender: the package that sends it. percentiles: whether Datadog is asked to keep p50 to p99 of a distribution, which
+    it bills.
     """
 
     name: str
@@ -23,7 +24,7 @@ class Metric:
     unit: str
     tags: tuple[str, ...]
     meaning: str
-    room: str = "serving"
+    sender: str = "serving"
     percentiles: bool = False
 
 
@@ -84,9 +85,9 @@ GHOST_COPIES = Metric(
     "request",
     ("result",),
     "Requests copied to the ghost by the live service. result: sent (the ghost took it), refused (it answered with "
-    "another status), failed (no answer), skipped (not tried: it had failed), dropped (no room). role ghost: those it "
-    "took and lost, as it is too slow (dropped: no room, failed: not answered in time).",
-    room="ghost",
+    "another status), failed (no answer), skipped (not tried: it had failed), dropped (the queue was full). role "
+    "ghost: those it took and lost, as it is too slow (dropped: the queue was full, failed: not answered in time).",
+    sender="ghost",
 )
 GHOST_COPY_SECONDS = Metric(
     "ml.ghost.copy.seconds",
@@ -94,7 +95,7 @@ GHOST_COPY_SECONDS = Metric(
     "second",
     (),
     "From the sending of copies to the ghost's answer that it has them, in the live service.",
-    room="ghost",
+    sender="ghost",
     percentiles=True,
 )
 GHOST_COMPARISONS = Metric(
@@ -103,13 +104,18 @@ GHOST_COMPARISONS = Metric(
     "",
     ("agreement",),
     "Rows of which the ghost knows what the live service predicted. agreement: same or different.",
-    room="ghost",
+    sender="ghost",
 )
 EVENTS_DROPPED = Metric(
-    "ml.events.dropped", "count", "", (), "Notes for the report that were thrown away: no room.", room="ghost"
+    "ml.events.dropped",
+    "count",
+    "",
+    (),
+    "Prediction events that were thrown away because their directory or queue was full.",
+    sender="ghost",
 )
 TRAINING_PROGRESS = Metric(
-    "ml.training.progress", "gauge", "fraction", (), "Share of the steps that are done.", room="training"
+    "ml.training.progress", "gauge", "fraction", (), "Share of the steps that are done.", sender="training"
 )
 TRAINING_METRIC = Metric(
     "ml.training.metric",
@@ -117,10 +123,10 @@ TRAINING_METRIC = Metric(
     "",
     ("metric",),
     "A metric at the end of an epoch, by the name that training gives it.",
-    room="training",
+    sender="training",
 )
 TRAINING_SECONDS = Metric(
-    "ml.training.seconds", "gauge", "second", ("outcome",), "How long a training command took.", room="training"
+    "ml.training.seconds", "gauge", "second", ("outcome",), "How long a training command took.", sender="training"
 )
 TRAINING_RUNS = Metric(
     "ml.training.runs",
@@ -128,7 +134,7 @@ TRAINING_RUNS = Metric(
     "",
     ("outcome",),
     "Training commands that ended. outcome: published, refused (the gate is closed), stopped or failed.",
-    room="training",
+    sender="training",
 )
 
 DATADOG_METRICS = (

@@ -1,6 +1,6 @@
 """Starting a process under ddtrace-run, where an agent takes traces; without one nothing of ddtrace is loaded.
 
-Loaded it costs 60 MB and a second of start, even with DD_TRACE_ENABLED=false. That is why an image's entry point does
+Loaded it costs memory and start-up time, even with DD_TRACE_ENABLED=false. That is why an image's entry point does
 not name it: the process starts itself again under it.
 """
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NoReturn
 
 DEFAULTS = {
-    # Flask: ten spans for each request, and four fifths of the throughput, whether they are kept or not.
+    # Flask: ten spans for each request, most of the throughput, whether they are kept or not.
     # gevent, asyncio, futures, logging: they carry a running span along; ours are made when a request is over.
     "DD_PATCH_MODULES": ",".join(
         f"{name}:false"

@@ -33,7 +33,7 @@ def command(tmp_path: Path) -> Command:
 
 def run(directory: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run a command in a directory; no variable of the caller's that is a setting gets through."""
-    sections = ("SERVICE", "STORAGE", "TRAINING", "SERVING", "DELIVERY", "GHOST", "NOX_")
+    sections = ("SERVICE", "STORAGE", "TRAINING", "SERVING", "DELIVERY", "GATE_", "GHOST", "NOX_")
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(sections)}
     return subprocess.run(
         [sys.executable, "-m", "mlplatform", *arguments],

@@ -15,7 +15,7 @@ import pytest
 from mlplatform.cli import COMMANDS, cli
 from mlplatform.contract.parameters import parameters_type
 from mlplatform.delivery.releases.deploy import deploy
-from mlplatform.tests.conftest import ROOT
+from mlplatform.tests.conftest import ROOT, Command
 
 JENKINSFILE = ROOT / "Jenkinsfile"
 TEXTS = sorted(
@@ -42,6 +42,12 @@ BUILD = {
     "OVERRIDE_REASON": "Too few labels, yet faster",
     "GHOST_SAMPLE_RATE": "0.25",
     "GHOST_SINCE": "24h",
+    "JOB": "0a1b2c3d-0000-4000-8000-0123456789ab",
+    "IF_NEEDED": "yes",
+    "MINUTES": "45",
+    "LOG_FROM": "0",
+    "OCCASION": "failure",
+    "TEXT": "Failed: deploy",
 }
 
 
@@ -189,18 +195,48 @@ def test_what_is_none_is_told(arguments: str, why: str) -> None:
         ("train --help", 0),
         ("submit --help", 0),
         ("gate --help", 0),
+        ("deploy --help", 0),
         ("train --epoch 5", 2),
         ("train --epochs zero", 2),
         ("gather --seed -1", 2),
     ],
 )
-def test_neither_help_nor_a_wrong_parameter_waits_for_tensorflow(arguments: str, exit_code: int) -> None:
+def test_neither_help_nor_a_wrong_parameter_waits_for_tensorflow_or_boto3(arguments: str, exit_code: int) -> None:
     program = (
         "import sys; from mlplatform.cli import main; code = main(sys.argv[1:]); "
-        "print('tensorflow is imported' if 'tensorflow' in sys.modules else 'no tensorflow'); sys.exit(code)"
+        "print('imported:', *{'tensorflow', 'boto3'} & set(sys.modules)); sys.exit(code)"
     )
     done = subprocess.run([sys.executable, "-c", program, *arguments.split()], capture_output=True, text=True)
-    assert (done.returncode, done.stdout.splitlines()[-1]) == (exit_code, "no tensorflow"), done.stderr
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (exit_code, "imported:"), done.stderr
+
+
+def test_help_shows_what_holds_without_an_option_and_where_that_comes_from(command: Command) -> None:
+    shown = " ".join(command("train", "--help", TRAINING_SEED="7").stdout.split())
+    assert "fixes initial weights, data order and dropout [default: 7, from TRAINING_SEED]" in shown
+    assert "passes over the training split [default: 10]" in shown
+    assert "empty: the data bundled with the model [default: empty]" in shown
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_completion_of_a_shell_asks_this_program(shell: str, command: Command) -> None:
+    script = command("--completion", shell).stdout
+    # What the script asks, as each shell would; whether zsh and fish are installed does not matter.
+    asked = re.search(rf"{shell}_complete.*? (/\S+ -m mlplatform)\)", script)
+    assert asked is not None, script
+    words = {"COMP_WORDS": "mlplatform rollb", "COMP_CWORD": "rollb" if shell == "fish" else "1"}
+    environment = {**os.environ, **words, "_MLPLATFORM_COMPLETE": f"{shell}_complete"}
+    answer = subprocess.run(asked[1], shell=True, env=environment, capture_output=True, text=True)
+    assert "rollback" in answer.stdout, answer.stderr
+
+
+def test_bash_completes_a_command(command: Command) -> None:
+    program = f"""{command("--completion", "bash").stdout}
+        COMP_WORDS=(mlplatform rollb) COMP_CWORD=1
+        _mlplatform_completion mlplatform
+        echo "${{COMPREPLY[*]}}"
+    """
+    completed = subprocess.run(["bash", "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert completed.stdout == "rollback\n", completed.stderr
 
 
 def test_the_trainings_parameters_that_pages_name_are_there() -> None:

@@ -62,6 +62,15 @@ class Checkpoints:
         self.prefix = f"runs/{run}/checkpoints/"
         self._writer: threading.Thread | None = None
 
+    @property
+    def url(self) -> str:
+        """Where they lie."""
+        return f"{self.storage.url}/{self.prefix.rstrip('/')}"
+
+    def exist(self) -> bool:
+        """Whether there is one, whole or not."""
+        return any(True for _ in self.storage.keys(self.prefix))
+
     def newest(self) -> Checkpoint | None:
         """The newest checkpoint that is whole, or None."""
         for key in sorted(self.storage.keys(self.prefix), reverse=True):

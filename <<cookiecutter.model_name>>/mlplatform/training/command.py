@@ -5,11 +5,14 @@ from typing import Any
 import click
 
 from mlplatform.config.settings import ServiceSettings, SettingsError, StorageSettings, load
+from mlplatform.contract import team_code
+from mlplatform.contract.criteria import check
+from mlplatform.contract.labels import label_texts
 from mlplatform.contract.options import parameter_options
-from mlplatform.contract.parameters import load_parameters, parameters_type
+from mlplatform.contract.parameters import criteria_of, labels, load_parameters, parameters_type
+from mlplatform.contract.stopping import Stop
 from mlplatform.store.storage import StorageError, open_storage
 from mlplatform.training import job
-from mlplatform.training.stopping import Stop
 
 
 class _Pipeline(click.Command):
@@ -17,7 +20,11 @@ class _Pipeline(click.Command):
 
     def get_params(self, context: click.Context) -> list[click.Parameter]:
         """Its own options, then the training's."""
-        return [*super().get_params(context), *parameter_options(parameters_type())]
+        try:
+            parameters = parameters_type()
+        except ModuleNotFoundError as error:
+            raise SettingsError(f"{team_code.place(error) or 'model'}: {error}") from error
+        return [*super().get_params(context), *parameter_options(parameters)]
 
     def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
         """See click.Command."""
@@ -52,6 +59,8 @@ def gather(stop: Stop, /, **parameters: str | None) -> int:
 def _carry_out(command: str, stop: Stop, arguments: dict[str, Any]) -> int:
     try:
         parameters = load_parameters({name: value for name, value in arguments.items() if value is not None})
+        criteria = criteria_of(parameters)
+        check(criteria, label_texts(labels()))
         service, storage = load(ServiceSettings), open_storage(load(StorageSettings).url)
     except (SettingsError, StorageError) as error:
         job.write_refusal(str(error))
@@ -59,4 +68,4 @@ def _carry_out(command: str, stop: Stop, arguments: dict[str, Any]) -> int:
     # Imported when the settings are right: this imports TensorFlow, which takes seconds to start.
     from mlplatform.training.pipeline import run_command
 
-    return run_command(command, service, storage, parameters, stop)
+    return run_command(command, service, storage, parameters, criteria, stop)

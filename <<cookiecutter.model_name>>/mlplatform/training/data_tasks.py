@@ -1,25 +1,31 @@
 """From source data to a dataset version: gather -> validate -> prepare."""
 
+import hashlib
 import json
 import logging
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import luigi
 
 from mlplatform.contract.errors import BadDataError
-from mlplatform.data.parts import check_file, part_prefix, read_problems
+from mlplatform.data.parts import Known, check_files, known_files, parts_of, read_all_problems
 from mlplatform.data.sources import Source, list_source, local_file
+from mlplatform.data.splitting import SplitRule
 from mlplatform.data.versions import prepare
-from mlplatform.data.writing import SplitFractions
-from mlplatform.store.manifest import MANIFEST
 from mlplatform.store.storage import open_storage
 from mlplatform.training.task import Context, ObjectParameter, StoredTarget, Task
 
 log = logging.getLogger(__name__)
 # Wrong records shown in the log; all of them are in the store.
 SHOWN_PROBLEMS = 10
+# Different reasons of which the most frequent are shown in the dataset's report.
+COUNTED_REASONS = 10_000
+SECONDS_BETWEEN_LINES = 1.0
 
 
 class Gather(Task):
@@ -34,12 +40,17 @@ class Gather(Task):
 
     def run(self) -> None:
         """See the class."""
-        self.output().write([{"key": file.key, "identity": file.identity} for file in self.source.files])
-        log.info("gather: %d files in %s", len(self.source.files), self.source.url)
+        source = self.source
+        self.output().write([{"key": file.key, "identity": file.name} for file in source.files])
+        log.info("gather: %d files in %s", len(source.files), source.url)
+        if source.passed_over:
+            log.info("gather: %d files passed over: %s", len(source.passed_over), _shown(source.passed_over))
+        if source.hidden:
+            log.info("gather: %d hidden files are no data", source.hidden)
 
 
 class Validate(Task):
-    """Check every record of the source; a file that was checked before is not read again."""
+    """Check every record of the source; a file that was checked before is neither downloaded nor read again."""
 
     source: Source = ObjectParameter()
     snapshot: str = luigi.Parameter()
@@ -51,46 +62,101 @@ class Validate(Task):
         return Gather(context=self.context, source=self.source, snapshot=self.snapshot)
 
     def output(self) -> StoredTarget:
-        """The checked parts, one per file, and how many more records may be left out."""
+        """The checked files by their names, how many records are left out, and how many more may be."""
         return self.target(f"gathered/{self.snapshot}/parts-{self.schema}-{self.maximum_bad_records:g}.json")
 
     def run(self) -> None:
-        """See the class. Raises BadDataError if more records fail than may."""
-        context, storage = self.context, open_storage(self.source.url)
-        parts = []
-        for number, file in enumerate(self.source.files, start=1):
-            prefix = part_prefix(file.identity, context.schema)
-            checked = context.storage.exists(f"{prefix}/{MANIFEST}")
-            with local_file(storage, file.key, context.work) as path:
-                part = check_file(context.storage, path, prefix, context.schema)
-            parts.append({"key": file.key, "prefix": prefix, **part.properties})
-            done = f"validate: file {number}/{len(self.source.files)} {file.key}: {part.properties['rows']} records fit"
-            log.info("%s%s", done, ", checked before" if checked else "")
-        bad, good = (sum(part[name] for part in parts) for name in ("problems", "rows"))
-        allowed = int(self.maximum_bad_records * (bad + good))
+        """See the class. Raises BadDataError if a file is broken or more records fail than may."""
+        known = self._check_files()
+        keys = {file.name: file.key for file in self.source.files}
+        self._refuse_broken({keys[name]: file.fault for name, (_, _, file) in known.items() if file.fault})
+        problems = read_all_problems(self.context.storage, known, self.context.schema, self.context.work)
+        bad, summary, reasons = self._list_problems(keys, problems)
+        records = sum(file.rows + file.problems for _, _, file in known.values())
+        if forgotten := sum(file.forgotten for _, _, file in known.values()):
+            log.info("validate: %d records are left out as they were to be forgotten", forgotten)
+        allowed = int(self.maximum_bad_records * records)
         if bad:
-            summary = self._list_problems(parts, bad)
             if bad > allowed:
-                bound = f"maximum_bad_records = {self.maximum_bad_records:g} allows {allowed} of {bad + good}"
+                bound = f"maximum_bad_records = {self.maximum_bad_records:g} allows {allowed} of {records}"
                 raise BadDataError(f"{summary}\n{bound}")
             log.warning("validate: left out: %s", summary)
-        self.output().write({"parts": parts, "left_out": bad, "allowed": allowed - bad})
+        about = {"files": len(keys), "read": records, "fit": records - bad, "left_out": bad, "reasons": reasons}
+        self.output().write({"files": sorted(known), "left_out": bad, "allowed": allowed - bad, "records": about})
 
-    def _list_problems(self, parts: list[dict[str, Any]], bad: int) -> str:
-        """Store the list of all wrong records; return the first of them and where the list is, as lines."""
-        lines = [f"{bad} records do not fit model.RECORD:"]
+    def _check_files(self) -> Known:
+        """Check the files that were not checked before, and return what is known of each."""
+        context, storage = self.context, open_storage(self.source.url)
+        before = known_files(context.storage, context.schema)
+        files = {file.name: file for file in self.source.files}
+        new = [file for name, file in files.items() if name not in before]
+        if len(files) < len(self.source.files):
+            log.warning("validate: %d files repeat others and count once", len(self.source.files) - len(files))
+        if len(new) < len(files):
+            log.info("validate: %d of %d files were checked before", len(files) - len(new), len(files))
+        headers: set[str] = set()
+        shown = 0.0
+        checks = check_files(
+            context.storage, new, lambda file: local_file(storage, file.key, context.work), context.schema, context.work
+        )
+        for number, (file, checked) in enumerate(checks, start=1):
+            # Of many small files not each is told.
+            if time.monotonic() - shown >= SECONDS_BETWEEN_LINES or number == len(new) or checked.fault:
+                shown = time.monotonic()
+                said = checked.fault or f"{checked.rows} records fit"
+                log.info("validate: file %d/%d %s: %s", number, len(new), file.key, said)
+            if checked.header and checked.header not in headers and len(headers) < SHOWN_PROBLEMS:
+                headers.add(checked.header)
+                log.info("validate: %s: %s", file.key, checked.header)
+        if new:
+            before = known_files(context.storage, context.schema)
+        return {name: before[name] for name in files}
+
+    def _refuse_broken(self, faults: dict[str, str]) -> None:
+        if faults:
+            lines = [f"  {key} {fault}" for key, fault in list(faults.items())[:SHOWN_PROBLEMS]]
+            more = [f"  and {len(faults) - len(lines)} more"] if len(faults) > len(lines) else []
+            raise BadDataError(
+                "\n".join(
+                    [
+                        f"{len(faults)} of {len(self.source.files)} files cannot be read; "
+                        "repair them, or leave them out by pass_over:",
+                        *lines,
+                        *more,
+                    ]
+                )
+            )
+
+    def _list_problems(
+        self, keys: dict[str, str], problems: Iterator[tuple[str, int, str]]
+    ) -> tuple[int, str, list[tuple[str, int]]]:
+        """Store the list of all wrong records; return their number, the first and where the list is, as lines, and the
+        most frequent reasons.
+        """
+        lines: list[str] = []
+        reasons: Counter[str] = Counter()
+        count = 0
         key = f"gathered/{self.snapshot}/problems-{self.schema}.jsonl"
         with TemporaryDirectory(dir=self.context.work) as temporary:
             path = Path(temporary) / "problems.jsonl"
             with path.open("w", encoding="utf-8") as file:
-                for part in parts:
-                    for row, reason in read_problems(self.context.storage, part["prefix"], self.context.work):
-                        problem = {"file": part["key"], "row": row, "reason": reason}
-                        file.write(json.dumps(problem, ensure_ascii=False) + "\n")
-                        if len(lines) <= SHOWN_PROBLEMS:
-                            lines.append(f"  {part['key']} row {row}: {reason}")
-            self.context.storage.upload(path, key)
-        return "\n".join([*lines, f"all of them: {self.context.storage.url}/{key}"])
+                for count, (name, row, reason) in enumerate(problems, start=1):
+                    problem = {"file": keys[name], "row": row, "reason": reason}
+                    file.write(json.dumps(problem) + "\n")
+                    if len(reasons) < COUNTED_REASONS or reason in reasons:
+                        reasons[reason] += 1
+                    if count <= SHOWN_PROBLEMS:
+                        lines.append(f"  {keys[name]} row {row}: {reason}")
+            if count:
+                self.context.storage.upload(path, key)
+        head = f"{count} records do not fit model.RECORD:"
+        text = "\n".join([head, *lines, f"all of them: {self.context.storage.url}/{key}"])
+        return count, text, reasons.most_common(SHOWN_PROBLEMS)
+
+
+def _shown(keys: Sequence[str]) -> str:
+    more = f" and {len(keys) - SHOWN_PROBLEMS} more" if len(keys) > SHOWN_PROBLEMS else ""
+    return ", ".join(keys[:SHOWN_PROBLEMS]) + more
 
 
 class Prepare(Task):
@@ -100,8 +166,9 @@ class Prepare(Task):
     snapshot: str = luigi.Parameter()
     schema: str = luigi.Parameter()
     maximum_bad_records: float = luigi.FloatParameter()
-    validation_fraction: float = luigi.FloatParameter()
-    test_fraction: float = luigi.FloatParameter()
+    rule: SplitRule = ObjectParameter()
+    # What the rule says, as a name for the output.
+    division: str = luigi.Parameter()
 
     def requires(self) -> Validate:
         """The checked parts."""
@@ -115,19 +182,21 @@ class Prepare(Task):
 
     def output(self) -> StoredTarget:
         """The dataset's version."""
-        options = f"{self.validation_fraction:g}-{self.test_fraction:g}-{self.maximum_bad_records:g}"
+        options = f"{self.division}-{self.maximum_bad_records:g}"
         return self.target(f"gathered/{self.snapshot}/dataset-{self.schema}-{options}.json")
 
     def run(self) -> None:
         """See the class. Raises BadDataError."""
         validated = self.input().read()
+        known = known_files(self.context.storage, self.context.schema)
         prepared = prepare(
             self.context.storage,
-            [part["prefix"] for part in validated["parts"]],
+            parts_of(known, validated["files"]),
             self.context.schema,
-            SplitFractions(self.validation_fraction, self.test_fraction),
+            self.rule,
             self.context.work,
             conflicts_allowed=validated["allowed"],
+            records=validated["records"],
         )
         splits = ", ".join(f"{split['examples']} {name}" for name, split in prepared.properties["splits"].items())
         log.info("prepare: dataset %s with %s examples", prepared.id, splits)
@@ -139,13 +208,26 @@ class Prepare(Task):
 
 def prepare_task(context: Context, url: str) -> Prepare:
     """The task that turns a source into a dataset version. Raises BadDataError if the source holds no records."""
-    source = list_source(url)
+    patterns = [pattern.strip() for pattern in context.parameters.pass_over.split(",") if pattern.strip()]
+    source = list_source(url, patterns)
+    parameters = context.parameters
+    rule = SplitRule(
+        parameters.validation_fraction,
+        parameters.test_fraction,
+        parameters.split_group,
+        parameters.split_time,
+        parameters.test_after,
+        parameters.split_fixed,
+    )
+    division = f"{rule.validation_fraction:g}-{rule.test_fraction:g}"
+    if rule.group or rule.time or rule.fixed:
+        division += "-" + hashlib.sha256(json.dumps(asdict(rule)).encode()).hexdigest()[:8]
     return Prepare(
         context=context,
         source=source,
         snapshot=source.snapshot(),
         schema=context.schema.fingerprint(),
-        maximum_bad_records=context.parameters.maximum_bad_records,
-        validation_fraction=context.parameters.validation_fraction,
-        test_fraction=context.parameters.test_fraction,
+        maximum_bad_records=parameters.maximum_bad_records,
+        rule=rule,
+        division=division,
     )

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mlplatform.contract import measures
 from mlplatform.contract.comparison import proportion_interval
 from mlplatform.data.dataset import Split
 from mlplatform.training.export import Predict
@@ -16,8 +17,6 @@ from mlplatform.training.export import Predict
 BINS = 10
 # Batches that inference is timed with: a single request, and what the serving batcher collects under load.
 TIMED_BATCHES = (1, 32)
-# How far the probabilities of an example may be from a sum of 1: half precision leaves 1e-3, forgetting softmax more.
-SUM_TOLERANCE = 1e-2
 
 Labels = NDArray[np.int32]
 Probabilities = NDArray[np.float32]
@@ -28,32 +27,26 @@ def metrics(probabilities: Probabilities, labels: Labels, names: Sequence[str]) 
 
     probabilities: (examples, classes); labels: (examples,), index into names.
 
-    `accuracy` with `accuracy_interval` (Wilson, 95 %); `macro_f1`, the mean over the classes that occur as label or
-    prediction; `log_loss`, the mean of -ln(probability of the true class); `calibration`, see there; `classes`, by
-    name: `examples` with this label, `precision`, `recall`, `f1`, null where they would divide by zero; `confusion`:
-    rows are what an example is, columns what the model says; `invalid`: examples whose probabilities are no
-    distribution (not finite, negative, sum not 1) and count as no prediction.
+    All of `measures.listed`, such as `accuracy` and `macro_f1`, and `accuracy_interval` (Wilson, 95 %); `calibration`,
+    see there; `classes`, by name: `examples` with this label, and each metric of one class, null where it would divide
+    by zero; `confusion`: rows are what an example is, columns what the model says; `invalid`: examples whose
+    probabilities are no distribution (not finite, negative, sum not 1) and count as no prediction.
     """
-    invalid = ~_are_distributions(probabilities)
-    clean = np.where(invalid[:, None], np.float32(0), probabilities)
-    predicted = predicted_classes(clean)
-    right = (predicted == labels) & ~invalid
-    confusion = np.zeros((len(names), len(names)), np.int64)
-    np.add.at(confusion, (labels[~invalid], predicted[~invalid]), 1)
-    present = np.bincount(labels, minlength=len(names))
-    classes = _by_class(confusion, present, names)
-    f1 = [figures["f1"] for figures in classes.values() if figures["f1"] is not None]
+    sample = measures.sample(names, labels, probabilities)
+    right = sample.predicted == sample.true
+    of_classes = measures.of_classes(sample)
     return {
         "examples": len(labels),
         "correct": int(right.sum()),
-        "accuracy": int(right.sum()) / len(labels),
         "accuracy_interval": asdict(proportion_interval(int(right.sum()), len(labels))),
-        "macro_f1": float(np.mean(f1)),
-        "log_loss": _log_loss(clean, labels),
-        "calibration": calibration(clean.max(axis=1), right),
-        "invalid": int(invalid.sum()),
-        "classes": classes,
-        "confusion": confusion.tolist(),
+        **measures.listed(sample),
+        "calibration": calibration(sample.of_every_class().max(axis=1), right),
+        "invalid": int((sample.predicted < 0).sum()),
+        "classes": {
+            name: {"examples": int(examples), **of_classes[name]}
+            for name, examples in zip(names, sample.counts, strict=True)
+        },
+        "confusion": measures.Weighted(sample).confusion[:, :-1].astype(np.int64).tolist(),
     }
 
 
@@ -62,7 +55,7 @@ def predicted_classes(probabilities: Probabilities) -> NDArray[np.int64]:
     return np.asarray(probabilities.argmax(axis=1), np.int64)
 
 
-def calibration(confidence: NDArray[np.float32], right: NDArray[np.bool_]) -> dict[str, Any]:
+def calibration(confidence: NDArray[np.floating[Any]], right: NDArray[np.bool_]) -> dict[str, Any]:
     """How far the model's confidence is from how often it is right.
 
     confidence: (examples,), probability of the predicted class; right: (examples,). `error` is the expected
@@ -118,35 +111,3 @@ def inference_ms(predict: Predict, split: Split) -> dict[str, float]:
 def directory_bytes(directory: Path) -> int:
     """Size of all files below a directory."""
     return sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
-
-
-def _are_distributions(probabilities: Probabilities) -> NDArray[np.bool_]:
-    finite = np.asarray(np.isfinite(probabilities).all(axis=1))
-    clean = np.where(finite[:, None], probabilities, np.float32(0)).astype(np.float64)
-    return np.asarray(finite & (clean.min(axis=1) >= 0) & (np.abs(clean.sum(axis=1) - 1) <= SUM_TOLERANCE))
-
-
-def _log_loss(probabilities: Probabilities, labels: Labels) -> float:
-    """A probability of 0 for what is true would be infinitely wrong: it counts as float32's resolution, 1.2e-7."""
-    true = probabilities[np.arange(len(labels)), labels].astype(np.float64)
-    # + 0.0: a perfect model's loss is 0, not -0.
-    return float(-np.log(np.clip(true, np.finfo(np.float32).eps, 1)).mean()) + 0.0
-
-
-def _by_class(confusion: NDArray[np.int64], present: NDArray[np.int64], names: Sequence[str]) -> dict[str, Any]:
-    said = confusion.sum(axis=0)
-    hits = confusion.diagonal()
-    return {
-        name: {
-            "examples": int(present[i]),
-            "precision": _ratio(hits[i], said[i]),
-            "recall": _ratio(hits[i], present[i]),
-            # 2PR / (P + R), in a form that is defined also where one of them is not.
-            "f1": _ratio(2 * hits[i], said[i] + present[i]),
-        }
-        for i, name in enumerate(names)
-    }
-
-
-def _ratio(part: np.int64, whole: np.int64) -> float | None:
-    return int(part) / int(whole) if whole else None

@@ -36,6 +36,12 @@ def input_specs(network: keras.Model, classes: int) -> tuple[InputSpec, ...]:
         ) from None
     if not isinstance(inputs, dict):
         raise PipelineError("model.build: give keras.Model its inputs as a dict by name, inputs={'name': ...}")
+    fixed = [name for name, tensor in inputs.items() if tensor.shape[0] is not None]
+    if fixed:
+        raise PipelineError(
+            f"model.build: input {fixed[0]!r} has a batch of {inputs[fixed[0]].shape[0]} rows; the server's varies, so "
+            "leave out batch_size and batch_shape, and with them layers that are stateful"
+        )
     output = getattr(network.output, "shape", None)
     if output != (None, classes):
         raise PipelineError(

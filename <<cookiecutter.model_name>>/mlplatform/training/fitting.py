@@ -5,6 +5,7 @@ the position in the data. Here all of it is in the checkpoint, and the order of 
 """
 
 import logging
+import math
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -14,12 +15,14 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from mlplatform.contract.errors import PipelineError
 from mlplatform.contract.parameters import TrainingParameters
+from mlplatform.contract.stopping import Stop
 from mlplatform.data.dataset import Split
+from mlplatform.training import state
 from mlplatform.training.checkpoints import Arrays, Checkpoint, Checkpoints, Position
 from mlplatform.training.metrics import TrainingMetrics
 from mlplatform.training.progress import Progress
-from mlplatform.training.stopping import Stop
 
 log = logging.getLogger(__name__)
 # AWS Batch kills 30 s after SIGTERM, other schedulers after 20 s or so; a step and the exit need their share of it.
@@ -49,6 +52,7 @@ class Fitting:
         network.optimizer.build(network.trainable_variables)
         network.test_on_batch(*train.take(np.zeros(1, np.int64)))
         network.make_train_function()
+        self._variables = state.variables(network, train)
 
     def rehearse(self) -> None:
         """One training step, one validation and one read-out of the metrics, as `run` does them; nothing is kept."""
@@ -65,9 +69,12 @@ class Fitting:
         Raises Stopped, after saving a checkpoint, if the process is told to stop.
         """
         self._restore(checkpoints.newest())
-        with stop.deferred():
-            if not self._finished():
+        if not self._finished():
+            with stop.deferred():
                 self._train(checkpoints, stop)
+                # What follows takes a while, and a stop ends it at once.
+                self._save(checkpoints)
+                stop.obey()
         if self._best:
             _assign(self.network.variables, self._best)
             log.info("train: using the weights of epoch %d, which has the best val_loss", self.position.best_epoch + 1)
@@ -97,25 +104,37 @@ class Fitting:
                 due = parameters.checkpoint_seconds and now - saved >= parameters.checkpoint_seconds
                 if stop.asked:
                     self._save_and_stop(checkpoints, stop)
-                elif due and checkpoints.save(self._serial(), self._checkpoint()):
+                elif due and self._is_sound() and checkpoints.save(self._serial(), self._checkpoint()):
                     saved = now
             # Not saved while validating: the network's metrics are those of the validation then.
-            self._end_epoch(progress)
-        if stop.asked:
-            self._save_and_stop(checkpoints, stop)
+            self._end_epoch(progress, checkpoints)
+
+    def _save(self, checkpoints: Checkpoints) -> bool:
+        return checkpoints.save_within(SAVING_SECONDS, self._serial(), self._checkpoint())
 
     def _save_and_stop(self, checkpoints: Checkpoints, stop: Stop) -> None:
-        if checkpoints.save_within(SAVING_SECONDS, self._serial(), self._checkpoint()):
-            log.info("train: told to stop; a checkpoint is saved and the same command goes on from it")
+        if self._is_sound() and self._save(checkpoints):
+            log.info("train: stopping; a checkpoint is saved; the same command resumes from it")
         else:
-            log.warning("train: told to stop; saving takes too long, the same command goes on from the one before")
+            log.warning("train: stopping; nothing could be saved; the same command resumes from the checkpoint before")
         stop.obey()
 
-    def _end_epoch(self, progress: Progress) -> None:
+    def _is_sound(self) -> bool:
+        """Whether the loss of this epoch is a number so far: a checkpoint of weights that are not helps nobody."""
+        return math.isfinite(_numbers(self.network.get_metrics_result()).get("loss", 0.0))
+
+    def _end_epoch(self, progress: Progress, checkpoints: Checkpoints) -> None:
         position, parameters = self.position, self.parameters
         metrics = _numbers(self.network.get_metrics_result())
-        found = evaluate(self.network, self.validation, parameters.batch_size)
-        metrics |= {f"val_{name}": value for name, value in found.items()}
+        on_validation = evaluate(self.network, self.validation, parameters.batch_size)
+        metrics |= {f"val_{name}": value for name, value in on_validation.items()}
+        for name in ("loss", "val_loss"):
+            if not math.isfinite(metrics[name]):
+                raise PipelineError(
+                    f"train: {name} is {metrics[name]} after epoch {position.epoch + 1}; lower the learning rate, look "
+                    "for inputs that are not scaled and for a logarithm or division by 0 in model/; the last good "
+                    f"checkpoint stays in {checkpoints.url}"
+                )
         position.history.append(metrics)
         progress.epoch(position.epoch, metrics)
         if metrics["val_loss"] < position.best_loss:
@@ -151,23 +170,19 @@ class Fitting:
     def _serial(self) -> int:
         return self.position.epoch * (self.steps + 1) + self.position.step
 
-    def _variables(self) -> list[Any]:
-        """All of the run's state in TensorFlow: weights, seeds of dropout, optimiser with learning rate, metrics."""
-        return [*self.network.variables, *self.network.optimizer.variables, *self.network.metrics_variables]
-
     def _checkpoint(self) -> Checkpoint:
-        variables = _arrays(self._variables())
+        variables = _arrays(self._variables)
         position = Position(**{**vars(self.position), "history": list(self.position.history)})
         return Checkpoint(position, variables, self._best)
 
     def _restore(self, checkpoint: Checkpoint | None) -> None:
         if checkpoint is None:
             return
-        _assign(self._variables(), checkpoint.variables)
+        _assign(self._variables, checkpoint.variables)
         self.position, self._best = checkpoint.position, checkpoint.best
         self.position.resumed += 1
         place = f"epoch {self.position.epoch + 1}/{self.parameters.epochs} step {self.position.step}/{self.steps}"
-        log.info("train: going on from a checkpoint at %s", place)
+        log.info("train: resuming from a checkpoint at %s", place)
 
 
 def evaluate(network: keras.Model, split: Split, batch_size: int) -> dict[str, float]:
@@ -223,7 +238,7 @@ def _from_generator(batches: Any, split: Split, count: int) -> tf.data.Dataset:
 
 
 def _tensor_dtype(array: NDArray[Any]) -> Any:
-    return tf.string if array.dtype.kind == "S" else array.dtype
+    return tf.string if array.dtype.kind in "SO" else array.dtype
 
 
 def _arrays(variables: Any) -> Arrays:

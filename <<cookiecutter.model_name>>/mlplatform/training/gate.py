@@ -1,22 +1,24 @@
 """The gate's verdict on a run: kept in the store with its report, and read again while it holds.
 
-A verdict depends on the thresholds and on the model in production, so its name follows from both:
-`runs/<run>/judged/<name>`, with report.html and metrics.json. With other thresholds, or another model in production,
-the same run is judged anew.
+A verdict depends on what is asked for and on the model in production, so its name follows from both:
+`runs/<run>/judged/<name>`, with report.html and metrics.json. If something else is asked for, or with another model in
+production, the same run is judged anew.
 """
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from mlplatform.contract import gate
+from mlplatform.contract import gate, measures
+from mlplatform.contract.criteria import Criteria
+from mlplatform.contract.errors import BadDataError
 from mlplatform.contract.opponent import UnusableError, choose, in_production
 from mlplatform.store import manifest
 from mlplatform.store.manifest import Manifest
-from mlplatform.training import evaluation, production, report
+from mlplatform.training import binary, evaluation, production, report
 from mlplatform.training.results import Results, write_json
 
 
@@ -46,6 +48,24 @@ class Judged:
     def report_url(self) -> str:
         """Where a person finds the report."""
         return f"{self.store}/{self.report}"
+
+
+def check_labels(dataset: Manifest, criteria: Criteria) -> None:
+    """Raise BadDataError if a label has no example to learn from or to be measured on, and nobody said it may."""
+    if criteria.asks_nothing:
+        return
+    for split, what in (("train", "learn from"), ("test", "measure by")):
+        lacking = [
+            label
+            for label, examples in dataset.properties["splits"][split]["classes"].items()
+            if not examples and label not in criteria.absent_labels
+        ]
+        if lacking:
+            raise BadDataError(
+                f"dataset {dataset.id} has no example of {', '.join(map(repr, lacking[:10]))} in its {split} split, so "
+                f"there is nothing to {what}; add examples, take the label out of model.LABELS, or allow it in "
+                f"service.toml: [gate] absent_labels = {json.dumps(lacking, ensure_ascii=False)}"
+            )
 
 
 def is_open(results: Results) -> bool:
@@ -86,25 +106,21 @@ def _compare(results: Results, current: Manifest) -> tuple[gate.Opponent, report
     context = results.context
     test = results.split("test")
     theirs = production.predict(current, context.storage, context.work, test, context.parameters.batch_size)
-    labels = results.test_labels()
-    comparison = gate.compare(
-        current.id,
-        labels,
-        evaluation.predicted_classes(results.predictions()),
-        evaluation.predicted_classes(theirs),
-    )
+    labels = results.labels("test")
+    other = measures.sample(context.schema.labels, labels, theirs)
     compared = report.Compared(
         version=current.id,
         created_at=current.created_at,
         metrics=evaluation.metrics(theirs, labels, context.schema.labels),
         may_have_learned=production.may_have_learned(current, results.properties()),
     )
-    return gate.Opponent(comparison), compared
+    return gate.compare(current.id, results.test_sample(), other, context.criteria), compared
 
 
 def _publish(results: Results, prefix: str, opponent: gate.Opponent, compared: report.Compared | None) -> None:
-    context, metrics = results.context, results.metrics()
-    verdict = gate.judge(metrics, _thresholds(results), opponent)
+    context, metrics, test = results.context, results.metrics(), results.test_sample()
+    verdict = gate.judge(metrics, context.criteria, opponent, gate.against_constant(test, context.criteria))
+    validation = results.validation_sample()
     findings = report.Findings(
         service=context.service,
         schema=context.schema,
@@ -114,8 +130,10 @@ def _publish(results: Results, prefix: str, opponent: gate.Opponent, compared: r
         history=results.history(),
         metrics=metrics,
         mistakes=report.collect_mistakes(
-            results.split("test"), results.predictions(), results.test_labels(), context.schema.labels
+            results.split("test"), results.predictions(), results.labels("test"), context.schema.labels
         ),
+        test=test,
+        threshold=binary.choose_threshold(validation, context.criteria.cost_of_miss) if validation else None,
         verdict=verdict,
         compared=compared,
     )
@@ -126,12 +144,7 @@ def _publish(results: Results, prefix: str, opponent: gate.Opponent, compared: r
         manifest.publish(context.storage, prefix, directory, "judged", results.run_id, verdict.to_json())
 
 
-def _thresholds(results: Results) -> gate.Thresholds:
-    parameters = results.context.parameters
-    return gate.Thresholds(parameters.minimum_accuracy, parameters.maximum_regression)
-
-
 def _prefix(results: Results, current: Manifest | None, unusable: str = "") -> str:
     against: Any = [current.id, current.content] if current else None
-    content = json.dumps([against, unusable, asdict(_thresholds(results))], sort_keys=True)
+    content = json.dumps([against, unusable, results.context.criteria.to_json()], sort_keys=True)
     return f"{results.prefix}/judged/{hashlib.sha256(content.encode()).hexdigest()[:12]}"

@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from mlplatform.config.settings import SettingsError, StorageSettings, load
 from mlplatform.contract.errors import ExitCode, GateError, PipelineError
 from mlplatform.contract.result import JOB_VARIABLE, JobResult, write_result
+from mlplatform.contract.stopping import Stop
 from mlplatform.store.manifest import ArtifactError
 from mlplatform.store.storage import Storage, StorageError, open_storage
 
@@ -32,12 +33,13 @@ def write_refusal(message: str) -> None:
 
 
 @contextmanager
-def failure_written(storage: Storage) -> Iterator[None]:
+def failure_written(storage: Storage, stop: Stop) -> Iterator[None]:
     """Write why this block failed, and let the exception pass. A signal that stops it leaves no result."""
     try:
         yield
     except Exception as error:
-        write(storage, _failure(error))
+        if not stop.asked:
+            write(storage, _failure(error))
         raise
 
 

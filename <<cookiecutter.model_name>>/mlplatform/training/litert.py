@@ -1,13 +1,11 @@
 """A LiteRT copy of an exported model, for servers without TensorFlow; and whether it predicts the same."""
 
-import logging
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -15,8 +13,7 @@ import numpy as np
 from mlplatform.data.dataset import Split
 from mlplatform.runtime.call import BATCHES
 from mlplatform.training.evaluation import Probabilities
-
-log = logging.getLogger(__name__)
+from mlplatform.training.work import temporary
 
 FILE = "model.tflite"
 # The same network in float32 differs by 1e-6 to 1e-4, as sums are taken in another order; a broken one by 0.1 and more.
@@ -25,7 +22,10 @@ AGREEMENT = 0.999
 SECONDS = 1800.0
 # A process of its own: on what it does not know the converter may end the process that it is in, and it prints. By its
 # path and without the directory it lies in, for that holds modules that others' imports could find.
-CONVERTER = (sys.executable, "-P", str(Path(__file__).with_name("litert_converter.py")))
+CONVERTER = (
+    *(sys.executable, "-P", str(Path(__file__).with_name("litert_converter.py"))),
+    str(Path(__file__).resolve().parents[2]),
+)
 
 
 def runtime(
@@ -41,32 +41,26 @@ def runtime(
 
     expected: (examples, classes), what the SavedModel predicts for the test split. The entry: `path`, `valid`, and
     either `reason`, which names the op that does not convert or by how much the predictions differ, or `difference`
-    (the largest, of a probability) and `agreement` (share of examples with the same label).
+    (the largest, of a probability) and `agreement` (share of examples with the same label). Valid is what the server's
+    own loader computes for the whole split, and for the first examples at each number of rows that it uses.
     """
-    with TemporaryDirectory(dir=work) as temporary:
-        batches = Path(temporary)
+    with temporary(work) as batches:
         for number, at in enumerate(range(0, len(test), batch_size)):
             inputs, _ = test.take(np.arange(at, min(at + batch_size, len(test))))
-            np.savez(batches / f"{number:08}.npz", allow_pickle=False, **inputs)
+            # With a prefix, for `file` is a parameter of savez. Texts are objects, read from our own directory.
+            named = {f"input_{name}": array for name, array in inputs.items()}
+            np.savez(batches / f"{number:08}.npz", allow_pickle=True, **named)
         target = batches / FILE
         reason = _convert(converter, saved_model, batches, target)
-        entry: dict[str, Any] = {"path": FILE, "valid": False, "reason": reason}
-        if not reason:
-            entry = {"path": FILE, **compare(np.load(batches / "predictions.npy"), expected)}
-            few = compare(np.load(batches / "rows.npy"), _few_rows(expected, batch_size))
-            if entry["valid"] and not few["valid"]:
-                entry = {
-                    "path": FILE,
-                    "valid": False,
-                    "reason": f"in batches of 1 to {BATCHES[-1]} rows {few['reason']}",
-                }
-        if entry["valid"]:
+        if reason:
+            return {"path": FILE, "valid": False, "reason": reason}
+        compared = compare(np.load(batches / "predictions.npy"), expected)
+        few = compare(np.load(batches / "rows.npy"), _few_rows(expected, batch_size))
+        if compared["valid"] and not few["valid"]:
+            compared = {"valid": False, "reason": f"in batches of 1 to {BATCHES[-1]} rows {few['reason']}"}
+        if compared["valid"]:
             target.replace(directory / FILE)
-    if entry["valid"]:
-        log.info("publish: LiteRT predicts the same, the largest difference is %.1e", entry["difference"])
-    else:
-        log.info("publish: not for LiteRT: %s", entry["reason"])
-    return entry
+    return {"path": FILE, **compared}
 
 
 def _few_rows(expected: Probabilities, batch_size: int) -> Probabilities:
@@ -98,22 +92,22 @@ def compare(found: Probabilities, expected: Probabilities) -> dict[str, Any]:
 
 def _convert(converter: Sequence[str], saved_model: Path, batches: Path, target: Path) -> str:
     """Why there is no file at `target` and no `predictions.npy` in `batches`; empty if there are."""
-    # In a session of its own: Ctrl-C is for the run, which then ends it, and not for the converter to fail of.
-    process = subprocess.Popen(  # noqa: S603
+    # In a session of its own: Ctrl-C is for the run, and not for the converter to fail of. It ends with its standard
+    # input, which closes when the run ends, however that comes about.
+    with subprocess.Popen(  # noqa: S603
         [*converter, str(saved_model), str(batches), str(target)],
         env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
-        stdin=subprocess.DEVNULL,
+        stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
-    )
-    try:
-        code = process.wait(SECONDS)
-    except subprocess.TimeoutExpired:
-        return f"the converter took longer than {SECONDS:g} s"
-    finally:
-        process.kill()
-        process.wait()
+    ) as process:
+        try:
+            code = process.wait(SECONDS)
+        except subprocess.TimeoutExpired:
+            return f"the converter took longer than {SECONDS:g} s"
+        finally:
+            process.kill()
     if code < 0:
         return f"the converter crashed ({signal.Signals(-code).name})"
     reason = batches / "reason.txt"

@@ -5,25 +5,32 @@ import os
 import sys
 
 from mlplatform.config.settings import ServiceSettings
+from mlplatform.contract.criteria import Criteria
 from mlplatform.contract.errors import ExitCode, PipelineError
 from mlplatform.contract.parameters import TrainingParameters
+from mlplatform.contract.stopping import Stop, Stopped
 from mlplatform.store.storage import Storage
 from mlplatform.telemetry import logs
 from mlplatform.training.metrics import TrainingMetrics
 from mlplatform.training.run import gather, prepare_context, run
-from mlplatform.training.stopping import Stop, Stopped
 
 
 def run_command(
-    name: str, service: ServiceSettings, storage: Storage, parameters: TrainingParameters, stop: Stop
+    name: str,
+    service: ServiceSettings,
+    storage: Storage,
+    parameters: TrainingParameters,
+    criteria: Criteria,
+    stop: Stop,
 ) -> ExitCode:
     """Carry out `train` or `gather`, and print the outcome. Raises Stopped if a signal ended it."""
     _log_to_stdout(service.name)
     metrics = TrainingMetrics.of(service.name) if name == "train" else TrainingMetrics()
     code = ExitCode.FAILED
     try:
-        context = prepare_context(service, storage, parameters, stop, metrics)
-        print(gather(context)) if name == "gather" else run(context)
+        with stop.before_the_end(lambda: metrics.ended(ExitCode.STOPPED)):
+            context = prepare_context(service, storage, parameters, criteria, stop, metrics)
+            print(gather(context)) if name == "gather" else run(context)
         code = ExitCode.DONE
     except PipelineError as error:
         code = error.exit_code

@@ -1,16 +1,14 @@
 """What cannot work ends before the training starts, with one sentence that says what in `model/` to change.
 
 `definition` needs no data and comes before any is read; `check` takes the dataset's first rows through everything that
-a run does with a network: a step, a validation, the metrics, the export, the server's loader, predictions.
+a run does with a network: a step, a validation, the metrics, the export, the server's loaders, predictions.
 """
 
 import logging
 import re
 import time
-import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import jsonschema_rs
@@ -20,12 +18,17 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 import model
+from mlplatform.config.settings import load
+from mlplatform.contract import gate, team_code
 from mlplatform.contract.errors import PipelineError
 from mlplatform.contract.parameters import TrainingParameters, hyperparameters
+from mlplatform.contract.runtimes import RuntimeSettings
 from mlplatform.data.dataset import InputSpec, Split
 from mlplatform.runtime.call import BATCHES
+from mlplatform.training import litert
 from mlplatform.training.export import Exported, export, input_specs
 from mlplatform.training.fitting import Fitting
+from mlplatform.training.work import temporary
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +36,10 @@ LOSS = "sparse_categorical_crossentropy"
 # More than float32 sums in another order differ by, less than a network that lost its weights does.
 TOLERANCE = 0.02
 RESERVED = ("id", "label")
+# Keras's messages are bold.
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+# Names in one message.
+SHOWN = 10
 
 
 def build(parameters: TrainingParameters) -> keras.Model:
@@ -63,6 +70,9 @@ def definition(parameters: TrainingParameters) -> tuple[InputSpec, ...]:
             raise PipelineError(
                 f"model.build: input {spec.name!r} is no property of model.RECORD; its properties are: {others}"
             )
+    unused = [name for name in properties if name not in RESERVED and name not in {spec.name for spec in specs}]
+    if unused:
+        log.warning("train: no input of the network, so nothing is learned from it: model.RECORD's %s", _list(unused))
     return specs
 
 
@@ -78,9 +88,14 @@ def check(train: Split, validation: Split, parameters: TrainingParameters, work:
     rows = _FirstRows(train, few.batch_size)
     try:
         Fitting(network, rows, _FirstRows(validation, few.batch_size), few).rehearse()
+    except PipelineError:
+        raise
     except Exception as error:
-        raise PipelineError(f"model.build: {_failing_part(network, rows)}: {_sentence(error)}") from error
-    _check_served(network, rows, work)
+        part = _failing_part(network, rows)
+        raise PipelineError(f"model.build{_place(error)}: {part}: {_sentence(error)}") from error
+    with temporary(work) as directory:
+        expected = _check_served(network, rows, directory / "saved_model")
+        _check_litert(rows, expected, parameters, directory)
     log.info("train: the network passes the preflight, %.1f s", time.monotonic() - started)
 
 
@@ -100,7 +115,9 @@ class _FirstRows(Split):
 
 
 def _properties(record: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The record's properties, of a valid schema. Raises PipelineError."""
+    """The record's properties, of a valid schema that has labels. Raises PipelineError."""
+    if not isinstance(record, Mapping):
+        raise PipelineError(f"model.RECORD is {type(record).__name__}; it must be a JSON Schema, a dict")
     try:
         jsonschema_rs.meta.validate(dict(record))
     except jsonschema_rs.ValidationError as error:
@@ -109,7 +126,15 @@ def _properties(record: Mapping[str, Any]) -> Mapping[str, Any]:
             f"model.RECORD is no valid JSON Schema: {f'{place}: ' if place else ''}{error.message}"
         ) from None
     properties: Mapping[str, Any] = record.get("properties", {})
+    if "label" not in properties:
+        raise PipelineError("model.RECORD has no property 'label', what is to be learned; add it to its properties")
     return properties
+
+
+def _list(names: Sequence[str]) -> str:
+    """A few names, and how many more there are."""
+    shown = ", ".join(repr(name) for name in names[:SHOWN])
+    return f"{shown} and {len(names) - SHOWN} more" if len(names) > SHOWN else shown
 
 
 def _check_compiled(network: keras.Model, parameters: TrainingParameters) -> None:
@@ -150,8 +175,7 @@ def _check_loss(loss: Any) -> None:
 def _failing_part(network: keras.Model, rows: Split) -> str:
     """Which part of the network a step fails in, found by trying them one after the other."""
     inputs, labels = rows.take(np.arange(len(rows)))
-    x = {name: tf.constant(array) for name, array in inputs.items()}
-    y = tf.constant(labels)
+    x, y = _tensors(inputs), tf.constant(labels)
     part = "the layers fail on the dataset's first rows"
     try:
         predicted = network(x, training=True)
@@ -168,31 +192,76 @@ def _failing_part(network: keras.Model, rows: Split) -> str:
     return "a training step fails"
 
 
-def _check_served(network: keras.Model, rows: Split, work: Path) -> None:
-    """Export the network and predict with it as the server does."""
-    with TemporaryDirectory(dir=work) as temporary:
+def _check_served(network: keras.Model, rows: Split, directory: Path) -> NDArray[np.float32]:
+    """Export the network, predict with it as the server does, and return what it predicts for all rows."""
+    try:
+        exported = Exported(directory, export(network, directory))
+    except Exception as error:
+        raise PipelineError(
+            f"model.build{_place(error)}: the network cannot be exported and served: {_sentence(error)}"
+        ) from error
+    for size in BATCHES:
+        inputs, _ = rows.take(np.arange(size) % len(rows))
         try:
-            exported = Exported(Path(temporary) / "saved_model", export(network, Path(temporary) / "saved_model"))
+            served = exported(inputs)
         except Exception as error:
             raise PipelineError(
-                f"model.build: the network cannot be exported and served: {_sentence(error)}"
+                f"model.build: the exported network cannot predict {size} rows: {_sentence(error)}"
             ) from error
-        for size in BATCHES:
-            inputs, _ = rows.take(np.arange(size) % len(rows))
-            try:
-                served = exported(inputs)
-            except Exception as error:
-                raise PipelineError(
-                    f"model.build: the exported network cannot predict {size} rows: {_sentence(error)}"
-                ) from error
-            _check_probabilities(served)
-            expected = np.asarray(network({n: tf.constant(a) for n, a in inputs.items()}, training=False), np.float32)
-            difference = float(np.abs(served - expected).max())
-            if difference > TOLERANCE:
-                raise PipelineError(
-                    f"model.build: for {size} rows the exported network differs from the trained one by "
-                    f"{difference:.2g}; a layer must not be random where training is False"
-                )
+        _check_probabilities(served)
+        expected = np.asarray(network(_tensors(inputs), training=False), np.float32)
+        if np.abs(served - exported(inputs)).max() > gate.EXPORT_TOLERANCE:
+            raise PipelineError(
+                f"model.build: for the same {size} rows the exported network predicts something else each time; "
+                f"{_random_layer(network, inputs) or 'a layer'} must not be random where training is False"
+            )
+        difference = float(np.abs(served - expected).max())
+        if difference > TOLERANCE:
+            raise PipelineError(
+                f"model.build: for {size} rows the exported network differs from the trained one by {difference:.2g}; "
+                "a layer must compute the same from the same inputs in both"
+            )
+    return exported(rows.take(np.arange(len(rows)))[0])
+
+
+def _check_litert(rows: Split, expected: NDArray[np.float32], parameters: TrainingParameters, directory: Path) -> None:
+    """Convert the exported network to LiteRT and predict with it as the server does.
+
+    A network that LiteRT cannot compute is refused where LiteRT is to serve it, and else gets no copy.
+    """
+    serving = load(RuntimeSettings).runtime
+    if parameters.litert:
+        entry = litert.runtime(directory / "saved_model", directory, rows, expected, len(rows), directory)
+    else:
+        entry = litert.switched_off()
+    if entry["valid"]:
+        return
+    if serving == "litert":
+        raise PipelineError(
+            f"model.build: LiteRT cannot compute the network ({entry['reason']}), and [serving] runtime = 'litert' "
+            "wants it to; use runtime = 'tensorflow', or other layers"
+        )
+    if parameters.litert:
+        log.warning("train: there will be no copy for LiteRT: %s", entry["reason"])
+
+
+def _random_layer(network: keras.Model, inputs: Mapping[str, NDArray[Any]]) -> str:
+    """The first layer that gives another output for the same input, as `layer 'noise'`; empty if none is found."""
+    layers = [layer for layer in network.layers if not isinstance(layer, keras.layers.InputLayer)]
+    try:
+        within = keras.Model(network.inputs, [layer.output for layer in layers])
+        twice = [within(_tensors(inputs), training=False) for _ in range(2)]
+    # A network that is no graph of layers, whose parts have no outputs.
+    except (AttributeError, ValueError):
+        return ""
+    for layer, one, other in zip(layers, *twice, strict=True):
+        if not np.array_equal(one, other):
+            return f"layer {layer.name!r}"
+    return ""
+
+
+def _tensors(inputs: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
+    return {name: tf.constant(array) for name, array in inputs.items()}
 
 
 def _check_probabilities(served: NDArray[np.float32]) -> None:
@@ -207,15 +276,14 @@ def _check_probabilities(served: NDArray[np.float32]) -> None:
 
 
 def _place(error: BaseException) -> str:
-    """Where in `model/` an error comes from, such as ` (network.py, line 31)`; empty if that is not known."""
-    root = Path(model.__file__).parent
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if root in Path(frame.filename).parents]
-    return f" ({Path(frames[-1].filename).relative_to(root)}, line {frames[-1].lineno})" if frames else ""
+    """Where in `model/` an error comes from, such as ` (model/network.py, line 31)`; empty if that is not known."""
+    place = team_code.place(error)
+    return f" ({place})" if place else ""
 
 
 def _sentence(error: BaseException) -> str:
     """The line of an error's message that says most: Keras puts the layer first and the reason after it."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    lines = [COLOUR.sub("", line).strip() for line in str(error).splitlines() if line.strip()]
     if not lines:
         return type(error).__name__
     told = re.match(r"Exception encountered when calling .*", lines[0])

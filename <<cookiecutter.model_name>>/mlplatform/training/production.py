@@ -30,8 +30,11 @@ def predict(production: Manifest, storage: Storage, work: Path, split: Split, ba
 def may_have_learned(production: Manifest, trained: Mapping[str, Any]) -> bool:
     """Whether part of this test split was in production's training or validation data.
 
-    The test split is the lowest part of the range of hashes: with a smaller fraction, production was tested on less.
+    The test split is the lowest part of the range of hashes: with a smaller fraction, production was tested on less. If
+    something else decided the split, nothing is known.
     """
-    fractions = (properties.get("parameters", {}) for properties in (production.properties, trained))
-    there, here = (parameters.get("test_fraction", 0) for parameters in fractions)
-    return bool(there < here)
+    there, here = (properties.get("parameters", {}) for properties in (production.properties, trained))
+    rules = ("split_group", "split_time", "test_after", "split_fixed")
+    if any((there.get(name) or "") != (here.get(name) or "") for name in rules):
+        return True
+    return bool(there.get("test_fraction", 0) < here.get("test_fraction", 0))

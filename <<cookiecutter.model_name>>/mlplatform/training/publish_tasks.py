@@ -3,7 +3,6 @@
 import logging
 import shutil
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import luigi
@@ -16,9 +15,10 @@ from mlplatform.training import evaluation, gate, litert
 from mlplatform.training.baseline import baseline
 from mlplatform.training.export import Exported, predict_split
 from mlplatform.training.gate import Judged
-from mlplatform.training.results import Results, write_json
+from mlplatform.training.results import VALIDATION, Results, write_json
 from mlplatform.training.task import Context, StoredTarget, Task
 from mlplatform.training.train_task import Train
+from mlplatform.training.work import temporary
 
 log = logging.getLogger(__name__)
 SAMPLES = 5
@@ -50,15 +50,17 @@ class Evaluate(Task):
         predictions = predict_split(exported, test, context.parameters.batch_size)
         difference = float(np.abs(predictions - np.load(trained / "predictions.npy")).max())
         metrics = {
-            **evaluation.metrics(predictions, results.test_labels(), context.schema.labels),
+            **evaluation.metrics(predictions, results.labels("test"), context.schema.labels),
             "export_difference": difference if np.isfinite(difference) else None,
             "inference_ms": evaluation.inference_ms(exported, test),
             "bytes": evaluation.directory_bytes(trained / "saved_model"),
         }
-        with TemporaryDirectory(dir=context.work) as temporary:
-            directory = Path(temporary)
+        with temporary(context.work) as directory:
             write_json(directory / "metrics.json", metrics)
             np.save(directory / "predictions.npy", predictions)
+            if len(context.schema.labels) == 2:
+                validation = predict_split(exported, results.split("validation"), context.parameters.batch_size)
+                np.save(directory / VALIDATION, validation)
             prefix = f"{results.prefix}/evaluation"
             manifest.publish(context.storage, prefix, directory, "evaluation", self.run_id, _listed(metrics))
         log.info(
@@ -109,8 +111,7 @@ class Publish(Task):
     def _publish(self, results: Results, judged: Judged) -> None:
         context = self.context
         trained, content = results.trained()
-        with TemporaryDirectory(dir=context.work) as temporary:
-            directory = Path(temporary)
+        with temporary(context.work) as directory:
             shutil.copytree(content / "saved_model", directory / "saved_model")
             for name in ("report.html", "metrics.json"):
                 shutil.copyfile(judged.content / name, directory / name)
@@ -139,7 +140,12 @@ class Publish(Task):
         if not parameters.litert:
             return litert.switched_off()
         test, expected = results.split("test"), results.predictions()
-        return litert.runtime(saved_model, directory, test, expected, parameters.batch_size, self.context.work)
+        entry = litert.runtime(saved_model, directory, test, expected, parameters.batch_size, self.context.work)
+        if entry["valid"]:
+            log.info("publish: LiteRT predicts the same, the largest difference is %.1e", entry["difference"])
+        else:
+            log.info("publish: not for LiteRT: %s", entry["reason"])
+        return entry
 
 
 def publish_task(context: Context, version: str) -> Publish:

@@ -12,11 +12,16 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from mlplatform.config.settings import ServiceSettings
-from mlplatform.contract.gate import Verdict
+from mlplatform.contract.criteria import Criterion
+from mlplatform.contract.gate import Verdict, figure
+from mlplatform.contract.measures import Sample
+from mlplatform.contract.metrics import METRICS, split_name
 from mlplatform.data.dataset import SPLITS, InputSpec, Schema, Split
 from mlplatform.reporting import charts, page
 from mlplatform.reporting.page import as_number
 from mlplatform.store.manifest import Manifest
+from mlplatform.training import binary
+from mlplatform.training.binary import Threshold
 from mlplatform.training.evaluation import Labels, Probabilities, predicted_classes, worst_mistakes
 
 TEMPLATE = Path(__file__).parent / "report_template.html"
@@ -60,7 +65,11 @@ class Compared:
 
 @dataclass(frozen=True)
 class Findings:
-    """The contents of the report. `compared` is set if the verdict holds a comparison."""
+    """The contents of the report.
+
+    compared: set if the verdict holds a comparison. test: the predictions for the test split. threshold: chosen on the
+    validation split, of a model with two classes.
+    """
 
     service: ServiceSettings
     schema: Schema
@@ -72,6 +81,8 @@ class Findings:
     mistakes: Sequence[Mistake]
     verdict: Verdict
     compared: Compared | None
+    test: Sample
+    threshold: Threshold | None = None
 
 
 def collect_mistakes(test: Split, probabilities: Probabilities, labels: Labels, names: Sequence[str]) -> list[Mistake]:
@@ -103,6 +114,8 @@ def render(findings: Findings) -> str:
         verdict=findings.verdict,
         compared=findings.compared,
         comparison=_comparison(findings),
+        asked=_asked(findings),
+        binary=_binary(findings),
         curves=_curves(findings.history),
         confusion=_confusion(findings.metrics),
         reliability=charts.reliability(findings.metrics["calibration"]["bins"]),
@@ -203,10 +216,90 @@ def _comparison(findings: Findings) -> dict[str, Any] | None:
             interval_of_difference.low,
             counted.difference,
             interval_of_difference.high,
-            findings.verdict.thresholds.maximum_regression,
+            findings.verdict.criteria.margin("accuracy"),
         ),
+        "margin": findings.verdict.criteria.margin("accuracy"),
         "changes": changes if len(changes) <= SHOWN_CLASSES else [*changes[:15], *changes[-15:]],
         "all_changes": len(changes),
+    }
+
+
+def _asked(findings: Findings) -> list[dict[str, str]]:
+    """The gate's tables: what each asks for, the model's figure, production's, and how much may be lost."""
+    criteria, compared = findings.verdict.criteria, findings.compared
+    rows = []
+    for row in criteria.rows:
+        bound = row.minimum if row.minimum is not None else row.maximum
+        value, label = _value(findings.metrics, row)
+        production, label_of_production = _value(compared.metrics, row) if compared else ("", "")
+        least = "at least" if row.facts.higher_is_better else "at most"
+        rows.append(
+            {
+                "metric": f"{row.metric} of each class" if row.of_each_class else row.metric,
+                "asked": "" if bound is None else f"{least} {_figure(row.metric, bound)}",
+                "value": value,
+                "label": label,
+                "production": production,
+                "label_of_production": label_of_production,
+                "margin": "" if row.maximum_regression is None else _figure(row.metric, row.maximum_regression),
+            }
+        )
+    return rows
+
+
+def _value(metrics: Mapping[str, Any], row: Criterion) -> tuple[str, str]:
+    """A figure of the gate's tables, and its class; of each class that of the class that has the worst."""
+    if not row.of_each_class:
+        found = figure(metrics, row.metric)
+        return "\N{EN DASH}" if found is None else _figure(row.metric, found), ""
+    of_classes = {label: figure(metrics, f"{row.metric}.{label}") for label in metrics["classes"]}
+    known = {label: found for label, found in of_classes.items() if found is not None}
+    worst = min(known, key=lambda label: known[label])
+    return _figure(row.metric, known[worst]), worst
+
+
+def _figure(metric: str, value: float) -> str:
+    """Metrics that are shares in per cent, others as numbers."""
+    facts = METRICS[split_name(metric)[0]]
+    return page.as_percent(value) if facts.higher_is_better and facts.worst == 0 else as_number(value)
+
+
+def _binary(findings: Findings) -> dict[str, Any] | None:
+    """Curves, and what the chosen threshold costs, of a model with two classes; None of any other, or without both."""
+    test, threshold = findings.test, findings.threshold
+    if len(test.labels) != 2 or not test.counts.all():
+        return None
+    positives = int(test.counts[binary.POSITIVE])
+    cost = threshold.cost_of_miss if threshold else None
+    used = [("half", 0.5), *([("chosen", threshold.value)] if threshold else [])]
+    rows = {name: binary.costs(test, value) for name, value in used}
+    chosen = rows.get("chosen")
+    negatives = len(test) - positives
+    return {
+        "label": test.labels[binary.POSITIVE],
+        "positives": positives,
+        "share": positives / len(test),
+        "threshold": threshold,
+        "rows": [
+            {
+                "name": name,
+                "costs": row,
+                "cost": None if cost is None else row.cost(cost),
+            }
+            for name, row in reversed(rows.items())
+        ],
+        "roc": charts.curve(
+            ("false alarms: share of the others", "recall"),
+            binary.roc(test),
+            None,
+            (chosen.false_alarms / negatives, chosen.found / positives) if chosen else None,
+        ),
+        "precision_recall": charts.curve(
+            ("recall", "precision"),
+            binary.precision_recall(test),
+            positives / len(test),
+            (chosen.recall or 0.0, chosen.precision) if chosen and chosen.precision is not None else None,
+        ),
     }
 
 

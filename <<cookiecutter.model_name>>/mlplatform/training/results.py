@@ -8,11 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from mlplatform.contract.measures import Sample, sample
 from mlplatform.data.dataset import Split
 from mlplatform.store import manifest
 from mlplatform.store.manifest import Manifest
 from mlplatform.training.evaluation import Labels, Probabilities
 from mlplatform.training.task import Context
+
+VALIDATION = "validation_predictions.npy"
 
 
 @dataclass(frozen=True)
@@ -38,11 +41,11 @@ class Results:
         _, content = self._fetch(f"datasets/{self.dataset}")
         return Split(content, name, [spec.name for spec in self.context.schema.inputs])
 
-    def test_labels(self) -> Labels:
-        """(examples of the test split,): index into the labels."""
+    def labels(self, split: str) -> Labels:
+        """(examples of a split,): index into the labels."""
         _, content = self._fetch(f"datasets/{self.dataset}")
-        test = Split(content, "test", [])
-        labels: Labels = test.column("label", np.arange(len(test)))
+        rows = Split(content, split, [])
+        labels: Labels = rows.column("label", np.arange(len(rows)))
         return labels
 
     def trained(self) -> tuple[Manifest, Path]:
@@ -62,6 +65,17 @@ class Results:
         """(examples of the test split, classes): what the exported model predicts."""
         predictions: Probabilities = np.load(self._fetch(f"{self.prefix}/evaluation")[1] / "predictions.npy")
         return predictions
+
+    def test_sample(self) -> Sample:
+        """What the exported model predicts for the test split, and what is true."""
+        return sample(self.context.schema.labels, self.labels("test"), self.predictions())
+
+    def validation_sample(self) -> Sample | None:
+        """The same for the validation split, which Evaluate keeps of a model with two classes."""
+        path = self._fetch(f"{self.prefix}/evaluation")[1] / VALIDATION
+        if not path.exists():
+            return None
+        return sample(self.context.schema.labels, self.labels("validation"), np.load(path))
 
     def metrics(self) -> dict[str, Any]:
         """What Evaluate measured."""

@@ -8,10 +8,14 @@ import luigi
 from luigi.execution_summary import LuigiStatusCode
 
 import model
+from mlplatform.config.hints import hint
 from mlplatform.config.settings import ServiceSettings
+from mlplatform.contract.criteria import Criteria
 from mlplatform.contract.errors import ExitCode, PipelineError
+from mlplatform.contract.labels import label_texts
 from mlplatform.contract.parameters import TrainingParameters
 from mlplatform.contract.result import JobResult
+from mlplatform.contract.stopping import Stop
 from mlplatform.data.dataset import Schema
 from mlplatform.store import manifest
 from mlplatform.store.manifest import Manifest
@@ -22,24 +26,30 @@ from mlplatform.training.data_tasks import prepare_task
 from mlplatform.training.metrics import TrainingMetrics
 from mlplatform.training.provenance import code_version
 from mlplatform.training.publish_tasks import publish_task
-from mlplatform.training.stopping import Stop
 from mlplatform.training.task import Context, Task
+from mlplatform.training.work import sweep
 
 log = logging.getLogger(__name__)
 
 
 def prepare_context(
-    service: ServiceSettings, storage: Storage, parameters: TrainingParameters, stop: Stop, metrics: TrainingMetrics
+    service: ServiceSettings,
+    storage: Storage,
+    parameters: TrainingParameters,
+    criteria: Criteria,
+    stop: Stop,
+    metrics: TrainingMetrics,
 ) -> Context:
     """Set up TensorFlow for this process, and what the tasks share. Raises PipelineError."""
     work = Path(parameters.work)
-    with job.failure_written(storage):
+    with job.failure_written(storage, stop):
         try:
             work.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise PipelineError(
                 f"training.work = {str(work)!r}: no such directory can be made: {error.strerror}"
             ) from None
+        sweep(work)
         devices.configure(parameters)
         inputs = preflight.definition(parameters)
     return Context(
@@ -47,9 +57,10 @@ def prepare_context(
         storage=storage,
         work=work,
         parameters=parameters,
-        schema=Schema(model.RECORD, inputs, tuple(model.LABELS)),
-        code=code_version(),
+        schema=Schema(model.RECORD, inputs, label_texts(model.LABELS)),
+        code=code_version(data=Path(model.DATA)),
         stop=stop,
+        criteria=criteria,
         metrics=metrics,
     )
 
@@ -59,7 +70,7 @@ def run(context: Context) -> None:
 
     Raises PipelineError or StorageError with the reason it failed, Stopped if a signal stopped the process.
     """
-    with job.failure_written(context.storage):
+    with job.failure_written(context.storage, context.stop):
         published = _run(context)
     report = f"models/{published.id}/{published.content}/{published.properties['report']}"
     job.write(context.storage, JobResult(ExitCode.DONE, model=published.id, report=report))
@@ -75,12 +86,13 @@ def _run(context: Context) -> Manifest:
 
 def _print_summary(context: Context, published: Manifest, report: str) -> None:
     if not context.steps:
-        log.info("nothing to do: this run is done already")
+        log.info("nothing to do: this run is finished")
     url = context.storage.url
     lines = [
         f"model version {published.id}, accuracy {published.properties['metrics']['accuracy']:.4f}",
         f"  model   {url}/models/{published.id}",
         f"  report  {url}/{report}",
+        f"  next    {hint('serve')}",
     ]
     if context.steps:
         lines.append(f"  steps   {', '.join(f'{name} {seconds:.1f} s' for name, seconds in context.steps)}")

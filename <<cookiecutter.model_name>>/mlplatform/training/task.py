@@ -12,11 +12,12 @@ from typing import Any
 import luigi
 
 from mlplatform.config.settings import ServiceSettings
+from mlplatform.contract.criteria import Criteria
 from mlplatform.contract.parameters import TrainingParameters
+from mlplatform.contract.stopping import Stop
 from mlplatform.data.dataset import Schema
 from mlplatform.store.storage import Storage
 from mlplatform.training.metrics import TrainingMetrics
-from mlplatform.training.stopping import Stop
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +34,7 @@ class Context:
     schema: Schema
     code: str
     stop: Stop
+    criteria: Criteria = field(default_factory=Criteria)
     metrics: TrainingMetrics = field(default_factory=TrainingMetrics)
     failures: list[BaseException] = field(default_factory=list)
     steps: list[tuple[str, float]] = field(default_factory=list)

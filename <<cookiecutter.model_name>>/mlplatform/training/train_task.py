@@ -2,8 +2,6 @@
 
 import json
 import logging
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import luigi
 import numpy as np
@@ -11,10 +9,11 @@ import numpy as np
 from mlplatform.contract.parameters import identity
 from mlplatform.data.dataset import SPLITS, Split
 from mlplatform.store import manifest
-from mlplatform.training import devices, export, fitting, preflight, provenance
+from mlplatform.training import devices, export, fitting, gate, preflight, provenance
 from mlplatform.training.checkpoints import Checkpoints
 from mlplatform.training.fitting import Fitting
 from mlplatform.training.task import StoredTarget, Task
+from mlplatform.training.work import temporary
 
 log = logging.getLogger(__name__)
 
@@ -32,18 +31,19 @@ class Train(Task):
     def run(self) -> None:
         """See the class."""
         context, parameters = self.context, self.context.parameters
+        gate.check_labels(manifest.read(context.storage, f"datasets/{self.dataset}"), context.criteria)
         prepared, content = manifest.fetch(context.storage, f"datasets/{self.dataset}", context.work)
         inputs = [spec.name for spec in context.schema.inputs]
         train, validation, test = (Split(content, split, inputs) for split in SPLITS)
         log.info("train: run %s on dataset %s, %d examples", self.run_id, prepared.id, len(train))
         checkpoints = Checkpoints(context.storage, self.run_id)
         with devices.strategy().scope():
-            preflight.check(train, validation, parameters, context.work)
+            if not checkpoints.exist():
+                preflight.check(train, validation, parameters, context.work)
             devices.seed(parameters)
             network = preflight.build(parameters)
             reached = Fitting(network, train, validation, parameters, context.metrics).run(checkpoints, context.stop)
-        with TemporaryDirectory(dir=context.work) as temporary:
-            directory = Path(temporary)
+        with temporary(context.work) as directory:
             signature = export.export(network, directory / "saved_model")
             np.save(directory / "predictions.npy", fitting.predict(network, test, parameters.batch_size))
             (directory / "history.json").write_text(json.dumps(reached.history, indent=1))

@@ -1,6 +1,7 @@
-"""Every release as an event in Datadog, so that graphs show what was released just before they changed."""
+"""Events in Datadog: every release, so that graphs show what was released just before they changed, and more."""
 
 import os
+from collections.abc import Sequence
 
 import requests
 
@@ -12,21 +13,15 @@ SECONDS = 5
 
 
 def tell(entry: Entry, service: str, settings: DeliverySettings, console: Console) -> None:
-    """Post an entry of the history if DD_API_KEY is set. A failure is only reported; the release does not fail for it.
-
-    One request to https://docs.datadoghq.com/api/latest/events/#post-an-event-v1; the official client takes a second
-    to load.
-    """
-    key = os.environ.get("DD_API_KEY")
-    if not key:
-        return
+    """Post an entry of the history. See `send`."""
     environment = f"{entry.environment} ({entry.outcome})"
-    event = {
-        "title": f"{service}: {entry.action} of {entry.model} to {environment}",
-        "text": f"by {entry.by}\n{entry.image}\n{entry.reason}".strip(),
-        "alert_type": "info" if entry.outcome == DONE else "error",
-        "aggregation_key": f"{service}-{entry.environment}",
-        "tags": [
+    send(
+        entry.action,
+        f"{service}: {entry.action} of {entry.model} to {environment}",
+        f"by {entry.by}\n{entry.image}\n{entry.reason}".strip(),
+        good=entry.outcome == DONE,
+        key=f"{service}-{entry.environment}",
+        tags=[
             f"service:{service}",
             # A ghost is in production's environment; its role tells it apart.
             f"env:{'production' if entry.environment == 'ghost' else entry.environment}",
@@ -35,10 +30,40 @@ def tell(entry: Entry, service: str, settings: DeliverySettings, console: Consol
             f"action:{entry.action}",
             "managed-by:delivery",
         ],
+        settings=settings,
+        console=console,
+    )
+
+
+def send(
+    command: str,
+    title: str,
+    text: str,
+    *,
+    good: bool,
+    key: str,
+    tags: Sequence[str],
+    settings: DeliverySettings,
+    console: Console,
+) -> None:
+    """Post an event if DD_API_KEY is set. A failure is only reported: the command does not fail for it.
+
+    key: Datadog groups events that have the same. One request to
+    https://docs.datadoghq.com/api/latest/events/#post-an-event-v1; the official client takes a second to load.
+    """
+    api_key = os.environ.get("DD_API_KEY")
+    if not api_key:
+        return
+    event = {
+        "title": title,
+        "text": text,
+        "alert_type": "info" if good else "error",
+        "aggregation_key": key,
+        "tags": list(tags),
     }
     url = settings.datadog_url or f"https://api.{settings.datadog_site}"
     try:
-        answer = requests.post(f"{url}/api/v1/events", json=event, headers={"DD-API-KEY": key}, timeout=SECONDS)
+        answer = requests.post(f"{url}/api/v1/events", json=event, headers={"DD-API-KEY": api_key}, timeout=SECONDS)
         answer.raise_for_status()
     except requests.RequestException as error:
-        console.say(f"{entry.action}: the event could not be sent to Datadog: {error}")
+        console.say(f"{command}: the event could not be sent to Datadog: {error}")

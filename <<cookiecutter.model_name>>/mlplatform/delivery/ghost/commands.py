@@ -8,11 +8,12 @@ import click
 
 from mlplatform.config.settings import ServiceSettings, load
 from mlplatform.contract.events import EventsError
+from mlplatform.contract.parameters import PipelineParameters, criteria_of
 from mlplatform.delivery.console import Console
 from mlplatform.delivery.errors import BadRequestError, DeliveryError, RefusedError
 from mlplatform.delivery.ghost import labels
 from mlplatform.delivery.options import console_option, store_option
-from mlplatform.ghost.settings import GhostSettings
+from mlplatform.ghost.settings import GhostSettings, of_ghost
 from mlplatform.store.storage import Storage
 
 _SINCE = re.compile(r"([0-9]{1,5})([mhd])")
@@ -20,15 +21,17 @@ _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 
 
 @click.command("ghost-report")
-@click.option("--since", default="24h", show_default=True, help="Begin: 90m, 24h, 7d ago, or a moment in ISO 8601.")
-@click.option("--version", metavar="MODEL", help="Of this model version; default: the ghost that answered last.")
-@click.option("--output", type=click.Path(path_type=Path), help="Also write the page, report.html, into a directory.")
+@click.option(
+    "--since", default="24h", show_default=True, help="Start of the period: 90m, 24h or 7d ago, or a time in ISO 8601."
+)
+@click.option("--version", metavar="MODEL", help="Model version of the ghost; default: the one that answered last.")
+@click.option("--output", type=click.Path(path_type=Path), help="Also write report.html into a directory.")
 @store_option
 @console_option
 def ghost_report(since: str, version: str | None, output: Path | None, store: Storage, console: Console) -> None:
     """Compare a ghost with the live model: accuracy, agreement, latency, errors, resources, and a verdict.
 
-    The report is kept in the store, where promote looks for it.
+    The store keeps the report; `promote` reads it there.
     """
     # Imported late: SciPy takes a second to import, and the other commands do not need it.
     from mlplatform.ghost import report, reports
@@ -36,6 +39,7 @@ def ghost_report(since: str, version: str | None, output: Path | None, store: St
 
     now = datetime.now(UTC)
     begin, settings, service = moment(since, now), load(GhostSettings), load(ServiceSettings).name
+    criteria = of_ghost(criteria_of(load(PipelineParameters)), settings)
     console.say(f"reading events of {service} since {begin:%Y-%m-%d %H:%M} UTC from {store.url}")
     try:
         observed = observe(store, service, begin, now, settings.sample_requests, version)
@@ -43,7 +47,7 @@ def ghost_report(since: str, version: str | None, output: Path | None, store: St
         raise RefusedError(str(error)) from None
     except EventsError as error:
         raise DeliveryError(str(error)) from None
-    made = report.make(observed, settings, now)
+    made = report.make(observed, criteria, settings, now)
     page = report.render(made)
     url = f"{store.url}/{reports.save(store, made, page)}"
     if output:

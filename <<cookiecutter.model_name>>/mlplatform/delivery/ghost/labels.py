@@ -11,6 +11,7 @@ from typing import Any
 
 from mlplatform.contract import events
 from mlplatform.contract.events import Process
+from mlplatform.contract.labels import label_text
 from mlplatform.delivery.errors import BadRequestError
 from mlplatform.store.storage import Storage
 
@@ -79,7 +80,8 @@ def _from_json(path: Path, text: str) -> Iterator[Label]:
         if not isinstance(given, list) or not given or not all(_is_label(label) for label in given):
             raise BadRequestError(f"{path}, line {number}: labels are {given!r}; expected text, or null if not known")
         yield Label(
-            _id(path, number, row.get("request_id")), tuple(None if label is None else str(label) for label in given)
+            _id(path, number, row.get("request_id")),
+            tuple(None if label is None else label_text(label) for label in given),
         )
 
 
@@ -101,7 +103,7 @@ def _from_csv(path: Path, text: str) -> Iterator[Label]:
 
 
 def _is_label(value: object) -> bool:
-    return value is None or (isinstance(value, str | int) and not isinstance(value, bool) and str(value) != "")
+    return value is None or (isinstance(value, str | int | float) and value != "")
 
 
 def _id(path: Path, number: int, given: object) -> str:

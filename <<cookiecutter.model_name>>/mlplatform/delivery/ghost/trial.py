@@ -10,6 +10,7 @@ from mlplatform.delivery.console import Console
 from mlplatform.delivery.datadog import events
 from mlplatform.delivery.options import console_option, dry_run_option, store_option
 from mlplatform.delivery.releases.history import DONE, STOP, Entry, now, person, record
+from mlplatform.delivery.releases.release import Releaser
 from mlplatform.delivery.settings import DeliverySettings
 from mlplatform.store.storage import Storage
 
@@ -61,8 +62,10 @@ def stop(store: Storage, dry_run: bool, console: Console) -> None:
 
     The live service then only tries to send one copy every 30 seconds; its answers are unaffected.
     """
-    settings, name = load(DeliverySettings), load(ServiceSettings).name
-    cluster = Cluster(settings.kubernetes_namespace, name)
+    releaser = Releaser(store, console)
+    if not dry_run:
+        releaser.settle()
+    settings, name, cluster = releaser.settings, releaser.service, releaser.cluster
     ran = cluster.running("ghost")
     removed = cluster.kubectl(
         "delete",

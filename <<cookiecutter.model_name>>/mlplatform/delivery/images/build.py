@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from mlplatform.config.settings import ServiceSettings, TemplateSettings, load
+from mlplatform.contract import memory
 from mlplatform.delivery import programs
 from mlplatform.delivery.console import Console
 from mlplatform.delivery.errors import DeliveryError
@@ -191,10 +192,24 @@ def _build(made_of: Recipe, name: str, version: str) -> None:
             (context / path).chmod(0o644)
         dockerfile = Path(temporary) / "Dockerfile"
         shutil.copyfile(made_of.dockerfile, dockerfile)
-        programs.follow(
-            *("docker", "build", "--tag", name, "--file", str(dockerfile), *options, str(context)),
-            environment={"DOCKER_BUILDKIT": "1", "BUILDKIT_PROGRESS": "plain"},
-        )
+
+        def build(*more: str) -> None:
+            programs.follow(
+                *("docker", "build", "--tag", name, "--file", str(dockerfile), *options, *more, str(context)),
+                environment={"DOCKER_BUILDKIT": "1", "BUILDKIT_PROGRESS": "plain"},
+            )
+
+        build()
+        if made_of.kind == "serving":
+            # Known only now that the image has loaded the model; all but the label is in the builder's cache.
+            build(f"--build-arg=MEMORY_BYTES={_measured(name)}")
+
+
+def _measured(name: str) -> str:
+    """How many bytes of memory the model took while the image was built."""
+    return programs.output(
+        *("docker", "run", "--rm", "--network", "none", "--entrypoint", "cat", name, memory.FILE)
+    ).strip()
 
 
 def _push(registry: Registry, name: str) -> None:

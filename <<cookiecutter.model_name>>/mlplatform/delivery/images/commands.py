@@ -26,7 +26,9 @@ NO_MODEL = "no model in {url} yet; train the first one: {command}"
 @click.command()
 @click.argument("kind", type=click.Choice(build.KINDS))
 @click.option("--model", metavar="VERSION", help="Model version of the serving image.  [default: the newest]")
-@click.option("--force", is_flag=True, help="Build it although the registry has it, say for a newer base image.")
+@click.option(
+    "--force", is_flag=True, help="Build it even if the registry has it, for example with a newer base image."
+)
 @store_option
 @dry_run_option
 @console_option
@@ -47,12 +49,12 @@ def image(kind: str, model: str | None, force: bool, store: Storage, dry_run: bo
 
 @click.command()
 @click.argument("version")
-@click.option("--force", is_flag=True, help="Build it although the registry has it.")
+@click.option("--force", is_flag=True, help="Build it even if the registry has it.")
 @store_option
 @dry_run_option
 @console_option
 def bundle(version: str, force: bool, store: Storage, dry_run: bool, console: Console) -> None:
-    """Put the model VERSION, verified, into a serving image, and print its reference by digest.
+    """Verify model VERSION, build it into a serving image, and print the image's reference by digest.
 
     A model with a missing or damaged file is refused.
     """

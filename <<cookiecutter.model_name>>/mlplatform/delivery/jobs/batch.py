@@ -11,6 +11,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
+from mlplatform.config.hints import hint
 from mlplatform.contract.errors import ExitCode
 from mlplatform.delivery import aws
 from mlplatform.delivery.console import Console
@@ -25,6 +26,8 @@ LAST_LINES = 20
 # CloudWatch has the last lines of a job some seconds after its end: the log is complete once that many looks in a row
 # show nothing new.
 QUIET_LOOKS = 2
+# How long a job may wait for machines in all, beyond what its attempts may take.
+WAITING_HOURS = 24
 # A container that the kernel or Docker killed: 128 + SIGKILL.
 KILLED = 137
 EXPLAINED: Mapping[int, str] = {
@@ -42,6 +45,14 @@ class Submission:
     name: str
     image: str
     environment: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Running:
+    """A job that has not ended. log_from: where its log goes on, for `follow`, in ms since 1970."""
+
+    job: Mapping[str, Any]
+    log_from: int
 
 
 @dataclass
@@ -118,6 +129,7 @@ class Batch:
                 jobQueue=self._settings.batch_job_queue,
                 jobDefinition=registered["jobDefinitionArn"],
                 containerOverrides={"environment": environment},
+                timeout={"attemptDurationSeconds": int(self._settings.training_hours * 3600)},
             )
         return str(job["jobId"])
 
@@ -137,9 +149,14 @@ class Batch:
         with aws.told(f"job {job_id}"):
             self._batch.terminate_job(jobId=job_id, reason=reason)
 
-    def follow(self, job_id: str) -> Ended:
-        """Show a job's status and log until it ends; a new attempt's log follows the one before."""
-        log, shown, attempts = _Log(self._logs, self._console), "", 0
+    def follow(self, job_id: str, seconds: float | None = None, log_from: int = 0) -> Ended | Running:
+        """Show a job's status and log until it ends; a new attempt's log follows the one before.
+
+        seconds: return after so long if the job has not ended by then. log_from: what is older is not shown.
+        Raises DeliveryError also if the job is older than all its attempts together may become.
+        """
+        log, shown, attempts = _Log(self._logs, self._console, log_from), "", 0
+        end = None if seconds is None else time.monotonic() + seconds
         while True:
             job = self.describe(job_id)
             log.read(job)
@@ -154,6 +171,9 @@ class Batch:
             if job["status"] in ENDED:
                 self._read_to_the_end(job, log)
                 return Ended(job, self._exit_code(job), list(log.lines))
+            _check_age(job)
+            if end is not None and time.monotonic() >= end:
+                return Running(job, log.next_time)
             time.sleep(self._settings.poll_seconds)
 
     def _read_to_the_end(self, job: Mapping[str, Any], log: "_Log") -> None:
@@ -180,8 +200,11 @@ class Batch:
 class _Log:
     """The log of a job: a stream of CloudWatch for each attempt; each look shows what is new since the last."""
 
-    def __init__(self, logs: Any, console: Console) -> None:
+    def __init__(self, logs: Any, console: Console, start: int) -> None:
         self.lines: deque[str] = deque(maxlen=LAST_LINES)
+        # The time of the newest line that was shown, plus 1 ms.
+        self.next_time = start
+        self._start = start
         self._logs = logs
         self._console = console
         self._tokens: dict[str, str] = {}
@@ -201,7 +224,9 @@ class _Log:
         new = False
         while True:
             token = self._tokens.get(stream)
-            given = {"nextToken": token} if token else {}
+            given: dict[str, Any] = {"nextToken": token} if token else {}
+            if self._start:
+                given["startTime"] = self._start
             try:
                 with aws.told(f"log {group} {stream}"):
                     answer = self._logs.get_log_events(
@@ -213,6 +238,7 @@ class _Log:
                     # Nothing was written yet.
                     return new
                 raise
+            self.next_time = max([self.next_time, *(event.get("timestamp", 0) + 1 for event in answer["events"])])
             for line in (line for event in answer["events"] for line in _lines(event["message"])):
                 new = True
                 self.lines.append(line)
@@ -257,6 +283,21 @@ def explain(job: Mapping[str, Any], exit_code: int | None) -> str:
         return f"the container was killed (exit code {KILLED}): {reason or status or 'Batch does not say why'}"
     ended = f"exit code {exit_code}" if exit_code is not None else "it was not started"
     return f"{ended}: {reason or status or 'its log says why'}"
+
+
+def _check_age(job: Mapping[str, Any]) -> None:
+    """Raise DeliveryError if a job that still runs or waits is older than its limits allow."""
+    seconds, created = job.get("timeout", {}).get("attemptDurationSeconds"), job.get("createdAt")
+    if not seconds or not created:
+        return
+    job_id, attempts = job["jobId"], job.get("retryStrategy", {}).get("attempts", 1)
+    hours = attempts * seconds / 3600 + WAITING_HOURS
+    if time.time() - created / 1000 > hours * 3600:
+        raise DeliveryError(
+            f"job {job_id} is {job['status'].lower()} after {hours:g} hours, which is longer than {attempts} "
+            f"attempts of training_hours of [delivery] and {WAITING_HOURS} hours of waiting for machines; end it: "
+            f"{hint(f'stop-training {job_id}')}"
+        )
 
 
 def _attempt(job: Mapping[str, Any], number: int) -> str:

@@ -1,7 +1,8 @@
-"""`submit` and `attach`: the pipeline as a job of AWS Batch, followed until it ends."""
+"""`submit`, `attach` and `stop-training`: the pipeline as a job of AWS Batch, followed until it ends."""
 
 import sys
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ from mlplatform.delivery.console import Console
 from mlplatform.delivery.errors import BadRequestError, DeliveryError, GateClosedError, RefusedError
 from mlplatform.delivery.images import build
 from mlplatform.delivery.images.registry import Image, Registry
-from mlplatform.delivery.jobs.batch import Batch, Ended, Submission
+from mlplatform.delivery.jobs.batch import ENDED, Batch, Ended, Running, Submission
+from mlplatform.delivery.jobs.need import RetrainingSettings, needed
 from mlplatform.delivery.jobs.parameters import given, known_parameters
 from mlplatform.delivery.options import console_option, dry_run_option, store_option
 from mlplatform.delivery.settings import DeliverySettings
@@ -55,7 +57,8 @@ report_option = click.option(
 
 @click.command(cls=_Training)
 @click.option("--image", metavar="REF", help="Training image, by digest.  [default: the one of this code]")
-@click.option("--detach", is_flag=True, help="Do not wait: print the job's id, for `attach`.")
+@click.option("--detach", is_flag=True, help="Print the job's id for `attach` instead of waiting.")
+@click.option("--if-needed", is_flag=True, help="Only for new data, an old model or drift; say why not.")
 @report_option
 @store_option
 @dry_run_option
@@ -63,6 +66,7 @@ report_option = click.option(
 def submit(
     image: str | None,
     detach: bool,
+    if_needed: bool,
     report: Path | None,
     store: Storage,
     dry_run: bool,
@@ -74,6 +78,7 @@ def submit(
     Each parameter of the training is an option, and a variable TRAINING_... of the environment; the others are as in
     service.toml. Ctrl-C asks whether to leave the job running. Batch starts a job again that loses its Spot instance,
     and the job resumes from its last checkpoint. Exit code 4: the gate is closed, the model is not published.
+    --if-needed looks first, by [retraining] of service.toml: without a reason to train nothing is submitted.
     """
     settings = load(DeliverySettings)
     known, unchecked = known_parameters()
@@ -91,6 +96,17 @@ def submit(
     submission = Submission(load(ServiceSettings).name, reference, {"STORAGE_URL": store.url, **environment})
     shown = " ".join(f"{name}={value}" for name, value in chosen.items()) or "as in service.toml"
     console.say(f"submit: image {reference}\nsubmit: parameters {shown}")
+    why = ""
+    if if_needed:
+        need = needed(
+            store, load(ServiceSettings).name, load(known, chosen), load(RetrainingSettings), datetime.now(UTC)
+        )
+        if not need.reasons:
+            said = f"not trained: {'; '.join(need.against)}"
+            console.result(said, {"job": None, "said": said})
+            return
+        why = f"{'; '.join(need.reasons)}; "
+        console.say(f"submit: {'; '.join(need.reasons)}")
     if dry_run:
         definition = batch.definition(reference)
         text = f"would register {definition['jobDefinitionName']} and submit to {settings.batch_job_queue}"
@@ -99,19 +115,45 @@ def submit(
     job = batch.submit(submission)
     console.say(f"job: {job} in {settings.batch_job_queue}")
     if detach:
-        console.result(f"{job}\nfollow it: {hint(f'attach {job}')}", {"job": job})
+        console.result(f"{job}\nfollow it: {hint(f'attach {job}')}", {"job": job, "said": f"{why}job {job}"})
         return
     _follow(batch, job, report, store, console)
 
 
 @click.command()
 @click.argument("job_id")
+@click.option("--minutes", type=click.FloatRange(0), help="Follow it so long at most.  [default: until it ends]")
+@click.option("--log-from", type=click.IntRange(0), default=0, metavar="MS", help="Leave out what is older in its log.")
 @report_option
 @store_option
 @console_option
-def attach(job_id: str, report: Path | None, store: Storage, console: Console) -> None:
-    """Follow a job that was submitted before, from its first line on, as `submit` does."""
-    _follow(Batch(load(DeliverySettings), console), job_id, report, store, console)
+def attach(
+    job_id: str, minutes: float | None, log_from: int, report: Path | None, store: Storage, console: Console
+) -> None:
+    """Follow a job that was submitted before, from its first line on, as `submit` does.
+
+    With --minutes, a job that has not ended by then is no failure: with --json the result says "ended": false, and as
+    log_from where --log-from goes on, so that a long job can be followed in slices, each with fresh credentials.
+    """
+    seconds = None if minutes is None else 60 * minutes
+    _follow(Batch(load(DeliverySettings), console), job_id, report, store, console, seconds, log_from)
+
+
+@click.command("stop-training")
+@click.argument("job_id")
+@dry_run_option
+@console_option
+def stop_training(job_id: str, dry_run: bool, console: Console) -> None:
+    """End a job that was submitted before, wherever it is. Submitted again, it resumes from its last checkpoint."""
+    batch, name = Batch(load(DeliverySettings), console), load(ServiceSettings).name
+    job = batch.describe(job_id)
+    if job["jobName"] != name:
+        raise RefusedError(f"job {job_id} is of {job['jobName']}, not of {name}")
+    ended = job["status"] in ENDED
+    if not dry_run and not ended:
+        batch.terminate(job_id, "terminated by stop-training")
+    text = "has ended already" if ended else "would be terminated" if dry_run else "is being terminated"
+    console.result(f"job {job_id} {text}", {"job": job_id, "stopped": not ended and not dry_run})
 
 
 def _training_image(reference: str | None, settings: DeliverySettings) -> str:
@@ -130,12 +172,24 @@ def _training_image(reference: str | None, settings: DeliverySettings) -> str:
     return there.reference
 
 
-def _follow(batch: Batch, job: str, report: Path | None, store: Storage, console: Console) -> None:
+def _follow(
+    batch: Batch,
+    job: str,
+    report: Path | None,
+    store: Storage,
+    console: Console,
+    seconds: float | None = None,
+    log_from: int = 0,
+) -> None:
     try:
-        ended = batch.follow(job)
+        ended = batch.follow(job, seconds, log_from)
     except KeyboardInterrupt:
         _leave_or_terminate(batch, job, console)
         raise click.exceptions.Exit(ExitCode.INTERRUPTED) from None
+    if isinstance(ended, Running):
+        value = {"job": job, "ended": False, "status": ended.job["status"], "log_from": ended.log_from}
+        console.result(f"job {job} has not ended; follow it: {hint(f'attach {job}')}", value)
+        return
     result = _result(ended, store, console)
     if report and result and result.report:
         _fetch_report(result.report, report, store, console)
@@ -158,6 +212,7 @@ def _follow(batch: Batch, job: str, report: Path | None, store: Storage, console
         f"{text}\nnext: {hint(f'gate {model.id}')}",
         {
             "job": job,
+            "ended": True,
             "model": model.id,
             "metrics": metrics,
             "report": place,

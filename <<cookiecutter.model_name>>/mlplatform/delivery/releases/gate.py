@@ -1,7 +1,7 @@
 """`gate`: whether a model may be released now, from what the store holds, without TensorFlow.
 
 It is the pipeline's own gate. The pipeline judged the model against what was in production when it was trained; since
-then production may have changed, and so may the thresholds in service.toml.
+then production may have changed, and so may what service.toml asks for.
 """
 
 import tempfile
@@ -17,8 +17,12 @@ from numpy.typing import NDArray
 from mlplatform.config.hints import hint
 from mlplatform.config.settings import load
 from mlplatform.contract.comparison import Comparison
-from mlplatform.contract.gate import Opponent, Thresholds, compare, judge
+from mlplatform.contract.criteria import Criteria, check
+from mlplatform.contract.gate import Constant, Opponent, compare, judge
+from mlplatform.contract.measures import sample
 from mlplatform.contract.opponent import choose
+from mlplatform.contract.parameters import criteria_of
+from mlplatform.data.dataset import column_files, read_column
 from mlplatform.delivery.console import Console
 from mlplatform.delivery.errors import GateClosedError
 from mlplatform.delivery.images.commands import find_model
@@ -34,16 +38,15 @@ from mlplatform.store.storage import MissingKeyError, Storage
 @store_option
 @console_option
 def gate(version: str, store: Storage, console: Console) -> None:
-    """Ask whether model VERSION may be released: good enough, and no worse than what is in production now.
+    """Judge whether model VERSION may be released: whether it is good enough, and no worse than production.
 
-    minimum_accuracy and maximum_regression are those of service.toml, or TRAINING_... of the environment. Exit code 4:
-    the gate is closed.
+    What is asked for are the tables [gate.METRIC] of service.toml. Exit code 4: the gate is closed.
     """
     model = find_model(store, version)
-    parameters = load(known_parameters()[0])
-    thresholds = Thresholds(parameters.minimum_accuracy, parameters.maximum_regression)
-    opponent, how = against_production(model, store)
-    verdict = judge(model.properties["metrics"], thresholds, opponent)
+    criteria = criteria_of(load(known_parameters()[0]))
+    check(criteria, model.properties["labels"])
+    opponent, how = against_production(model, store, criteria)
+    verdict = judge(model.properties["metrics"], criteria, opponent, _constant(model, criteria))
     compared = how or f"not compared with production: {opponent.skipped or opponent.unusable}"
     value = {"model": version, **verdict.to_json(), "compared": compared}
     if not verdict.passed:
@@ -55,18 +58,18 @@ def gate(version: str, store: Storage, console: Console) -> None:
     console.result(f"{text}\nnext: {hint(f'bundle {version}')}", value)
 
 
-def against_production(model: Manifest, store: Storage) -> tuple[Opponent, str]:
+def against_production(model: Manifest, store: Storage, criteria: Criteria) -> tuple[Opponent, str]:
     """The comparison with production for the gate, and how it was made. Raises StorageError."""
     choice = choose(store, model.id, model.properties)
     if choice.opponent is not None or choice.production is None:
         return choice.opponent or Opponent(), ""
     live = choice.production
-    judged = _judged(model, live.id, store)
-    if judged is not None:
-        return Opponent(judged), f"as the pipeline compared it with {live.id}, on {judged.examples} test examples"
+    judged = _judged(model, live.id, store, criteria)
+    if judged is not None and judged.comparison is not None:
+        return judged, f"as the pipeline compared it with {live.id}, on {judged.comparison.examples} test examples"
     try:
         with tempfile.TemporaryDirectory(prefix="delivery-gate-") as cache:
-            comparison = _compare(_predicted(model, store, Path(cache)), _predicted(live, store, Path(cache)), live.id)
+            here, there = (_predicted(one, store, Path(cache)) for one in (model, live))
     except (ArtifactError, MissingKeyError, KeyError) as error:
         return (
             Opponent(
@@ -75,34 +78,67 @@ def against_production(model: Manifest, store: Storage) -> tuple[Opponent, str]:
             ),
             "",
         )
-    if not comparison.examples:
+    # On the examples that neither has learned from: those that are in both test splits.
+    _, own, other = np.intersect1d(here.ids, there.ids, return_indices=True)
+    if not len(own):
         return Opponent(unusable=f"no example is in the test split of both this model and {live.id} in production"), ""
-    return Opponent(
-        comparison
-    ), f"with {live.id}, on the {comparison.examples} examples that are in the test split of both"
+    labels = tuple(model.properties["labels"])
+    opponent = compare(
+        live.id,
+        sample(labels, here.labels[own], here.probabilities[own]),
+        sample(labels, here.labels[own], there.probabilities[other]),
+        criteria,
+    )
+    return opponent, f"with {live.id}, on the {len(own)} examples that are in the test split of both"
 
 
 @dataclass(frozen=True)
 class _Predicted:
-    """What a model's run predicted on its test split; arrays of (examples,)."""
+    """What a model's run predicted on its test split; arrays of (examples, ...)."""
 
-    ids: NDArray[np.bytes_]
+    ids: NDArray[Any]
     labels: NDArray[np.int32]
-    classes: NDArray[np.int64]
+    probabilities: NDArray[np.float32]
 
 
-def _judged(model: Manifest, live: str, store: Storage) -> Comparison | None:
-    """The comparison with this very model in production that the pipeline made, or None."""
+def _judged(model: Manifest, live: str, store: Storage, criteria: Criteria) -> Opponent | None:
+    """The comparison with this very model in production that the pipeline made, if it has all that is asked for."""
+    asked = {row.metric for row in criteria.judged} - {"accuracy"}
     verdicts = [model.properties.get("gate") or {}]
     verdicts += [
         judged.properties for judged in manifest.list_artifacts(store, f"runs/{model.properties['run']}/judged")
     ]
     for verdict in verdicts:
-        counts: Mapping[str, Any] = verdict.get("comparison") or {}
-        if counts.get("production") == live:
-            names = ("both", "only_model", "only_production", "neither")
-            return Comparison(live, *(int(counts[name]) for name in names))
+        if (verdict.get("comparison") or {}).get("production") != live:
+            continue
+        opponent = Opponent.from_json(verdict)
+        if asked <= opponent.changes.keys():
+            return opponent
     return None
+
+
+def _constant(model: Manifest, criteria: Criteria) -> Constant | None:
+    """How the pipeline found the model beside always answering with the most frequent label.
+
+    Of a model that was published before the pipeline did so, counted from its classes, by accuracy.
+    """
+    if criteria.asks_nothing:
+        return None
+    try:
+        return Constant.from_json(model.properties["gate"]["constant"])
+    except (KeyError, TypeError):
+        pass
+    classes: Mapping[str, Any] = model.properties["metrics"].get("classes", {})
+    counted = {
+        label: (round(figures["examples"] * (figures["recall"] or 0)), int(figures["examples"]))
+        for label, figures in classes.items()
+    }
+    if not counted or "accuracy" not in {row.metric for row in criteria.rows}:
+        return None
+    label = max(counted, key=lambda name: counted[name][1])
+    hits, rows = counted.pop(label)
+    right, others = (sum(numbers) for numbers in zip(*counted.values(), strict=True))
+    return Constant(label, Comparison(label, hits, right, rows - hits, others - right))
 
 
 def _predicted(model: Manifest, store: Storage, cache: Path) -> _Predicted:
@@ -110,19 +146,11 @@ def _predicted(model: Manifest, store: Storage, cache: Path) -> _Predicted:
     _, evaluation = manifest.fetch(store, f"runs/{model.properties['run']}/evaluation", cache)
     dataset = f"datasets/{model.properties['dataset']}"
     described = manifest.read(store, dataset)
-    columns = {
-        name: [
-            np.load(manifest.fetch_file(store, dataset, described, path, cache))
-            for path in sorted(described.files)
-            if path.startswith("test/") and path.endswith(f".{name}.npy")
-        ]
-        for name in ("id", "label")
-    }
+    columns = {}
+    for name in ("id", "label"):
+        files = column_files(list(described.files), "test", name)
+        columns[name] = read_column(
+            [manifest.fetch_file(store, dataset, described, path, cache) for path in files], name
+        )
     predictions = np.load(evaluation / "predictions.npy")
-    return _Predicted(np.concatenate(columns["id"]), np.concatenate(columns["label"]), predictions.argmax(axis=1))
-
-
-def _compare(model: _Predicted, live: _Predicted, version: str) -> Comparison:
-    """Both on the examples that neither has learned from: those that are in both test splits."""
-    _, here, there = np.intersect1d(model.ids, live.ids, return_indices=True)
-    return compare(version, model.labels[here], model.classes[here], live.classes[there])
+    return _Predicted(columns["id"], columns["label"], predictions)

@@ -18,7 +18,8 @@ from mlplatform.store.storage import Storage
 @console_option
 def models(store: Storage, console: Console) -> None:
     """List the published models: accuracy, what each was made from, what changed, which one is in production."""
-    published, live = list_models(store), production(store)
+    published = list_models(store, damaged=lambda error: console.say(f"models: left out: {error}"))
+    live = production(store)
     text = (
         table(published, live) if published else f"no model in {store.url} yet; train the first one: {hint('submit')}"
     )

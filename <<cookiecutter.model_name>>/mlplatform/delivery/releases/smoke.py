@@ -17,6 +17,10 @@ class SmokeError(DeliveryError):
     """The service does not answer as it should; the message says what it answered."""
 
 
+class UnansweredError(SmokeError):
+    """The service does not answer at all."""
+
+
 def check(url: str, name: str, version: str, model: Manifest | None) -> str:
     """Ask a service for its model version and a few predictions; return the outcome as a sentence.
 
@@ -32,10 +36,11 @@ def check(url: str, name: str, version: str, model: Manifest | None) -> str:
                 if served == [version]:
                     break
                 reason = f"it serves {name} {', '.join(served or ['of no version'])} instead of {version}"
+                wrong: SmokeError = SmokeError(reason)
             except SmokeError as error:
-                reason = str(error)
+                wrong = error
             if time.monotonic() > end:
-                raise SmokeError(reason)
+                raise wrong
             time.sleep(0.5)
         instances = [sample["instance"] for sample in (model.properties.get("samples", []) if model else [])]
         if not instances:
@@ -63,5 +68,5 @@ def _ask(session: requests.Session, method: str, url: str, body: Any = None) -> 
             raise SmokeError(f"{method} {path} was answered with {answer.status_code}: {answer.text[:200]}")
         content: dict[str, Any] = answer.json()
     except (requests.RequestException, ValueError) as error:
-        raise SmokeError(f"{method} {path} was not answered ({type(error).__name__})") from None
+        raise UnansweredError(f"{method} {path} was not answered ({type(error).__name__})") from None
     return content

@@ -23,7 +23,7 @@ from mlplatform.serving.ghost.replay import Replay
 from mlplatform.serving.http.request_body import read_body
 from mlplatform.serving.model.service import ServedModel, Service
 from mlplatform.serving.model.signature import Tensor
-from mlplatform.serving.observability.request_record import Exchange, Observer, notify
+from mlplatform.serving.observability.request_record import Observer, RequestRecord, notify
 from mlplatform.serving.protocols import v2
 from mlplatform.serving.protocols.v1 import SIGNATURE_NAME
 
@@ -160,7 +160,7 @@ class _Views:
         return _json({"request_id": id, "labels": labels}, HTTPStatus.ACCEPTED)
 
     def copies(self) -> Response:
-        """Bundles of the live service."""
+        """Copies of requests, from the live service."""
         assert self._replay is not None  # noqa: S101 - the route is there for a ghost only
         self._service.require()
         most = self._service.settings.max_body_bytes + 4 * message.MOST_BYTES
@@ -191,7 +191,7 @@ class _Views:
         reason = self._service.not_ready()
         return _health({"live": not self._service.not_live(), "ready": not reason, "name": self._service.name}, reason)
 
-    def _answer(self, exchange: Exchange) -> Response:
+    def _answer(self, exchange: RequestRecord) -> Response:
         headers, body = self._inference.packed(exchange)
         response = Response(body, status_line(exchange.status), list(headers))
         response.call_on_close(lambda: notify(self._inference.observers, exchange))

@@ -4,6 +4,7 @@ from http import HTTPStatus
 from typing import Any
 
 from mlplatform.contract.events import is_request_id
+from mlplatform.contract.labels import label_text
 from mlplatform.serving.errors import RequestError, bad_request
 from mlplatform.serving.http.request_body import parse_json
 from mlplatform.serving.protocols.tensors import show
@@ -39,9 +40,9 @@ def decode(body: bytes, known: tuple[str, ...], most: int) -> tuple[str, list[st
 def _label(given: Any, known: tuple[str, ...]) -> str | None:
     if given is None:
         return None
-    if isinstance(given, bool) or not isinstance(given, str | int):
+    if not isinstance(given, str | int | float):
         raise bad_request(f"label is {show(given)}; expected text")
-    label = str(given)
+    label = label_text(given)
     if known and label not in known:
         shown = ", ".join(known[:20]) + (", ..." if len(known) > 20 else "")
         raise bad_request(f"label is {show(given)}; the model knows: {shown}")

@@ -27,7 +27,7 @@ from mlplatform.serving.http.request_body import Sender, read_body
 from mlplatform.serving.model.service import ServedModel, Service
 from mlplatform.serving.model.signature import Array, Signature
 from mlplatform.serving.observability.predictions import predicted
-from mlplatform.serving.observability.request_record import Exchange, Headers, Observer, RequestIds, notify
+from mlplatform.serving.observability.request_record import Headers, Observer, RequestIds, RequestRecord, notify
 from mlplatform.serving.protocols import v1, v2
 
 LOG = logging.getLogger("gunicorn.error")
@@ -79,22 +79,22 @@ class Inference:
         headers, body = self.packed(exchange)
         return Answer(status_line(exchange.status), headers, body, partial(notify, self.observers, exchange))
 
-    def packed(self, exchange: Exchange) -> tuple[Sequence[tuple[str, str]], bytes]:
+    def packed(self, exchange: RequestRecord) -> tuple[Sequence[tuple[str, str]], bytes]:
         """Headers and body as they are sent: a large answer is compressed if the client accepts that."""
         if 0 < self._service.settings.compress_bytes <= len(exchange.answer):
             accepted = exchange.environ.get("HTTP_ACCEPT_ENCODING", "")
             return compress(accepted, exchange.headers, exchange.answer)
         return exchange.headers, exchange.answer
 
-    def predict_v1(self, environ: Environ, version: str | None = None, label: str | None = None) -> Exchange:
+    def predict_v1(self, environ: Environ, version: str | None = None, label: str | None = None) -> RequestRecord:
         """POST /v1/models/<name>:predict. version, label: those asked for, None for any."""
         return self._exchange("v1", environ, self._answer_v1, version, label)
 
-    def infer_v2(self, environ: Environ, version: str | None = None) -> Exchange:
+    def infer_v2(self, environ: Environ, version: str | None = None) -> RequestRecord:
         """POST /v2/models/<name>/infer. version: the one asked for, None for any."""
         return self._exchange("v2", environ, self._answer_v2, version)
 
-    def _answer_v1(self, exchange: Exchange, model: ServedModel) -> tuple[Headers, bytes]:
+    def _answer_v1(self, exchange: RequestRecord, model: ServedModel) -> tuple[Headers, bytes]:
         environ, settings = exchange.environ, self._service.settings
         _require_json(environ)
         asked = _asks_for_labels(environ)
@@ -105,7 +105,7 @@ class Inference:
         labels = _labels(model, outputs) if asked else None
         return [JSON], v1.encode(outputs, model.signature, request.by_row, labels)
 
-    def _answer_v2(self, exchange: Exchange, model: ServedModel) -> tuple[Headers, bytes]:
+    def _answer_v2(self, exchange: RequestRecord, model: ServedModel) -> tuple[Headers, bytes]:
         environ, settings = exchange.environ, self._service.settings
         json_length = environ.get("HTTP_INFERENCE_HEADER_CONTENT_LENGTH")
         if json_length is None:
@@ -132,7 +132,7 @@ class Inference:
             return v2.decode(body, json_length, signature, most)
         return self._large.apply(lambda: v2.decode(body, json_length, signature, most))
 
-    def _read(self, exchange: Exchange, model: ServedModel, deadline: float) -> None:
+    def _read(self, exchange: RequestRecord, model: ServedModel, deadline: float) -> None:
         # Of what is refused anyway not even the body is read.
         model.batcher.admit(1, deadline)
         exchange.body = read_body(exchange.environ, self._service.settings.max_body_bytes)
@@ -142,13 +142,14 @@ class Inference:
         self,
         protocol: str,
         environ: Environ,
-        answer: Callable[[Exchange, ServedModel], tuple[Headers, bytes]],
+        answer: Callable[[RequestRecord, ServedModel], tuple[Headers, bytes]],
         version: str | None,
         label: str | None = None,
-    ) -> Exchange:
+    ) -> RequestRecord:
         """Run `answer` with the model; every failure becomes an answer, too."""
-        exchange = Exchange(protocol, environ, self._ids.of(environ), time.monotonic())
+        exchange = RequestRecord(protocol, environ, self._ids.of(environ), time.monotonic())
         try:
+            self._service.await_model()
             exchange.model = self._service.model
             headers, exchange.answer = answer(exchange, self._service.require(version, label))
             if self._silent:
@@ -171,7 +172,7 @@ class Inference:
 
 
 def _compute(
-    exchange: Exchange, model: ServedModel, request: v1.Request | v2.Request, deadline: float
+    exchange: RequestRecord, model: ServedModel, request: v1.Request | v2.Request, deadline: float
 ) -> Sequence[Array]:
     exchange.inputs, exchange.rows = request.arrays, request.rows
     exchange.parsed = time.monotonic()

@@ -1,4 +1,4 @@
-"""Notes for the report on a ghost, written into a spool beside the requests' way.
+"""Prediction events for the report on a ghost, written into a spool beside the requests' way.
 
 The format is that of mlplatform/contract/events.py, the spool that of mlplatform/ghost/spool.py.
 """
@@ -6,7 +6,6 @@ The format is that of mlplatform/contract/events.py, the spool that of mlplatfor
 import logging
 import socket
 import time
-from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,29 +24,28 @@ from mlplatform.serving.observability.memory import resident_bytes
 LOG = logging.getLogger("gunicorn.error")
 _LOOK_SECONDS = 0.1
 _USAGE_SECONDS = 10.0
-# What was told about earlier requests, until it is written.
-_MOST_TOLD = 1000
+# Of the spool for labels, so that whoever posts feedback cannot keep predictions out of it.
+_LABELS_SHARE = 0.5
 _CGROUP = Path("/sys/fs/cgroup")
 
 
-Asked = tuple[str, bytes, str | None, str | None]
+CopyableRequest = tuple[str, bytes, str | None, str | None]
 """A request that may be copied: protocol, body, Content-Type, Inference-Header-Content-Length."""
-Note = tuple[str, float, float, int, Arrays, bytes, Asked | None, str | None]
+PendingEvent = tuple[str, float, float, int, Arrays, bytes, CopyableRequest | None, str | None]
 """What is kept of a request that was answered: id, `started` and `finished`, status, outputs; its body if events hold
-it; itself if it may be copied; and what a ghost was told of the live answer. Without names: a NamedTuple takes 1.3 us
-more to make, 1 % of a small request."""
+it; itself if it may be copied; and the live answer that came with a copy. Without names: a NamedTuple takes longer to
+make, and this is done at every request."""
 
 
 class EventLog:
     """Writes the events of one process. Made after the fork; used from its event loop only.
 
-    counters: those of the events and of the mirror. Without a spool ([serving] events is empty) nothing is noted.
+    counters: those of the events and of the mirror. Without a spool ([serving] events is empty) nothing is recorded.
     """
 
     def __init__(self, service: Service) -> None:
         self._service = service
         self._settings = service.settings
-        self._told: deque[dict[str, Any]] = deque()
         # Written ten times a second: a system call for every line is a seventh of what the line takes.
         self._lines: list[bytes] = []
         self._held = 0
@@ -78,8 +76,18 @@ class EventLog:
         self._left_out += cpu_seconds
 
     def label(self, id: str, labels: Sequence[str | None]) -> bool:
-        """Take down what the rows of a request really were; whether there was room."""
-        return self._tell({"kind": "label", "at": round(time.time(), 3), "id": id, "labels": list(labels)})
+        """Write what the rows of a request really were; False, and nothing is kept, where that cannot be done now.
+
+        Labels are taken while half of the spool is free; the other half is kept for predictions.
+        """
+        model = self._service.model
+        if not self.on or model is None or not (self.open or self._open(model)) or self._spool is None:
+            return False
+        line = _line({"kind": "label", "at": round(time.time(), 3), "id": id, "labels": list(labels)})
+        if not self._spool.has_space(len(line), _LABELS_SHARE):
+            return False
+        self.counters.record()
+        return self._spool.write(line, 1)
 
     def stop(self) -> None:
         """Write what waits, and finish the segment."""
@@ -89,18 +97,10 @@ class EventLog:
             self._spool = None
         self.on = False
 
-    def _tell(self, event: dict[str, Any]) -> bool:
-        self.counters.add("recorded")
-        if not self.on or len(self._told) >= _MOST_TOLD:
-            self.counters.add("dropped")
-            return False
-        self._told.append(event)
-        return True
-
     def _run(self) -> None:
         while self._service.model is None:
             gevent.sleep(_LOOK_SECONDS)
-        if not self._open(self._service.model):
+        if not (self.open or self._open(self._service.model)):
             return
         usage = Usage()
         measured = time.monotonic()
@@ -108,7 +108,8 @@ class EventLog:
             now = time.monotonic()
             if now - measured >= _USAGE_SECONDS:
                 measured = now
-                self._tell(usage.event(self._requests, self._left_out))
+                self.counters.record()
+                self._spool.write(_line(usage.event(self._requests, self._left_out)), 1)
                 self._requests, self._left_out = 0, 0.0
             self._write(self._spool)
             self._spool.roll(now)
@@ -128,7 +129,6 @@ class EventLog:
         except OSError as error:
             LOG.error("no events are kept: [serving] events = %r: %s", self._settings.events, error)
             self.on = False
-            self._told.clear()
             return False
         before, self.counters, self._spool = self.counters, spool.counters, spool
         spool.counters.take_over(before)
@@ -140,8 +140,6 @@ class EventLog:
             self._lines.clear()
             self._held = 0
             spool.write(lines, held)
-        while self._told:
-            spool.write(orjson.dumps(self._told.popleft()) + b"\n", 1)
 
 
 class Usage:
@@ -182,6 +180,10 @@ class Usage:
         return resident_bytes()
 
 
+def _line(event: dict[str, Any]) -> bytes:
+    return orjson.dumps(event) + b"\n"
+
+
 def _field(path: Path, name: str) -> int:
-    found = next((line.split()[1] for line in path.read_text().splitlines() if line.startswith(f"{name} ")), "0")
-    return int(found)
+    lines = (line.split() for line in path.read_text().splitlines())
+    return next((int(value) for field, value in lines if field == name), 0)

@@ -1,8 +1,8 @@
-"""Ghost mode in the server: what is noted, what is copied, and what a ghost learns of the live answers.
+"""Ghost mode in the server: what is recorded, what is copied, and what a ghost learns of the live answers.
 
 When a request has been answered it is only put aside; fifty times a second what was put aside is written down and
-copied, many requests in one turn. That is 5 us a request in all. Code that runs once between two requests finds nothing
-in the core's cache and takes four times as long: so in turns, and few steps at each request.
+copied, many requests in one turn. Code that runs once between two requests finds nothing in the core's cache and takes
+several times as long: so in turns, and few steps at each request. benchmarks/ghost measures what it costs.
 """
 
 import logging
@@ -16,28 +16,28 @@ import orjson
 
 from mlplatform.contract import events
 from mlplatform.contract.events import MIRROR_RESULTS
-from mlplatform.serving.ghost.event_log import Asked, EventLog, Note
+from mlplatform.serving.ghost.event_log import CopyableRequest, EventLog, PendingEvent
 from mlplatform.serving.ghost.message import MOST_BYTES
 from mlplatform.serving.ghost.mirror import Mirror
 from mlplatform.serving.ghost.replay import COPY_HEADER, LIVE_HEADER, Replay
 from mlplatform.serving.model.service import ServedModel, Service
 from mlplatform.serving.observability.predictions import Predicted, predicted
-from mlplatform.serving.observability.request_record import Exchange, Observer
+from mlplatform.serving.observability.request_record import Observer, RequestRecord
 from mlplatform.telemetry.registry import EVENTS_DROPPED, GHOST_COMPARISONS, GHOST_COPIES, GHOST_COPY_SECONDS
 
 if TYPE_CHECKING:
     from mlplatform.telemetry.metrics import Metrics
 
 LOG = logging.getLogger("gunicorn.error")
-# A turn of 30 takes 0.1 ms, which a request may have to wait; a pause lets others in: gevent runs what asks for the
-# next turn for 5 ms before it looks at a socket. Rarer turns are longer, and more requests notice.
+# A request may have to wait for a whole turn, and rarer turns are longer. A pause lets others in: gevent runs what asks
+# for the next turn for some milliseconds before it looks at a socket.
 _TURN, _TURN_ROWS, _PAUSE_SECONDS = 64, 1024, 0.001
 _GATHER_SECONDS = 0.02
 # Requests put aside until there is a model, whose version events are filed under.
 _MOST_WAITING = 1000
 # As they stand in the WSGI environment.
 _COPY, _LIVE_ANSWER = (f"HTTP_{name.upper().replace('-', '_')}" for name in (COPY_HEADER, LIVE_HEADER))
-# What becomes of copies in a ghost that took them, but for those that it answered: they are the live service's to tell.
+# What becomes of copies in a ghost that took them, but for those that it answered: the live service counts those.
 _LOST = ("failed", "dropped")
 
 
@@ -54,11 +54,11 @@ class GhostMode:
         self._compared = {"same": 0, "different": 0}
         self._counted: dict[str, int] = {}
         self._bodies = settings.events_bodies
-        self._notes: deque[Note] = deque()
+        self._pending: deque[PendingEvent] = deque()
 
     @property
     def observers(self) -> Sequence[Observer]:
-        """Who has to be told of each request."""
+        """Those to call after each request."""
         return (self._observe,) if self._copying or self.log.on else ()
 
     def start(self) -> None:
@@ -71,7 +71,7 @@ class GhostMode:
 
     def finish(self) -> None:
         """Send the copies that wait, so that what becomes of them is counted."""
-        while self._notes and self._service.model is not None:
+        while self._pending and self._service.model is not None:
             self._turn(self._service.model)
         if self._copying:
             self._copying.stop()
@@ -99,23 +99,23 @@ class GhostMode:
         before, self._counted[name] = self._counted.get(name, 0), total
         return total - before
 
-    def _observe(self, exchange: Exchange) -> None:
+    def _observe(self, record: RequestRecord) -> None:
         """Put a request aside."""
-        environ, status = exchange.environ, exchange.status
-        asked: Asked | None = None
-        if self.mirror and status < 500 and exchange.body and _COPY not in environ:
+        environ, status = record.environ, record.status
+        copyable: CopyableRequest | None = None
+        if self.mirror and status < 500 and record.body and _COPY not in environ:
             json_length = environ.get("HTTP_INFERENCE_HEADER_CONTENT_LENGTH")
-            asked = (exchange.protocol, exchange.body, environ.get("CONTENT_TYPE"), json_length)
-        self._notes.append(
+            copyable = (record.protocol, record.body, environ.get("CONTENT_TYPE"), json_length)
+        self._pending.append(
             (
-                exchange.request_id,
-                exchange.started,
-                exchange.finished,
-                # A ghost notes what it would have answered.
-                200 if exchange.error is None else int(status),
-                exchange.outputs,
-                exchange.body if self._bodies else b"",
-                asked,
+                record.request_id,
+                record.started,
+                record.finished,
+                # A ghost records what it would have answered.
+                200 if record.error is None else int(status),
+                record.outputs,
+                record.body if self._bodies else b"",
+                copyable,
                 environ.get(_LIVE_ANSWER) if self.replay else None,
             )
         )
@@ -130,12 +130,12 @@ class GhostMode:
         while True:
             gevent.sleep(_GATHER_SECONDS)
             self._give_way(model)
-            while self._notes:
+            while self._pending:
                 try:
                     self._turn(model)
                 except Exception:
-                    LOG.exception("some requests could not be noted, or copied for the ghost")
-                if self._notes:
+                    LOG.exception("some requests could not be recorded, or copied for the ghost")
+                if self._pending:
                     gevent.sleep(_PAUSE_SECONDS)
 
     def _give_way(self, model: ServedModel) -> None:
@@ -146,26 +146,26 @@ class GhostMode:
 
     def _let_go(self) -> None:
         """Of what is answered before there is a model keep the latest."""
-        while len(self._notes) > _MOST_WAITING:
-            self._notes.popleft()
+        while len(self._pending) > _MOST_WAITING:
+            self._pending.popleft()
             if self.log.on:
                 self.log.counters.add("dropped")
 
     def _turn(self, model: ServedModel) -> None:
         """Write down the oldest requests, and copy those that are to be copied."""
-        some: list[Note] = []
+        some: list[PendingEvent] = []
         rows = size = 0
-        while self._notes and len(some) < _TURN and rows < _TURN_ROWS and size < MOST_BYTES:
-            some.append(self._notes.popleft())
+        while self._pending and len(some) < _TURN and rows < _TURN_ROWS and size < MOST_BYTES:
+            some.append(self._pending.popleft())
             rows += len(some[-1][4][0]) if some[-1][4] else 0
             size += len(some[-1][6][1]) if some[-1][6] else 0
-        ids, started, finished, status, outputs, bodies, asked, told = zip(*some, strict=True)
-        mirrored = self.mirror.take(ids, asked) if self.mirror else []
+        ids, started, finished, status, outputs, bodies, copyable, live_answers = zip(*some, strict=True)
+        mirrored = self.mirror.take(ids, copyable) if self.mirror else []
         if not self.log.on and not any(mirrored) and not self.replay:
             return
         said = predicted(model, outputs)
         if self.replay:
-            self._compare(told, said)
+            self._compare(live_answers, said)
         columns = events.columns(
             clock=time.time() - time.monotonic(),
             ids=ids,
@@ -185,11 +185,11 @@ class GhostMode:
             if not all(mirrored) or self._bodies:
                 places = [place for place, taken in enumerate(mirrored) if taken]
                 line = orjson.dumps(events.chosen(columns, places), option=orjson.OPT_SERIALIZE_NUMPY)
-            copies = [each for each, taken in zip(asked, mirrored, strict=True) if taken]
+            copies = [request for request, taken in zip(copyable, mirrored, strict=True) if taken]
             self.mirror.hand_over(line, model.manifest.id, copies)
 
     def _compare(self, answers: Sequence[str | None], said: Predicted) -> None:
-        """Hold the ghost's labels against what it was told of the live answers, if it was."""
+        """Hold the ghost's labels against those of the live answers that came with the copies."""
         end = 0
         for answer, count in zip(answers, said.rows, strict=True):
             start, end = end, end + count

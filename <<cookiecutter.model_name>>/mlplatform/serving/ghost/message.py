@@ -1,7 +1,7 @@
 """Copies of requests on their way from the live service to a ghost, many in one message.
 
-POST of PATH, application/octet-stream, with SENT_HEADER: one bundle after the other. A bundle is HEAD_SIZES, a head in
-JSON, and the bodies of the copies, one after the other. In the head `columns` is what is noted of the requests (see
+POST of PATH, application/octet-stream, with SENT_HEADER: one block after the other. A block is HEAD_SIZES, a head in
+JSON, and the bodies of the copies, one after the other. In the head `columns` is what is recorded of the requests (see
 contract/events.py), `version` is the model's that answered, and `requests` has protocol, Content-Type or null,
 Inference-Header-Content-Length or null, and length of the body for each of them.
 """
@@ -14,22 +14,22 @@ from typing import Any, NamedTuple
 import orjson
 
 from mlplatform.contract.events import is_request_id, rows
-from mlplatform.serving.ghost.event_log import Asked
+from mlplatform.serving.ghost.event_log import CopyableRequest
 
 PATH = "/v1/ghost/copies"
 SENT_HEADER = "X-Sent-At"
 """When the message left, on the clock of `finished` in its columns: the ghost's clocks may be others."""
 HEAD_SIZES = struct.Struct("!II")
-"""Begins a bundle: bytes that follow, bytes of its head."""
+"""Begins a block: bytes that follow, bytes of its head."""
 MOST_BYTES = 1 << 20
-"""Of the bodies in a bundle, but for the last one, and of a message, but for its last bundle."""
+"""Of the bodies in a block, but for the last one, and of a message, but for its last block."""
 _PROTOCOLS = ("v1", "v2")
 # What is read of a head takes so many times its bytes: 25 bytes of JSON are a label of 50 bytes and a float of 24.
 _TIMES = 4
 
 
 class Copy(NamedTuple):
-    """A request for the ghost. event: what the live service has noted of it; see mlplatform/contract/events.py.
+    """A request for the ghost. event: what the live service has recorded of it; see mlplatform/contract/events.py.
 
     answered: seconds on the live service's monotonic clock. content_type, json_length: headers. size: bytes of memory.
     """
@@ -44,8 +44,8 @@ class Copy(NamedTuple):
     size: int
 
 
-def pack(columns: bytes, version: str, copies: Sequence[Asked]) -> list[bytes]:
-    """A bundle, in parts. columns: a line that holds just the copies."""
+def pack(columns: bytes, version: str, copies: Sequence[CopyableRequest]) -> list[bytes]:
+    """A block, in parts. columns: a line that holds just the copies."""
     bodies = [body for _, body, _, _ in copies]
     head = orjson.dumps(
         {

@@ -1,16 +1,15 @@
 """Copies of requests for the ghost, made after their answers. Whatever the ghost does, the live service goes on.
 
 Five times a second the copies that wait leave in one message; the ghost plays them at the pace of the requests, see
-replay.py. So what HTTP costs for each of them is not the live service's: a process beside it that sent them one
-by one on the same core made p99 1.33 of that without a ghost, where this makes it 1.08. When more wait than may,
-the oldest are dropped and counted. When the ghost fails nothing is tried for a while, then one message. A request that
-is itself a copy is never copied.
+replay.py. So the live service does not pay for HTTP once for each of them. When more wait than may, the oldest are
+dropped and counted. When the ghost fails nothing is tried for a while, then one message. A request that is itself a
+copy is never copied. benchmarks/ghost measures what all this costs the live service.
 """
 
 import logging
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -19,8 +18,8 @@ import gevent
 from gevent.event import Event
 
 from mlplatform.contract.events import SHARES, share
-from mlplatform.serving.ghost.event_log import Asked, EventLog
-from mlplatform.serving.ghost.http_client import BrokenError, Connection
+from mlplatform.serving.ghost.client import Client, NoAnswerError
+from mlplatform.serving.ghost.event_log import CopyableRequest, EventLog
 from mlplatform.serving.ghost.message import MOST_BYTES, PATH, SENT_HEADER, pack
 from mlplatform.serving.model.service import Service
 
@@ -28,19 +27,19 @@ LOG = logging.getLogger("gunicorn.error")
 FLUSH_SECONDS = 2.0
 """Time for what waits when the server ends."""
 
-# A message leaves when so long nothing has left, or so many bytes wait, or half the queue. Each takes 0.3 ms of CPU.
+# A message leaves when so long nothing has left, or so many bytes wait, or half the queue.
 _EVERY_SECONDS, _AT_ONCE_BYTES = 0.2, 1 << 18
 _RATE_SECONDS = 5.0
 # Copies in a row that failed; then for how long none is tried, doubled each time.
 _FAILURES = 5
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0
 # Sending more at once keeps the event loop for longer than a small request takes.
-_PIECE = 1 << 16
+_PIECE_BYTES, _PAUSE_SECONDS = 1 << 16, 0.001
 # Times of messages until they are reported.
 _TIMES_KEPT = 1000
 
 
-class _Bundle(NamedTuple):
+class _Block(NamedTuple):
     parts: list[bytes]
     copies: int
     size: int
@@ -57,11 +56,9 @@ class Mirror:
         self._settings = settings
         self._log = log
         url = urlsplit(settings.ghost_url)
-        seconds = settings.ghost_timeout_ms / 1000
-        self._connection = Connection(url.hostname or "", url.port or 80, seconds, _PIECE)
-        self._head = f"POST {PATH} HTTP/1.1\r\nHost: {url.netloc}\r\nConnection: close\r\n"
+        self._client = Client(url.hostname or "", url.port or 80, settings.ghost_timeout_ms / 1000)
         self._below = int(settings.ghost_sample_rate * SHARES)
-        self._waiting: deque[_Bundle] = deque()
+        self._waiting: deque[_Block] = deque()
         self._copies = self._bytes = 0
         self._under_way = 0
         self._wake = Event()
@@ -88,16 +85,18 @@ class Mirror:
         if self._sending is not None:
             self._sending.kill()
 
-    def take(self, ids: Sequence[str], asked: Sequence[Asked | None]) -> list[bool]:
-        """Of which requests a copy is sent; those that find no room, or a ghost that fails, are dropped and counted.
+    def take(self, ids: Sequence[str], requests: Sequence[CopyableRequest | None]) -> list[bool]:
+        """Of which requests a copy is sent; those for which the queue is too short, or whose ghost fails, are dropped
+        and counted.
 
-        Which ones are sampled follows from their ids. asked: None for what is not to be copied.
+        Which ones are sampled follows from their ids. requests: None for one that is not to be copied.
         """
         below = self._below
         if not below:
             return []
         sampled = [
-            each is not None and (below >= SHARES or share(id) < below) for id, each in zip(ids, asked, strict=True)
+            request is not None and (below >= SHARES or share(id) < below)
+            for id, request in zip(ids, requests, strict=True)
         ]
         counters = self._log.counters
         counters.add("mirror_offered", sum(sampled))
@@ -105,18 +104,19 @@ class Mirror:
             counters.add("mirror_skipped", sum(sampled))
             return [False] * len(sampled)
         copies = size = 0
-        for place, each in enumerate(asked):
-            if each is None or not sampled[place]:
+        for place, request in enumerate(requests):
+            if request is None or not sampled[place]:
                 continue
-            if copies >= self._settings.ghost_queue or size + len(each[1]) > self._settings.ghost_queue_bytes:
+            _, body, _, _ = request
+            if copies >= self._settings.ghost_queue or size + len(body) > self._settings.ghost_queue_bytes:
                 counters.add("mirror_dropped")
                 sampled[place] = False
                 continue
             copies += 1
-            size += len(each[1])
+            size += len(body)
         return sampled
 
-    def hand_over(self, columns: bytes, version: str, copies: Sequence[Asked]) -> None:
+    def hand_over(self, columns: bytes, version: str, copies: Sequence[CopyableRequest]) -> None:
         """Send copies that were taken, in a while. columns: a line of just them."""
         parts = pack(columns, version, copies)
         size = sum(map(len, parts))
@@ -125,7 +125,7 @@ class Mirror:
             or self._bytes + size > self._settings.ghost_queue_bytes
         ):
             self._log.counters.add("mirror_dropped", self._oldest().copies)
-        self._waiting.append(_Bundle(parts, len(copies), size))
+        self._waiting.append(_Block(parts, len(copies), size))
         self._copies += len(copies)
         self._bytes += size
         if self._is_much:
@@ -136,12 +136,12 @@ class Mirror:
         """Whether more waits than should."""
         return self._bytes >= _AT_ONCE_BYTES or 2 * self._copies > self._settings.ghost_queue
 
-    def _oldest(self) -> _Bundle:
+    def _oldest(self) -> _Block:
         """Take it out of those that wait."""
-        bundle = self._waiting.popleft()
-        self._copies -= bundle.copies
-        self._bytes -= bundle.size
-        return bundle
+        block = self._waiting.popleft()
+        self._copies -= block.copies
+        self._bytes -= block.size
+        return block
 
     def _run(self) -> None:
         while self._waiting or not self._stopped:
@@ -156,19 +156,23 @@ class Mirror:
         parts: list[bytes] = []
         size = copies = 0
         while self._waiting and size < MOST_BYTES:
-            bundle = self._oldest()
-            parts += bundle.parts
-            size += bundle.size
-            copies += bundle.copies
+            block = self._oldest()
+            parts += block.parts
+            size += block.size
+            copies += block.copies
         self._under_way = copies
         counters, begun = self._log.counters, time.monotonic()
-        fields = f"{SENT_HEADER}: {begun!r}\r\nContent-Type: application/octet-stream\r\n"
-        head = f"{self._head}{fields}Content-Length: {size}\r\n\r\n"
+        headers = {
+            SENT_HEADER: repr(begun),
+            "Content-Type": "application/octet-stream",
+            "Content-Length": str(size),
+            "Connection": "close",
+        }
         try:
-            message = b"".join((head.encode("latin-1"), *parts))
+            message = b"".join(parts)
             del parts
-            status = self._connection.post(message)
-        except BrokenError as error:
+            status = self._client.post(PATH, _in_pieces(message), headers)
+        except NoAnswerError as error:
             counters.add("mirror_failed", copies)
             self._failed(copies, str(error))
         except Exception:
@@ -182,7 +186,7 @@ class Mirror:
         finally:
             self._under_way = 0
             # Not kept, so that the next message may reach another of several ghosts.
-            self._connection.close()
+            self._client.close()
 
     def _failed(self, copies: int, reason: str) -> None:
         known = self._failures >= _FAILURES
@@ -208,7 +212,7 @@ class Mirror:
 
         While it is not there, the rate is that of the settings.
         """
-        told = ""
+        logged = ""
         while True:
             try:
                 content = path.read_text(encoding="utf-8").strip() if path.exists() else ""
@@ -216,12 +220,20 @@ class Mirror:
                 if not 0 <= rate <= 1:
                     raise ValueError(content)
             except (OSError, ValueError) as error:
-                if told != str(error):
+                if logged != str(error):
                     LOG.error("ghost_sample_rate_file %s: %s; expected a number from 0 to 1", path, error)
-                told = str(error)
+                logged = str(error)
             else:
-                told = ""
+                logged = ""
                 if int(rate * SHARES) != self._below:
                     self._below = int(rate * SHARES)
                     LOG.info("Sample rate for the ghost: %g", rate)
             gevent.sleep(_RATE_SECONDS)
+
+
+def _in_pieces(message: bytes) -> Iterator[bytes]:
+    """A message, with a pause after each piece in which the event loop turns to the requests."""
+    for start in range(0, len(message), _PIECE_BYTES):
+        if start:
+            gevent.sleep(_PAUSE_SECONDS)
+        yield message[start : start + _PIECE_BYTES]

@@ -18,8 +18,8 @@ from gevent.lock import Semaphore
 
 from mlplatform.contract.events import REQUEST_ID_HEADER
 from mlplatform.serving.errors import bad_request
+from mlplatform.serving.ghost.client import Client, NoAnswerError
 from mlplatform.serving.ghost.event_log import EventLog
-from mlplatform.serving.ghost.http_client import BrokenError, Connection
 from mlplatform.serving.ghost.message import SENT_HEADER, Copy, unpack
 from mlplatform.serving.model.service import Service
 
@@ -32,8 +32,8 @@ LIVE_HEADER = "X-Live-Answer"
 # So long after its answer a copy is asked: messages come five times a second, and what is late comes with others.
 _AGE_SECONDS = 0.4
 _LOOK_SECONDS = 0.02
-# Rows told to the ghost's server beside a copy, for its own metrics; the report compares all of them.
-_ROWS_TOLD = 32
+# Rows of the live answer that the ghost's server gets with a copy, for its own metrics; the report compares all.
+_ROWS_PASSED_ON = 32
 
 
 class Replay:
@@ -55,9 +55,7 @@ class Replay:
         # Held by who waits for the time of the oldest copy.
         self._pace = Semaphore(1)
         self._host = "127.0.0.1" if settings.host == "0.0.0.0" else settings.host  # noqa: S104
-        start = f"HTTP/1.1\r\nHost: {service.name}\r\n{COPY_HEADER}: 1\r\n"
-        paths = {"v1": f"/v1/models/{service.name}:predict", "v2": f"/v2/models/{service.name}/infer"}
-        self._starts = {protocol: f"POST {path} {start}" for protocol, path in paths.items()}
+        self._paths = {"v1": f"/v1/models/{service.name}:predict", "v2": f"/v2/models/{service.name}/infer"}
 
     def start(self) -> None:
         """Begin to ask."""
@@ -97,7 +95,7 @@ class Replay:
 
     def _ask_all(self) -> None:
         """Ask for copies, one after the other, on a connection of its own."""
-        connection = Connection(self._host, self._settings.port, self._settings.ghost_timeout_ms / 1000)
+        client = Client(self._host, self._settings.port, self._settings.ghost_timeout_ms / 1000)
         while True:
             self._ready.acquire()
             with self._pace:
@@ -108,21 +106,21 @@ class Replay:
                 _, _, copy = heappop(self._queue)
                 self._bytes -= copy.size
                 self._busy += 1
-            before, begun = connection.cpu_seconds, time.thread_time()
-            request = self._request(copy)
+            before, begun = client.cpu_seconds, time.thread_time()
+            headers = _headers(copy)
             built = time.thread_time() - begun
             try:
-                connection.post(request)
-            except BrokenError:
+                client.post(self._paths[copy.protocol], copy.body, headers)
+            except NoAnswerError:
                 self._log.counters.add("mirror_failed")
             except Exception:
-                connection.close()
+                client.close()
                 self._log.counters.add("mirror_failed")
                 LOG.exception("a copy could not be asked")
             else:
                 # Whatever the status: it stands in the events.
                 self._log.counters.add("mirror_sent")
-            self._log.leave_out(built + connection.cpu_seconds - before)
+            self._log.leave_out(built + client.cpu_seconds - before)
             self._busy -= 1
 
     def _wait_for_its_time(self) -> None:
@@ -130,17 +128,20 @@ class Replay:
             # Not for longer: another message may bring one that is due before.
             gevent.sleep(min(wait, _LOOK_SECONDS))
 
-    def _request(self, copy: Copy) -> bytes:
-        """As an HTTP request."""
-        event = copy.event
-        told: dict[str, Any] = {"version": copy.version, "ms": event["ms"], "status": event["status"]}
-        told |= {name: event[name][:_ROWS_TOLD] for name in ("labels", "scores") if name in event}
-        answer = orjson.dumps(told).decode()
-        # Headers are ASCII, which a label need not be; the standard library escapes, at five times the price.
-        answer = answer if answer.isascii() else json.dumps(told)
-        binary = f"Inference-Header-Content-Length: {copy.json_length}\r\n" if copy.json_length is not None else ""
-        return (
-            f"{self._starts[copy.protocol]}Content-Length: {len(copy.body)}\r\n"
-            f"Content-Type: {copy.content_type or 'application/json'}\r\n"
-            f"{REQUEST_ID_HEADER}: {event['id']}\r\n{LIVE_HEADER}: {answer}\r\n{binary}\r\n"
-        ).encode("latin-1", "replace") + copy.body
+
+def _headers(copy: Copy) -> dict[str, str | bytes]:
+    """Those of a copy's request, and what the live service answered."""
+    event = copy.event
+    answer: dict[str, Any] = {"version": copy.version, "ms": event["ms"], "status": event["status"]}
+    answer |= {name: event[name][:_ROWS_PASSED_ON] for name in ("labels", "scores") if name in event}
+    text = orjson.dumps(answer).decode()
+    headers: dict[str, str | bytes] = {
+        COPY_HEADER: "1",
+        REQUEST_ID_HEADER: event["id"],
+        # Headers are ASCII, which a label need not be; the standard library escapes, and is slower.
+        LIVE_HEADER: text if text.isascii() else json.dumps(answer),
+        "Content-Type": (copy.content_type or "application/json").encode("latin-1", "replace"),
+    }
+    if copy.json_length is not None:
+        headers["Inference-Header-Content-Length"] = copy.json_length.encode("latin-1", "replace")
+    return headers

@@ -8,6 +8,7 @@ import errno
 import resource
 import time
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 from wsgiref.handlers import format_date_time
 
@@ -42,14 +43,17 @@ class Connections:
         self._batch = _BATCH if settings.workers == 1 else 1
         _allow_files(self._most + _RESERVE + _OTHER_FILES)
 
-    def accept(self, listener: gevent_socket.socket) -> None:
-        """Take connections for ever."""
+    def accept(self, listener: gevent_socket.socket, stands_back: Callable[[], bool]) -> None:
+        """Take connections for ever. stands_back: whether they are for another worker."""
         listener.settimeout(0)
         hub = gevent.get_hub()
         waiting = hub.loop.io(listener.fileno(), 1)
         while True:
             hub.wait(waiting)
-            self._accept_some(listener)
+            if stands_back():
+                gevent.sleep(_PAUSE_SECONDS)
+            else:
+                self._accept_some(listener)
 
     def accept_backlog(self, listener: gevent_socket.socket) -> None:
         """Take the connections that wait in the kernel: closing the listener would reset them."""

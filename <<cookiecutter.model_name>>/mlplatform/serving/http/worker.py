@@ -50,12 +50,15 @@ class Worker(GeventWorker):  # type: ignore[misc]
         application = Application(self.wsgi, self.app.directly)
         shared = Shared(settings, application, self._environ(), lambda: not self.alive)
         connections = Connections(settings, shared)
-        accepting = [gevent.spawn(connections.accept, listener) for listener in self.sockets]
+        accepting = [
+            gevent.spawn(connections.accept, listener, self.app.service.stands_back) for listener in self.sockets
+        ]
         while time.monotonic() < self.drain_until:
             self._tick(connections)
             if self.app.service.fatal:
                 LOG.error("error: %s", self.app.service.fatal)
                 sys.exit(BOOT_ERROR)
+        self.app.service.take_no_more()
         gevent.killall(accepting)
         for listener in self.sockets:
             connections.accept_backlog(listener)

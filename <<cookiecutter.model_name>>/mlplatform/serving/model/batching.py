@@ -2,8 +2,8 @@
 
 Whatever has arrived when no socket is readable goes into the next call, and a full batch goes at once: nobody waits
 for a timer, and the batch grows with the load. A model whose full batch takes longer than 5 ms runs on a native thread,
-so that the event loop keeps answering health checks; a faster one runs in the loop, because handing over costs more
-than the call (2,797 requests/s against 4,959).
+so that the event loop keeps answering health checks; a faster one runs in the loop, because handing over would cost
+more than the call.
 """
 
 import _queue
@@ -27,7 +27,7 @@ Arrays = tuple[Array, ...]
 
 LOOP_LIMIT = 0.005
 _QUEUE_SECONDS = 0.05
-_ROOM = 16
+_PATIENT_ROWS = 16
 _STALE = 0.02
 _TICK = 0.05
 
@@ -91,7 +91,7 @@ class Batcher:
         """Takes every call that has ended, if somebody wants them and takes them out again."""
         self._queue_seconds = queue_seconds
         # One call more than the 16 rows fill: the one that is running when they come.
-        self._room_calls = ceil(_ROOM / self.max_rows) + 1
+        self._patient_calls = ceil(_PATIENT_ROWS / self.max_rows) + 1
         self._one_shape = one_shape
         self._queue: deque[Entry] = deque()
         self._rows = 0
@@ -135,7 +135,7 @@ class Batcher:
 
     def _patience(self) -> float:
         """Seconds that a request may wait."""
-        return self._queue_seconds or max(_QUEUE_SECONDS, self._room_calls * self.cost(self.max_rows))
+        return self._queue_seconds or max(_QUEUE_SECONDS, self._patient_calls * self.cost(self.max_rows))
 
     def compute(
         self,
@@ -228,7 +228,7 @@ class Batcher:
         if now > entry.deadline:
             entry.finish(_too_late())
             return False
-        # Asking the socket costs a system call (1 us): only for those who had time to lose patience.
+        # Asking the socket costs a system call: only for those who had time to lose patience.
         if now - entry.arrived > _STALE and entry.gone():
             entry.finish(RequestError(HTTPStatus.REQUEST_TIMEOUT, "the client has gone", close=True))
             return False
@@ -265,7 +265,7 @@ class Batcher:
             if len(batch) == 1:
                 batch[0].error = error
             for entry in batch if len(batch) > 1 else ():
-                # One of them spoils the call: each alone, so that only the culprit hears of it.
+                # One of them spoils the call: one at a time, so that only the culprit gets the error.
                 try:
                     _call(self._run, [entry])
                 except Exception as own:

@@ -1,5 +1,6 @@
 """Finding, verifying and opening the model to serve. Runs on a native thread: nothing of gevent's in here."""
 
+import logging
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,8 @@ from mlplatform.serving.settings import ServingSettings
 from mlplatform.store.manifest import MANIFEST, ArtifactError, Manifest, find, read_directory
 from mlplatform.store.models import list_models
 from mlplatform.store.storage import StorageError, open_storage
+
+LOG = logging.getLogger("gunicorn.error")
 
 
 class NoModelError(Exception):
@@ -34,19 +37,24 @@ class OpenedModel:
     seconds: float
 
 
-def find_model(settings: ServingSettings) -> Path:
-    """The directory of the model to serve, which holds its manifest.json.
+def log_damaged(error: ArtifactError) -> None:
+    """Say that a model is left out."""
+    LOG.warning("A model that cannot be `latest`: %s", error)
+
+
+def find_model(settings: ServingSettings) -> tuple[Path, str | None]:
+    """The directory of the model to serve, which holds its manifest.json, and its version, None if it is not known.
 
     Raises NoModelError, UnusableModelError, ArtifactError or StorageError.
     """
     as_path = Path(settings.model)
     if (as_path / MANIFEST).is_file():
-        return as_path
+        return as_path, None
     if as_path.is_absolute() or len(as_path.parts) > 1:
         raise NoModelError(f"[serving] model = {settings.model!r}: no {MANIFEST} there; bundle a model into it first")
     storage = open_storage(load(StorageSettings).url)
     if settings.model == "latest":
-        models = list_models(storage)
+        models = list_models(storage, damaged=log_damaged)
         if not models:
             raise NoModelError(f"no model in {storage.url}/models yet; train one with: {hint('train')}")
         version = models[-1].id
@@ -57,15 +65,17 @@ def find_model(settings: ServingSettings) -> Path:
     directory = storage.local_path(f"models/{version}")
     if directory is None:
         raise UnusableModelError(f"{storage.url} is not on this machine; set SERVING_MODEL to the path of a copy")
-    return directory
+    return directory, version
 
 
 def open_model(settings: ServingSettings) -> OpenedModel:
     """Find, verify, load and warm up the model. Raises NoModelError or UnusableModelError."""
     try:
-        directory = find_model(settings)
+        directory, version = find_model(settings)
         started = time.monotonic()
         manifest, content = read_directory(directory)
+        if version not in (None, manifest.id):
+            raise UnusableModelError(f"{directory}: holds model {manifest.id!r}; publish {version!r} again")
         signature = read_signature(manifest.properties)
         threads = settings.threads or cpu.threads_per_worker(settings.workers)
         path = content / runtime_path(manifest, settings.runtime)

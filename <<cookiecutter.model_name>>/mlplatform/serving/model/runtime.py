@@ -42,8 +42,8 @@ def load_runtime(
     Raises RuntimeUnavailableError, or whatever the runtime raises for a model it cannot read.
     """
     run = load_model(name, path, signature, threads)
-    warm = _warm_up(run, sample_rows(properties, signature), signature, max_rows)
-    # A full collection over TensorFlow's million objects takes 120 ms; frozen, they are never looked at again.
+    warm = warm_up(run, sample_rows(properties, signature), signature, max_rows)
+    # A full collection over TensorFlow's objects would hold up requests; frozen, they are never looked at again.
     gc.collect()
     gc.freeze()
     return warm
@@ -62,8 +62,11 @@ def load_model(name: str, path: Path, signature: Signature, threads: int) -> Run
     return saved_model.load(path, inputs, outputs, threads)
 
 
-def _warm_up(run: Run, rows: Sequence[Array], signature: Signature, max_rows: int) -> WarmRuntime:
-    """Run every batch size: the first call of a shape is up to a thousand times slower than the next."""
+def warm_up(run: Run, rows: Sequence[Array], signature: Signature, max_rows: int) -> WarmRuntime:
+    """Run every batch size: the first call of a shape is up to a thousand times slower than the next.
+
+    rows: as sample_rows gives them. max_rows: as in load_runtime. Raises RuntimeUnavailableError.
+    """
     wanted = [size for size in _SIZES if size < max_rows] + [max_rows] if max_rows else list(_SIZES)
     batches: dict[int, list[Array]] = {}
     costs: dict[int, float] = {}
@@ -89,8 +92,7 @@ def _warm_up(run: Run, rows: Sequence[Array], signature: Signature, max_rows: in
 def _no_gain(costs: Mapping[int, float], size: int) -> bool:
     """Whether calls of this size, four times another's, compute no more rows per second: larger ones will not either.
 
-    Only of calls so long that what disturbs one of them does not decide it. An image model of 2 ms a row is warm after
-    0.4 s instead of 0.9.
+    Only of calls so long that what disturbs one of them does not decide it. An image model is warm in half the time.
     """
     smaller = [rows / seconds for rows, seconds in costs.items() if 4 * rows <= size]
     return costs[size] > _CLEAR_CALL and bool(smaller) and size / costs[size] < 1.1 * max(smaller)

@@ -1,17 +1,20 @@
 """The served model and its states: none yet, loading, ready, draining."""
 
 import logging
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
 
 import gevent
+from gevent.event import Event
 from gevent.threadpool import ThreadPool
 
 from mlplatform.serving.errors import RequestError
 from mlplatform.serving.model.batching import Batcher
 from mlplatform.serving.model.loading import NoModelError, OpenedModel, UnusableModelError, open_model
+from mlplatform.serving.model.ready_workers import ReadyWorkers
 from mlplatform.serving.model.signature import Signature
 from mlplatform.serving.settings import ServingSettings
 from mlplatform.store.manifest import Manifest
@@ -40,9 +43,13 @@ class Service:
     """One process's model. Made in the worker after the fork; `start` begins to load in the background.
 
     fatal: why there is no hope of serving the model, empty otherwise. draining: set by whoever stops the process.
+    workers: those of this server that have a model, this one included as soon as it has.
+    replaces: this process takes the place of one that died, whose clients do not know of it yet; set before `start`.
     """
 
-    def __init__(self, settings: ServingSettings, name: str, template_version: str) -> None:
+    def __init__(
+        self, settings: ServingSettings, name: str, template_version: str, workers: ReadyWorkers | None = None
+    ) -> None:
         self.settings = settings
         self.name = name
         self.template_version = template_version
@@ -50,12 +57,24 @@ class Service:
         self.fatal = ""
         self.started = time.monotonic()
         self.draining: Callable[[], bool] = bool
+        self._workers = workers or ReadyWorkers()
+        self.replaces = False
+        self._loaded = Event()
         self._no_model = ""
         self._loading_since = self.started
 
     def start(self) -> None:
         """Load the model without holding up the event loop; keep trying until there is one."""
         gevent.spawn(self._load)
+
+    def await_model(self) -> None:
+        """Let a request wait that reaches a process which replaces another one, until the model is there.
+
+        Such a process is not ready, and soon gets no requests; those that come until then are better answered late,
+        within their longest time, than refused.
+        """
+        if self.model is None and self.replaces:
+            self._loaded.wait(self.settings.deadline_ms / 1000)
 
     def require(self, version: str | None = None, label: str | None = None) -> ServedModel:
         """The model, if it is the version asked for; None: any. Raises RequestError (503, 404)."""
@@ -73,6 +92,14 @@ class Service:
             )
         return model
 
+    def stands_back(self) -> bool:
+        """Whether connections are for others: there is no model here yet, and another worker of this server has one."""
+        return self.model is None and self._workers.any()
+
+    def take_no_more(self) -> None:
+        """The process is stopping, and takes no more connections: a worker that is still loading has to."""
+        self._workers.remove(os.getpid())
+
     def not_ready(self) -> str:
         """Why no predictions are taken now; empty when they are."""
         if self.draining():
@@ -89,7 +116,7 @@ class Service:
         return f"the model did not load within {settings.load_seconds:g} s" if too_long else ""
 
     def _load(self) -> None:
-        # A native thread: importing TensorFlow takes 3 s, in which health checks want answers.
+        # A native thread: importing TensorFlow takes seconds, in which health checks want answers.
         loader = ThreadPool(1)
         opened = loader.apply(_attempt, (self.settings,))
         while isinstance(opened, NoModelError):
@@ -102,10 +129,13 @@ class Service:
         loader.kill()
         if isinstance(opened, UnusableModelError):
             self.fatal = str(opened)
+            self._loaded.set()
             return
         warm, signature = opened.warm, opened.signature
         batcher = Batcher(warm.run, warm.costs, self.settings.queue_ms / 1000, signature.one_shape)
         self.model = ServedModel(opened.manifest, signature, batcher)
+        self._workers.add(os.getpid())
+        self._loaded.set()
         LOG.info(
             "Ready: model %s, version %s, %s, up to %d rows in a call %s, loaded in %.1f s",
             self.name,

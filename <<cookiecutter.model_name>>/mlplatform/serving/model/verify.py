@@ -15,15 +15,22 @@ from mlplatform.serving.model.runtime import (
     check_outputs,
     load_model,
     sample_rows,
+    warm_up,
 )
 from mlplatform.serving.model.signature import SignatureError, read_signature
+from mlplatform.serving.observability.memory import peak_bytes
 from mlplatform.store.manifest import ArtifactError, Manifest, read_directory
 
 
 @click.command()
 @click.argument("directory", type=click.Path(path_type=Path))
 @click.option("--runtime", help="what has to compute the model: tensorflow or litert  [default: as in service.toml]")
-def verify(directory: Path, runtime: str | None) -> int:
+@click.option(
+    "--memory-file",
+    type=click.Path(path_type=Path),
+    help="where to write how many bytes of memory loading the model and computing its largest batch took at most",
+)
+def verify(directory: Path, runtime: str | None, memory_file: Path | None) -> int:
     """Verify the artifact in DIRECTORY, which holds manifest.json.
 
     Exit code 0: every file is there and as it was and, of a model, the server's own runtime loads it and predicts the
@@ -36,6 +43,8 @@ def verify(directory: Path, runtime: str | None) -> int:
             computing = runtime or load(RuntimeSettings).runtime
             rows = _predict_samples(manifest, content, computing)
             predicted = f"; {computing} predicts its samples, {rows} rows at most"
+            if memory_file is not None:
+                memory_file.write_text(f"{peak_bytes()}\n", encoding="ascii")
     except (ArtifactError, OSError) as error:
         print(f"verify: {error}", file=sys.stderr)
         return 1
@@ -68,6 +77,8 @@ def _predict_samples(manifest: Manifest, content: Path, runtime: str) -> int:
         for tensor, array in zip(signature.outputs, outputs, strict=True):
             if array.dtype.kind == "f" and not np.isfinite(array).all():
                 raise ArtifactError(f"model {manifest.id} gives {tensor.name!r} that is not finite for its samples")
+    # Larger batches, up to where the server stops: they take the most memory.
+    warm_up(run, rows, signature, max_rows=0)
     return BATCHES[-1]
 
 

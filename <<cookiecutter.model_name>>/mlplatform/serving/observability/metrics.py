@@ -1,7 +1,7 @@
 """The server's metrics, from what it does with each request.
 
-A request costs 1 to 2 us here: it is counted, and every n-th is timed. What takes longer (classes, confidence, drift)
-is done for many requests at once.
+A request is only counted here, and every n-th is timed. What takes longer (classes, confidence, drift) is done for many
+requests at once. benchmarks/serving/telemetry.py measures what that costs.
 """
 
 import time
@@ -17,7 +17,7 @@ from mlplatform.serving.model.service import ServedModel
 from mlplatform.serving.model.signature import Array
 from mlplatform.serving.observability.drift import Drift
 from mlplatform.serving.observability.memory import resident_bytes
-from mlplatform.serving.observability.request_record import Exchange
+from mlplatform.serving.observability.request_record import RequestRecord
 from mlplatform.telemetry import registry
 from mlplatform.telemetry.metrics import Metrics
 
@@ -25,13 +25,13 @@ KEEP = 1000
 """Requests that are timed between two reports, at most twice as many; at more each stands for several."""
 _FOLD = 512
 _CLASSES = 100
-# Rows whose inputs are compared with the baseline between two reports: 0.1 ms for each request at most.
+# Rows whose inputs are compared with the baseline between two reports, so that it costs no request much.
 _DRIFT_REQUESTS = 100
 _DRIFT_ROWS = 4
 
 
 class ServingMetrics:
-    """Observes exchanges; `report` puts what they came to into `metrics`, and sends them.
+    """Observes requests; `report` puts what they came to into `metrics`, and sends them.
 
     model: the served model, None while there is none.
     """
@@ -52,22 +52,22 @@ class ServingMetrics:
         self._reported = self._cpu_at = time.monotonic()
         self._cpu = time.process_time()
 
-    def __call__(self, exchange: Exchange) -> None:
-        """Observe an exchange."""
-        if not self._watched and exchange.model is not None:
-            self._watch(exchange.model)
-        error = exchange.error
+    def __call__(self, record: RequestRecord) -> None:
+        """Observe a record."""
+        if not self._watched and record.model is not None:
+            self._watch(record.model)
+        error = record.error
         # HTTPStatus hashes slowly; its number does not.
-        key = (exchange.protocol, 200 if error is None else int(exchange.status), type(error))
+        key = (record.protocol, 200 if error is None else int(record.status), type(error))
         self._requests[key] = self._requests.get(key, 0) + 1
-        if self._predictions is not None and exchange.outputs:
-            self._outputs.append(exchange.outputs[self._predictions.output])
+        if self._predictions is not None and record.outputs:
+            self._outputs.append(record.outputs[self._predictions.output])
             if len(self._outputs) >= _FOLD:
                 self.fold()
         self._left -= 1
         if not self._left:
             self._left = self._stride
-            self._time(exchange)
+            self._time(record)
 
     def fold(self) -> None:
         """Work off the predictions that came since the last time."""
@@ -92,25 +92,25 @@ class ServingMetrics:
         self._report_process()
         self._metrics.send()
 
-    def _time(self, exchange: Exchange) -> None:
-        calls = exchange.calls
-        if exchange.computed and calls:
+    def _time(self, record: RequestRecord) -> None:
+        calls = record.calls
+        if record.computed and calls:
             parts = (
-                exchange.parsed - exchange.started,
-                calls[0].started - exchange.parsed,
-                exchange.model_seconds,
-                exchange.finished - exchange.computed,
+                record.parsed - record.started,
+                calls[0].started - record.parsed,
+                record.model_seconds,
+                record.finished - record.computed,
             )
         else:
             parts = (0.0, 0.0, 0.0, 0.0)
-        self._timed.append((_outcome(exchange.status, type(exchange.error)), exchange.seconds, *parts))
+        self._timed.append((_outcome(record.status, type(record.error)), record.seconds, *parts))
         if len(self._timed) >= 2 * KEEP:
             self._timed = self._timed[::2]
             self._stride = self._left = 2 * self._stride
         drift = self._predictions.drift if self._predictions else None
-        if drift is not None and exchange.inputs and self._looked_at < _DRIFT_REQUESTS:
+        if drift is not None and record.inputs and self._looked_at < _DRIFT_REQUESTS:
             self._looked_at += 1
-            drift.add_inputs([array[:_DRIFT_ROWS] for array in exchange.inputs])
+            drift.add_inputs([array[:_DRIFT_ROWS] for array in record.inputs])
 
     def _watch(self, model: ServedModel) -> None:
         """Begin to look at the model's calls and predictions."""

@@ -12,7 +12,7 @@ from mlplatform.serving.observability.request_record import Observer
 TICK = 1.0
 
 
-class Observing:
+class Observers:
     """The observers of one process. Made in the worker, once gevent has patched it; `stop` sends what is left.
 
     Metrics need an agent that is named in the environment, traces a process that ddtrace-run has started. Without them
@@ -21,12 +21,12 @@ class Observing:
 
     def __init__(self, service: Service, ghost: GhostMode, traced: bool, measured: bool) -> None:
         settings = service.settings
-        self.observers: list[Observer] = []
+        self.all: list[Observer] = []
         self._every_second: list[Callable[[], None]] = []
         self._report: Callable[[], None] | None = None
         self._report_seconds = settings.report_seconds
         self._ghost = ghost
-        self.observers += ghost.observers
+        self.all += ghost.observers
         if measured:
             from mlplatform.serving.observability.metrics import ServingMetrics
             from mlplatform.telemetry.metrics import Client, Metrics
@@ -61,7 +61,7 @@ class Observing:
         self._ghost.stop()
 
     def _add(self, observer: Observer, tick: Callable[[], None]) -> None:
-        self.observers.append(observer)
+        self.all.append(observer)
         self._every_second.append(tick)
 
     def _run(self) -> None:

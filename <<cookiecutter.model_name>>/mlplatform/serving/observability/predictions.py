@@ -22,7 +22,7 @@ class Predicted(NamedTuple):
 
 
 def predicted(model: ServedModel, answers: Sequence[Sequence[Array]]) -> Predicted:
-    """Labels and scores, worked out for many requests at once: each on its own takes five times as long.
+    """Labels and scores, worked out for many requests at once, which takes less time than one by one.
 
     answers: of each request its outputs of (rows, ...) in the signature's order; none where it failed. A model with
     labels and an output (rows, labels) predicts the label with the highest value, the first of several; that value is

@@ -78,7 +78,7 @@ class TestNamesOfEarlierReleases:
     ) -> None:
         service_toml.write_text("[renamed]\nsize = 2\n")
         assert load(Renamed).length == 2
-        assert caplog.messages == [f"{service_toml}: [renamed] size: its name is length now; change it there"]
+        assert caplog.messages == [f"{service_toml}: [renamed] size: it is called length now; rename it there"]
 
     def test_in_the_environment_still_count_before_the_file(
         self, service_toml: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
@@ -86,7 +86,9 @@ class TestNamesOfEarlierReleases:
         service_toml.write_text("[renamed]\nlength = 2\n")
         monkeypatch.setenv("RENAMED_SIZE", "3")
         assert load(Renamed).length == 3
-        assert caplog.messages == ["environment variable RENAMED_SIZE: its name is RENAMED_LENGTH now; change it there"]
+        assert caplog.messages == [
+            "environment variable RENAMED_SIZE: it is called RENAMED_LENGTH now; rename it there"
+        ]
 
     def test_give_way_to_the_new_ones(self, service_toml: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         service_toml.write_text("[renamed]\nsize = 2\nlength = 4\n")

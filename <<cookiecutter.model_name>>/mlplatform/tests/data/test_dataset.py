@@ -12,10 +12,11 @@ import pytest
 from mlplatform.contract.errors import BadDataError
 from mlplatform.data import merging, parts, writing
 from mlplatform.data.dataset import SPLITS, InputSpec, Schema, Split
-from mlplatform.data.parts import check_file, part_prefix, read_problems
+from mlplatform.data.parts import check_files, known_files, parts_of
+from mlplatform.data.sources import list_source, local_file
+from mlplatform.data.splitting import SplitRule
 from mlplatform.data.versions import prepare
-from mlplatform.data.writing import SplitFractions
-from mlplatform.store.manifest import Manifest, file_sha256
+from mlplatform.store.manifest import Manifest
 from mlplatform.store.storage import LocalStorage
 
 SCHEMA = Schema(
@@ -23,7 +24,7 @@ SCHEMA = Schema(
     inputs=(InputSpec("grid", (2, 2), "float32"), InputSpec("count", (), "int32"), InputSpec("name", (), "string")),
     labels=("no", "yes"),
 )
-FRACTIONS = SplitFractions(validation_fraction=0.2, test_fraction=0.2)
+FRACTIONS = SplitRule(validation_fraction=0.2, test_fraction=0.2)
 
 
 def record(i: int, **changes: Any) -> dict[str, Any]:
@@ -32,19 +33,25 @@ def record(i: int, **changes: Any) -> dict[str, Any]:
 
 
 def prepared_from(
-    tmp_path: Path, *files: list[dict[str, Any]], conflicts_allowed: int = 0
+    tmp_path: Path, *files: list[dict[str, Any]], conflicts_allowed: int = 0, schema: Schema = SCHEMA
 ) -> tuple[Manifest, LocalStorage]:
-    storage = LocalStorage(tmp_path / "store")
-    tmp_path.mkdir(exist_ok=True)
-    prefixes = []
+    """The dataset version of these files, in `source`, and its store."""
+    source, work = tmp_path / "source", tmp_path / "work"
+    for directory in (source, work):
+        directory.mkdir(parents=True, exist_ok=True)
     for i, records in enumerate(files):
-        path = tmp_path / f"{i}.jsonl"
-        path.write_text("".join(json.dumps(r) + "\n" for r in records))
-        prefix = part_prefix(file_sha256(path), SCHEMA)
-        check_file(storage, path, prefix, SCHEMA)
-        prefixes.append(prefix)
-    work = tmp_path / "work"
-    return prepare(storage, prefixes, SCHEMA, FRACTIONS, work, conflicts_allowed=conflicts_allowed), storage
+        (source / f"{i}.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
+    return prepared_source(source, tmp_path / "store", work, schema, conflicts_allowed)
+
+
+def prepared_source(
+    source: Path, store: Path, work: Path, schema: Schema, conflicts_allowed: int = 0
+) -> tuple[Manifest, LocalStorage]:
+    storage, sources = LocalStorage(store), LocalStorage(source)
+    listed = list_source(str(source)).files
+    list(check_files(storage, listed, lambda file: local_file(sources, file.key, work), schema, work))
+    parts = parts_of(known_files(storage, schema), [file.name for file in listed])
+    return prepare(storage, parts, schema, FRACTIONS, work, conflicts_allowed=conflicts_allowed), storage
 
 
 def split_ids(prepared: Manifest, storage: LocalStorage) -> dict[str, set[bytes]]:
@@ -109,37 +116,21 @@ def test_the_same_inputs_under_other_ids_are_counted(tmp_path: Path) -> None:
     )
 
 
-def test_files_checked_before_are_not_read_again(tmp_path: Path) -> None:
-    storage = LocalStorage(tmp_path / "store")
-    path = tmp_path / "x.jsonl"
-    path.write_text(json.dumps(record(1)) + "\n")
-    first = check_file(storage, path, "parts/x", SCHEMA)
-    path.unlink()
-    assert check_file(storage, path, "parts/x", SCHEMA) == first
-
-
-def test_a_part_holds_arrays_and_the_records_that_do_not_fit(tmp_path: Path) -> None:
-    path = tmp_path / "x.jsonl"
-    path.write_text(json.dumps(record(1)) + "\n")
-    part = check_file(LocalStorage(tmp_path / "store"), path, "parts/x", SCHEMA)
-    assert set(part.files) == {"000000.npy", "problems.jsonl"}
-
-
 def test_memory_holds_a_share_of_the_data_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for module, name in ((writing, "SHARD_BYTES"), (parts, "BUFFER_BYTES"), (merging, "BUCKET_BYTES")):
-        monkeypatch.setattr(module, name, 1 << 20)
-    schema = Schema(record={}, inputs=(InputSpec("x", (1024,), "float64"),), labels=("a",))
-    storage, path = LocalStorage(tmp_path / "store"), tmp_path / "big.jsonl"
-    values = [0.5] * 1023
-    with path.open("w") as file:
-        file.writelines(json.dumps({"x": [i, *values], "label": "a"}) + "\n" for i in range(4000))
+        monkeypatch.setattr(module, name, 1 << 19)
+    schema = Schema(record={}, inputs=(InputSpec("x", (), "string"),), labels=("a",))
+    source = tmp_path / "source"
+    source.mkdir()
+    (tmp_path / "work").mkdir()
+    with (source / "big.jsonl").open("w") as file:
+        file.writelines(json.dumps({"x": f"{i} {'long ' * 1600}", "label": "a"}) + "\n" for i in range(2000))
     tracemalloc.start()
-    check_file(storage, path, "parts/x", schema)
-    prepared = prepare(storage, ["parts/x"], schema, FRACTIONS, tmp_path / "work")
+    prepared, _ = prepared_source(source, tmp_path / "store", tmp_path / "work", schema)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     size = sum(file.bytes for file in prepared.files.values())
-    assert size > 32_000_000
+    assert size > 16_000_000
     assert peak < size / 3
 
 
@@ -149,28 +140,6 @@ def test_the_manifest_has_class_balance_and_statistics(tmp_path: Path) -> None:
     assert sum(split["classes"]["yes"] for split in splits.values()) == 50
     assert splits["train"]["inputs"]["grid"]["minimum"] >= 0
     assert splits["train"]["inputs"]["count"]["maximum"] <= 99
-
-
-@pytest.mark.parametrize(
-    ("change", "reason"),
-    [
-        ({"grid": [[1, 2]]}, "grid: has shape (1, 2), the model takes (2, 2)"),
-        ({"grid": [[1, 2], [3]]}, "grid: not a float32 array of shape (2, 2)"),
-        ({"count": 1.5}, "count: not a int32 array of shape (): 1.5 does not fit"),
-        ({"count": 2**40}, "count: not a int32 array of shape (): 1099511627776 does not fit"),
-        ({"count": "1"}, "count: not a int32 array of shape (): holds str"),
-        ({"label": "no", "count": None}, "count: not a int32 array"),
-    ],
-)
-def test_a_record_that_is_no_example_is_kept_as_a_problem(tmp_path: Path, change: dict[str, Any], reason: str) -> None:
-    storage = LocalStorage(tmp_path / "store")
-    path = tmp_path / "x.jsonl"
-    path.write_text(json.dumps(record(1)) + "\n" + json.dumps(record(2, **change)) + "\n")
-    checked = check_file(storage, path, "parts/x", SCHEMA)
-    ((row, said),) = read_problems(storage, "parts/x", tmp_path)
-    assert checked.properties == {"rows": 1, "problems": 1}
-    assert row == 2
-    assert reason in said
 
 
 def test_too_few_examples_are_said(tmp_path: Path) -> None:

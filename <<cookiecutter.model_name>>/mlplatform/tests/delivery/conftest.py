@@ -20,6 +20,8 @@ from mlplatform.store.storage import LocalStorage
 from mlplatform.tests.conftest import ROOT, Bucket
 from mlplatform.tests.registry import Registry
 
+# Variables that a command may find on this machine, which may be an agent of Jenkins.
+OF_OTHERS = ("DELIVERY_", "STORAGE_", "DOCKER_", "AWS_", "JENKINS_", "BUILD_", "APPROVED_", "STARTED_", "NOTIFY_")
 PARTS = ("docker", "mlplatform", "model", "requirements")
 PROGRAMS = Path(__file__).parent / "programs"
 SETTINGS = """[service]
@@ -114,7 +116,7 @@ def repository(tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPat
         "GIT_COMMIT": "0123456789abcdef0123456789abcdef01234567",
         "GIT_CEILING_DIRECTORIES": str(tmp_path),
     }
-    for variable in [name for name in os.environ if name.startswith(("DELIVERY_", "STORAGE_", "DOCKER_", "AWS_"))]:
+    for variable in [name for name in os.environ if name.startswith(OF_OTHERS)]:
         monkeypatch.delenv(variable)
     for variable, value in environment.items():
         monkeypatch.setenv(variable, value)

@@ -175,7 +175,7 @@ def test_every_metric_that_a_file_names_is_ours_or_a_documented_one() -> None:
     text = "".join(path.read_text() for path in (ROOT / FILES).rglob("*.json"))
     named = set(re.findall(r"(?:avg|sum|min|max|p\d\d):([a-z][\w.]*)\{", text))
     assert named <= METRICS.keys() | set(DATADOG_METRICS)
-    assert {name for name, metric in METRICS.items() if metric.room == "serving"} <= named
+    assert {name for name, metric in METRICS.items() if metric.sender == "serving"} <= named
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / FILES / "monitors").glob("*.json")), ids=lambda path: path.stem)

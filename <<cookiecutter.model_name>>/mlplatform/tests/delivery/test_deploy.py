@@ -7,51 +7,31 @@ import json
 import os
 import re
 import subprocess
+import sys
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 import yaml
 
+from mlplatform.ghost.keep_shipping import ENDED
 from mlplatform.store.releases import production
+from mlplatform.tests.conftest import ROOT
 from mlplatform.tests.delivery.conftest import VERSIONS, Delivery, Repository
 from mlplatform.tests.delivery.datadog_api import FakeDatadog
-
-OVERLAYS = "deploy/k8s/overlays"
-
-
-def bundled(delivery: Delivery, version: str) -> str:
-    said = delivery("bundle", version)
-    assert said.code == 0, said.err
-    return said.out.strip()
-
-
-def image_of(cluster: Repository, version: str) -> str:
-    """An image in the registry as far as releasing it goes, made in no time: its labels."""
-    labels = {
-        "org.opencontainers.image.version": version,
-        "org.opencontainers.image.revision": cluster.environment["GIT_COMMIT"],
-    }
-    digest = cluster.registry.add_image("team/under-test-serving", version, labels)
-    return f"{cluster.registry.host}/team/under-test-serving@{digest}"
-
-
-def behave(cluster: Repository, image: str, how: str) -> None:
-    kept = cluster.programs / "behaviour.json"
-    known = json.loads(kept.read_text()) if kept.exists() else {}
-    kept.write_text(json.dumps({**known, image.rpartition("@")[2]: how}))
-
-
-def deployed(cluster: Repository, delivery: Delivery, environment: str, version: str) -> str:
-    image = image_of(cluster, version)
-    said = delivery("deploy", "--environment", environment, "--image", image)
-    assert said.code == 0, said.err
-    return image
-
-
-def in_cluster(cluster: Repository, name: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((cluster.programs / "cluster.json").read_text())["deployments"][name]
-    return found
+from mlplatform.tests.delivery.releasing import (
+    OVERLAYS,
+    behave,
+    bundled,
+    deployed,
+    forbid,
+    history,
+    image_of,
+    in_cluster,
+    objects,
+    unanswered,
+)
 
 
 def sample_rate(cluster: Repository) -> str:
@@ -63,21 +43,11 @@ def sample_rate(cluster: Repository) -> str:
     spec = live["spec"]["template"]["spec"]
     (volume,) = (each["configMap"] for each in spec["volumes"] if each["name"] == "ghost")
     (mount,) = (each for each in spec["containers"][0]["volumeMounts"] if each["name"] == "ghost")
-    found = json.loads((cluster.programs / "cluster.json").read_text())[volume["name"]]
+    found = objects(cluster)[f"ConfigMap/{volume['name']}"]
     assert found["metadata"]["labels"] == {"app.kubernetes.io/instance": "under-test-ghost"}
     settings = (overlay / "kustomization.yaml").read_text()
     path = re.findall("SERVING_GHOST_SAMPLE_RATE_FILE=(.*)", settings)[0]
     return str(found["data"][path.removeprefix(f"{mount['mountPath']}/")])
-
-
-def history(cluster: Repository) -> list[dict[str, Any]]:
-    keys = sorted(cluster.store.keys("releases/history/"))
-    return [json.loads(cluster.store.read(key)) for key in keys]
-
-
-def unanswered(cluster: Repository, command: str, times: int) -> None:
-    """From here on kubectl gets no answer to a command, so many times."""
-    (cluster.programs / "unanswered.json").write_text(json.dumps({command: times}))
 
 
 class TestDeploy:
@@ -102,20 +72,6 @@ class TestDeploy:
         files = {path: path.read_bytes() for path in (cluster.path / "deploy").rglob("*.yaml")}
         deployed(cluster, delivery, "staging", VERSIONS[0])
         assert {path: path.read_bytes() for path in (cluster.path / "deploy").rglob("*.yaml")} == files
-
-    def test_goes_on_where_the_cluster_does_not_answer_for_a_moment(
-        self, cluster: Repository, delivery: Delivery, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        from mlplatform.delivery.cluster import Cluster
-
-        waited = Cluster.wait
-
-        def in_a_bad_moment(self: Cluster, *arguments: Any) -> None:
-            unanswered(cluster, "get", 2)
-            waited(self, *arguments)
-
-        monkeypatch.setattr(Cluster, "wait", in_a_bad_moment)
-        deployed(cluster, delivery, "staging", VERSIONS[0])
 
     def test_goes_to_the_namespace_that_the_settings_name(
         self, cluster: Repository, delivery: Delivery, monkeypatch: pytest.MonkeyPatch
@@ -184,19 +140,19 @@ class TestDeploy:
         self, cluster: Repository, delivery: Delivery, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("BUILD_URL", "https://jenkins/job/7/")
-        monkeypatch.setenv("APPROVER", "ada")
-        image = deployed(cluster, delivery, "production", VERSIONS[0])
+        monkeypatch.setenv("STARTED_BY", "ada")
+        image = deployed(cluster, delivery, "staging", VERSIONS[0])
         (entry,) = history(cluster)
         assert (entry["by"], entry["environment"], entry["action"]) == (
             "ada, https://jenkins/job/7/",
-            "production",
+            "staging",
             "deploy",
         )
         assert (entry["image"], entry["model"], entry["outcome"]) == (image, VERSIONS[0], "done")
         assert entry["git_commit"] == cluster.environment["GIT_COMMIT"]
         listed = delivery("history").out.splitlines()
         assert listed[0].split() == ["at", "environment", "action", "model", "commit", "by", "outcome"]
-        assert listed[1].split()[1:5] == ["production", "deploy", VERSIONS[0], "0123456789"]
+        assert listed[1].split()[1:5] == ["staging", "deploy", VERSIONS[0], "0123456789"]
 
     def test_as_a_dry_run_prints_the_manifests_and_asks_no_cluster(
         self, cluster: Repository, delivery: Delivery
@@ -243,7 +199,8 @@ class TestEvents:
     """Where an overlay takes the component `events`, a second image goes along with the server's."""
 
     @pytest.fixture
-    def shipping(self, cluster: Repository) -> Repository:
+    def shipping(self, cluster: Repository, monkeypatch: pytest.MonkeyPatch) -> Repository:
+        monkeypatch.setattr("mlplatform.delivery.releases.release.SIDECAR_SECONDS", 0)
         overlay = cluster.path / OVERLAYS / "production" / "kustomization.yaml"
         text = overlay.read_text()
         assert "components: []" in text
@@ -280,6 +237,19 @@ class TestEvents:
         assert said.code == 0, said.err
         assert self.containers(shipping)["events"] == before
 
+    def test_a_release_whose_events_are_not_shipped_is_taken_back(
+        self, shipping: Repository, delivery: Delivery
+    ) -> None:
+        image = bundled(delivery, VERSIONS[0])
+        assert delivery("deploy", "--environment", "production", "--image", image).code == 0
+        trouble = f"error: no such bucket\n{ENDED} with exit code 1; started again in 1 s"
+        (shipping.programs / "sidecar.json").write_text(json.dumps({"events": trouble}))
+        said = delivery("deploy", "--environment", "production", "--image", image_of(shipping, VERSIONS[1]))
+        assert said.code == 1
+        assert "container events does not keep running" in said.err
+        assert "  log: error: no such bucket" in said.err
+        assert "rolled back: production runs aaaaaaaaaaaa-0123456 as before" in said.err
+
     def test_an_overlay_without_it_makes_no_second_image(self, cluster: Repository, delivery: Delivery) -> None:
         bundled(delivery, VERSIONS[0])
         assert cluster.registry.tags("team/under-test-events") == []
@@ -298,7 +268,7 @@ class TestFailure:
         assert said.code == 1
         told = said.err[said.err.index("deploy: bbbbbbbbbbbb does not run in production:") :].splitlines()
         pod = r"under-test-[0-9a-f]{10}-x7k2p"
-        assert re.fullmatch(rf".*: pod {pod} does not start: CrashLoopBackOff", told[0])
+        assert re.fullmatch(rf".*: pod {pod} does not start: container serving is in CrashLoopBackOff", told[0])
         assert re.fullmatch(rf"pod {pod}: Running", told[1])
         assert told[2:] == [
             "  serving waits: CrashLoopBackOff back-off 20s restarting failed container=serving",
@@ -348,44 +318,154 @@ class TestFailure:
         assert said.code == 1
         assert "no pod was made: pods are forbidden: exceeded quota: small" in said.err
 
+    def test_a_sidecar_that_crashes_is_rolled_back_at_once_with_its_own_state_and_log(
+        self, cluster: Repository, delivery: Delivery
+    ) -> None:
+        deployed(cluster, delivery, "production", VERSIONS[0])
+        bad = image_of(cluster, VERSIONS[1])
+        behave(cluster, bad, "sidecar")
+        said = delivery("deploy", "--environment", "production", "--image", bad)
+        assert said.code == 1
+        assert "does not start: container events is in CrashLoopBackOff" in said.err
+        assert "  events waits: CrashLoopBackOff back-off 20s restarting failed container=events" in said.err
+        assert "rolled back: production runs aaaaaaaaaaaa-0123456 as before" in said.err
+
     def test_a_service_that_cannot_be_asked_is_rolled_back(self, cluster: Repository, delivery: Delivery) -> None:
         deployed(cluster, delivery, "production", VERSIONS[0])
-        unanswered(cluster, "port-forward", 1)
+        unanswered(cluster, "port-forward", 2)
         said = delivery("deploy", "--environment", "production", "--image", image_of(cluster, VERSIONS[1]))
         assert said.code == 1
         assert "kubectl port-forward service/under-test failed" in said.err
         assert "rolled back: production runs aaaaaaaaaaaa-0123456 as before" in said.err
         assert production(cluster.store) == VERSIONS[0]
 
-    def test_a_cluster_that_goes_away_is_said_with_what_was_not_done(
-        self, cluster: Repository, delivery: Delivery, monkeypatch: pytest.MonkeyPatch
+    def test_the_first_release_of_all_is_removed_with_all_that_it_made(
+        self, cluster: Repository, delivery: Delivery
     ) -> None:
-        from mlplatform.delivery.cluster import Cluster
-
-        deployed(cluster, delivery, "production", VERSIONS[0])
-        applied = Cluster.kubectl
-
-        def and_gone(self: Cluster, *arguments: str, **options: Any) -> str:
-            said = applied(self, *arguments, **options)
-            if arguments[0] == "apply":
-                unanswered(cluster, "get", 99)
-            return said
-
-        monkeypatch.setattr(Cluster, "kubectl", and_gone)
-        said = delivery("deploy", "--environment", "production", "--image", image_of(cluster, VERSIONS[1]))
-        assert said.code == 1
-        assert "the cluster does not say why: kubectl get" in said.err
-        assert "AND IT COULD NOT BE TAKEN BACK: kubectl get" in said.err
-        assert history(cluster)[-1]["outcome"] == "failed"
-
-    def test_the_first_release_of_all_is_removed(self, cluster: Repository, delivery: Delivery) -> None:
         bad = image_of(cluster, VERSIONS[0])
         behave(cluster, bad, "crash")
         said = delivery("deploy", "--environment", "production", "--image", bad)
         assert said.code == 1
-        assert "nothing ran there before, so the Deployment under-test was removed" in said.err
+        assert "nothing ran in production before, so all that was made there is removed" in said.err
+        assert objects(cluster) == {}
         assert production(cluster.store) is None
         assert "nothing runs" in delivery("status").out
+
+    def test_everything_else_that_it_changed_is_taken_back_too(self, cluster: Repository, delivery: Delivery) -> None:
+        deployed(cluster, delivery, "production", VERSIONS[0])
+        before = objects(cluster)
+        bad = image_of(cluster, VERSIONS[1])
+        behave(cluster, bad, "crash")
+        for file, old, new in (
+            ("horizontalpodautoscaler.yaml", "maxReplicas: 10", "maxReplicas: 20"),
+            ("kustomization.yaml", "SERVING_FINISH_SECONDS=20", "SERVING_FINISH_SECONDS=25"),
+            ("deployment.yaml", "minReadySeconds: 5", "minReadySeconds: 6"),
+        ):
+            path = cluster.path / "deploy" / "k8s" / "base" / file
+            assert old in path.read_text()
+            path.write_text(path.read_text().replace(old, new))
+        assert delivery("deploy", "--environment", "production", "--image", bad).code == 1
+        assert objects(cluster) == before
+
+
+class TestRefusal:
+    """What the cluster does not take."""
+
+    def test_is_found_before_the_first_change(self, cluster: Repository, delivery: Delivery) -> None:
+        deployed(cluster, delivery, "staging", VERSIONS[0])
+        before = objects(cluster)
+        forbid(cluster, "NetworkPolicy", "always")
+        said = delivery("deploy", "--environment", "staging", "--image", image_of(cluster, VERSIONS[1]))
+        assert said.code == 1
+        message = (
+            'the cluster refuses it: networkpolicies.networking.k8s.io "under-test-staging" is forbidden: User "ci" '
+            'cannot patch resource "networkpolicies" in API group "networking.k8s.io" in the namespace "models"'
+        )
+        assert said.err.splitlines() == [
+            f"deploy: bbbbbbbbbbbb was not released to staging, and nothing was changed: {message}"
+        ]
+        assert objects(cluster) == before
+        assert history(cluster)[-1]["reason"] == message
+
+    def test_half_way_is_taken_back(self, cluster: Repository, delivery: Delivery) -> None:
+        deployed(cluster, delivery, "staging", VERSIONS[0])
+        before = objects(cluster)
+        forbid(cluster, "NetworkPolicy", "not in a dry run")
+        said = delivery("deploy", "--environment", "staging", "--image", image_of(cluster, VERSIONS[1]))
+        assert said.code == 1
+        assert "bbbbbbbbbbbb does not run in staging: the cluster refuses it: networkpolicies" in said.err
+        assert said.err.splitlines()[-1] == "rolled back: staging runs aaaaaaaaaaaa-0123456 as before"
+        assert objects(cluster) == before
+        assert history(cluster)[-1]["outcome"] == "failed, rolled back"
+        assert history(cluster)[-1]["reason"].startswith("the cluster refuses it: networkpolicies")
+
+
+class TestClusterAway:
+    """A cluster that does not answer for a while, and one that stays away."""
+
+    @pytest.mark.parametrize("command", ["get", "apply", "port-forward"])
+    def test_for_a_while_does_not_end_the_release(
+        self, cluster: Repository, delivery: Delivery, monkeypatch: pytest.MonkeyPatch, command: str
+    ) -> None:
+        away_after_the_mark(cluster, monkeypatch, command, 1 if command == "port-forward" else 6)
+        image = image_of(cluster, VERSIONS[0])
+        said = delivery("deploy", "--environment", "staging", "--image", image)
+        assert said.code == 0, said.err
+        assert json.loads((cluster.programs / "unanswered.json").read_text())[command] == 0
+        if command != "port-forward":
+            assert said.err.count("the cluster does not answer, asked again for 600 s: Unable to connect") == 1
+            assert said.err.count("the cluster answers again") == 1
+
+    def test_for_good_says_what_to_run_and_that_takes_it_back(
+        self, cluster: Repository, delivery: Delivery, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("DELIVERY_ROLLOUT_SECONDS", "1")
+        deployed(cluster, delivery, "production", VERSIONS[0])
+        before = objects(cluster)
+        away_after_the_mark(cluster, monkeypatch, "get", 9999)
+        said = delivery("deploy", "--environment", "production", "--image", image_of(cluster, VERSIONS[1]))
+        assert said.code == 1
+        told = said.err[said.err.index("deploy: bbbbbbbbbbbb does not run in production") :].splitlines()
+        assert re.search(
+            r"does not run in production: the cluster does not answer for \d s: Unable to connect", told[0]
+        )
+        assert "AND THE ROLLBACK FAILED: the cluster does not answer" in told[-2]
+        assert told[-1] == ("the next command does that when the cluster can be reached: python -m mlplatform status")
+        assert history(cluster)[-1]["outcome"] == "failed"
+        assert objects(cluster) != before
+        still = delivery("status")
+        assert still.code == 1
+        assert "was cut off, and cannot be taken back now: the cluster does not answer" in still.err
+        unanswered(cluster, "get", 0)
+        status = delivery("status")
+        assert status.code == 0, status.err
+        assert "was cut off; rolled back: production runs aaaaaaaaaaaa-0123456 as before" in status.err
+        assert objects(cluster) == before
+        assert history(cluster)[-1]["outcome"] == "failed, rolled back"
+        assert production(cluster.store) == VERSIONS[0]
+
+    def test_before_anything_was_changed_is_said_at_once(self, cluster: Repository, delivery: Delivery) -> None:
+        unanswered(cluster, "apply", 1)
+        said = delivery("deploy", "--environment", "staging", "--image", image_of(cluster, VERSIONS[0]))
+        assert said.code == 1
+        assert "nothing was changed: the cluster does not answer: Unable to connect to the server" in said.err
+
+
+def away_after_the_mark(cluster: Repository, monkeypatch: pytest.MonkeyPatch, command: str, times: int) -> None:
+    """The cluster gives no answer to a command, so many times, as soon as a release is under way."""
+    from mlplatform.delivery.releases.release import Releaser
+
+    carry_out = Releaser._carry_out
+
+    def away(self: Releaser, entry: Any, taken: Any, bring: Any) -> Any:
+        def bring_without_answers() -> str:
+            unanswered(cluster, command, times)
+            said: str = bring()
+            return said
+
+        return carry_out(self, entry, taken, bring_without_answers)
+
+    monkeypatch.setattr(Releaser, "_carry_out", away)
 
 
 class TestRollback:
@@ -416,6 +496,55 @@ class TestRollback:
         assert said.code == 0, said.err
         assert production(cluster.store) == VERSIONS[0]
 
+    def test_twice_goes_on_backwards(self, cluster: Repository, delivery: Delivery) -> None:
+        for version in VERSIONS:
+            deployed(cluster, delivery, "production", version)
+        for version in (VERSIONS[1], VERSIONS[0]):
+            said = delivery("rollback", "--environment", "production")
+            assert f"production runs {version}" in said.out, said.err
+        refused = delivery("rollback", "--environment", "production")
+        assert refused.code == 3
+        assert production(cluster.store) == VERSIONS[0]
+
+    def test_never_goes_to_a_release_that_was_gone_back_from(self, cluster: Repository, delivery: Delivery) -> None:
+        deployed(cluster, delivery, "production", VERSIONS[0])
+        deployed(cluster, delivery, "production", VERSIONS[1])
+        assert delivery("rollback", "--environment", "production").code == 0
+        deployed(cluster, delivery, "production", VERSIONS[2])
+        assert f"production runs {VERSIONS[0]}" in delivery("rollback", "--environment", "production").out
+
+    def test_goes_forward_again_to_a_version_that_is_named(self, cluster: Repository, delivery: Delivery) -> None:
+        for version in VERSIONS:
+            deployed(cluster, delivery, "production", version)
+        assert delivery("rollback", "--environment", "production").code == 0
+        forward = delivery("rollback", "--environment", "production", "--to", VERSIONS[2])
+        assert f"production runs {VERSIONS[2]}" in forward.out, forward.err
+        assert f"production runs {VERSIONS[1]}" in delivery("rollback", "--environment", "production").out
+
+    def test_goes_on_backwards_also_where_the_cluster_has_forgotten_the_pods(
+        self, cluster: Repository, delivery: Delivery
+    ) -> None:
+        for version in VERSIONS:
+            deployed(cluster, delivery, "staging", version)
+            forget(cluster, "under-test-staging")
+        for version in (VERSIONS[1], VERSIONS[0]):
+            said = delivery("rollback", "--environment", "staging")
+            assert f"staging runs {version}" in said.out, said.err
+            forget(cluster, "under-test-staging")
+
+    def test_on_a_terminal_says_what_it_will_do_and_asks(self, cluster: Repository, delivery: Delivery) -> None:
+        deployed(cluster, delivery, "staging", VERSIONS[0])
+        deployed(cluster, delivery, "staging", VERSIONS[1])
+        asked = "staging runs bbbbbbbbbbbb-0123456; go back to aaaaaaaaaaaa, released "
+        code, said = on_a_terminal("n\n", "rollback", "--environment", "staging")
+        assert (code, asked in said, "[y/N]" in said) == (130, True, True), said
+        assert in_cluster(cluster, "under-test-staging")["template"]["metadata"]["labels"][
+            "tags.datadoghq.com/version"
+        ].startswith(VERSIONS[1])
+        code, said = on_a_terminal("y\n", "rollback", "--environment", "staging")
+        assert (code, asked in said) == (0, True), said
+        assert f"staging runs {VERSIONS[0]}" in said
+
     def test_of_a_ghost_that_was_stopped_brings_the_last_one_back(
         self, cluster: Repository, delivery: Delivery
     ) -> None:
@@ -429,15 +558,12 @@ class TestRollback:
     def test_deploys_again_what_the_cluster_has_forgotten(self, cluster: Repository, delivery: Delivery) -> None:
         deployed(cluster, delivery, "staging", VERSIONS[0])
         deployed(cluster, delivery, "staging", VERSIONS[1])
-        state = json.loads((cluster.programs / "cluster.json").read_text())
-        kept = state["deployments"]["under-test-staging"]["set"]
-        state["sets"]["under-test-staging"] = {kept: state["sets"]["under-test-staging"][kept]}
-        (cluster.programs / "cluster.json").write_text(json.dumps(state))
+        forget(cluster, "under-test-staging")
         said = delivery("rollback", "--environment", "staging")
         assert said.code == 0, said.err
         assert f"staging runs {VERSIONS[0]}" in said.out
 
-    def test_that_does_not_get_there_says_why_and_is_written_down(
+    def test_that_does_not_get_there_says_why_and_leaves_what_ran(
         self, cluster: Repository, delivery: Delivery
     ) -> None:
         first = deployed(cluster, delivery, "production", VERSIONS[0])
@@ -447,13 +573,15 @@ class TestRollback:
         assert said.code == 1
         assert "production is not back at aaaaaaaaaaaa: pod under-test-" in said.err
         assert "  log: serving: the model in /model cannot be loaded" in said.err
-        assert (history(cluster)[-1]["action"], history(cluster)[-1]["outcome"]) == ("rollback", "failed")
+        assert "rolled back: production runs bbbbbbbbbbbb-0123456 as before" in said.err
+        assert (history(cluster)[-1]["action"], history(cluster)[-1]["outcome"]) == ("rollback", "failed, rolled back")
+        assert production(cluster.store) == VERSIONS[1]
 
     def test_with_nothing_to_go_back_to_is_refused(self, cluster: Repository, delivery: Delivery) -> None:
         deployed(cluster, delivery, "staging", VERSIONS[0])
         said = delivery("rollback", "--environment", "staging")
         assert said.code == 3
-        assert "there is no release before the one that runs in staging" in said.err
+        assert "there is no good release before the one that runs in staging" in said.err
 
     def test_as_a_dry_run_says_where_it_would_go(self, cluster: Repository, delivery: Delivery) -> None:
         deployed(cluster, delivery, "staging", VERSIONS[0])
@@ -461,6 +589,35 @@ class TestRollback:
         said = delivery("rollback", "--environment", "staging", "--dry-run")
         assert f"would go back to {VERSIONS[0]}" in said.out
         assert len(history(cluster)) == 2
+
+
+def forget(cluster: Repository, name: str) -> None:
+    """The cluster keeps no ReplicaSet of a Deployment but the one that runs."""
+    kept = cluster.programs / "cluster.json"
+    state = json.loads(kept.read_text())
+    newest = max(state["sets"][name].items(), key=lambda item: item[1]["revision"])
+    state["sets"][name] = dict([newest])
+    kept.write_text(json.dumps(state))
+
+
+def on_a_terminal(typed: str, *arguments: str) -> tuple[int, str]:
+    """Exit code and screen of a command that runs on a terminal, where this is typed."""
+    import pty
+
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "mlplatform", *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment) as process:
+        os.close(theirs)
+        os.write(ours, typed.encode())
+        screen = b""
+        # A terminal whose last program is gone reports an error.
+        with suppress(OSError):
+            while part := os.read(ours, 4096):
+                screen += part
+        code = process.wait()
+    os.close(ours)
+    return code, screen.decode()
 
 
 class TestStatus:
@@ -536,7 +693,7 @@ class TestPromote:
         assert history(cluster)[-1]["reason"] == "in spite of it: the labels come on Monday"
 
 
-def test_of_two_who_release_at_once_one_is_told(
+def test_who_records_another_version_meanwhile_is_told(
     cluster: Repository, delivery: Delivery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from mlplatform.delivery.releases import smoke

@@ -56,7 +56,8 @@ def test_one_below_what_is_asked_for_now_is_refused(repository: Repository, deli
     said = delivery("gate", "one")
     assert said.code == 4
     assert (
-        "the gate is closed for model one: accuracy 0.8000 on the test split is below minimum_accuracy 0.9" in said.err
+        "the gate is closed for model one: accuracy 0.8000 on the test split is below minimum 0.9 of [gate.accuracy]"
+        in said.err
     )
 
 

@@ -66,8 +66,8 @@ def test_a_moment_that_is_none_is_told() -> None:
 @pytest.mark.parametrize(
     ("name", "content"),
     [
-        ("labels.jsonl", '{"request_id": "r0", "label": "1"}\n\n{"request_id": "r1", "labels": ["0"]}\n'),
-        ("labels.csv", "request_id,label\nr0,1\nr1,0\n"),
+        ("labels.jsonl", '{"request_id": "r0", "label": "0"}\n\n{"request_id": "r1", "labels": ["1"]}\n'),
+        ("labels.csv", "request_id,label\nr0,0\nr1,1\n"),
     ],
 )
 def test_labels_from_a_file_are_what_the_report_judges_by(

@@ -121,6 +121,8 @@ def test_the_labels_say_commit_version_and_template(
     assert labels["org.opencontainers.image.version"] == "c0ffee"
     assert labels["org.opencontainers.image.revision"] == repository.environment["GIT_COMMIT"]
     assert labels["ml-service-template.version"] == "1.2.3"
+    # What the model took while the image was built.
+    assert labels["ml-service-template.memory-bytes"] == "300000000"
 
 
 def test_labels_are_found_in_an_image_of_several_platforms(repository: Repository, registry: Registry) -> None:
@@ -166,7 +168,8 @@ class TestBundle:
         self, repository: Repository, delivery: Delivery, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("SERVING_RUNTIME", "litert")
-        repository.publish("c0ffee", runtimes={"litert": {"path": "model.tflite", "valid": True}})
+        runtimes = {"litert": {"path": "model.tflite", "valid": True}}
+        repository.publish("c0ffee", {"model.tflite": b"network"}, runtimes=runtimes)
         assert delivery("bundle", "c0ffee").code == 0
         assert "--build-arg=RUNTIME=litert" in " ".join(repository.asked("docker"))
 

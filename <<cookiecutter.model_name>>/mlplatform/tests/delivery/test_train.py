@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -120,6 +121,8 @@ class Script:
     looks: list[dict[str, Any]]
     streams: dict[str, list[str]] = field(default_factory=dict)
     terminated: list[str] = field(default_factory=list)
+    # From when on lines of the log were asked for, in ms; each is 1000 ms old.
+    started: list[int] = field(default_factory=list)
     # Looks at the log in which CloudWatch does not have it yet.
     late: int = 0
     # When to press Ctrl-C: in this look.
@@ -139,12 +142,20 @@ class Script:
     def terminate_job(self, jobId: str, reason: str) -> None:  # noqa: N803
         self.terminated.append(jobId)
 
-    def get_log_events(self, logStreamName: str, nextToken: str = "0", **_: Any) -> dict[str, Any]:  # noqa: N803
+    def get_log_events(
+        self,
+        logStreamName: str,  # noqa: N803
+        nextToken: str = "0",  # noqa: N803
+        startTime: int = 0,  # noqa: N803
+        **_: Any,
+    ) -> dict[str, Any]:
+        self.started.append(startTime)
         if logStreamName not in self.streams:
             raise ClientError({"Error": {"Code": "ResourceNotFoundException"}}, "GetLogEvents")
         self.late -= 1
         lines = self.streams[logStreamName][int(nextToken) :] if self.late < 0 else []
-        return {"events": [{"message": x} for x in lines], "nextForwardToken": str(int(nextToken) + len(lines))}
+        shown = [{"message": line, "timestamp": 1000} for line in lines if startTime <= 1000]
+        return {"events": shown, "nextForwardToken": str(int(nextToken) + len(lines))}
 
 
 def failed(exit_code: int | None = None, reason: str = "", status: str = "Essential container in task exited") -> Any:
@@ -247,7 +258,7 @@ def test_a_job_that_failed_says_why_and_the_end_of_its_log(
     assert end.splitlines()[2:] == [f"  line {n}" for n in range(10, 30)]
 
 
-REASON = "accuracy 0.5000 on the test split is below minimum_accuracy 0.9"
+REASON = "accuracy 0.5000 on the test split is below minimum 0.9 of [gate.accuracy]"
 CLOSED = JobResult(
     ExitCode.GATE_CLOSED, f"{REASON}; nothing is published", report="runs/1/report.html", reasons=(REASON,)
 )
@@ -363,3 +374,60 @@ def test_what_aws_refuses_is_said_without_a_traceback(
     said = delivery("attach", "job-1")
     assert said.code == 1
     assert "job job-1: no AWS credentials; set AWS_PROFILE, or log in" in said.err
+
+
+def test_a_job_that_has_not_ended_is_followed_in_slices(account: Bucket, scripted: Script, delivery: Delivery) -> None:
+    scripted.looks, scripted.streams = [{"status": "RUNNING", "container": {"logStreamName": "one"}}], {"one": ["a"]}
+    said = delivery("attach", "job-1", "--minutes", "0", "--json")
+    assert said.code == 0, said.err
+    assert json.loads(said.out) == {"job": "job-1", "ended": False, "status": "RUNNING", "log_from": 1001}
+    assert "  a" in said.err.splitlines()
+    # The next slice, with nothing new: what was shown before is not shown again.
+    assert (
+        json.loads(delivery("attach", "job-1", "--minutes", "0", "--log-from", "1001", "--json").out)["log_from"]
+        == 1001
+    )
+    assert {0, 1001} == set(scripted.started)
+
+
+def test_a_job_gets_the_time_that_the_settings_give_an_attempt(
+    registry: Registry, account: Bucket, queue: str, delivery: Delivery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DELIVERY_TRAINING_HOURS", "2")
+    registry.add_image(TRAINING, training_recipe(settings()).tag(), {})
+    said = delivery("submit", "--detach", "--json")
+    batch: Any = boto3.client("batch", endpoint_url=os.environ["AWS_ENDPOINT_URL"])
+    job = batch.describe_jobs(jobs=[json.loads(said.out)["job"]])["jobs"][0]
+    assert job["timeout"] == {"attemptDurationSeconds": 7200}
+
+
+def test_a_job_that_is_older_than_all_its_attempts_may_become_is_given_up(
+    account: Bucket, scripted: Script, delivery: Delivery
+) -> None:
+    limits = {"timeout": {"attemptDurationSeconds": 3600}, "retryStrategy": {"attempts": 2}}
+    day_and_three_hours = (time.time() - 27 * 3600) * 1000
+    scripted.looks = [{"status": "RUNNABLE", "createdAt": day_and_three_hours, **limits}]
+    said = delivery("attach", "job-1")
+    assert said.code == 1
+    assert "job job-1 is runnable after 26 hours" in said.err
+    assert "end it: python -m mlplatform stop-training job-1" in said.err
+
+
+def test_a_training_is_stopped(account: Bucket, scripted: Script, delivery: Delivery) -> None:
+    scripted.looks = [{"status": "RUNNING", "jobName": "under-test"}]
+    assert delivery("stop-training", "job-1", "--dry-run").out == "job job-1 would be terminated\n"
+    assert scripted.terminated == []
+    assert delivery("stop-training", "job-1").out == "job job-1 is being terminated\n"
+    assert scripted.terminated == ["job-1"]
+
+
+def test_a_training_that_has_ended_or_is_of_another_service_is_not_stopped(
+    account: Bucket, scripted: Script, delivery: Delivery
+) -> None:
+    scripted.looks = [{"status": "SUCCEEDED", "jobName": "under-test"}]
+    assert delivery("stop-training", "job-1").out == "job job-1 has ended already\n"
+    scripted.looks = [{"status": "RUNNING", "jobName": "other"}]
+    said = delivery("stop-training", "job-1")
+    assert said.code == 3
+    assert "job job-1 is of other, not of under-test" in said.err
+    assert scripted.terminated == []

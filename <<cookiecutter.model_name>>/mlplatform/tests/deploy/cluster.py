@@ -252,8 +252,8 @@ def try_releases(site: Site, image: str) -> None:
         raise RefusedError(f"--image {image}: must name its digest, registry/name@sha256:...")
     version = Client(found.host).labels(found).get("org.opencontainers.image.version", "")
     # Production takes only what the store has.
-    (site.directory / "model").mkdir()
-    (site.directory / "model" / "model").write_text("in the image")
+    (site.directory / "model" / "saved_model").mkdir(parents=True)
+    (site.directory / "model" / "saved_model" / "saved_model.pb").write_text("in the image")
     manifest.publish(site.store, f"models/{version}", site.directory / "model", "model", version, {})
     try_manifests(site, image)
     to_staging = ("deploy", "--environment", "staging", "--image", image)

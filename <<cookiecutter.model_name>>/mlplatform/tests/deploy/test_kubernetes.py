@@ -15,6 +15,7 @@ import kubernetes_validate
 import pytest
 
 from mlplatform.config.settings import load
+from mlplatform.ghost import keep_shipping
 from mlplatform.serving.server import gunicorn_options
 from mlplatform.serving.settings import ServingSettings
 from mlplatform.tests.deploy.manifests import (
@@ -276,6 +277,14 @@ class TestOperation:
         resources = container(built(overlay))["resources"]
         assert resources["requests"] == resources["limits"]
         assert set(resources["limits"]) == {"cpu", "memory"}
+
+    def test_the_sidecar_of_events_does_not_end_when_the_process_that_ships_does(self, tmp_path: Path) -> None:
+        (sidecar,) = pod(build_with("production", "events", tmp_path))["spec"]["initContainers"]
+        assert sidecar["command"] == ["python", "-m", keep_shipping.__name__]
+        assert (sidecar["restartPolicy"], [name for name in sidecar if name.endswith("Probe")]) == ("Always", [])
+        memory = int(sidecar["resources"]["limits"]["memory"].removesuffix("Mi")) << 20
+        # A process of Python, and the files that both have mapped.
+        assert memory - keep_shipping.MOST_BYTES >= 48 << 20
 
     def test_a_changed_setting_is_rolled_out(self, tmp_path: Path) -> None:
         shutil.copytree(K8S, tmp_path / "k8s")

@@ -62,22 +62,34 @@ def write(
     return key
 
 
+def label(number: int) -> str:
+    """The true label of the request with this number: of two."""
+    return "01"[number // 3 % 2]
+
+
 def answered(
     root: Path, live: Iterable[bool], ghost: Iterable[bool], known: int | None = None, slower: float = 1.0
 ) -> None:
     """Both answer the same requests, rightly or not; the labels of the first `known` requests are told later."""
-    right, wrong = "1", "0"
     live, ghost = list(live), list(ghost)
+    true = [label(i) for i in range(len(live))]
+    wrong = ["10"[int(t)] for t in true]
     ids = [f"r{i}" for i in range(len(live))]
     ms = [1 + (i % 100) / 10 for i in range(len(live))]
     write(
         root,
         "live",
-        [prediction(id, right if hit else wrong, t, mirrored=True) for id, hit, t in zip(ids, live, ms, strict=True)],
+        [
+            prediction(id, r if hit else w, t, mirrored=True)
+            for id, hit, t, r, w in zip(ids, live, ms, true, wrong, strict=True)
+        ],
     )
     write(
         root,
         "ghost",
-        [prediction(id, right if hit else wrong, t * slower) for id, hit, t in zip(ids, ghost, ms, strict=True)],
+        [
+            prediction(id, r if hit else w, t * slower)
+            for id, hit, t, r, w in zip(ids, ghost, ms, true, wrong, strict=True)
+        ],
     )
-    write(root, "feedback", [truth(id) for id in ids[:known]])
+    write(root, "feedback", [truth(id, t) for id, t in zip(ids[:known], true, strict=False)])

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mlplatform.contract.criteria import Criteria, Criterion
 from mlplatform.ghost.observed import NothingObservedError, Observed, observe
 from mlplatform.ghost.report import Report, make, render
 from mlplatform.ghost.settings import GhostSettings
@@ -22,6 +23,7 @@ from mlplatform.tests.ghost.observations import (
     SERVICE,
     answered,
     counters,
+    label,
     prediction,
     truth,
     usage,
@@ -42,7 +44,8 @@ def service_toml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def judged(root: Path, **settings: Any) -> Report:
-    return make(observed(root), GhostSettings(**settings), NOON + timedelta(days=1))
+    criteria = settings.pop("criteria", Criteria())
+    return make(observed(root), criteria, GhostSettings(**settings), NOON + timedelta(days=1))
 
 
 def hits(right: int, of: int) -> list[bool]:
@@ -118,11 +121,11 @@ def test_a_few_milliseconds_more_are_never_too_slow(tmp_path: Path) -> None:
 
 def test_a_ghost_that_fails_where_the_live_model_answers_is_rejected(tmp_path: Path) -> None:
     ids = [f"r{i}" for i in range(500)]
-    write(tmp_path, "live", [prediction(id, mirrored=True) for id in ids])
-    write(tmp_path, "ghost", [prediction(id) for id in ids[:480]])
+    write(tmp_path, "live", [prediction(id, label(i), mirrored=True) for i, id in enumerate(ids)])
+    write(tmp_path, "ghost", [prediction(id, label(i)) for i, id in enumerate(ids[:480])])
     failed = [{"kind": "prediction", "at": NOON.timestamp(), "id": id, "status": 500, "ms": 1} for id in ids[480:]]
     write(tmp_path, "ghost", failed, process="p2")
-    write(tmp_path, "feedback", [truth(id) for id in ids])
+    write(tmp_path, "feedback", [truth(id, label(i)) for i, id in enumerate(ids)])
     found = judged(tmp_path)
     assert found.verdict.decision is Decision.REJECT
     assert "20 errors (5xx) of the ghost and 0 of the live model in 500 requests" in found.verdict.reasons[0]
@@ -130,9 +133,9 @@ def test_a_ghost_that_fails_where_the_live_model_answers_is_rejected(tmp_path: P
 
 def test_a_ghost_whose_answers_are_missing_is_held(tmp_path: Path) -> None:
     ids = [f"r{i}" for i in range(1000)]
-    write(tmp_path, "live", [prediction(id, mirrored=True) for id in ids])
-    write(tmp_path, "ghost", [prediction(id) for id in ids[:800]])
-    write(tmp_path, "feedback", [truth(id) for id in ids])
+    write(tmp_path, "live", [prediction(id, label(i), mirrored=True) for i, id in enumerate(ids)])
+    write(tmp_path, "ghost", [prediction(id, label(i)) for i, id in enumerate(ids[:800])])
+    write(tmp_path, "feedback", [truth(id, label(i)) for i, id in enumerate(ids)])
     found = judged(tmp_path)
     assert found.verdict.decision is Decision.HOLD
     assert "of 1,000 mirrored requests the ghost's answer is known for 80.0%" in found.verdict.reasons[0]
@@ -140,13 +143,114 @@ def test_a_ghost_whose_answers_are_missing_is_held(tmp_path: Path) -> None:
 
 def test_the_first_model_is_judged_alone(tmp_path: Path) -> None:
     ids = [f"r{i}" for i in range(500)]
-    write(tmp_path, "ghost", [prediction(id) for id in ids])
+    write(tmp_path, "ghost", [prediction(id, label(i)) for i, id in enumerate(ids)])
     assert judged(tmp_path).verdict.decision is Decision.HOLD
-    write(tmp_path, "feedback", [truth(id, "1" if i % 10 else "0") for i, id in enumerate(ids)])
+    write(tmp_path, "feedback", [truth(id, label(i) if i % 10 else "01"[label(i) == "0"]) for i, id in enumerate(ids)])
     found = judged(tmp_path)
     assert (found.verdict.decision, found.live_version) == (Decision.PROMOTE, None)
     assert found.verdict.reasons[0].startswith("accuracy is 0.9000 on 500 rows")
-    assert judged(tmp_path, reject_below_accuracy=0.95).verdict.decision is Decision.REJECT
+
+
+def accuracy(minimum: float) -> Criteria:
+    return Criteria((Criterion("accuracy", minimum=minimum, maximum_regression=0.01),))
+
+
+def test_a_metric_that_is_certainly_below_its_minimum_is_rejected_and_one_that_may_be_is_held(tmp_path: Path) -> None:
+    answered(tmp_path, hits(450, 500), hits(450, 500))
+    assert judged(tmp_path, criteria=accuracy(0.9)).verdict.decision is Decision.PROMOTE
+    found = judged(tmp_path, criteria=accuracy(0.91)).verdict
+    assert found.decision is Decision.HOLD
+    assert "accuracy is 0.9000 on 500 rows (95 %: 0.8706 to 0.9233), below minimum 0.91" in found.reasons[0]
+    found = judged(tmp_path, criteria=accuracy(0.95)).verdict
+    assert found.decision is Decision.REJECT
+    assert found.reasons == ("accuracy is 0.9000 on 500 rows, certainly below minimum 0.95 of [gate.accuracy]",)
+
+
+def rare(root: Path, found: int, live_found: int | None = None, known: int = 4000, of: int = 20) -> None:
+    """4,000 requests, 20 of them fraud, of which the ghost and the live model, if there is one, find so many."""
+    ids = [f"r{i}" for i in range(4000)]
+
+    def said(finds: int) -> list[str]:
+        return ["fraud"] * finds + ["no"] * (len(ids) - finds)
+
+    if live_found is not None:
+        write(root, "live", [prediction(id, s) for id, s in zip(ids, said(live_found), strict=True)])
+    write(root, "ghost", [prediction(id, s) for id, s in zip(ids, said(found), strict=True)])
+    write(root, "feedback", [truth(id, "fraud" if i < of else "no") for i, id in enumerate(ids[:known])])
+
+
+@pytest.mark.parametrize("live_found", [None, 0, 18])
+def test_a_ghost_that_always_says_no_at_one_in_two_hundred_is_rejected(tmp_path: Path, live_found: int | None) -> None:
+    rare(tmp_path, found=0, live_found=live_found)
+    verdict = judged(tmp_path).verdict
+    assert verdict.decision is Decision.REJECT
+    assert "always answering 'no' is not certainly worse (95 %): accuracy is 0.9950 against 0.9950" in verdict.reasons
+
+
+def test_a_ghost_that_certainly_loses_recall_of_a_rare_class_is_rejected_though_accuracy_hides_it(
+    tmp_path: Path,
+) -> None:
+    rare(tmp_path, found=10, live_found=19)
+    verdict = judged(tmp_path).verdict
+    assert verdict.decision is Decision.REJECT
+    assert verdict.reasons == (
+        f"recall is certainly lost (95 % over all classes): of 'fraud' it finds 10 and {LIVE} 19 of 20 rows",
+    )
+
+
+def test_a_ghost_that_finds_none_of_a_class_is_held_also_where_it_has_too_few_rows_to_be_certain(
+    tmp_path: Path,
+) -> None:
+    answered(tmp_path, hits(500, 500), hits(500, 500))
+    write(tmp_path, "live", [prediction(f"f{i}", "2") for i in range(2)], process="p2")
+    write(tmp_path, "ghost", [prediction(f"f{i}", "1") for i in range(2)], process="p2")
+    write(tmp_path, "feedback", [truth(f"f{i}", "2") for i in range(2)], process="p2")
+    verdict = judged(tmp_path).verdict
+    assert verdict.decision is Decision.HOLD
+    assert "of '2' the ghost finds none and the live model 2 of 2 rows: more labels would tell" in verdict.reasons
+
+
+def test_labels_that_are_all_the_same_promote_nobody(tmp_path: Path) -> None:
+    rare(tmp_path, found=0, live_found=0, of=0)
+    verdict = judged(tmp_path).verdict
+    assert verdict.decision is Decision.HOLD
+    assert verdict.reasons == ("every row with a known label is 'no', which does not tell whether others are found",)
+
+
+def test_without_labels_a_ghost_that_misses_what_is_rare_to_the_live_model_is_held(tmp_path: Path) -> None:
+    rare(tmp_path, found=0, live_found=15, known=0)
+    verdict = judged(tmp_path).verdict
+    assert verdict.decision is Decision.HOLD
+    assert "but not where it matters to the live model: for 0 of 15 that are 'fraud' to it" in verdict.reasons[0]
+
+
+def test_the_gates_tables_judge_the_ghost_too(tmp_path: Path) -> None:
+    rare(tmp_path, found=17, live_found=19)
+    row = Criterion("recall.fraud", minimum=0.5, maximum_regression=0.05)
+    found = judged(tmp_path, criteria=Criteria((row,)))
+    assert found.verdict.decision is Decision.HOLD
+    assert found.verdict.reasons[0].startswith(
+        "recall.fraud is 0.8500 against 0.9500 of the live model, and may really"
+    )
+    assert judged(tmp_path, criteria=Criteria((Criterion("recall.fraud", minimum=0.5),))).verdict.decision == "promote"
+    verdict = judged(tmp_path, criteria=Criteria((Criterion("recall.fraud", maximum_regression=0.3),))).verdict
+    assert verdict.decision is Decision.PROMOTE
+
+
+def test_a_table_for_each_class_rejects_where_one_is_certainly_below(tmp_path: Path) -> None:
+    rare(tmp_path, found=10, live_found=10)
+    verdict = judged(tmp_path, criteria=Criteria((Criterion("recall", minimum=0.9),))).verdict
+    assert verdict.reasons == ("recall.fraud is 0.5000 on 4,000 rows, certainly below minimum 0.9 of [gate.recall]",)
+
+
+def test_what_events_do_not_tell_is_said(tmp_path: Path) -> None:
+    answered(tmp_path, hits(500, 500), hits(500, 500))
+    for role in ("live", "ghost"):
+        write(tmp_path, role, [prediction("x", "2")], process="p2")
+    write(tmp_path, "feedback", [truth("x", "2")], process="p2")
+    rows = (*Criteria().rows, Criterion("log_loss", maximum=0.5))
+    found = judged(tmp_path, criteria=Criteria(rows)).verdict
+    assert "not judged, as events do not tell it: log_loss" in (*found.reasons, *found.found)
 
 
 def test_rows_of_a_request_are_compared_one_by_one(tmp_path: Path) -> None:
@@ -161,7 +265,7 @@ def test_rows_of_a_request_are_compared_one_by_one(tmp_path: Path) -> None:
 
 def test_the_latest_label_of_a_request_counts(tmp_path: Path) -> None:
     answered(tmp_path, [True], [True], known=0)
-    write(tmp_path, "feedback", [truth("r0", "1", at=7200), truth("r0", "0", at=3600)])
+    write(tmp_path, "feedback", [truth("r0", label(0), at=7200), truth("r0", "1", at=3600)])
     figures = judged(tmp_path).figures
     assert figures.accuracy and figures.accuracy.hits == 1
 

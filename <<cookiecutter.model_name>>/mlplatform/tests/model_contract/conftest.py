@@ -26,7 +26,7 @@ ONE_EPOCH = ("--epochs", "1", "--minimum-accuracy", "0")
 STOP_AT_THE_FIRST_STEP = """
 import logging, sys
 from mlplatform.cli import cli
-from mlplatform.training.stopping import Stop, Stopped
+from mlplatform.contract.stopping import Stop, Stopped
 
 class AtTheFirstStep(logging.Handler):
     def emit(self, record):

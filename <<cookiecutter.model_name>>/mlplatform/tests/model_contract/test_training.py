@@ -15,7 +15,7 @@ def test_a_run_that_is_told_to_stop_saves_a_checkpoint_first(trained: Trained) -
 
 
 def test_the_next_run_resumes_from_the_checkpoint_and_publishes_a_model(trained: Trained) -> None:
-    assert "going on from a checkpoint" in trained.resumed.stdout, trained.resumed.stdout + trained.resumed.stderr
+    assert "resuming from a checkpoint" in trained.resumed.stdout, trained.resumed.stdout + trained.resumed.stderr
     assert f"model version {trained.published.name}" in trained.resumed.stdout
 
 

@@ -20,7 +20,7 @@ SLOW = {1: 0.01, 4: 0.01}
 
 
 class Doubling:
-    """Doubles its input; remembers the rows of each call, and waits while it is told to."""
+    """Doubles its input; remembers the rows of each call, and waits as long as the test wants."""
 
     def __init__(self) -> None:
         self.calls: list[list[float]] = []
@@ -134,7 +134,7 @@ def test_too_long_a_queue_is_refused_at_once(model: Doubling) -> None:
         assert refused.status == 503
         assert refused.reason.startswith("overloaded: the wait would be ")
         assert refused.retry_after == 1
-    assert [each.get(timeout=10) for each in (first, second, third)] == [[[0.0]], [[2, 4, 6, 8]], [[2, 4, 6, 8]]]
+    assert [waiting.get(timeout=10) for waiting in (first, second, third)] == [[[0.0]], [[2, 4, 6, 8]], [[2, 4, 6, 8]]]
 
 
 def test_sixteen_clients_of_a_slow_model_are_not_refused_unless_asked_for(model: Doubling) -> None:

@@ -1,4 +1,4 @@
-"""Ghost mode: what is copied and noted, and that nothing the ghost does reaches the one who asks."""
+"""Ghost mode: what is copied and recorded, and that nothing the ghost does reaches the one who asks."""
 
 import base64
 import gzip
@@ -48,7 +48,7 @@ def lines(spool: Path) -> list[dict[str, Any]]:
             ]
 
 
-def noted(spool: Path, kind: str = "prediction") -> list[dict[str, Any]]:
+def events(spool: Path, kind: str = "prediction") -> list[dict[str, Any]]:
     return [line for line in lines(spool) if line["kind"] == kind]
 
 
@@ -166,14 +166,14 @@ def test_a_ghost_takes_any_host(ghost: Running) -> None:
     assert ask(ghost, Host="digits-shadow.example.com")[0] == 202
 
 
-def test_a_request_is_answered_and_noted_on_both_sides_with_the_same_id(
+def test_a_request_is_answered_and_recorded_on_both_sides_with_the_same_id(
     live: Running, ghost: Running, spools: Path
 ) -> None:
     status, body = ask(live, "shared-id")
     assert (status, list(body)) == (200, ["predictions"])
 
     def of(side: str) -> list[dict[str, Any]]:
-        return [event for event in noted(spools / side) if event["id"] == "shared-id"]
+        return [event for event in events(spools / side) if event["id"] == "shared-id"]
 
     (there,), (here,) = until(lambda: of("ghost")), until(lambda: of("live"))
     scores = body["predictions"][0]
@@ -196,7 +196,7 @@ def test_a_request_of_v2_with_raw_values_is_copied_as_it_came(live: Running, spo
         "Inference-Header-Content-Length": str(len(text)),
     }
     assert live.ask("POST", f"/v2/models/{NAME}/infer", text + raw, headers).status == 200
-    (event,) = until(lambda: [each for each in noted(spools / "ghost") if each["id"] == "raw"])
+    (event,) = until(lambda: [event for event in events(spools / "ghost") if event["id"] == "raw"])
     assert event["status"] == 200
 
 
@@ -204,7 +204,7 @@ def test_a_request_of_a_megabyte_is_copied_whole(live: Running, spools: Path) ->
     body = json.dumps({"instances": BODY["instances"] * 1000}).encode().ljust(1_100_000)
     headers = {"X-Request-ID": "large", "Content-Type": "application/json"}
     assert live.ask("POST", PREDICT, body, headers).status == 200
-    (event,) = until(lambda: [each for each in noted(spools / "ghost") if each["id"] == "large"])
+    (event,) = until(lambda: [event for event in events(spools / "ghost") if event["id"] == "large"])
     assert (event["status"], len(event["labels"])) == (200, 1000)
 
 
@@ -212,20 +212,20 @@ def test_an_odd_header_of_one_request_does_not_cost_the_copies_of_others(live: R
     ask(live, "odd", **{"Content-Type": "application/json;\tcharset=utf-8"})
     ask(live, "even")
     ids = {"odd", "even"}
-    found = until(lambda: them if len(them := [e for e in noted(spools / "ghost") if e["id"] in ids]) == 2 else [])
-    assert [event["status"] for event in found] == [200, 200]
+    both = until(lambda: them if len(them := [e for e in events(spools / "ghost") if e["id"] in ids]) == 2 else [])
+    assert [event["status"] for event in both] == [200, 200]
 
 
 def test_a_compressed_request_is_copied(live: Running, spools: Path) -> None:
     headers = {"X-Request-ID": "packed", "Content-Type": "application/json", "Content-Encoding": "gzip"}
     assert live.ask("POST", PREDICT, gzip.compress(json.dumps(BODY).encode()), headers).status == 200
-    (event,) = until(lambda: [each for each in noted(spools / "ghost") if each["id"] == "packed"])
+    (event,) = until(lambda: [event for event in events(spools / "ghost") if event["id"] == "packed"])
     assert event["status"] == 200
 
 
 def test_events_hold_nothing_of_a_request(live: Running, spools: Path) -> None:
     ask(live, "private")
-    until(lambda: [event for event in noted(spools / "live") if event["id"] == "private"])
+    until(lambda: [event for event in events(spools / "live") if event["id"] == "private"])
     assert not any("body" in event or "image" in json.dumps(event) for event in lines(spools / "live"))
     assert "image" not in live.log
 
@@ -234,7 +234,7 @@ def test_bodies_are_kept_where_that_is_switched_on(light: Path, tmp_path: Path) 
     with serving(light, events=tmp_path, events_bodies=True) as server:
         server.wait_for(200)
         ask(server)
-        (event,) = until(lambda: noted(tmp_path))
+        (event,) = until(lambda: events(tmp_path))
     assert json.loads(base64.b64decode(event["body"])) == BODY
 
 
@@ -245,8 +245,8 @@ def test_a_copy_is_never_copied_again(light: Path, tmp_path: Path, ghost: Runnin
         ask(server, "asked")
         until(lambda: copies(tmp_path)["sent"])
         assert copies(tmp_path)["offered"] == 1
-        found = until(lambda: noted(tmp_path) if len(noted(tmp_path)) == 2 else [])
-        assert ["mirrored" in event for event in found] == [False, True]
+        both = until(lambda: events(tmp_path) if len(events(tmp_path)) == 2 else [])
+        assert ["mirrored" in event for event in both] == [False, True]
 
 
 def test_the_sample_rate_is_followed_without_a_restart(light: Path, tmp_path: Path, ghost: Running) -> None:
@@ -256,7 +256,7 @@ def test_the_sample_rate_is_followed_without_a_restart(light: Path, tmp_path: Pa
     with serving(light, **settings) as server:
         server.wait_for(200)
         ask(server)
-        until(lambda: noted(tmp_path / "spool"))
+        until(lambda: events(tmp_path / "spool"))
         assert copies(tmp_path / "spool")["offered"] == 0
         rate.write_text("1\n")
         until(lambda: "Sample rate for the ghost: 1" in server.log)
@@ -345,7 +345,7 @@ def test_the_memory_of_copies_that_wait_is_bounded(light: Path, tmp_path: Path) 
             def fill(first: int, last: int) -> None:
                 for _ in range(first, last):
                     assert server.ask("POST", PREDICT, body, {"Content-Type": "application/json"}).status == 200
-                until(lambda: (found := copies(tmp_path))["offered"] == last and found["dropped"] >= last - most)
+                until(lambda: (counted := copies(tmp_path))["offered"] == last and counted["dropped"] >= last - most)
 
             fill(0, 100)
             (pid,) = server.workers()
@@ -381,14 +381,14 @@ def test_a_kept_connection_that_the_ghost_has_closed_loses_no_copy(light: Path, 
                 assert copies(tmp_path / side) | {"sent": 3, "failed": 0} == copies(tmp_path / side)
 
 
-def test_what_a_killed_server_had_not_written_is_counted_and_told(light: Path, tmp_path: Path) -> None:
+def test_what_a_killed_server_had_not_written_is_counted_and_reported(light: Path, tmp_path: Path) -> None:
     spool, answered = tmp_path / "spool", 0
     with serving(light, events=spool) as server:
         server.wait_for(200)
         until(lambda: list(spool.glob("*.state")))
         connection = http.client.HTTPConnection("127.0.0.1", server.port)
         end = time.monotonic() + 1
-        while time.monotonic() < end or not noted(spool):
+        while time.monotonic() < end or not events(spool):
             connection.request("POST", PREDICT, json.dumps(BODY), {"Content-Type": "application/json"})
             connection.getresponse().read()
             answered += 1
@@ -397,10 +397,10 @@ def test_what_a_killed_server_had_not_written_is_counted_and_told(light: Path, t
     said = until(lambda: said if " was killed: " in (said := ship(spool, tmp_path / "store")) else "")
     lost = int(said.split(" was killed: ")[1].split()[0])
     (segment,) = (tmp_path / "store" / PREFIX / NAME).rglob("*.gz")
-    events = [json.loads(line) for line in gzip.decompress(segment.read_bytes()).splitlines()]
-    kept = [event for event in events if event["kind"] == "prediction"]
-    assert (events[-1]["kind"], events[-1]["killed"]) == ("counters", True)
-    counters = events[-1]["events"]
+    written = [json.loads(line) for line in gzip.decompress(segment.read_bytes()).splitlines()]
+    kept = [event for event in written if event["kind"] == "prediction"]
+    assert (written[-1]["kind"], written[-1]["killed"]) == ("counters", True)
+    counters = written[-1]["events"]
     # The last answer may have been read before its observer ran.
     assert answered - 1 <= counters["recorded"] <= answered
     assert counters["recorded"] - len(kept) == lost == counters["recorded"] - counters["written"]
@@ -415,12 +415,12 @@ def test_a_server_that_is_stopped_leaves_no_event_behind(light: Path, tmp_path: 
         assert [ask(server)[0] for _ in range(30)] == [200] * 30
         os.kill(server.process.pid, signal.SIGTERM)
         assert server.process.wait(20) == 0
-    assert len(noted(spool)) == 30
+    assert len(events(spool)) == 30
     assert not list(spool.glob("*.state"))
     assert "was killed" not in ship(spool, tmp_path / "store")
 
 
-def test_without_room_events_are_dropped_and_counted(light: Path, tmp_path: Path) -> None:
+def test_beyond_their_bound_events_are_dropped_and_counted(light: Path, tmp_path: Path) -> None:
     (tmp_path / "spool").mkdir()
     (tmp_path / "spool" / "of-others").write_bytes(b"x" * (1 << 20))
     with serving(light, events=tmp_path / "spool", events_bytes=1 << 20) as server:
@@ -432,7 +432,7 @@ def test_without_room_events_are_dropped_and_counted(light: Path, tmp_path: Path
             return Counters(bytearray(state.read_bytes()))["dropped"]
 
         until(lambda: list((tmp_path / "spool").glob("*.state")) and dropped() == 1)
-        assert noted(tmp_path / "spool") == []
+        assert events(tmp_path / "spool") == []
 
 
 def test_a_spool_that_cannot_be_made_is_said_and_answers_go_on(light: Path, tmp_path: Path) -> None:
@@ -448,12 +448,12 @@ def test_feedback_is_kept_by_request_id(live: Running, spools: Path) -> None:
     assert (reply.status, reply.body) == (202, {"request_id": "shared-id", "labels": ["3"]})
     reply = live.post("/v1/feedback", {"request_id": "rows", "labels": ["1", None]})
     assert reply.status == 202
-    found = until(lambda: noted(spools / "live", "label") if len(noted(spools / "live", "label")) == 2 else [])
-    assert [(event["id"], event["labels"]) for event in found] == [("shared-id", ["3"]), ("rows", ["1", None])]
+    labels = until(lambda: events(spools / "live", "label") if len(events(spools / "live", "label")) == 2 else [])
+    assert [(event["id"], event["labels"]) for event in labels] == [("shared-id", ["3"]), ("rows", ["1", None])]
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "reason"),
     [
         ({"label": "3"}, "request_id is null; expected X-Request-ID of the answer"),
         ({"request_id": "r"}, "the body has neither label and labels"),
@@ -464,9 +464,30 @@ def test_feedback_is_kept_by_request_id(live: Running, spools: Path) -> None:
         ([], "the body is []"),
     ],
 )
-def test_wrong_feedback_is_told(live: Running, content: Any, told: str) -> None:
+def test_wrong_feedback_is_refused_with_the_reason(live: Running, content: Any, reason: str) -> None:
     reply = live.post("/v1/feedback", content)
-    assert (reply.status, told in reply.error) == (400, True), reply.error
+    assert (reply.status, reason in reply.error) == (400, True), reply.error
+
+
+def test_feedback_for_which_there_is_no_space_is_refused_and_predictions_are_still_recorded(
+    light: Path, tmp_path: Path
+) -> None:
+    bound = 1 << 20
+    labels = ["3"] * 20_000
+    settings = {"events": tmp_path / "spool", "events_bytes": bound, "max_instances": 100_000}
+    with serving(light, **settings) as server:
+        server.wait_for(200)
+        statuses = [
+            server.post("/v1/feedback", {"request_id": f"r{number}", "labels": labels}).status for number in range(12)
+        ]
+        assert statuses == sorted(statuses)
+        assert set(statuses) == {202, 503}
+        # What was answered with 202 is there, and nothing else.
+        kept = until(lambda: events(tmp_path / "spool", "label"))
+        assert [event["id"] for event in kept] == [f"r{number}" for number in range(statuses.count(202))]
+        assert ask(server, "predicted")[0] == 200
+        until(lambda: [event for event in events(tmp_path / "spool") if event["id"] == "predicted"])
+        assert sum(path.stat().st_size for path in (tmp_path / "spool").iterdir()) < bound
 
 
 def test_feedback_without_a_place_for_it_is_refused(server: Running) -> None:
@@ -474,7 +495,8 @@ def test_feedback_without_a_place_for_it_is_refused(server: Running) -> None:
     assert (reply.status, reply.error) == (501, "feedback is not kept here: [serving] events is not set")
 
 
-def test_what_both_sides_noted_makes_a_report(light: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_both_sides_recorded_makes_a_report(light: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mlplatform.contract.criteria import Criteria
     from mlplatform.ghost.observed import observe
     from mlplatform.ghost.report import make
     from mlplatform.ghost.settings import GhostSettings
@@ -499,7 +521,7 @@ def test_what_both_sides_noted_makes_a_report(light: Path, tmp_path: Path, monke
     monkeypatch.setenv("SERVICE_TOML", str(light))
     # How fast a ghost is here depends on what else this machine does.
     asked = GhostSettings(minimum_requests=40, minimum_labels=40, tolerated_latency_ms=60_000)
-    report = make(observed, asked, now)
+    report = make(observed, Criteria(), asked, now)
     assert report.observed.pairs.requests == 40
     assert report.figures.agreement and report.figures.agreement.value == 1.0
     assert report.figures.coverage and report.figures.coverage.value == 1.0
@@ -515,7 +537,7 @@ def test_what_a_stopped_server_could_not_send_is_counted(light: Path, tmp_path: 
             time.sleep(0.3)
         os.kill(server.process.pid, signal.SIGTERM)
         assert server.process.wait(20) == 0
-    counted = noted(tmp_path, "counters")[-1]["mirror"]
+    counted = events(tmp_path, "counters")[-1]["mirror"]
     assert counted.pop("offered") == 3 == sum(counted.values())
 
 
@@ -531,15 +553,15 @@ def test_several_workers_on_both_sides_ask_each_copy_once(light: Path, tmp_path:
             ids = {f"several-{number}" for number in range(100)}
             for id in sorted(ids):
                 assert ask(live, id)[0] == 200
-            until(lambda: ids <= {each["id"] for each in noted(tmp_path / "ghost")})
+            until(lambda: ids <= {event["id"] for event in events(tmp_path / "ghost")})
             live.process.terminate()
             assert live.process.wait(20) == 0
         ghost.process.terminate()
         assert ghost.process.wait(20) == 0
-    assert sorted(each["id"] for each in noted(tmp_path / "ghost")) == sorted(ids)
+    assert sorted(event["id"] for event in events(tmp_path / "ghost")) == sorted(ids)
 
 
-def test_only_what_is_copied_is_told_to_the_ghost(light: Path, tmp_path: Path) -> None:
+def test_only_what_is_copied_is_sent_to_the_ghost(light: Path, tmp_path: Path) -> None:
     received = bytearray()
 
     def takes(connection: socket.socket) -> None:
@@ -564,24 +586,24 @@ def test_a_server_that_is_stopped_sends_the_copies_that_wait(light: Path, tmp_pa
         assert [ask(server)[0] for _ in range(30)] == [200] * 30
         os.kill(server.process.pid, signal.SIGTERM)
         assert server.process.wait(20) == 0
-    counted = noted(tmp_path, "counters")[-1]["mirror"]
+    counted = events(tmp_path, "counters")[-1]["mirror"]
     assert counted | {"offered": 30, "sent": 30, "dropped": 0} == counted
 
 
 def message(ages: list[float], body: bytes = b"{}", **changed: Any) -> tuple[bytes, dict[str, str]]:
     """Copies as the live service sends them, and the headers. ages: seconds since the requests were answered.
 
-    changed: in the head of the only bundle, or in its columns.
+    changed: in the head of the only block, or in its columns.
     """
     now = time.monotonic()
     finished = [now - age for age in ages]
     count = len(ages)
     ids = [f"{n}" for n in range(count)]
-    told = columns(0.0, ids, finished, finished, [200] * count, [0] * count, None, None, [True] * count, ())
-    told |= {name: value for name, value in changed.items() if name in told}
-    whole = b"".join(pack(json.dumps(told).encode(), "v", [("v1", body, None, None)] * count))
+    line = columns(0.0, ids, finished, finished, [200] * count, [0] * count, None, None, [True] * count, ())
+    line |= {name: value for name, value in changed.items() if name in line}
+    whole = b"".join(pack(json.dumps(line).encode(), "v", [("v1", body, None, None)] * count))
     if "requests" in changed:
-        head = json.dumps({"columns": told, "version": "v", "requests": changed["requests"]}).encode()
+        head = json.dumps({"columns": line, "version": "v", "requests": changed["requests"]}).encode()
         whole = HEAD_SIZES.pack(len(head) + count * len(body), len(head)) + head + body * count
     return whole, {SENT_HEADER: repr(now), "Content-Type": "application/octet-stream"}
 
@@ -620,19 +642,19 @@ def test_messages_of_several_live_services_are_played_together(light: Path, tmp_
 def played(spool: Path, ids: list[str]) -> dict[str, float]:
     """When a ghost played these copies, once it has played them all."""
 
-    def found() -> dict[str, float]:
-        at = {event["id"]: event["at"] for event in noted(spool)}
+    def played_all() -> dict[str, float]:
+        at = {event["id"]: event["at"] for event in events(spool)}
         return at if at.keys() >= set(ids) else {}
 
-    return until(found)
+    return until(played_all)
 
 
 def test_a_ghost_that_is_too_slow_throws_the_oldest_copies_away_and_counts_them(light: Path, tmp_path: Path) -> None:
     with serving(light, role="ghost", events=tmp_path, ghost_queue=10, ghost_connections=1) as ghost:
         ghost.wait_for(200)
         assert ghost.ask("POST", PATH, *message([0] * 50, json.dumps(BODY).encode())).status == 202
-        until(lambda: len(noted(tmp_path)) == 10)
-        assert [event["id"] for event in noted(tmp_path)] == [f"{n}" for n in range(40, 50)]
+        until(lambda: len(events(tmp_path)) == 10)
+        assert [event["id"] for event in events(tmp_path)] == [f"{n}" for n in range(40, 50)]
         until(lambda: copies(tmp_path)["sent"] == 10)
         assert copies(tmp_path) | {"offered": 50, "dropped": 40, "failed": 0} == copies(tmp_path)
 
@@ -713,7 +735,7 @@ def test_agreement_with_the_live_answers_reaches_datadogs_agent(light: Path, mon
         with serving(light, role="ghost", report_seconds=0.5) as watched:
             watched.wait_for(200)
             for label in "0123456789":
-                told = json.dumps({"labels": [label]})
-                assert ask(watched, **{COPY_HEADER: "1", LIVE_HEADER: told})[0] == 202
+                answer = json.dumps({"labels": [label]})
+                assert ask(watched, **{COPY_HEADER: "1", LIVE_HEADER: answer})[0] == 202
             until(lambda: sink.total("ml.ghost.comparisons", agreement="different") == 9)
             until(lambda: sink.total("ml.ghost.comparisons", agreement="same") == 1)

@@ -65,6 +65,13 @@ def test_a_compressed_body_is_read(server: Running, encoding: str) -> None:
     assert server.ask("POST", PREDICT, body, JSON | {"Content-Encoding": encoding}).body == plain.body
 
 
+def test_a_compressed_body_may_come_in_several_members(server: Running) -> None:
+    """As tools that compress in parallel write it."""
+    body = gzip.compress(BODY[:20]) + gzip.compress(b"") + gzip.compress(BODY[20:])
+    plain = server.predict({"instances": [IMAGE]})
+    assert server.ask("POST", PREDICT, body, JSON | {"Content-Encoding": "gzip"}).body == plain.body
+
+
 @pytest.mark.parametrize(
     ("body", "status", "reason"),
     [

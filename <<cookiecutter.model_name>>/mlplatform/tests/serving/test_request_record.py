@@ -1,4 +1,4 @@
-"""What those who watch are told of each request, and the id that names it everywhere."""
+"""What observers learn of each request, and the id that names it everywhere."""
 
 import json
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from mlplatform.serving.api.app import create_app
 from mlplatform.serving.model.batching import Batcher
 from mlplatform.serving.model.service import ServedModel, Service
 from mlplatform.serving.model.signature import Signature, Tensor
-from mlplatform.serving.observability.request_record import Exchange
+from mlplatform.serving.observability.request_record import RequestRecord
 from mlplatform.serving.settings import ServingSettings
 from mlplatform.store.manifest import Manifest
 from mlplatform.tests.serving.running import Running
@@ -38,10 +38,10 @@ class Patient:
 
 
 class Application:
-    """The application with a model that doubles, called as a WSGI server calls it; `seen`: what observers were told."""
+    """The application with a model that doubles, called as a WSGI server calls it; `seen`: what observers got."""
 
-    def __init__(self, *more: Callable[[Exchange], None]) -> None:
-        self.seen: list[Exchange] = []
+    def __init__(self, *more: Callable[[RequestRecord], None]) -> None:
+        self.seen: list[RequestRecord] = []
         service = Service(ServingSettings(), "doubling", "template")
         manifest = Manifest("model", "v7", "2026-01-01T00:00:00Z", "content", {}, {})
         service.model = ServedModel(manifest, SIGNATURE, Batcher(lambda x: [2 * x[0]], {1: 1e-6, 4: 1e-6}, 1.0))
@@ -71,25 +71,25 @@ class Application:
 def test_an_exchange_holds_arrays_answer_and_model_call() -> None:
     app = Application()
     _, _, sent = app.post("/v1/models/doubling:predict", HTTP_X_REQUEST_ID="order 66")
-    (exchange,) = app.seen
-    assert (exchange.request_id, exchange.protocol, exchange.version) == ("order 66", "v1", "v7")
-    assert (exchange.status, exchange.rows, exchange.error) == (HTTPStatus.OK, 2, None)
-    assert (exchange.body, exchange.answer) == (BODY, sent)
-    np.testing.assert_array_equal(exchange.outputs[0], 2 * exchange.inputs[0])
-    assert [(call.rows, call.requests) for call in exchange.calls] == [(2, 1)]
+    (record,) = app.seen
+    assert (record.request_id, record.protocol, record.version) == ("order 66", "v1", "v7")
+    assert (record.status, record.rows, record.error) == (HTTPStatus.OK, 2, None)
+    assert (record.body, record.answer) == (BODY, sent)
+    np.testing.assert_array_equal(record.outputs[0], 2 * record.inputs[0])
+    assert [(call.rows, call.requests) for call in record.calls] == [(2, 1)]
 
 
 def test_its_times_follow_each_other() -> None:
     app = Application()
     app.post("/v2/models/doubling/infer", _v2())
-    (exchange,) = app.seen
-    (call,) = exchange.calls
-    times = [exchange.started, exchange.read, exchange.parsed, call.started, call.ended]
-    times += [exchange.computed, exchange.finished]
+    (record,) = app.seen
+    (call,) = record.calls
+    times = [record.started, record.read, record.parsed, call.started, call.ended]
+    times += [record.computed, record.finished]
     assert times == sorted(times)
     assert times[0] > 0
-    parts = exchange.queue_seconds + exchange.model_seconds + (exchange.parsed - exchange.started)
-    assert 0 < parts < exchange.seconds
+    parts = record.queue_seconds + record.model_seconds + (record.parsed - record.started)
+    assert 0 < parts < record.seconds
 
 
 def test_a_request_larger_than_a_batch_lists_all_its_model_calls() -> None:
@@ -111,11 +111,11 @@ def test_an_observer_is_told_after_the_answer_is_sent() -> None:
 def test_a_refused_request_is_told_with_its_error() -> None:
     app = Application()
     status, headers, _ = app.post("/v1/models/doubling:predict", b"{")
-    (exchange,) = app.seen
-    assert (status, exchange.status) == ("400 Bad Request", HTTPStatus.BAD_REQUEST)
-    assert "not JSON" in str(exchange.error)
-    assert exchange.calls == []
-    assert headers["X-Request-ID"] == exchange.request_id
+    (record,) = app.seen
+    assert (status, record.status) == ("400 Bad Request", HTTPStatus.BAD_REQUEST)
+    assert "not JSON" in str(record.error)
+    assert record.calls == []
+    assert headers["X-Request-ID"] == record.request_id
 
 
 @pytest.mark.parametrize("path", ["/v1/models/doubling/versions/v7:predict", "/v1/models/doubling/versions/v0:predict"])
@@ -127,7 +127,7 @@ def test_a_route_that_flask_answers_is_told_as_well(path: str) -> None:
 
 
 def test_an_observer_that_fails_neither_hurts_the_answer_nor_the_next_observer() -> None:
-    def fails(exchange: Exchange) -> None:
+    def fails(record: RequestRecord) -> None:
         raise RuntimeError("broken")
 
     app = Application(fails)
@@ -141,7 +141,7 @@ def test_an_id_that_is_too_long_or_not_printable_is_replaced(given: str) -> None
     app = Application()
     app.post("/v1/models/doubling:predict", HTTP_X_REQUEST_ID=given)
     app.post("/v1/models/doubling:predict", HTTP_X_REQUEST_ID=given)
-    made = {exchange.request_id for exchange in app.seen}
+    made = {record.request_id for record in app.seen}
     assert len(made) == 2
     assert given not in made
 

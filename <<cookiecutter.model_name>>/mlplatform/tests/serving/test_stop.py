@@ -82,6 +82,25 @@ def test_a_worker_that_dies_is_replaced(light: Path) -> None:
         assert server.workers() != [worker]
 
 
+def test_requests_that_reach_the_successor_of_a_worker_wait_for_its_model(light: Path) -> None:
+    with serving(light) as server:
+        server.wait_for(200)
+        clients = [Client(server.port, BODY) for _ in range(8)]
+        until(lambda: all(client.statuses for client in clients))
+        (worker,) = server.workers()
+        os.kill(worker, signal.SIGKILL)
+        # The pod is not ready at once, for whoever routes requests.
+        server.wait_for(503)
+        asked = [len(client.statuses) for client in clients]
+        until(lambda: all(len(client.statuses) > before for client, before in zip(clients, asked, strict=True)))
+        for client in clients:
+            client.stop.set()
+            client.join(20)
+        # Lost is what the worker had in its hands, and nothing is refused.
+        assert {status for client in clients for status in client.statuses} == {200}
+        assert all(len(client.lost) <= 1 for client in clients)
+
+
 def test_a_worker_that_is_replaced_serves_the_version_of_the_others(tmp_path: Path, light: Path) -> None:
     shutil.copytree(light.parent / "store", tmp_path / "store")
     models = tmp_path / "store/models"

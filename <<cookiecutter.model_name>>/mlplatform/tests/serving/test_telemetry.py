@@ -34,7 +34,7 @@ class Watched:
     def spans(self, request_id: str) -> dict[str, dict[str, Any]]:
         """The spans of a traced request, by name."""
 
-        def found() -> dict[str, dict[str, Any]]:
+        def latest() -> dict[str, dict[str, Any]]:
             spans = self.agent.spans()
             roots = [span for span in spans if span["meta"].get("request_id") == request_id]
             inside = {span["span_id"] for span in roots}
@@ -42,7 +42,7 @@ class Watched:
                 inside |= {span["span_id"] for span in spans if span["parent_id"] in inside}
             return {span["name"]: span for span in spans if span["span_id"] in inside} if roots else {}
 
-        return until(found)
+        return until(latest)
 
     def log_lines(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.server.log.splitlines() if line.startswith("{")]
@@ -75,7 +75,7 @@ def busy(watched: Watched) -> Watched:
 
 @pytest.mark.parametrize(
     "name",
-    sorted(name for name, metric in METRICS.items() if metric.room == "serving" and name != "ml.telemetry.dropped"),
+    sorted(name for name, metric in METRICS.items() if metric.sender == "serving" and name != "ml.telemetry.dropped"),
 )
 def test_every_metric_arrives_with_its_kind_and_its_tags(busy: Watched, name: str) -> None:
     lines = until(lambda: busy.sink.named(name))

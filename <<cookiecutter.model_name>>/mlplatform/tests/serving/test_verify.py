@@ -43,17 +43,22 @@ def test_without_a_directory_it_says_how_it_is_used(capsys: pytest.CaptureFixtur
     assert "Usage: python -m mlplatform verify [OPTIONS] DIRECTORY" in capsys.readouterr().err
 
 
-def verify(directory: Path, runtime: str) -> tuple[int, str, str]:
+def verify(directory: Path, runtime: str, *options: str) -> tuple[int, str, str]:
     """Exit code, output and errors of the command: in a process of its own, which sets TensorFlow up."""
-    command = [sys.executable, "-m", "mlplatform", "verify", str(directory), "--runtime", runtime]
+    command = [sys.executable, "-m", "mlplatform", "verify", str(directory), "--runtime", runtime, *options]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
     return done.returncode, done.stdout, done.stderr
 
 
 @pytest.mark.parametrize("runtime", ["tensorflow", "litert"])
-def test_a_model_is_loaded_and_predicts_its_samples(toml: Path, runtime: str) -> None:
-    code, output, errors = verify(toml.parent / "store/models/aaaaaaaaaaaa", runtime)
+def test_a_model_is_loaded_and_predicts_its_samples_and_its_memory_is_measured(
+    toml: Path, tmp_path: Path, runtime: str
+) -> None:
+    memory = tmp_path / "memory-bytes"
+    code, output, errors = verify(toml.parent / "store/models/aaaaaaaaaaaa", runtime, "--memory-file", str(memory))
     assert code == 0, errors
+    # Python with NumPy is at least 30 MB, and a model of a thousand weights takes nothing beside TensorFlow.
+    assert 30_000_000 < int(memory.read_text()) < 2_000_000_000
     assert output.endswith(f"as its manifest says; {runtime} predicts its samples, 16 rows at most\n")
 
 
@@ -90,3 +95,14 @@ def test_a_model_is_refused_for_a_runtime_that_cannot_compute_it(
         f"verify: [serving] runtime = {runtime!r} cannot compute model abc: {reason}; use runtime = 'tensorflow'\n"
     )
     assert (code, capsys.readouterr().err) == (1, refused)
+
+
+def test_a_model_whose_runtime_names_no_file_of_it_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "files").mkdir()
+    properties = {"runtimes": {"litert": {"path": "../../../model.tflite", "valid": True}}}
+    publish(open_storage(str(tmp_path / "store")), "models/abc", tmp_path / "files", "model", "abc", properties)
+    assert main(["verify", str(tmp_path / "store/models/abc"), "--runtime", "litert"]) == 1
+    refused = "runtimes.litert.path = '../../../model.tflite' is none of its files; publish the model again"
+    assert refused in capsys.readouterr().err

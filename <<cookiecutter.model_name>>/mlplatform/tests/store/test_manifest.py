@@ -1,6 +1,8 @@
 """Artifacts: complete when the manifest is there, immutable, verified by who reads them."""
 
 import json
+import random
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -8,7 +10,7 @@ from typing import Any
 import pytest
 
 from mlplatform.store import manifest
-from mlplatform.store.manifest import ArtifactError
+from mlplatform.store.manifest import ArtifactError, Manifest
 from mlplatform.store.storage import LocalStorage, Storage, open_storage
 from mlplatform.tests.conftest import Bucket
 
@@ -19,14 +21,14 @@ def directory(path: Path, content: str = "hello") -> Path:
     return path
 
 
-def publish(storage: Storage, source: Path, version: str = "v1", **properties: Any) -> manifest.Manifest:
+def publish(storage: Storage, source: Path, version: str = "v1", **properties: Any) -> Manifest:
     return manifest.publish(storage, f"models/{version}", source, "model", version, properties)
 
 
 def test_what_is_published_is_read_with_its_properties(storage: Storage, tmp_path: Path) -> None:
     publish(storage, directory(tmp_path / "source"), accuracy=0.5)
-    found, content = manifest.fetch(storage, "models/v1", tmp_path / "cache")
-    assert (found.kind, found.id, found.properties) == ("model", "v1", {"accuracy": 0.5})
+    fetched, content = manifest.fetch(storage, "models/v1", tmp_path / "cache")
+    assert (fetched.kind, fetched.id, fetched.properties) == ("model", "v1", {"accuracy": 0.5})
     assert (content / "sub" / "file.txt").read_text() == "hello"
 
 
@@ -41,7 +43,7 @@ def test_of_publishers_at_once_one_wins_whole_and_the_others_leave_nothing(stora
     with ThreadPoolExecutor(8) as pool:
         manifests = list(pool.map(lambda source: publish(storage, source), sources))
     winner, content = manifest.fetch(storage, "models/v1", tmp_path / "cache")
-    assert all(found == winner for found in manifests)
+    assert all(read == winner for read in manifests)
     assert sorted(storage.keys("models/")) == [f"models/v1/{content.name}/sub/file.txt", "models/v1/manifest.json"]
 
 
@@ -95,7 +97,7 @@ def test_artifacts_are_listed_oldest_first_without_those_that_are_not_complete(
     published = [publish(storage, source, version) for version in ("v3", "v1", "v2")]
     storage.write("models/v4/0123456789ab/sub/file.txt", b"hello")
     # Of the same second, by name.
-    oldest_first = sorted(published, key=lambda each: (each.created_at, each.id))
+    oldest_first = sorted(published, key=lambda model: (model.created_at, model.id))
     assert manifest.list_artifacts(storage, "models") == oldest_first
 
 
@@ -114,8 +116,8 @@ def test_several_may_fetch_an_artifact_to_one_place_at_once(bucket: Bucket, tmp_
     storage = open_storage(bucket.url)
     publish(storage, directory(tmp_path / "source"))
     with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda _: manifest.fetch(storage, "models/v1", tmp_path / "cache"), range(4)))
-    assert all((content / "sub" / "file.txt").read_text() == "hello" for _, content in found)
+        fetched = list(pool.map(lambda _: manifest.fetch(storage, "models/v1", tmp_path / "cache"), range(4)))
+    assert all((content / "sub" / "file.txt").read_text() == "hello" for _, content in fetched)
     assert [path.name for path in (tmp_path / "cache" / "models").glob("[!.]*")] == ["v1"]
     assert not list((tmp_path / "cache").rglob(".partial-*"))
     # The others wait for the first one instead of fetching the same once more.
@@ -127,21 +129,106 @@ def test_a_directory_without_manifest_is_no_artifact(tmp_path: Path) -> None:
         manifest.read_directory(tmp_path)
 
 
+PROPERTIES: dict[str, Any] = {
+    "labels": ["no", "yes", "größer"],
+    "metrics": {"accuracy": 0.9375, "examples": 10, "difference": 1.5e-07},
+    "runtimes": {"litert": {"path": "sub/file.txt", "valid": True, "reason": None}},
+    "signature": {"inputs": [{"name": "x", "shape": [None, 8], "dtype": "float32"}]},
+}
+
+
+@pytest.fixture
+def artifact(tmp_path: Path) -> Path:
+    """The directory of a model."""
+    storage = LocalStorage(tmp_path / "store")
+    publish(storage, directory(tmp_path / "source"), **PROPERTIES)
+    return storage.root / "models" / "v1"
+
+
+def rewrite(artifact: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    path = artifact / "manifest.json"
+    raw = json.loads(path.read_text())
+    change(raw)
+    path.write_text(json.dumps(raw))
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         (lambda raw: raw.pop("files"), "not a manifest"),
-        (lambda raw: raw["files"].update({"../x": {"sha256": "0", "bytes": 0}}), "names a file outside"),
+        (lambda raw: raw.update(extra=1), "not a manifest"),
+        (lambda raw: raw.update(digest=None), "was changed after it was written; publish it again"),
+        (lambda raw: raw["files"].update({"../x": {"sha256": "0" * 64, "bytes": 0}}), "names a file outside"),
         (lambda raw: raw.update(content="../../x"), "names a file outside"),
-        (lambda raw: raw["files"].update({"x": {"sha256": "0", "bytes": 0}}), "was changed after it was written"),
+        (lambda raw: raw["files"].update({"x": {"sha256": "0" * 64, "bytes": 0}}), "was changed after it was written"),
+        (lambda raw: raw["properties"]["labels"].reverse(), "was changed after it was written; publish it again"),
     ],
 )
-def test_a_manifest_that_was_tampered_with_is_refused(tmp_path: Path, change: Any, message: str) -> None:
-    storage = LocalStorage(tmp_path / "store")
-    publish(storage, directory(tmp_path / "source"))
-    path = storage.root / "models" / "v1" / "manifest.json"
-    raw = json.loads(path.read_text())
-    change(raw)
-    path.write_text(json.dumps(raw))
+def test_a_manifest_that_was_tampered_with_is_refused(artifact: Path, change: Any, message: str) -> None:
+    rewrite(artifact, change)
     with pytest.raises(ArtifactError, match=message):
-        manifest.read_directory(path.parent)
+        manifest.read_directory(artifact)
+
+
+def test_a_flipped_bit_of_a_manifest_is_noticed_unless_it_changes_nothing(artifact: Path) -> None:
+    content = (artifact / "manifest.json").read_bytes()
+    original = Manifest.from_json(content, "m")
+    assert dict(original.properties) == PROPERTIES
+    accepted = 0
+    for place in random.Random(1).sample(range(8 * len(content)), 1500):
+        damaged = bytearray(content)
+        damaged[place // 8] ^= 1 << place % 8
+        try:
+            parsed = Manifest.from_json(bytes(damaged), "m")
+        except ArtifactError:
+            continue
+        accepted += 1
+        assert parsed == original
+    # The exponent of a number may be written with an E, and white space be other white space.
+    assert accepted < 15
+
+
+def test_a_manifest_of_a_version_that_wrote_no_digest_is_read_and_its_files_are_verified(artifact: Path) -> None:
+    rewrite(artifact, lambda raw: raw.pop("digest"))
+    read, content = manifest.read_directory(artifact)
+    assert read.properties == PROPERTIES
+    (content / "sub" / "file.txt").write_text("other")
+    with pytest.raises(ArtifactError, match="SHA-256"):
+        manifest.read_directory(artifact)
+
+
+def test_a_model_under_the_name_of_another_is_refused(artifact: Path) -> None:
+    artifact.rename(artifact.with_name("v2"))
+    storage = LocalStorage(artifact.parents[1])
+    for look in (manifest.read, lambda storage, prefix: manifest.fetch(storage, prefix, artifact.parents[2])):
+        with pytest.raises(ArtifactError, match="is the manifest of model 'v1', which belongs elsewhere"):
+            look(storage, "models/v2")
+
+
+def test_a_file_that_the_manifest_does_not_name_is_refused(artifact: Path) -> None:
+    (content,) = (path for path in artifact.iterdir() if path.is_dir())
+    (content / "sub" / "more.txt").write_text("")
+    with pytest.raises(ArtifactError, match=r"more\.txt: the manifest does not name it; remove it"):
+        manifest.read_directory(artifact)
+
+
+@pytest.mark.parametrize("linked", ["sub/file.txt", "sub", "."])
+def test_a_symbolic_link_in_place_of_a_file_or_directory_is_refused(
+    artifact: Path, tmp_path: Path, linked: str
+) -> None:
+    (content,) = (path for path in artifact.iterdir() if path.is_dir())
+    (content / linked).rename(tmp_path / "elsewhere")
+    (content / linked).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ArtifactError, match="is a symbolic link, and an artifact holds only files"):
+        manifest.read_directory(artifact)
+
+
+def test_a_damaged_manifest_does_not_hide_its_neighbours(artifact: Path, tmp_path: Path) -> None:
+    storage = LocalStorage(artifact.parents[1])
+    newer = publish(storage, tmp_path / "source", "v2")
+    (artifact / "manifest.json").write_bytes(b"{")
+    damaged: list[ArtifactError] = []
+    assert manifest.list_artifacts(storage, "models", damaged.append) == [newer]
+    assert [f"{artifact}/manifest.json: not a manifest" in str(error) for error in damaged] == [True]
+    with pytest.raises(ArtifactError, match="not a manifest"):
+        manifest.list_artifacts(storage, "models")

@@ -128,7 +128,7 @@ def test_a_body_that_never_comes_whole_leaves_what_was_there(
     assert "store/key: the content broke off on the way in each of 3 attempts (" in said(
         lambda: storage.download("key", path)
     )
-    assert [(each.name, each.read_bytes()) for each in path.parent.iterdir()] == [("file", b"old")]
+    assert [(file.name, file.read_bytes()) for file in path.parent.iterdir()] == [("file", b"old")]
 
 
 def test_a_place_that_a_file_cannot_be_put_is_said(storage: S3Storage, tmp_path: Path) -> None:
@@ -232,10 +232,10 @@ def test_a_refusal_is_said_with_what_to_do(storage: S3Storage, bucket: Bucket, t
             lambda: list(storage.keys("key")),
             lambda: list(storage.directories("key")),
         ):
-            told = said(action)
-            assert told.startswith(f"s3://{bucket.name}/store/key: ")
-            assert sentence in told
-            assert "\n" not in told
+            message = said(action)
+            assert message.startswith(f"s3://{bucket.name}/store/key: ")
+            assert sentence in message
+            assert "\n" not in message
 
 
 def test_a_redirection_that_leads_nowhere_is_said(storage: S3Storage, bucket: Bucket) -> None:
@@ -368,7 +368,7 @@ def test_of_eight_publishers_at_once_through_faults_one_wins_whole_and_the_other
         )
     assert bucket.faults.not_made() == []
     winner, content = manifest.fetch(storage, "models/v1", tmp_path / "cache")
-    assert all(found == winner for found in manifests)
+    assert all(read == winner for read in manifests)
     assert (content / "0.txt").read_text() == f"{winner.properties['of']} 0"
     below = f"models/v1/{winner.content}"
     assert sorted(bucket.objects()) == sorted([*(f"{below}/{i}.txt" for i in range(4)), "models/v1/manifest.json"])

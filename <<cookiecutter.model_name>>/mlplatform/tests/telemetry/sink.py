@@ -109,8 +109,8 @@ class TraceAgent:
     def traces(self) -> list[list[dict[str, Any]]]:
         """The traces received, each a list of spans."""
         with urllib.request.urlopen(f"{self.url}/test/session/traces", timeout=10) as answer:
-            found: list[list[dict[str, Any]]] = json.load(answer)
-        return found
+            traces: list[list[dict[str, Any]]] = json.load(answer)
+        return traces
 
     def spans(self) -> list[dict[str, Any]]:
         """All spans received."""
@@ -133,10 +133,10 @@ def trace_agent(directory: Path) -> Iterator[TraceAgent]:
             process.wait(10)
 
 
-def until(found: Callable[[], T], seconds: float = 15) -> T:
+def until(look: Callable[[], T], seconds: float = 15) -> T:
     """Wait for something true, and give it."""
     end = time.monotonic() + seconds
-    while not (value := found()):
+    while not (value := look()):
         if time.monotonic() > end:
             raise AssertionError(f"did not come within {seconds} s")
         time.sleep(0.05)

@@ -100,15 +100,15 @@ def test_what_an_agent_does_not_read_is_dropped_and_counted(
             metrics.gauge(QUEUE_ROWS, 1)
             metrics.send()
         sink.read_on()
-        # Once a packet has been read there is room for more.
+        # Once a packet has been read there is space for more.
         until(lambda: sink.packets)
 
-        def told() -> float:
+        def reported() -> float:
             metrics.gauge(QUEUE_ROWS, 1)
             metrics.send()
             return sink.total("ml.telemetry.dropped")
 
-        until(told)
+        until(reported)
         assert sink.total("ml.telemetry.dropped") + len(sink.named("ml.queue.rows")) >= 2000
     assert [record.getMessage() for record in caplog.records] == GONE_AND_BACK
 
@@ -127,7 +127,7 @@ def test_a_port_that_nobody_listens_on_is_said_once_and_counted(
         for _ in range(5):
             metrics.gauge(QUEUE_ROWS, 2)
             metrics.send()
-        # The system tells of half of them.
+        # The system reports half of them.
         until(lambda: sink.total("ml.telemetry.dropped") >= 9)
     assert [record.getMessage() for record in caplog.records] == GONE_AND_BACK
 

@@ -105,13 +105,16 @@ def train_on_noise(directory: Path) -> subprocess.CompletedProcess[str]:
 def test_a_model_that_is_not_good_enough_is_not_published(tmp_path: Path) -> None:
     done = train_on_noise(tmp_path)
     assert done.returncode == 4, done.stderr
-    assert "is below minimum_accuracy 0.9; nothing is published" in done.stderr
+    assert "is below minimum 0.9 of [gate.accuracy]; nothing is published" in done.stderr
     assert not (tmp_path / "store" / "models").exists()
     assert list((tmp_path / "store" / "runs").rglob("metrics.json"))
     result = read_result(LocalStorage(tmp_path / "store"), "job-1")
     assert result is not None
-    (reason,) = result.reasons
-    assert (result.exit_code, result.message) == (ExitCode.GATE_CLOSED, f"{reason}; nothing is published")
+    assert len(result.reasons) == 2
+    assert (result.exit_code, result.message) == (
+        ExitCode.GATE_CLOSED,
+        f"{'; '.join(result.reasons)}; nothing is published",
+    )
     assert f"  report {tmp_path / 'store'}/{result.report}" in done.stderr
     assert (tmp_path / "store" / str(result.report)).is_file()
 

@@ -10,14 +10,16 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
+from mlplatform.contract.errors import PipelineError
 from mlplatform.contract.parameters import TrainingParameters
+from mlplatform.contract.stopping import Stop, Stopped
 from mlplatform.data.dataset import Split
 from mlplatform.store.storage import LocalStorage
 from mlplatform.tests.conftest import ROOT
 from mlplatform.training.checkpoints import Checkpoints, Position
 from mlplatform.training.fitting import Fitting, order
-from mlplatform.training.stopping import Stop, Stopped
 
 Fit = Callable[..., tuple[Position, keras.Model]]
 
@@ -43,17 +45,75 @@ def network(learning_rate: float) -> keras.Model:
     return built
 
 
+class Noise(keras.layers.Layer):  # type: ignore[misc]
+    """Draws from Keras's global seed generator, and counts in a variable that Keras does not know of."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hidden = [(tf.Variable(0.0, trainable=False),)]
+
+    def call(self, inputs: Any, training: bool = False) -> Any:
+        count = self.hidden[0][0]
+        if training:
+            count.assign_add(1.0)
+            return inputs + keras.random.normal(keras.ops.shape(inputs)) / (1.0 + count)
+        return inputs
+
+
+class TwoOptimizers(keras.Model):  # type: ignore[misc]
+    """The last layer has an optimiser of its own, which Keras knows nothing of."""
+
+    def compile(self, last: Any = None, **given: Any) -> None:
+        super().compile(**given)
+        self.last = last
+
+    def train_step(self, data: Any) -> Any:
+        x, y = data
+        with tf.GradientTape() as tape:
+            predicted = self(x, training=True)
+            loss = self.compute_loss(x=x, y=y, y_pred=predicted)
+        variables = self.trainable_variables
+        gradients = tape.gradient(loss, variables)
+        self.optimizer.apply_gradients(zip(gradients[:-2], variables[:-2], strict=True))
+        self.last.apply_gradients(zip(gradients[-2:], variables[-2:], strict=True))
+        return self.compute_metrics(x, y, predicted)
+
+
+def with_hidden_state(learning_rate: float) -> keras.Model:
+    """State in every place where a network may have it."""
+    keras.utils.set_random_seed(1)
+    x = keras.Input((1,), name="x")
+    hidden = keras.layers.BatchNormalization()(keras.layers.Dense(8)(Noise()(x)))
+    y = keras.layers.Dense(2, activation="softmax")(keras.layers.Dropout(0.5)(hidden))
+    built = TwoOptimizers(inputs={"x": x}, outputs=y)
+    built.compile(
+        optimizer=keras.optimizers.Adam(learning_rate, use_ema=True),
+        last=keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(0.1, 20)),
+        loss="sparse_categorical_crossentropy",
+        metrics=["accuracy"],
+    )
+    return built
+
+
 @pytest.fixture
 def fit(split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fit:
     """Train with some parameters; return where that ended and the network."""
     (tmp_path / "service.toml").write_text("")
     monkeypatch.setenv("SERVICE_TOML", str(tmp_path / "service.toml"))
 
-    def run(stop: Stop | None = None, learning_rate: float = 0.01, **parameters: Any) -> tuple[Position, keras.Model]:
-        built = network(learning_rate)
+    def run(
+        stop: Stop | None = None,
+        learning_rate: float = 0.01,
+        build: Callable[[float], keras.Model] = network,
+        **parameters: Any,
+    ) -> tuple[Position, keras.Model]:
+        built = build(learning_rate)
         checkpoints = Checkpoints(LocalStorage(tmp_path / "store"), "r")
         fitting = Fitting(built, split, split, TrainingParameters(**parameters))
-        return fitting.run(checkpoints, stop or Stop()), built
+        reached = fitting.run(checkpoints, stop or Stop())
+        # As the pipeline does with a run that has ended.
+        checkpoints.clear()
+        return reached, built
 
     return run
 
@@ -92,7 +152,11 @@ def test_the_learning_rate_is_lowered_on_a_plateau(fit: Fit) -> None:
     assert float(keras.ops.convert_to_numpy(trained.optimizer.learning_rate)) < 5.0
 
 
-@pytest.mark.parametrize("parameters", [{}, {"patience": 2, "plateau_patience": 1, "learning_rate": 1.0}])
+@pytest.mark.parametrize(
+    "parameters",
+    [{}, {"patience": 2, "plateau_patience": 1, "learning_rate": 1.0}, {"build": with_hidden_state}],
+    ids=["plain", "early stopping and a plateau", "state wherever it can be"],
+)
 def test_stopped_after_every_step_it_ends_as_if_it_had_not_been(
     fit: Fit, tmp_path: Path, parameters: dict[str, Any]
 ) -> None:
@@ -112,6 +176,62 @@ def test_stopped_after_every_step_it_ends_as_if_it_had_not_been(
     assert again.history == reached.history
     for a, b in zip(alone.get_weights(), stopped.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+class NoNumberAfterTwoEpochs(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[misc]
+    """A learning rate that makes the weights no numbers."""
+
+    def __call__(self, step: Any) -> Any:
+        return keras.ops.where(keras.ops.cast(step, "int32") < 8, 0.01, float("nan"))
+
+
+def test_a_loss_that_is_no_number_ends_the_run_at_the_next_validation(fit: Fit, tmp_path: Path) -> None:
+    def build(learning_rate: float) -> keras.Model:
+        built = network(learning_rate)
+        adam = keras.optimizers.Adam(NoNumberAfterTwoEpochs())
+        built.compile(adam, "sparse_categorical_crossentropy", metrics=["accuracy"])
+        return built
+
+    with pytest.raises(PipelineError) as refused:
+        fit(epochs=9, build=build, checkpoint_seconds=1e-9)
+    where = tmp_path / "store" / "runs" / "r" / "checkpoints"
+    assert str(refused.value).startswith("train: loss is nan after epoch 3; lower the learning rate, look for inputs")
+    assert str(refused.value).endswith(f"the last good checkpoint stays in {where}")
+    newest = Checkpoints(LocalStorage(tmp_path / "store"), "r").newest()
+    assert newest is not None
+    assert newest.position.epoch == 2
+    assert all(np.isfinite(array).all() for array in newest.variables[:2])
+
+
+class Unsaved(keras.layers.Layer):  # type: ignore[misc]
+    """Draws random numbers whose generator is in no variable."""
+
+    def call(self, inputs: Any, training: bool = False) -> Any:
+        return inputs + tf.random.normal(tf.shape(inputs)) if training else inputs
+
+
+def test_a_step_with_state_that_no_checkpoint_can_hold_is_refused(fit: Fit) -> None:
+    def build(learning_rate: float) -> keras.Model:
+        keras.utils.set_random_seed(1)
+        x = keras.Input((1,), name="x")
+        built = keras.Model(inputs={"x": x}, outputs=keras.layers.Dense(2, activation="softmax")(Unsaved()(x)))
+        built.compile("adam", "sparse_categorical_crossentropy")
+        return built
+
+    with pytest.raises(PipelineError, match=r"uses TensorFlow's RandomStandardNormal, whose .* use keras\.random"):
+        fit(epochs=1, build=build)
+
+
+def test_an_optimiser_that_no_step_uses_is_refused(fit: Fit) -> None:
+    def build(learning_rate: float) -> keras.Model:
+        built = network(learning_rate)
+        built.second = keras.optimizers.SGD()
+        return built
+
+    with pytest.raises(
+        PipelineError, match=r"the network holds an optimizer \(SGD\) that a training step does not use"
+    ):
+        fit(epochs=1, build=build)
 
 
 def test_averaged_weights_are_used_with_patience_too(split: Split, fit: Fit, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,9 @@ from scipy.stats import binomtest
 import model
 from mlplatform.cli import main
 from mlplatform.contract.comparison import Comparison
-from mlplatform.contract.gate import Opponent, Thresholds, Verdict, compare, judge, why_incomparable
+from mlplatform.contract.criteria import Criteria, Criterion
+from mlplatform.contract.gate import Opponent, Verdict, against_constant, compare, judge, why_incomparable
+from mlplatform.contract.measures import Sample
 from mlplatform.contract.opponent import in_production
 from mlplatform.data.dataset import Split
 from mlplatform.store import releases
@@ -20,7 +22,7 @@ from mlplatform.store.manifest import Manifest, fetch, list_artifacts, read
 from mlplatform.store.storage import LocalStorage
 from mlplatform.training import production
 
-THRESHOLDS = Thresholds(minimum_accuracy=0.9, maximum_regression=0.01)
+CRITERIA = Criteria()
 
 
 def metrics(**changes: Any) -> dict[str, Any]:
@@ -32,7 +34,7 @@ def compared(both: int, only_model: int, only_production: int, neither: int = 0)
 
 
 def verdict(opponent: Opponent, **changes: Any) -> Verdict:
-    return judge(metrics(**changes), THRESHOLDS, opponent)
+    return judge(metrics(**changes), CRITERIA, opponent)
 
 
 NO_PRODUCTION = Opponent(skipped="there is no model in production yet")
@@ -45,7 +47,7 @@ def test_a_good_model_passes_when_there_is_nothing_to_compare_with() -> None:
 def test_exactly_the_minimum_accuracy_is_enough() -> None:
     assert verdict(NO_PRODUCTION, accuracy=9 / 10).passed
     (reason,) = verdict(NO_PRODUCTION, accuracy=0.8999999).reasons
-    assert reason == "accuracy 0.8999999 on the test split is below minimum_accuracy 0.9"
+    assert reason == "accuracy 0.8999999 on the test split is below minimum 0.9 of [gate.accuracy]"
 
 
 def test_an_exported_model_that_predicts_something_else_is_refused() -> None:
@@ -106,7 +108,7 @@ def test_a_loss_that_is_certain_to_be_within_the_margin_is_what_the_margin_allow
 
 
 def test_no_loss_is_allowed_with_a_margin_of_nothing() -> None:
-    strict = Thresholds(0.9, 0.0)
+    strict = Criteria((Criterion("accuracy", minimum=0.9, maximum_regression=0.0),))
     assert judge(metrics(), strict, compared(990, 5, 5)).passed
     assert not judge(metrics(), strict, compared(990, 4, 5, 1)).passed
 
@@ -116,11 +118,106 @@ def test_a_better_model_passes_however_certain_that_is() -> None:
 
 
 def test_answers_are_counted_example_by_example() -> None:
-    true = np.array([0, 1, 2, 0, 1], np.int32)
-    model, other = np.array([0, 1, 0, 0, 0]), np.array([0, 0, 2, 0, 0])
-    found = compare("c0ffee", true, model, other)
+    true = np.array([0, 1, 2, 0, 1])
+    model, other = (Sample(("a", "b", "c"), true, np.array(said)) for said in ([0, 1, 0, 0, 0], [0, 0, 2, 0, 0]))
+    opponent = compare("c0ffee", model, other, CRITERIA)
+    found = opponent.comparison
+    assert found is not None
     assert (found.both, found.only_model, found.only_production, found.neither) == (2, 1, 1, 1)
     assert (found.examples, found.difference) == (5, 0.0)
+    assert {label: counted.examples for label, counted in opponent.classes.items()} == {"a": 2, "b": 2, "c": 1}
+
+
+def rare(found: int, false_alarms: int = 0, of: int = 20, rows: int = 4000) -> Sample:
+    """A model that finds so many of the rare examples, and calls so many of the others rare; 1 : 200."""
+    true = np.repeat([1, 0], [of, rows - of])
+    said = np.zeros(rows, np.int64)
+    said[:found] = 1
+    said[of : of + false_alarms] = 1
+    return Sample(("no", "fraud"), true, said)
+
+
+def rare_verdict(model: Sample, *rows: Criterion, opponent: Opponent = NO_PRODUCTION, **changes: Any) -> Verdict:
+    criteria = Criteria(rows) if rows else CRITERIA
+    accuracy = float((model.predicted == model.true).mean())
+    measured = metrics(examples=len(model), accuracy=accuracy, **changes)
+    return judge(measured, criteria, opponent, against_constant(model, criteria))
+
+
+def test_a_model_that_always_says_no_at_one_in_two_hundred_is_refused() -> None:
+    (reason,) = rare_verdict(rare(found=0)).reasons
+    assert reason == "always answering 'no' is not certainly worse (95 %): accuracy is 0.9950 against 0.9950"
+
+
+def test_a_model_that_is_ahead_of_always_saying_no_by_chance_alone_is_refused() -> None:
+    assert not rare_verdict(rare(found=5)).passed
+    assert rare_verdict(rare(found=6)).passed
+
+
+def test_a_model_that_finds_what_is_rare_at_the_price_of_false_alarms_is_judged_by_what_is_asked_for() -> None:
+    model = rare(found=16, false_alarms=60)
+    assert not rare_verdict(model).passed
+    classes = {"fraud": {"examples": 20, "recall": 0.8}}
+    recall = Criterion("recall.fraud", minimum=0.7)
+    assert rare_verdict(model, recall, classes=classes).passed
+    (reason,) = rare_verdict(model, Criterion("recall.fraud", minimum=0.9), classes=classes).reasons
+    assert reason == "recall.fraud 0.8000 on the test split is below minimum 0.9 of [gate.recall.fraud]"
+
+
+def test_where_a_minimum_of_zero_asks_for_nothing_any_model_passes() -> None:
+    assert rare_verdict(rare(found=0), Criterion("accuracy", minimum=0.0)).passed
+
+
+def test_a_metric_where_lower_is_better_has_a_maximum() -> None:
+    criteria = Criteria((Criterion("log_loss", maximum=0.3),))
+    assert judge(metrics(log_loss=0.3), criteria, NO_PRODUCTION).passed
+    (reason,) = judge(metrics(log_loss=0.4), criteria, NO_PRODUCTION).reasons
+    assert reason == "log_loss 0.4000 on the test split is above maximum 0.3 of [gate.log_loss]"
+
+
+def test_a_table_for_each_class_asks_it_of_every_class_that_has_examples() -> None:
+    criteria = Criteria((Criterion("recall", minimum=0.5),))
+    classes = {"cat": {"recall": 0.6}, "dog": {"recall": 0.4}, "owl": {"recall": None}}
+    (reason,) = judge(metrics(classes=classes), criteria, NO_PRODUCTION).reasons
+    assert reason == "recall.dog 0.4000 on the test split is below minimum 0.5 of [gate.recall]"
+
+
+def test_a_figure_that_the_test_split_does_not_give_closes_the_gate() -> None:
+    (reason,) = judge(metrics(), Criteria((Criterion("macro_f1", minimum=0.5),)), NO_PRODUCTION).reasons
+    assert reason.startswith("macro_f1 has no value on the test split, and [gate.macro_f1] asks for one")
+
+
+def test_recall_of_a_rare_class_that_is_certainly_lost_is_refused_though_accuracy_hides_it() -> None:
+    opponent = compare("c0ffee", rare(found=12), rare(found=20), CRITERIA)
+    (reason,) = rare_verdict(rare(found=12), opponent=opponent).reasons
+    assert reason == (
+        "recall is certainly lost (95 % over all classes): of 'fraud' it finds 12 and c0ffee 20 of 20 test examples"
+    )
+
+
+def test_recall_of_a_class_that_may_be_lost_by_chance_is_not_refused() -> None:
+    opponent = compare("c0ffee", rare(found=17), rare(found=20), CRITERIA)
+    assert rare_verdict(rare(found=17), opponent=opponent).passed
+
+
+def test_a_metric_that_is_worse_than_productions_by_more_than_its_margin_is_refused() -> None:
+    row = Criterion("balanced_accuracy", minimum=0.5, maximum_regression=0.05)
+    for lost, passes in ((2, True), (3, False)):
+        model, live = rare(found=20 - lost), rare(found=20)
+        opponent = compare("c0ffee", model, live, Criteria((row,)))
+        verdict = rare_verdict(model, row, opponent=opponent, balanced_accuracy=1 - lost / 40)
+        assert verdict.passed is passes
+    assert verdict.reasons == (
+        "balanced_accuracy is 0.0750 lower than that of c0ffee in production on the same 4000 test examples, more than "
+        "maximum_regression 0.05",
+    )
+
+
+def test_a_comparison_is_read_from_a_verdict_as_it_was_written() -> None:
+    row = Criterion("macro_f1", minimum=0.5, maximum_regression=0.05)
+    opponent = compare("c0ffee", rare(found=12), rare(found=20), Criteria((row,)))
+    written = json.loads(json.dumps(rare_verdict(rare(found=12), row, opponent=opponent).to_json(), allow_nan=False))
+    assert Opponent.from_json(written) == opponent
 
 
 @pytest.mark.parametrize(
@@ -290,7 +387,7 @@ def test_a_published_run_is_judged_anew_by_what_is_asked_now(
     (published,) = list_artifacts(here, "models")
     assert main(["train", *FIRST, "--minimum-accuracy", "1"]) == 4
     said = capsys.readouterr().err
-    assert "is below minimum_accuracy 1" in said
+    assert "is below minimum 1 of [gate.accuracy]" in said
     assert f"model version {published.id}, published before, stays as it is" in said
     assert read(here, f"models/{published.id}") == published
     assert main(["train", *FIRST]) == 0
@@ -348,3 +445,75 @@ def test_production_is_asked_what_it_predicts_for_the_same_examples(
     _, evaluated = fetch(storage, f"runs/{current.id}/evaluation", tmp_path)
     found = production.predict(current, storage, tmp_path, test, batch_size=7)
     assert found == pytest.approx(np.load(evaluated / "predictions.npy"), abs=1e-6)
+
+
+def rows(labels: list[Any]) -> str:
+    """Records whose sum is positive where the label is the second of two."""
+    generator = np.random.default_rng(3)
+    second = labels[-1]
+    made = [
+        {"x": (np.abs(generator.normal(size=4)) * (1 if label == second else -1)).tolist(), "label": label}
+        for label in labels
+    ]
+    return "\n".join(json.dumps(row) for row in made)
+
+
+@pytest.fixture
+def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file of records in a directory with a service.toml, the working directory."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "service.toml").write_text('[service]\nname = "under-test"\n')
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "data" / "rows.jsonl"
+
+
+QUICK = ("--source", "data", "--epochs", "1", "--litert", "false")
+
+
+def test_a_network_that_always_says_no_at_one_in_two_hundred_is_not_published(
+    source: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(model, "build", build_ignorant)
+    source.write_text(rows(["no"] * 3980 + ["yes"] * 20))
+    assert main(["train", *QUICK]) == 4
+    said = capsys.readouterr().err
+    assert "always answering 'no' is not certainly worse (95 %): accuracy is 0.99" in said
+    assert not (source.parent.parent / "store" / "models").exists()
+
+
+@pytest.mark.parametrize("labels", [(0, 1), (False, True)])
+def test_labels_that_are_no_text_become_text_at_the_dataset(
+    source: Path, monkeypatch: pytest.MonkeyPatch, labels: tuple[Any, Any]
+) -> None:
+    monkeypatch.setattr(model, "LABELS", labels)
+    monkeypatch.setitem(model.RECORD["properties"], "label", {"enum": list(labels)})
+    source.write_text(rows([*labels] * 100))
+    assert main(["train", *QUICK, "--minimum-accuracy", "0"]) == 0
+    (published,) = list_artifacts(LocalStorage(source.parent.parent / "store"), "models")
+    expected = [json.dumps(label) for label in labels]
+    assert published.properties["labels"] == expected
+    assert set(published.properties["baseline"]["classes"]) == set(expected)
+    assert {sample["label"] for sample in published.properties["samples"]} <= set(expected)
+
+
+def test_a_label_without_examples_ends_the_run_before_the_training_unless_it_is_said(
+    source: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source.write_text(rows(["no"] * 50 + ["yes"] * 50).replace('"yes"', '"no"'))
+    assert main(["train", *QUICK]) == 3
+    said = capsys.readouterr()
+    assert "has no example of 'yes' in its train split, so there is nothing to learn from; add examples" in said.err
+    assert 'allow it in service.toml: [gate] absent_labels = ["yes"]' in said.err
+    assert "epoch" not in said.out
+    (source.parent.parent / "service.toml").write_text('[service]\nname = "x"\n[gate]\nabsent_labels = ["yes"]\n')
+    assert main(["train", *QUICK]) == 4
+    assert "always answering 'no' is not certainly worse" in capsys.readouterr().err
+
+
+def test_a_table_that_cannot_apply_ends_the_command_before_anything_is_read(
+    source: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (source.parent.parent / "service.toml").write_text('[service]\nname = "x"\n[gate.recall.maybe]\nminimum = 0.5\n')
+    assert main(["train", *QUICK]) == 2
+    assert capsys.readouterr().err == "[gate.recall.maybe]: the model has no label 'maybe'; it has: no, yes\n"
+    assert not (source.parent.parent / "store").exists()

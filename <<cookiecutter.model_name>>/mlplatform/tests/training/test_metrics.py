@@ -27,7 +27,7 @@ def sink(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sink]:
 def test_every_training_metric_arrives_with_its_kind_and_its_tags(sink: Sink) -> None:
     assert main(["train", *QUICK, "--litert", "false"]) == ExitCode.DONE
     until(lambda: sink.named("ml.training.runs"))
-    ours = {name: metric for name, metric in METRICS.items() if metric.room == "training"}
+    ours = {name: metric for name, metric in METRICS.items() if metric.sender == "training"}
     assert {line.name: line.kind for line in sink.lines} == {name: metric.kind for name, metric in ours.items()}
     for line in sink.lines:
         assert line.tags.keys() == {"service", "role", *ours[line.name].tags}

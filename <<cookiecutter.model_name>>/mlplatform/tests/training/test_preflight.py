@@ -15,13 +15,13 @@ import model
 from mlplatform.config.settings import SettingsError
 from mlplatform.contract.errors import PipelineError
 from mlplatform.contract.parameters import TrainingParameters, parameters_type
+from mlplatform.contract.stopping import Stop
 from mlplatform.data.dataset import Split
 from mlplatform.store.storage import LocalStorage
 from mlplatform.tests.training.splits import split
 from mlplatform.training import devices, preflight
 from mlplatform.training.checkpoints import Checkpoints
 from mlplatform.training.fitting import Fitting
-from mlplatform.training.stopping import Stop
 
 RECORD = {
     "type": "object",
@@ -48,6 +48,13 @@ class PerClass(keras.metrics.Metric):  # type: ignore[misc]
 
     def result(self) -> Any:
         return self.hits
+
+
+class RandomAlways(layers.Layer):  # type: ignore[misc]
+    """Random where it should not be: when it serves."""
+
+    def call(self, inputs: Any) -> Any:
+        return inputs + keras.random.normal(ops.shape(inputs))
 
 
 class Subclassed(keras.Model):  # type: ignore[misc]
@@ -83,7 +90,7 @@ def parameters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TrainingParam
     monkeypatch.setattr(model, "Hyperparameters", Hyperparameters)
     monkeypatch.setattr(model, "RECORD", RECORD)
     monkeypatch.setattr(model, "LABELS", ("a", "b", "c"))
-    return parameters_type()()
+    return parameters_type()(litert=False)
 
 
 @pytest.fixture
@@ -99,6 +106,10 @@ BEFORE_THE_DATA: dict[str, tuple[Callable[[], Any], str]] = {
     "an input the record lacks": (
         lambda: network("y"),
         "input 'y' is no property of model.RECORD; its properties are: x",
+    ),
+    "a batch of its own": (
+        lambda: keras.Model({"x": (x := keras.Input(batch_shape=(8, 4), name="x"))}, layers.Dense(3)(x)),
+        "input 'x' has a batch of 8 rows; the server's varies, so leave out batch_size and batch_shape",
     ),
     "an input called label": (lambda: network("label"), "an input cannot be called 'label'"),
     **{
@@ -126,6 +137,10 @@ WITH_THE_FIRST_ROWS: dict[str, tuple[Callable[[], Any], str]] = {
     "a value per class": (lambda: network(metrics=[PerClass()]), "metric 'recalls' has a value of shape (3,)"),
     "a metric for one-hot": (lambda: network(metrics=[keras.metrics.F1Score()]), "a metric given to compile fails: "),
     "steps_per_execution": (lambda: network(steps_per_execution=4), "leave out steps_per_execution=4"),
+    "random when it serves": (
+        lambda: network(middle=RandomAlways(name="jitter")),
+        "layer 'jitter' must not be random where training is False",
+    ),
     "logits": (
         lambda: network(activation=None, loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True)),
         "the output is no probability",
@@ -164,10 +179,59 @@ def test_a_record_that_is_no_json_schema_is_refused(
 
 
 @pytest.mark.parametrize(
+    ("record", "sentence"),
+    [
+        ([], r"model\.RECORD is list; it must be a JSON Schema, a dict"),
+        ({"properties": {"x": {}}}, r"model\.RECORD has no property 'label'"),
+    ],
+)
+def test_a_record_without_what_is_to_be_learned_is_refused(
+    record: Any, sentence: str, parameters: TrainingParameters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model, "RECORD", record)
+    with pytest.raises(PipelineError, match=sentence):
+        preflight.definition(parameters)
+
+
+def test_a_property_that_no_input_uses_is_named(
+    parameters: TrainingParameters, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    properties = {**RECORD["properties"], "id": {}, "colour": {"type": "string"}}  # type: ignore[dict-item]
+    monkeypatch.setattr(model, "RECORD", {**RECORD, "properties": properties})
+    monkeypatch.setattr(model, "build", lambda hyperparameters: network())
+    preflight.definition(parameters)
+    (warning,) = caplog.messages
+    assert warning.endswith("so nothing is learned from it: model.RECORD's 'colour'")
+
+
+def recurrent(x: Any) -> Any:
+    return layers.GRU(4)(layers.Reshape((2, 2))(x))
+
+
+def test_a_network_that_litert_cannot_compute_is_refused_where_litert_is_to_serve_it(
+    parameters: TrainingParameters,
+    rows: Split,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(model, "build", lambda _: network(middle=recurrent))
+    preflight.check(rows, rows, parameters.model_copy(update={"litert": True}), tmp_path)
+    warnings = [record for record in caplog.records if record.levelname == "WARNING"]
+    (warning,) = (record.getMessage() for record in warnings if record.name == preflight.__name__)
+    assert warning.startswith("train: there will be no copy for LiteRT: op tf.TensorListReserve requires ")
+    monkeypatch.setenv("SERVING_RUNTIME", "litert")
+    with pytest.raises(PipelineError, match=r"LiteRT cannot compute the network \(.*\), and \[serving\] runtime = "):
+        preflight.check(rows, rows, parameters, tmp_path)
+
+
+@pytest.mark.parametrize(
     ("name", "given", "sentence"),
     [
         ("units", {}, r"model\.Hyperparameters\.units has no default; give it one: units: int = "),
         ("epochs", {"default": 3}, r"model\.Hyperparameters\.epochs: the pipeline has a parameter of this name"),
+        ("model_copy", {"default": 3}, r"model\.Hyperparameters\.model_copy: no parameter can have this name"),
+        ("help", {"default": 3}, r"model\.Hyperparameters\.help: no parameter can have this name"),
     ],
 )
 def test_hyperparameters_have_defaults_and_names_of_their_own(

@@ -14,16 +14,19 @@ from numpy.typing import NDArray
 
 from mlplatform.config.settings import ServiceSettings
 from mlplatform.contract import gate
+from mlplatform.contract.criteria import Criteria, Criterion
+from mlplatform.contract.measures import sample
 from mlplatform.data.dataset import InputSpec, Schema
 from mlplatform.reporting import charts
 from mlplatform.reporting.page import as_percent
 from mlplatform.store.manifest import Manifest
 from mlplatform.tests.training.splits import split
 from mlplatform.training import evaluation, report
+from mlplatform.training.binary import Threshold, choose_threshold
 
 HOSTILE = "<script>alert('&\"')</script>"
 NO_PRODUCTION = gate.Opponent(skipped="there is no model in production yet")
-THRESHOLDS = gate.Thresholds(minimum_accuracy=0.5, maximum_regression=0.01)
+CRITERIA = Criteria((Criterion("accuracy", minimum=0.5, maximum_regression=0.01),))
 INLINE = {"b", "strong", "code", "span"}
 # Elements that have no end.
 VOID = {"meta", "link", "img", "br", "line", "rect", "circle", "polyline", "hr", "input"}
@@ -79,6 +82,7 @@ def findings(tmp_path: Path, inputs: dict[str, NDArray[Any]], **changes: Any) ->
     names: tuple[str, ...] = changes.pop("labels", ("cat", "dog"))
     true = np.array([0, 0, 0, 0, 1, 1], np.int32)
     found = predictions(len(names), 1, 1, 0, 0, 1, 1)
+    tmp_path.mkdir(exist_ok=True)
     test = split(tmp_path, label=true, **inputs, **changes.pop("columns", {}))
     kinds = {name: "string" if array.dtype.kind == "S" else array.dtype.name for name, array in inputs.items()}
     specs = tuple(InputSpec(name, array.shape[1:], kinds[name]) for name, array in inputs.items())
@@ -116,8 +120,9 @@ def findings(tmp_path: Path, inputs: dict[str, NDArray[Any]], **changes: Any) ->
         ],
         metrics=measured,
         mistakes=report.collect_mistakes(test, found, true, names),
-        verdict=gate.judge(measured, THRESHOLDS, NO_PRODUCTION),
+        verdict=gate.judge(measured, CRITERIA, NO_PRODUCTION),
         compared=None,
+        test=sample(names, true, found),
     )
     return replace(made, **changes)
 
@@ -148,7 +153,7 @@ def test_the_report_is_complete_without_production(tmp_path: Path) -> None:
     ):
         assert told in page.words
     assert len(page.all("h1")) == 1
-    assert len(page.all("svg")) == 3
+    assert len(page.all("svg")) == 5
 
 
 def test_nothing_is_fetched_from_elsewhere_and_no_script_runs(tmp_path: Path) -> None:
@@ -219,7 +224,7 @@ def test_whatever_comes_from_data_is_text_and_never_markup(tmp_path: Path) -> No
         columns={"id": np.array([hostile] * 6)},
         service=ServiceSettings.model_construct(name=HOSTILE, description=HOSTILE, team=HOSTILE),
         history=[{HOSTILE: 1.0, f"val_{HOSTILE}": float("nan")}],
-        verdict=gate.Verdict(THRESHOLDS, gate.Opponent(unusable=HOSTILE), (HOSTILE,)),
+        verdict=gate.Verdict(CRITERIA, gate.Opponent(unusable=HOSTILE), reasons=(HOSTILE,)),
     )
     page = Page(report.render(found))
     assert page.all("script") == []
@@ -229,20 +234,21 @@ def test_whatever_comes_from_data_is_text_and_never_markup(tmp_path: Path) -> No
 
 def test_a_closed_gate_says_why(tmp_path: Path) -> None:
     found = findings(tmp_path, NUMBERS)
-    strict = gate.judge(found.metrics, gate.Thresholds(0.9, 0.01), NO_PRODUCTION)
+    strict = gate.judge(found.metrics, Criteria(), NO_PRODUCTION)
     page = Page(report.render(replace(found, verdict=strict)))
     assert "The gate is closed" in page.words
-    assert "Accuracy 0.6667 on the test split is below minimum_accuracy 0.9." in page.words
+    assert "Accuracy 0.6667 on the test split is below minimum 0.9 of [gate.accuracy]." in page.words
     assert "Passed" not in page.words
 
 
 def compared(found: report.Findings, theirs: NDArray[np.float32], **changes: Any) -> report.Findings:
     true = np.array([0, 0, 0, 0, 1, 1], np.int32)
-    comparison = gate.compare("c0ffee000000", true, np.array([1, 1, 0, 0, 1, 1]), evaluation.predicted_classes(theirs))
+    names = found.schema.labels
+    opponent = gate.compare("c0ffee000000", found.test, sample(names, true, theirs), CRITERIA)
     measured = evaluation.metrics(theirs, true, found.schema.labels)
     return replace(
         found,
-        verdict=gate.judge(found.metrics, THRESHOLDS, gate.Opponent(comparison)),
+        verdict=gate.judge(found.metrics, CRITERIA, opponent),
         compared=report.Compared("c0ffee000000", "2026-11-01T08:00:00Z", measured, **changes),
     )
 
@@ -261,7 +267,53 @@ def test_production_is_compared_with_on_the_same_examples(tmp_path: Path) -> Non
     ):
         assert told in page.words
     assert "The gate is closed" in page.words
+    assert len(page.all("svg")) == 7
+
+
+def test_what_is_asked_for_stands_beside_the_figures_of_both(tmp_path: Path) -> None:
+    found = compared(findings(tmp_path, NUMBERS), predictions(2, 0, 0, 0, 0, 1, 0), may_have_learned=False)
+    assert "accuracy at least 50.0 % 66.7 % 83.3 % 1.0 %" in Page(report.render(found)).words
+
+
+def imbalanced(tmp_path: Path, threshold: Threshold | None, **changes: Any) -> report.Findings:
+    """As `findings`, with a model that gives the two dogs 0.4 and 0.9, and the cats 0.1 to 0.45."""
+    true = np.array([0, 0, 0, 0, 1, 1], np.int32)
+    dog = np.array([0.1, 0.2, 0.3, 0.45, 0.4, 0.9], np.float32)
+    said = np.stack([1 - dog, dog], axis=1)
+    found = findings(tmp_path, NUMBERS)
+    measured = {**found.metrics, **evaluation.metrics(said, true, ("cat", "dog"))}
+    return replace(found, metrics=measured, test=sample(("cat", "dog"), true, said), threshold=threshold, **changes)
+
+
+def test_two_classes_have_curves_and_a_threshold_with_what_it_costs(tmp_path: Path) -> None:
+    page = Page(report.render(imbalanced(tmp_path, Threshold(0.4, "cost", 10))))
+    for told in (
+        "Finding dog 2 of the 6 test examples are dog, 33.3 %.",
+        "ROC curve, area 0.8750",
+        "average precision 0.8333",
+        "0.4, the chosen one 2 0 1 100.0 % 66.7 % 166.7",
+        "0.5 1 1 0 50.0 % 100.0 % 1667",
+        "where missing one costs as much as 10 false alarms",
+    ):
+        assert told in page.words
     assert len(page.all("svg")) == 5
+
+
+def test_without_costs_the_threshold_is_that_of_the_highest_f1(tmp_path: Path) -> None:
+    assert "Chosen for the highest F1" in Page(report.render(imbalanced(tmp_path, Threshold(0.4, "f1", None)))).words
+    assert "None is chosen: the validation split" in Page(report.render(imbalanced(tmp_path / "n", None))).words
+
+
+def test_the_threshold_follows_from_the_validation_split() -> None:
+    true, dog = np.array([0, 0, 0, 1, 1], np.int32), np.array([0.1, 0.3, 0.6, 0.5, 0.9], np.float32)
+    validation = sample(("cat", "dog"), true, np.stack([1 - dog, dog], axis=1))
+    cheap, dear = (choose_threshold(validation, cost_of_miss) for cost_of_miss in (0.5, 5))
+    assert cheap and dear
+    assert [cheap.value, dear.value] == pytest.approx([0.9, 0.5])
+    by_f1 = choose_threshold(validation, None)
+    assert by_f1 is not None
+    assert by_f1.value == pytest.approx(0.5)
+    assert choose_threshold(sample(("cat", "dog"), true[:3], np.eye(2, dtype=np.float32)[[0, 0, 1]]), None) is None
 
 
 def test_models_that_agree_have_no_classes_that_changed(tmp_path: Path) -> None:

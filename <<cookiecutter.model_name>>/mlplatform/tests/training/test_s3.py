@@ -156,6 +156,6 @@ def test_a_run_goes_on_where_a_lost_machine_was_with_source_and_store_on_s3(buck
     done = run(tmp_path / "other", "train", *parameters)
     assert done.returncode == 0, done.stderr
     assert "checked before" not in done.stdout, "what was gathered is not gathered again"
-    assert "going on from a checkpoint" in done.stdout
+    assert "resuming from a checkpoint" in done.stdout
     assert len(published(bucket)) > 1
     assert not [key for key in keys(bucket) if "/checkpoints/" in key]

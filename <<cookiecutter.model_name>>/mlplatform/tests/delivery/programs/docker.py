@@ -16,11 +16,13 @@ import urllib.request
 from pathlib import Path
 
 PLACE = Path(os.environ["STAND_IN"])
+MEMORY = "/measured/memory-bytes"
 LABELS = {
     "REVISION": "org.opencontainers.image.revision",
     "VERSION": "org.opencontainers.image.version",
     "SOURCE": "org.opencontainers.image.source",
     "TEMPLATE_VERSION": "ml-service-template.version",
+    "MEMORY_BYTES": "ml-service-template.memory-bytes",
 }
 
 
@@ -32,7 +34,8 @@ def build(arguments: list[str]) -> None:
         print("ERROR: failed to solve: no such package")
         sys.exit(1)
     kept = PLACE / "built" / re.sub(r"\W", "_", options["--tag"])
-    shutil.copytree(arguments[-1], kept / "context")
+    # An image that is built once more, with another label, gets the same content.
+    shutil.copytree(arguments[-1], kept / "context", dirs_exist_ok=True)
     shutil.copy(options["--file"], kept / "Dockerfile")
     (kept / "arguments.json").write_text(json.dumps(given))
 
@@ -96,6 +99,6 @@ if __name__ == "__main__":
         "build": lambda: build(sys.argv[2:]),
         "push": lambda: push(sys.argv[2]),
         "version": lambda: print("29.0.0"),
-        # The one file that is read out of an image.
-        "run": lambda: print((PLACE / "sbom.cdx.json").read_text()),
+        # The two files that are read out of an image.
+        "run": lambda: print("300000000" if sys.argv[-1] == MEMORY else (PLACE / "sbom.cdx.json").read_text()),
     }[sys.argv[1]]()

@@ -1,0 +1,351 @@
+"""The metrics that a classifier is judged by, under the names that Keras and scikit-learn use.
+
+Gate, ghost verdict and report take them from here; metrics.py says what there is. In NumPy, because delivery holds no
+scikit-learn, and with weights, because an interval comes from some hundred resamples: tests hold every figure against
+scikit-learn's.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlplatform.contract.comparison import CONFIDENCE, Change
+from mlplatform.contract.metrics import METRICS, split_name
+
+Floats = NDArray[np.float64]
+Whole = NDArray[np.int64]
+
+# 500 resamples give an interval to within 3 % of its width. Of more rows than these, fewer resamples do.
+RESAMPLES = 500
+LEAST_RESAMPLES = 100
+RESAMPLED_ROWS = 5_000_000
+# Probabilities whose order is kept for the resamples: 80 MB. Of more it is worked out each time.
+KEPT_RANKS = 10_000_000
+# How far the probabilities of an example may be from a sum of 1: half precision leaves 1e-3, forgetting softmax more.
+SUM_TOLERANCE = 1e-2
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What a model said to rows whose label is known.
+
+    labels: the classes in order. true, predicted: (rows,), index into labels; predicted is -1 where there is no valid
+    prediction. probabilities: (rows, classes), or None if only the predicted class is known.
+    """
+
+    labels: tuple[str, ...]
+    true: Whole
+    predicted: Whole
+    probabilities: Floats | None = None
+
+    def __len__(self) -> int:
+        return len(self.true)
+
+    def of_every_class(self) -> Floats:
+        """The probabilities. Raises ValueError if only the predicted class is known."""
+        if self.probabilities is None:
+            raise ValueError("only the predicted class of these rows is known")
+        return self.probabilities
+
+    @cached_property
+    def counts(self) -> Whole:
+        """(classes,): rows with each label."""
+        return np.bincount(self.true, minlength=len(self.labels))
+
+    @cached_property
+    def cells(self) -> Whole:
+        """(rows,): cell of the confusion matrix with a last column for rows without a prediction."""
+        columns = len(self.labels) + 1
+        return self.true * columns + np.where(self.predicted < 0, columns - 1, self.predicted)
+
+    def ranked(self, label: int) -> tuple[Whole, Whole]:
+        """Rows from the highest probability of a class down, and where each group of the same probability begins."""
+        if label in self._ranks:
+            return self._ranks[label]
+        scores = self.of_every_class()[:, label]
+        order = np.argsort(-scores, kind="stable")
+        ranks = order, np.flatnonzero(np.diff(scores[order], prepend=np.inf))
+        if self.of_every_class().size <= KEPT_RANKS:
+            self._ranks[label] = ranks
+        return ranks
+
+    @cached_property
+    def _ranks(self) -> dict[int, tuple[Whole, Whole]]:
+        return {}
+
+
+class Weighted:
+    """A sample whose rows count so many times. weights: (rows,); None: each once."""
+
+    def __init__(self, sample: Sample, weights: Floats | None = None) -> None:
+        self.sample = sample
+        self.weights = np.ones(len(sample)) if weights is None else weights
+
+    @cached_property
+    def confusion(self) -> Floats:
+        """(classes, classes + 1): rows are what is true, columns what was said, the last one nothing valid."""
+        classes = len(self.sample.labels)
+        cells = np.bincount(self.sample.cells, self.weights, classes * (classes + 1))
+        return cells.reshape(classes, classes + 1).astype(np.float64)
+
+    @cached_property
+    def hits(self) -> Floats:
+        """(classes,): rows of a class that were found."""
+        return np.asarray(self.confusion[:, :-1].diagonal())
+
+    @cached_property
+    def present(self) -> Floats:
+        """(classes,): rows of a class."""
+        return np.asarray(self.confusion.sum(axis=1))
+
+    @cached_property
+    def said(self) -> Floats:
+        """(classes,): rows that were said to be of a class."""
+        return np.asarray(self.confusion[:, :-1].sum(axis=0))
+
+    @cached_property
+    def recall(self) -> Floats:
+        """(classes,): NaN for a class that does not occur."""
+        return _divide(self.hits, self.present)
+
+    @cached_property
+    def precision(self) -> Floats:
+        """(classes,): NaN for a class that is never said."""
+        return _divide(self.hits, self.said)
+
+    @cached_property
+    def f1(self) -> Floats:
+        """(classes,): 2PR / (P + R) in a form that is defined also where one of them is not; NaN where both are not."""
+        return _divide(2 * self.hits, self.said + self.present)
+
+    def roc_auc(self, label: int) -> float:
+        """Area under the ROC curve of a class against the others, ties counted half; NaN if either has no row.
+
+        The probability that a row of the class has the higher probability of it: Hanley and McNeil (1982), Radiology
+        143, 29.
+        """
+        positive, negative = self._steps(label)
+        below = negative.sum() - np.cumsum(negative)
+        return _ratio((positive * (below + negative / 2)).sum(), positive.sum() * negative.sum())
+
+    def average_precision(self, label: int) -> float:
+        """The mean of the precision at each threshold, weighted by the recall that it adds; NaN without a row of it."""
+        positive, negative = self._steps(label)
+        found, said = np.cumsum(positive), np.cumsum(positive + negative)
+        return _ratio((positive * np.divide(found, said, out=np.zeros_like(said), where=said > 0)).sum(), found[-1])
+
+    def _steps(self, label: int) -> tuple[Floats, Floats]:
+        """Weight of the rows of a class and of the others, by groups of the same probability, the highest first."""
+        order, begins = self.sample.ranked(label)
+        weights = self.weights[order]
+        positive = weights * (self.sample.true[order] == label)
+        return np.add.reduceat(positive, begins), np.add.reduceat(weights - positive, begins)
+
+
+def sample(labels: Sequence[str], true: NDArray[np.int32], probabilities: NDArray[np.float32]) -> Sample:
+    """Of the probabilities (rows, classes) of rows whose class (rows,) is known.
+
+    Those that are no distribution (not finite, negative, sum not 1) are no prediction, and count as 0.
+    """
+    finite = np.asarray(np.isfinite(probabilities).all(axis=1))
+    clean = np.where(finite[:, None], probabilities, np.float32(0)).astype(np.float64)
+    valid = finite & (clean.min(axis=1) >= 0) & (np.abs(clean.sum(axis=1) - 1) <= SUM_TOLERANCE)
+    clean[~valid] = 0
+    return Sample(tuple(labels), true.astype(np.int64), np.where(valid, clean.argmax(axis=1), -1), clean)
+
+
+Figure = Callable[[Weighted], float]
+OfClass = Callable[[Weighted, int], float]
+
+
+def _accuracy(rows: Weighted) -> float:
+    return _ratio(rows.hits.sum(), rows.present.sum())
+
+
+def _balanced_accuracy(rows: Weighted) -> float:
+    return _mean(rows.recall)
+
+
+def _macro(of: Callable[[Weighted], Floats]) -> Figure:
+    """The mean over the classes that occur as label or prediction, 0 where it would divide by zero."""
+
+    def figure(rows: Weighted) -> float:
+        occurs = np.flatnonzero(rows.present + rows.said)
+        return _mean(np.nan_to_num(of(rows))[occurs])
+
+    return figure
+
+
+def _by_support(of: Callable[[Weighted], Floats]) -> Figure:
+    """The mean over the classes, weighted by how many rows have the label."""
+    return lambda rows: _ratio((np.nan_to_num(of(rows)) * rows.present).sum(), rows.present.sum())
+
+
+def _matthews(rows: Weighted) -> float:
+    """Gorodkin (2004), Comput. Biol. Chem. 28, 367; 0 where the truth or the predictions are all the same."""
+    total, correct = rows.present.sum(), rows.hits.sum()
+    said = np.append(rows.said, rows.confusion[:, -1].sum())
+    covariance = correct * total - rows.present @ rows.said
+    spread = (total**2 - said @ said) * (total**2 - rows.present @ rows.present)
+    return float(covariance / spread**0.5) if spread > 0 else 0.0
+
+
+def _log_loss(rows: Weighted) -> float:
+    """A probability of 0 for what is true would be infinitely wrong: it counts as float32's resolution, 1.2e-7."""
+    true = rows.sample.of_every_class()[np.arange(len(rows.sample)), rows.sample.true]
+    losses = -np.log(np.clip(true, np.finfo(np.float32).eps, 1))
+    # + 0.0: a perfect model's loss is 0, not -0.
+    return _ratio(losses @ rows.weights, rows.weights.sum()) + 0.0
+
+
+def _brier_score(rows: Weighted) -> float:
+    """Brier (1950), Mon. Weather Rev. 78, 1: of two classes the squared error of one, of more the sum over all."""
+    errors = rows.sample.of_every_class() - np.eye(len(rows.sample.labels))[rows.sample.true]
+    squares = np.square(errors).sum(axis=1) / (2 if len(rows.sample.labels) == 2 else 1)
+    return _ratio(squares @ rows.weights, rows.weights.sum())
+
+
+def _of_all(of_class: OfClass) -> Figure:
+    """Of two classes that of the second one, of more the mean over each against the others."""
+
+    def figure(rows: Weighted) -> float:
+        classes = range(len(rows.sample.labels))
+        if len(classes) == 2:
+            return of_class(rows, 1)
+        return _mean(np.array([of_class(rows, label) for label in classes]))
+
+    return figure
+
+
+_WHOLE: Mapping[str, Figure] = {
+    "accuracy": _accuracy,
+    "balanced_accuracy": _balanced_accuracy,
+    "macro_precision": _macro(lambda rows: rows.precision),
+    "macro_recall": _macro(lambda rows: rows.recall),
+    "macro_f1": _macro(lambda rows: rows.f1),
+    "weighted_precision": _by_support(lambda rows: rows.precision),
+    "weighted_f1": _by_support(lambda rows: rows.f1),
+    "matthews_corrcoef": _matthews,
+    "roc_auc": _of_all(Weighted.roc_auc),
+    "average_precision": _of_all(Weighted.average_precision),
+    "log_loss": _log_loss,
+    "brier_score": _brier_score,
+}
+_OF_CLASS: Mapping[str, OfClass] = {
+    "precision": lambda rows, label: float(rows.precision[label]),
+    "recall": lambda rows, label: float(rows.recall[label]),
+    "f1": lambda rows, label: float(rows.f1[label]),
+    "roc_auc": Weighted.roc_auc,
+    "average_precision": Weighted.average_precision,
+}
+
+
+def value(rows: Weighted, name: str) -> float:
+    """A metric, by its name: `macro_f1`, or `recall.fraud` for one class. NaN where it would divide by zero.
+
+    Raises KeyError if there is no such metric, and ValueError if it takes probabilities that are not known.
+    """
+    metric, label = split_name(name)
+    return _WHOLE[metric](rows) if label is None else _OF_CLASS[metric](rows, rows.sample.labels.index(label))
+
+
+def changes(model: Sample, other: Sample, names: Iterable[str]) -> dict[str, Change]:
+    """Metrics of two models on the same rows, with the percentile bootstrap's interval of each difference.
+
+    Rows are drawn again with both models' answers: Efron (1979), Ann. Statist. 7, 1. A resample in which a metric has
+    no value, as no row of its class was drawn, says nothing about it. Metrics that have none at all are left out.
+    """
+    here, there = Weighted(model), Weighted(other)
+    values = {name: (value(here, name), value(there, name)) for name in names}
+    values = {name: pair for name, pair in values.items() if np.isfinite(pair).all()}
+    drawn: dict[str, list[float]] = {name: [] for name in values}
+    for weights in _resamples(len(model)) if values else ():
+        here, there = Weighted(model, weights), Weighted(other, weights)
+        for name, differences in drawn.items():
+            differences.append(value(here, name) - value(there, name))
+    return {
+        name: Change(name, *pair, *_bounds(drawn[name]), METRICS[split_name(name)[0]].higher_is_better)
+        for name, pair in values.items()
+    }
+
+
+def intervals(model: Sample, names: Iterable[str]) -> dict[str, tuple[float, float, float]]:
+    """By metric the low end, the value and the high end, with 95 % confidence; as in `changes`, of one model."""
+    here = Weighted(model)
+    values = {name: figure for name in names if np.isfinite(figure := value(here, name))}
+    drawn: dict[str, list[float]] = {name: [] for name in values}
+    for weights in _resamples(len(model)) if values else ():
+        here = Weighted(model, weights)
+        for name, figures in drawn.items():
+            figures.append(value(here, name))
+    return {
+        name: (bounds[0], values[name], bounds[1]) for name, figures in drawn.items() for bounds in [_bounds(figures)]
+    }
+
+
+def most_frequent(sample: Sample) -> Sample:
+    """What always answering with the most frequent label says to the same rows; its probabilities are the shares."""
+    label = int(sample.counts.argmax())
+    probabilities = None
+    if sample.probabilities is not None:
+        shares = sample.counts / max(1, len(sample))
+        probabilities = np.broadcast_to(shares, (len(sample), len(shares)))
+    return Sample(sample.labels, sample.true, np.full(len(sample), label), probabilities)
+
+
+def listed(sample: Sample) -> dict[str, float | None]:
+    """All metrics of all classes together that there are, by name, None where one would divide by zero."""
+    rows = Weighted(sample)
+    return {
+        name: none_if_nan(figure(rows))
+        for name, figure in _WHOLE.items()
+        if sample.probabilities is not None or not METRICS[name].probabilities
+    }
+
+
+def of_classes(sample: Sample) -> dict[str, dict[str, float | None]]:
+    """By label all metrics of one class, by name, None where one would divide by zero."""
+    rows = Weighted(sample)
+    return {
+        label: {name: none_if_nan(figure(rows, place)) for name, figure in _OF_CLASS.items()}
+        for place, label in enumerate(sample.labels)
+    }
+
+
+def none_if_nan(number: float) -> float | None:
+    """JSON has no NaN."""
+    return float(number) if np.isfinite(number) else None
+
+
+def _resamples(rows: int) -> Iterator[Floats]:
+    """How often each row is drawn, (rows,), again and again."""
+    generator = np.random.default_rng(0)
+    for _ in range(int(np.clip(RESAMPLED_ROWS // max(1, rows), LEAST_RESAMPLES, RESAMPLES))):
+        yield np.bincount(generator.integers(0, rows, rows), minlength=rows).astype(np.float64)
+
+
+def _bounds(drawn: Sequence[float]) -> tuple[float, float]:
+    """The percentiles between which 95 % of what has a value lies."""
+    finite = np.array(drawn)[np.isfinite(drawn)]
+    if not len(finite):
+        return -1.0, 1.0
+    low, high = np.quantile(finite, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return float(low), float(high)
+
+
+def _divide(part: Floats, whole: Floats) -> Floats:
+    divided: Floats = np.divide(part, whole, out=np.full(len(whole), np.nan), where=whole > 0)
+    return divided
+
+
+def _ratio(part: Any, whole: Any) -> float:
+    return float(part / whole) if whole > 0 else float("nan")
+
+
+def _mean(values: Floats) -> float:
+    finite = values[np.isfinite(values)]
+    return float(finite.mean()) if len(finite) else float("nan")

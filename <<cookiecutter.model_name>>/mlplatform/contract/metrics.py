@@ -1,0 +1,63 @@
+"""The names of the metrics that a classifier is judged by, and their direction; measures.py computes them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What is known of a metric. whole: there is a figure of all classes together; of_class: of each one.
+
+    higher_is_better: its direction. probabilities: whether it takes those of every class. worst: what no model falls
+    behind.
+    """
+
+    whole: bool = True
+    of_class: bool = False
+    higher_is_better: bool = True
+    probabilities: bool = False
+    worst: float = 0.0
+
+
+METRICS: Mapping[str, Metric] = {
+    "accuracy": Metric(),
+    "balanced_accuracy": Metric(),
+    "macro_precision": Metric(),
+    "macro_recall": Metric(),
+    "macro_f1": Metric(),
+    "weighted_precision": Metric(),
+    "weighted_f1": Metric(),
+    "matthews_corrcoef": Metric(worst=-1.0),
+    "precision": Metric(whole=False, of_class=True),
+    "recall": Metric(whole=False, of_class=True),
+    "f1": Metric(whole=False, of_class=True),
+    "roc_auc": Metric(of_class=True, probabilities=True),
+    "average_precision": Metric(of_class=True, probabilities=True),
+    "log_loss": Metric(higher_is_better=False, probabilities=True, worst=float("inf")),
+    "brier_score": Metric(higher_is_better=False, probabilities=True, worst=float("inf")),
+}
+"""By name; that of one class has its label behind a dot, `recall.fraud`."""
+
+SAME: Mapping[str, str] = {
+    # Keras's names.
+    **dict.fromkeys(("categorical_accuracy", "sparse_categorical_accuracy", "binary_accuracy"), "accuracy"),
+    **dict.fromkeys(("categorical_crossentropy", "sparse_categorical_crossentropy", "binary_crossentropy"), "log_loss"),
+    "auc": "roc_auc",
+    # scikit-learn's, of its functions and of its scorers.
+    **{f"{name}_score": name for name in ("accuracy", "balanced_accuracy", "roc_auc", "average_precision", "f1")},
+    **{f"{name}_{mean}": f"{mean}_{name}" for name in ("precision", "f1") for mean in ("macro", "weighted")},
+    "recall_macro": "macro_recall",
+    "recall_weighted": "accuracy",
+    "weighted_recall": "accuracy",
+    "precision_score": "precision",
+    "recall_score": "recall",
+    "roc_auc_ovr": "roc_auc",
+    "brier_score_loss": "brier_score",
+}
+"""Other names of the same metrics."""
+
+
+def split_name(name: str) -> tuple[str, str | None]:
+    """Metric and label of a name such as `recall.fraud`; the label is None in `accuracy`."""
+    metric, dot, label = name.partition(".")
+    return metric, label if dot else None

@@ -1,0 +1,153 @@
+"""The dataset versions of a store, for people: found by a part of their name, read as a whole, removed when unused."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlplatform.contract.errors import CommandError, ExitCode
+from mlplatform.data.columns import Array, Column, Texts
+from mlplatform.data.dataset import SPLITS, InputSpec, Split
+from mlplatform.store import manifest
+from mlplatform.store.manifest import Manifest
+from mlplatform.store.storage import Storage
+
+# Examples that are in memory at a time, where all are gone through.
+BATCH = 8192
+
+
+class UnknownVersionError(CommandError):
+    """No dataset version, or more than one, is named like this."""
+
+    exit_code = ExitCode.BAD_REQUEST
+
+
+def versions(storage: Storage) -> list[Manifest]:
+    """All dataset versions, oldest first."""
+    return manifest.list_artifacts(storage, "datasets")
+
+
+def find_version(storage: Storage, name: str) -> Manifest:
+    """The version with this name or the only one that begins so; `latest` is the newest. Raises UnknownVersionError."""
+    known = versions(storage)
+    fitting = known[-1:] if name == "latest" else [version for version in known if version.id.startswith(name)]
+    if len(fitting) == 1:
+        return fitting[0]
+    names = ", ".join(version.id for version in (fitting or known)[-10:]) or "none"
+    said = "names more than one dataset version" if fitting else "names no dataset version"
+    raise UnknownVersionError(f"{name!r} {said} of {storage.url}; there are: {names}")
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """All examples of a version on this machine, numbered through its splits in the order of SPLITS."""
+
+    version: Manifest
+    content: Path
+
+    @property
+    def inputs(self) -> tuple[InputSpec, ...]:
+        """The inputs of the model it was made for."""
+        described = self.version.properties["inputs"]
+        return tuple(InputSpec(spec["name"], tuple(spec["shape"]), spec["dtype"]) for spec in described)
+
+    @property
+    def labels(self) -> list[str]:
+        """The labels by their indices, as text."""
+        return [str(label) for label in self.version.properties["labels"]]
+
+    @property
+    def others(self) -> bool:
+        """Whether examples have properties that are no input."""
+        return any(path.endswith(".others.ends.npy") for path in self.version.files)
+
+    def split_sizes(self) -> dict[str, int]:
+        """Examples by split."""
+        return {name: int(self.version.properties["splits"][name]["examples"]) for name in SPLITS}
+
+    def __len__(self) -> int:
+        return sum(self.split_sizes().values())
+
+    def splits(self) -> NDArray[np.int8]:
+        """(n,): index into SPLITS."""
+        sizes = list(self.split_sizes().values())
+        return np.repeat(np.arange(len(SPLITS), dtype=np.int8), sizes)
+
+    def column(self, name: str, indices: NDArray[np.int64] | None = None) -> Array:
+        """(n, *shape): an input by its name, `label`, `id` or `others`, of all examples or those with the indices."""
+        wanted = np.arange(len(self)) if indices is None else indices
+        start = 0
+        places, pieces = [], []
+        for split, size in self.split_sizes().items():
+            inside = np.flatnonzero((wanted >= start) & (wanted < start + size))
+            if len(inside):
+                places.append(inside)
+                pieces.append(Split(self.content, split, [name]).column(name, wanted[inside] - start))
+            start += size
+        if not pieces:
+            return np.empty(0, object)
+        order = np.argsort(np.concatenate(places), kind="stable")
+        return np.asarray(np.concatenate(pieces)[order])
+
+    def input_columns(self, indices: NDArray[np.int64]) -> dict[str, Column]:
+        """The inputs of these examples, as ExampleBuffer names them."""
+        columns: dict[str, Column] = {}
+        for spec in self.inputs:
+            values = self.column(spec.name, indices)
+            text = spec.dtype == "string"
+            columns[f"input_{spec.name}"] = Texts.of(values.reshape(-1).tolist(), spec.shape) if text else values
+        return columns
+
+    def batches(self) -> Iterator[NDArray[np.int64]]:
+        """Indices of all examples, BATCH at a time."""
+        for start in range(0, len(self), BATCH):
+            yield np.arange(start, min(start + BATCH, len(self)))
+
+    def metadata(self) -> list[dict[str, Any]]:
+        """Properties that are no input, of every example."""
+        if not self.others:
+            return [{}] * len(self)
+        return [json.loads(text) if text else {} for text in self.column("others").tolist()]
+
+
+def fetch(storage: Storage, version: Manifest, work: Path) -> Dataset:
+    """A version's files on this machine, verified. Raises ArtifactError or StorageError."""
+    return Dataset(*manifest.fetch(storage, f"datasets/{version.id}", work))
+
+
+def used(storage: Storage) -> set[str]:
+    """Names of the versions that a published model or a run was made from."""
+    models = {str(model.properties.get("dataset", "")) for model in manifest.list_artifacts(storage, "models")}
+    runs = set()
+    for run in storage.directories("runs/"):
+        training = manifest.find(storage, f"runs/{run}/training")
+        if training is not None:
+            runs.add(str(training.properties.get("dataset", "")))
+    return models | runs
+
+
+def unused(storage: Storage, days: int) -> list[Manifest]:
+    """Versions that nothing was made from, apart from the newest and from those made within the last days."""
+    wanted = used(storage)
+    before = (datetime.now(UTC) - timedelta(days=days)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return [version for version in versions(storage)[:-1] if version.id not in wanted and version.created_at < before]
+
+
+def remove(storage: Storage, version: Manifest) -> int:
+    """Remove a version, and that it was gathered, so that gathering makes it anew. Returns the bytes of its files.
+
+    The manifest goes first: what is killed half-way has left no version behind that looks whole.
+    """
+    for key in [key for key in storage.keys("gathered/") if "/dataset-" in key]:
+        if json.loads(storage.read(key)).get("version") == version.id:
+            storage.delete(key)
+    prefix = f"datasets/{version.id}"
+    storage.delete(f"{prefix}/{manifest.MANIFEST}")
+    for key in list(storage.keys(f"{prefix}/")):
+        storage.delete(key)
+    return sum(entry.bytes for entry in version.files.values())

@@ -1,0 +1,107 @@
+"""Checking one record against `model.RECORD`."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jsonschema_rs
+
+# What JSON calls a number: ASCII digits, no underscores, no plus, no leading zeros.
+NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?")
+
+
+class RecordChecker:
+    """A record's JSON Schema, compiled. `needed`: names that every record has to have, those of the inputs included."""
+
+    def __init__(self, schema: Mapping[str, Any], inputs: tuple[str, ...] = ()) -> None:
+        self._validator: Any = jsonschema_rs.validator_for(dict(schema))
+        properties: Mapping[str, Any] = schema.get("properties", {})
+        self.names = frozenset(properties)
+        self.closed = schema.get("additionalProperties") is False
+        self.needed = tuple(dict.fromkeys([*schema.get("required", ()), *inputs]))
+        self._types = {name: frozenset(_types(column, schema)) for name, column in properties.items()}
+
+    def reason(self, record: Any) -> str:
+        """Why a record does not fit the schema, with the first fault and the number of others; empty if it fits."""
+        if not isinstance(record, dict):
+            return f"must be a JSON object, is {shortened(json.dumps(record))}"
+        if self._validator.is_valid(record):
+            return ""
+        faults = list(self._validator.iter_errors(record))
+        try:
+            json.dumps(record, allow_nan=False)
+        except ValueError:
+            return "holds a number that no float64 can hold"
+        path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in faults[0].instance_path)
+        more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+        place = f"{path.lstrip('.')}: " if path else ""
+        return f"{place}{shortened(faults[0].message)}{more}"
+
+    def missing(self, names: frozenset[str]) -> list[str]:
+        """Names that every record needs and a table with these columns lacks."""
+        return [name for name in self.needed if name not in names]
+
+    def cell_value(self, name: str, cell: str) -> Any:
+        """A cell of a table as the type that its column has if it is one, else as text, for the schema to refuse.
+
+        An empty cell is null where the column may be null; elsewhere it is absent, and not asked for here.
+        """
+        types = self._types.get(name, frozenset())
+        if not types or types == {"string"}:
+            return cell
+        if cell == "":
+            return None
+        if types & {"number", "integer"} and (number := NUMBER.fullmatch(cell.strip(" \t"))):
+            cell = number[0]
+            value = float(cell) if number[1] or number[2] else int(cell) if len(cell) < 400 else float("inf")
+            if abs(value) == float("inf"):
+                return cell
+            # 3.0 is an integer to JSON Schema, and what pandas writes for 3 in a column with gaps.
+            return int(value) if "number" not in types and value == int(value) else value
+        if "boolean" in types and cell.lower() in ("true", "false"):
+            return cell.lower() == "true"
+        return cell
+
+    def holds_numbers(self, name: str) -> bool:
+        """Whether a column's type is a number, or null."""
+        types = self._types.get(name, frozenset())
+        return bool(types & {"number", "integer"}) and types <= {"number", "integer", "null"}
+
+    def may_be_null(self, name: str) -> bool:
+        """Whether a column's type includes null."""
+        return "null" in self._types.get(name, ())
+
+
+def _types(column: Any, schema: Mapping[str, Any]) -> Iterator[str]:
+    """The types that a property's schema allows, as far as it says: by type, $ref, alternatives, or listed values."""
+    if not isinstance(column, Mapping):
+        return
+    reference = column.get("$ref", "")
+    if isinstance(reference, str) and reference.startswith("#/"):
+        target: Any = schema
+        for part in reference[2:].split("/"):
+            target = target.get(part, {}) if isinstance(target, Mapping) else {}
+        if target is not column:
+            yield from _types(target, {})
+    kind = column.get("type", ())
+    yield from [kind] if isinstance(kind, str) else kind
+    for alternatives in ("anyOf", "oneOf", "allOf"):
+        for alternative in column.get(alternatives, ()):
+            yield from _types(alternative, schema)
+    if not kind:
+        values = column.get("enum", [column["const"]] if "const" in column else ())
+        yield from (_type_of(value) for value in values)
+
+
+def _type_of(value: Any) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "boolean"
+    return "number" if isinstance(value, int | float) else "string"
+
+
+def shortened(message: str) -> str:
+    """A message whose middle is left out if it is long."""
+    return message if len(message) <= 200 else f"{message[:120]} ... {message[-70:]}"

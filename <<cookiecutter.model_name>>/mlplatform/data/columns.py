@@ -1,0 +1,179 @@
+"""Columns: the values of many examples under one name. Text is bytes and ends: a long one costs its own length only."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+ENDS = ".ends"
+BYTES = ".bytes"
+
+
+class Texts:
+    """Texts of n examples, one or several each. `data`: their bytes, one after the other.
+
+    ends: (n, *shape) int64, where each text ends within `data`; it starts where the one before ends.
+    """
+
+    def __init__(self, data: NDArray[np.uint8], ends: NDArray[np.int64]) -> None:
+        self.data = data
+        self.ends = ends
+
+    @classmethod
+    def of(cls, texts: Sequence[bytes], shape: tuple[int, ...] = ()) -> "Texts":
+        """From texts in order; `shape` is that of one example."""
+        data = np.frombuffer(b"".join(texts), np.uint8)
+        ends = np.cumsum(np.fromiter(map(len, texts), np.int64, len(texts)))
+        return cls(data, ends.reshape(-1, *shape))
+
+    def __len__(self) -> int:
+        return len(self.ends)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the texts and their ends."""
+        return int(self.data.nbytes + self.ends.nbytes)
+
+    def starts(self) -> NDArray[np.int64]:
+        """(n, *shape) int64: where each text starts."""
+        flat = self.ends.reshape(-1)
+        return np.concatenate([np.zeros(min(1, len(flat)), np.int64), flat[:-1]]).reshape(self.ends.shape)
+
+    def take(self, indices: Array) -> "Texts":
+        """The texts of the examples with these indices, or of those that a mask chooses."""
+        return Texts.of(list(self._of(self._rows(indices))), self.ends.shape[1:])
+
+    def array(self, indices: Array | None = None) -> Array:
+        """Texts as an array (n, *shape) of bytes objects; NumPy's own text type would cut zeros off their ends."""
+        rows = self._rows(np.arange(len(self)) if indices is None else indices)
+        array = np.empty(len(rows) * int(np.prod(self.ends.shape[1:], dtype=np.int64)), object)
+        for i, text in enumerate(self._of(rows)):
+            array[i] = text
+        return array.reshape(len(rows), *self.ends.shape[1:])
+
+    def _rows(self, indices: Array) -> NDArray[np.int64]:
+        return np.flatnonzero(indices) if indices.dtype == bool else indices.astype(np.int64)
+
+    def _of(self, rows: NDArray[np.int64]) -> Iterator[bytes]:
+        size = int(np.prod(self.ends.shape[1:], dtype=np.int64))
+        ends = self.ends.reshape(-1)
+        numbers = (rows[:, None] * size + np.arange(size)).reshape(-1)
+        before = ends[np.maximum(numbers - 1, 0)] * (numbers > 0)
+        content = self.data.data
+        for start, end in zip(before.tolist(), ends[numbers].tolist(), strict=True):
+            yield bytes(content[start:end])
+
+
+Column = Array | Texts
+Columns = Mapping[str, Column]
+
+
+def numbers(columns: Columns, name: str) -> Array:
+    """A column of numbers."""
+    column = columns[name]
+    if isinstance(column, Texts):
+        raise TypeError(f"column {name} holds texts")
+    return column
+
+
+def texts(columns: Columns, name: str) -> Texts:
+    """A column of texts."""
+    column = columns[name]
+    if not isinstance(column, Texts):
+        raise TypeError(f"column {name} holds numbers")
+    return column
+
+
+def take(columns: Columns, indices: Array) -> dict[str, Column]:
+    """The rows with these indices, or that a mask chooses, of every column."""
+    return {
+        name: column.take(indices) if isinstance(column, Texts) else column[indices] for name, column in columns.items()
+    }
+
+
+def concatenate(tables: Sequence[Columns]) -> dict[str, Column]:
+    """Tables of the same columns, one below the other."""
+    if len(tables) == 1:
+        return dict(tables[0])
+    return {name: _joined([table[name] for table in tables]) for name in tables[0]}
+
+
+def _joined(columns: Sequence[Column]) -> Column:
+    arrays = [column for column in columns if not isinstance(column, Texts)]
+    if arrays:
+        return np.concatenate(arrays)
+    pieces = [column for column in columns if isinstance(column, Texts)]
+    shifts = np.cumsum([0, *(len(column.data) for column in pieces[:-1])])
+    ends = [column.ends + shift for column, shift in zip(pieces, shifts, strict=True)]
+    return Texts(np.concatenate([column.data for column in pieces]), np.concatenate(ends))
+
+
+def size(columns: Columns) -> int:
+    """Bytes of all columns."""
+    return sum(column.nbytes for column in columns.values())
+
+
+def arrays_of(name: str, column: Column) -> dict[str, Array]:
+    """A column as the arrays that are stored: one, or two for texts."""
+    if isinstance(column, Texts):
+        return {f"{name}{BYTES}": column.data, f"{name}{ENDS}": column.ends}
+    return {name: column}
+
+
+def columns_of(arrays: Mapping[str, Array]) -> dict[str, Column]:
+    """Columns from all arrays of `arrays_of`."""
+    columns: dict[str, Column] = {}
+    for name, array in arrays.items():
+        if name.endswith(ENDS):
+            columns[name.removesuffix(ENDS)] = Texts(arrays[name.removesuffix(ENDS) + BYTES], array)
+        elif not name.endswith(BYTES):
+            columns[name] = array
+    return columns
+
+
+def save(path: Path, columns: Columns) -> None:
+    """Write a table as one .npz file, not compressed."""
+    arrays: dict[str, Any] = {}
+    for name, column in columns.items():
+        arrays |= arrays_of(name, column)
+    np.savez(path, **arrays)
+
+
+def load(path: Path, names: Iterable[str] | None = None) -> dict[str, Column]:
+    """A table that `save` wrote, or only the columns with these names."""
+    with np.load(path) as file:
+        wanted = set(file.files) if names is None else {f"{n}{end}" for n in names for end in ("", ENDS, BYTES)}
+        return columns_of({name: file[name] for name in file.files if name in wanted})
+
+
+def append(file: IO[bytes], columns: Columns) -> None:
+    """Write a table at the end of an open file; `read_appended` needs to know the same columns.
+
+    NumPy's own format describes each array anew, which takes longer than a small array itself.
+    """
+    for name, column in columns.items():
+        for array in arrays_of(name, column).values():
+            file.write(len(array).to_bytes(8))
+            file.write(np.ascontiguousarray(array).reshape(-1).data)
+
+
+def read_appended(file: IO[bytes], like: Columns) -> dict[str, Column]:
+    """All tables of an open file that `append` wrote, as one. like: any table of the same columns."""
+    forms = {
+        part: (array.dtype, array.shape[1:])
+        for name, column in like.items()
+        for part, array in arrays_of(name, column).items()
+    }
+    tables = []
+    while head := file.read(8):
+        arrays = {}
+        for name, (dtype, shape) in forms.items():
+            rows = int.from_bytes(head or file.read(8))
+            content = file.read(rows * dtype.itemsize * int(np.prod(shape, dtype=np.int64)))
+            arrays[name] = np.frombuffer(content, dtype).reshape(rows, *shape)
+            head = b""
+        tables.append(columns_of(arrays))
+    return concatenate(tables)

@@ -1,0 +1,307 @@
+"""`data`: the dataset versions of a store, for people. None of it imports TensorFlow."""
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from functools import wraps
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import click
+import numpy as np
+
+from mlplatform.config.settings import ServiceSettings, StorageSettings, load
+from mlplatform.contract.errors import CommandError, ExitCode
+from mlplatform.contract.parameters import PipelineParameters
+from mlplatform.data import catalog, differences, findings, forgetting, report
+from mlplatform.data.catalog import Dataset
+from mlplatform.data.dataset import SPLITS
+from mlplatform.data.pictures import as_text
+from mlplatform.data.traffic import write_records
+from mlplatform.reporting.page import as_bytes, as_time
+from mlplatform.store.manifest import Manifest
+from mlplatform.store.storage import Storage, open_storage
+
+# Ids that `diff` prints of each kind.
+SHOWN_IDS = 10
+
+
+class NoRecordsError(CommandError):
+    """There is nothing to make records of."""
+
+    exit_code = ExitCode.REFUSED
+
+
+class FindingsError(CommandError):
+    """A dataset has a finding of a kind that was asked to be refused."""
+
+    exit_code = ExitCode.REFUSED
+
+
+@click.group()
+def data() -> None:
+    """Look at dataset versions: what is in them, what changed, and what a person should see before a training."""
+
+
+def _with_store(function: Callable[..., Any]) -> Callable[..., Any]:
+    @click.option("--store", metavar="URL", help="Root of the store.  [default: url of [storage]]")
+    @wraps(function)
+    def with_store(store: str | None, **arguments: Any) -> Any:
+        return function(store=open_storage(store or load(StorageSettings).url), **arguments)
+
+    return with_store
+
+
+@data.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@_with_store
+def list_versions(store: Storage, as_json: bool) -> None:
+    """List the dataset versions, the newest first, and what was made from each."""
+    used = catalog.used(store)
+    known = catalog.versions(store)[::-1]
+    if as_json:
+        click.echo(json.dumps([_described(version, version.id in used) for version in known], indent=1))
+        return
+    if not known:
+        click.echo(f"no dataset version in {store.url} yet; `gather` makes one")
+        return
+    rows: list[tuple[str, ...]] = [("version", "made", "examples", *SPLITS, "classes", "size", "used")]
+    for version in known:
+        described = _described(version, version.id in used)
+        sizes = described["splits"]
+        rows.append(
+            (
+                version.id,
+                as_time(version.created_at),
+                str(sum(sizes.values())),
+                *(str(sizes[name]) for name in SPLITS),
+                str(described["classes"]),
+                as_bytes(described["bytes"]),
+                "yes" if described["used"] else "no",
+            )
+        )
+    click.echo(report.columns(rows))
+
+
+@data.command()
+@click.argument("version")
+@click.option("--class", "label", help="Only examples of this class.")
+@click.option("--split", type=click.Choice(SPLITS), help="Only examples of this split.")
+@click.option("--id", "ids", multiple=True, help="The example with this id; may be given several times.")
+@click.option("--rows", type=click.IntRange(0, 10_000), default=10, show_default=True, help="Examples to show.")
+@_with_store
+def show(store: Storage, version: str, label: str | None, split: str | None, ids: tuple[str, ...], rows: int) -> None:
+    """Show a version and some of its examples. VERSION: a name, the beginning of one, or `latest`."""
+    dataset = _fetched(store, version)
+    sizes = ", ".join(f"{size} {name}" for name, size in dataset.split_sizes().items())
+    click.echo(f"dataset {dataset.version.id}, made {as_time(dataset.version.created_at)}: {sizes}")
+    inputs = ", ".join(f"{spec.name} {spec.dtype}{list(spec.shape) or ''}" for spec in dataset.inputs)
+    click.echo(f"inputs: {inputs}")
+    chosen = np.ones(len(dataset), dtype=bool)
+    if label is not None:
+        if label not in dataset.labels:
+            raise catalog.UnknownVersionError(f"class {label!r}: is none of {', '.join(dataset.labels)}")
+        chosen &= dataset.column("label") == dataset.labels.index(label)
+    if split is not None:
+        chosen &= dataset.splits() == SPLITS.index(split)
+    if ids:
+        chosen &= np.isin(dataset.column("id"), np.array([example_id.encode() for example_id in ids], object))
+    picked = np.flatnonzero(chosen)[:rows]
+    click.echo(f"{int(chosen.sum())} examples, the first {len(picked)}:" if len(picked) else "no example of these")
+    for row in picked.tolist():
+        _show_example(dataset, row)
+
+
+@data.command()
+@click.argument("one")
+@click.argument("other")
+@click.option("--json", "as_json", is_flag=True, help="Print all ids as JSON.")
+@_with_store
+def diff(store: Storage, one: str, other: str, as_json: bool) -> None:
+    """Say what came, went and changed from version ONE to version OTHER."""
+    datasets = [_fetched(store, name) for name in (one, other)]
+    result = differences.difference(*datasets)
+    if as_json:
+        click.echo(json.dumps(asdict(result), indent=1))
+        return
+    click.echo(f"from {datasets[0].version.id} ({len(datasets[0])}) to {datasets[1].version.id} ({len(datasets[1])})")
+    kinds = {
+        "came": result.came,
+        "went": result.went,
+        "have other inputs": result.changed,
+        "have another label": result.relabelled,
+        "are in another split": result.moved,
+    }
+    for kind, ids in kinds.items():
+        more = f" and {len(ids) - SHOWN_IDS} more" if len(ids) > SHOWN_IDS else ""
+        click.echo(f"{len(ids):>8} {kind}{': ' if ids else ''}{', '.join(ids[:SHOWN_IDS])}{more}")
+    changed = [(label, *counts) for label, counts in result.labels.items() if counts[0] != counts[1]]
+    if changed:
+        click.echo(report.columns([("class", "before", "after"), *changed]))
+
+
+@data.command("report")
+@click.argument("version")
+@click.option("--against", metavar="VERSION", help="Compare with this version.  [default: the one made before]")
+@click.option("--output", type=click.Path(path_type=Path), help="The HTML file.  [default: dataset-VERSION.html]")
+@click.option(
+    "--refuse", metavar="KINDS", default="", help="Exit with 3 at a finding of these kinds, such as leak,drift."
+)
+@_with_store
+def make_report(store: Storage, version: str, against: str | None, output: Path | None, refuse: str) -> None:
+    """Write a version's report as HTML, and print what it found."""
+    dataset = _fetched(store, version)
+    previous = _fetched(store, against) if against else _before(store, dataset.version)
+    found = findings.all_findings(dataset, previous)
+    path = output or Path(f"dataset-{dataset.version.id}.html")
+    path.write_text(
+        report.render(dataset, found, load(ServiceSettings).name, previous.version.id if previous else ""),
+        encoding="utf-8",
+    )
+    click.echo(report.as_page_of_text(dataset, found))
+    click.echo(f"\nreport {path}")
+    kinds = {kind.strip() for kind in refuse.split(",") if kind.strip()}
+    refused = [finding for finding in found if finding.kind in kinds]
+    if refused:
+        sentences = [finding.message + _named(finding.ids) for finding in refused]
+        raise FindingsError(f"dataset {dataset.version.id}: {'; '.join(sentences)}")
+
+
+def _named(ids: tuple[str, ...]) -> str:
+    return f" (ids {', '.join(ids)})" if ids else ""
+
+
+@data.command()
+@click.option("--id", "ids", multiple=True, required=True, help="Id of an example; may be given several times.")
+@click.option("--versions", is_flag=True, help="Also remove the dataset versions that hold it.")
+@_with_store
+def forget(store: Storage, ids: tuple[str, ...], versions: bool) -> None:
+    """Let examples leave the store's sources and parts, and come into no later dataset version.
+
+    It says which versions and models held them. Source files elsewhere are yours to change: they are named by row.
+    """
+    results = forgetting.forget(store, ids, Path(load(PipelineParameters).work))
+    for result in results:
+        click.echo(result.id)
+        click.echo(f"  versions that hold it: {', '.join(result.versions) or 'none'}")
+        click.echo(f"  models made from these: {', '.join(result.models) or 'none'}")
+        for key in result.sources:
+            click.echo(f"  taken out of {store.url}/{key}")
+        for key, row in result.outside:
+            click.echo(f"  still in the source, and left out from now on: {key} row {row}")
+    held = {version for result in results for version in result.versions}
+    for version in [known for known in catalog.versions(store) if versions and known.id in held]:
+        catalog.remove(store, version)
+        click.echo(f"removed version {version.id}")
+
+
+@data.group()
+def add() -> None:
+    """Add to the sources that a dataset is made from."""
+
+
+@add.command()
+@click.option("--since", required=True, help="How long ago, such as 36h or 7d, or a date or time in ISO 8601.")
+@click.option("--until", help="A date or time in ISO 8601.  [default: now]")
+@click.option("--sample", type=click.FloatRange(0, 1), default=1.0, show_default=True, help="Share of the requests.")
+@click.option(
+    "--output", type=click.Path(path_type=Path), help="A file here.  [default: sources/traffic/ of the store]"
+)
+@_with_store
+def traffic(store: Storage, since: str, until: str | None, sample: float, output: Path | None) -> None:
+    """Make records of requests whose true labels are known.
+
+    It takes bodies that the server stored (events_bodies of [serving]) and labels that came as feedback. Of several
+    labels of a request the latest counts. What cannot be joined is counted.
+    """
+    import model
+
+    now = datetime.now(UTC)
+    first, last = _moment(since, now), _moment(until, now) if until else now
+    with TemporaryDirectory() as temporary:
+        path = output or Path(temporary) / "records.jsonl.gz"
+        service = load(ServiceSettings).name
+        redact = getattr(model, "redact", None)
+        joined = write_records(store, service, first, last, model.RECORD, path, sample, redact)
+        for reason, count in joined.left_out.most_common():
+            click.echo(f"{count:>8} {reason}")
+        click.echo(f"{joined.records:>8} records of {joined.requests} requests")
+        if not joined.records:
+            raise NoRecordsError(f"no request from {first:%Y-%m-%d %H:%M} UTC on has both a stored body and a label")
+        place = str(path)
+        if not output:
+            key = f"sources/traffic/{first:%Y%m%dT%H%M%SZ}-{last:%Y%m%dT%H%M%SZ}.jsonl.gz"
+            store.upload(path, key)
+            place = f"{store.url}/{key}"
+        click.echo(f"written to {place}")
+
+
+def _moment(text: str, now: datetime) -> datetime:
+    """A time ago, or a moment in ISO 8601, UTC if it says no other."""
+    if ago := re.fullmatch(r"(\d+)([hd])", text):
+        return now - timedelta(**{{"h": "hours", "d": "days"}[ago[2]]: int(ago[1])})
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise click.UsageError(f"{text!r} is neither a time ago, such as 7d, nor a moment in ISO 8601") from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+@data.command()
+@click.option("--unused", is_flag=True, required=True, help="Versions that no model or run was made from.")
+@click.option("--days", type=click.IntRange(0), default=7, show_default=True, help="Keep those made within these days.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@_with_store
+def remove(store: Storage, unused: bool, days: int, yes: bool) -> None:
+    """Remove dataset versions that nothing was made from; the newest one is kept."""
+    versions = catalog.unused(store, days)
+    if not versions:
+        click.echo(f"no unused dataset version older than {days} days")
+        return
+    for version in versions:
+        click.echo(f"{version.id}  {as_time(version.created_at)}  {as_bytes(_size(version))}")
+    if not yes:
+        click.confirm(f"remove these {len(versions)}?", abort=True)
+    freed = sum(catalog.remove(store, version) for version in versions)
+    click.echo(f"removed {len(versions)} dataset versions, {as_bytes(freed)}")
+
+
+def _show_example(dataset: Dataset, row: int) -> None:
+    at = np.array([row])
+    example_id, label = dataset.column("id", at)[0].decode(), dataset.labels[int(dataset.column("label", at)[0])]
+    click.echo(f"\n{example_id}  {label}  {SPLITS[int(dataset.splits()[row])]}")
+    for spec in dataset.inputs:
+        click.echo(f"  {spec.name}: {as_text(dataset.column(spec.name, at)[0])}")
+    if dataset.others and (others := dataset.column("others", at)[0]):
+        click.echo(f"  beside them: {others.decode()}")
+
+
+def _fetched(store: Storage, name: str) -> Dataset:
+    return catalog.fetch(store, catalog.find_version(store, name), Path(load(PipelineParameters).work))
+
+
+def _before(store: Storage, version: Manifest) -> Dataset | None:
+    """The newest version made before another one, if it has inputs of the same names."""
+    older = [known for known in catalog.versions(store) if known.created_at < version.created_at]
+    names = [spec["name"] for spec in version.properties["inputs"]]
+    fitting = [known for known in older if [spec["name"] for spec in known.properties["inputs"]] == names]
+    return _fetched(store, fitting[-1].id) if fitting else None
+
+
+def _described(version: Manifest, used: bool) -> dict[str, Any]:
+    splits = version.properties["splits"]
+    return {
+        "version": version.id,
+        "created_at": version.created_at,
+        "splits": {name: splits[name]["examples"] for name in SPLITS},
+        "classes": len(version.properties["labels"]),
+        "bytes": _size(version),
+        "used": used,
+    }
+
+
+def _size(version: Manifest) -> int:
+    return sum(entry.bytes for entry in version.files.values())

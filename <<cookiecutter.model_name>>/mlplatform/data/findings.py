@@ -1,0 +1,322 @@
+"""What a person should look at in a dataset version before a model learns from it.
+
+Each function names one kind of fault by the ids of the examples that show it. They read the examples, not the sources:
+what was left out of a version is in the list of problems that `gather` writes.
+"""
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlplatform.data.catalog import Dataset
+from mlplatform.data.columns import Array, Column, Texts
+from mlplatform.data.dataset import SPLITS, InputSpec, Schema
+from mlplatform.data.writing import hash_inputs
+
+# Ids that a finding names; all are counted.
+SHOWN_IDS = 10
+# Values of an input below which two examples may look alike by chance, and letters of a text likewise.
+ALIKE_VALUES = 8
+ALIKE_LETTERS = 20
+# Shares of a deviation within which two values are about the same.
+ALIKE_STEP = 0.05
+# Mean recall over the classes from which an input alone is said to tell the label.
+LEAK_RECALL = 0.98
+BINS = 64
+# Ratios of units that are mixed up: tens, time, length, weight.
+UNITS = (10, 100, 1000, 1e6, 60, 3600, 24, 12, 2.54, 25.4, 3.2808, 1.6093, 2.2046)
+UNIT_TOLERANCE = 0.15
+# Share of the values on either side of a gap that makes two units of it, and the gap in powers of ten.
+UNIT_SHARE = 0.05
+UNIT_GAP = 0.3
+# Distance of two distributions (Kolmogorov-Smirnov) from which an input has changed.
+DRIFT = 0.1
+# Interquartile ranges from the median beyond which a value is an outlier, if so few are.
+FAR = 20
+FAR_SHARE = 0.01
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing to look at. kind: a word or two; message: a sentence without a full stop; ids: the first of them."""
+
+    kind: str
+    message: str
+    count: int
+    ids: tuple[str, ...] = ()
+
+
+def all_findings(dataset: Dataset, previous: Dataset | None = None) -> list[Finding]:
+    """Every finding, the worst kinds first."""
+    hashes = _hashes(dataset, exact=True)
+    features = list(scalar_features(dataset))
+    findings = [*missing_classes(dataset), *contradictions(dataset, hashes), *leaks(dataset, features)]
+    findings += [*groups_across_splits(dataset), *across_splits(dataset, hashes, "the same inputs")]
+    findings += across_splits(dataset, _hashes(dataset, exact=False), "nearly the same inputs", besides=hashes)
+    findings += [*repetitions(dataset, hashes), *constants(features), *changed_units(dataset, features)]
+    findings += [*outliers(dataset, features), *nulls(dataset)]
+    return findings + (list(drift(dataset, previous)) if previous is not None else [])
+
+
+def scalar_features(dataset: Dataset) -> Iterator[tuple[str, Array]]:
+    """Name and values (n,) of each single number and single text, and of each place of a short row of numbers."""
+    for spec in dataset.inputs:
+        if spec.shape == ():
+            yield spec.name, dataset.column(spec.name)
+        elif spec.dtype != "string" and len(spec.shape) == 1 and spec.shape[0] <= BINS:
+            values = dataset.column(spec.name)
+            yield from ((f"{spec.name}[{i}]", values[:, i]) for i in range(spec.shape[0]))
+
+
+def missing_classes(dataset: Dataset) -> Iterator[Finding]:
+    """Labels without an example in a split."""
+    for split in SPLITS:
+        classes: Mapping[str, int] = dataset.version.properties["splits"][split]["classes"]
+        missing = [label for label, count in classes.items() if not count]
+        if missing:
+            yield Finding(
+                "missing class", f"the {split} split has no example of {', '.join(missing[:SHOWN_IDS])}", len(missing)
+            )
+
+
+def contradictions(dataset: Dataset, hashes: NDArray[np.uint64]) -> Iterator[Finding]:
+    """Examples with the same inputs and different labels."""
+    labels = dataset.column("label")
+    rows = [row for group in _groups(hashes) if len(set(labels[group].tolist())) > 1 for row in group.tolist()]
+    if rows:
+        yield Finding(
+            "contradiction",
+            f"{len(rows)} examples have the same inputs as one with another label",
+            len(rows),
+            _ids(dataset, rows),
+        )
+
+
+def repetitions(dataset: Dataset, hashes: NDArray[np.uint64]) -> Iterator[Finding]:
+    """Examples with the inputs and the label of another one under another id."""
+    labels = dataset.column("label")
+    rows = [row for group in _groups(hashes) if len(set(labels[group].tolist())) == 1 for row in group.tolist()]
+    if rows:
+        yield Finding(
+            "repetition", f"{len(rows)} examples have inputs and label of another id", len(rows), _ids(dataset, rows)
+        )
+
+
+def across_splits(
+    dataset: Dataset, hashes: NDArray[np.uint64], what: str, besides: NDArray[np.uint64] | None = None
+) -> Iterator[Finding]:
+    """Examples outside the train split that look like one inside; `besides`: of those, not if these are the same."""
+    splits = dataset.splits()
+    rows = []
+    for group in _groups(hashes):
+        inside = group[splits[group] == 0]
+        for row in group[splits[group] != 0].tolist():
+            if len(inside) and (besides is None or besides[row] not in besides[inside]):
+                rows.append(row)
+    if rows:
+        yield Finding(
+            "across splits",
+            f"{len(rows)} examples outside the train split have {what} as one inside, which flatters the metrics",
+            len(rows),
+            _ids(dataset, rows),
+        )
+
+
+def groups_across_splits(dataset: Dataset) -> Iterator[Finding]:
+    """Values of a property that is no input, such as a patient, that several examples share, in several splits."""
+    splits = dataset.splits()
+    members: dict[str, dict[str, set[int]]] = defaultdict(lambda: defaultdict(set))
+    sizes: dict[str, Counter[str]] = defaultdict(Counter)
+    for split, properties in zip(splits.tolist(), dataset.metadata(), strict=True):
+        for name, value in properties.items():
+            if isinstance(value, str | int):
+                members[name][str(value)].add(split)
+                sizes[name][str(value)] += 1
+    for name, values in members.items():
+        shared = [value for value in values if sizes[name][value] > 1]
+        # Few values for many examples are properties of examples, such as a country, not groups.
+        if not shared or len(values) * 100 < len(dataset):
+            continue
+        torn = [value for value in shared if len(values[value]) > 1]
+        if torn:
+            yield Finding(
+                "group across splits",
+                f"{len(torn)} of {len(shared)} values of {name!r} that examples share stand in several splits, such as "
+                f"{', '.join(sorted(torn)[:3])}; split by it if they belong together",
+                len(torn),
+            )
+
+
+def leaks(dataset: Dataset, features: Sequence[tuple[str, Array]]) -> Iterator[Finding]:
+    """Inputs that alone tell the label: learned on the train split, measured on the others."""
+    labels, train = dataset.column("label"), dataset.splits() == 0
+    if len(np.unique(labels[~train])) < 2:
+        return
+    for name, values in features:
+        recall = _recall_alone(values, labels, train, len(dataset.labels))
+        if recall >= LEAK_RECALL:
+            yield Finding(
+                "leak",
+                f"{name!r} alone tells the label with a recall of {recall:.3f}, as a copy of the label would",
+                len(dataset),
+            )
+
+
+def _recall_alone(values: Array, labels: Array, train: NDArray[np.bool_], classes: int) -> float:
+    if values.dtype == object:
+        _, codes = np.unique(values.astype(object), return_inverse=True)
+        if len(np.unique(codes)) > len(codes) / 2:
+            return 0.0
+    else:
+        numbers = values.astype(np.float64)
+        edges = np.unique(np.quantile(numbers[train], np.arange(1, BINS) / BINS, method="inverted_cdf"))
+        codes = np.searchsorted(edges, numbers, side="left")
+    table = np.zeros((int(codes.max()) + 1, classes), np.int64)
+    np.add.at(table, (codes[train], labels[train]), 1)
+    guesses, others = table.argmax(axis=1)[codes[~train]], labels[~train]
+    return float(np.mean([np.mean(guesses[others == label] == label) for label in np.unique(others)]))
+
+
+def constants(features: Sequence[tuple[str, Array]]) -> Iterator[Finding]:
+    """Inputs with one value."""
+    for name, values in features:
+        if len(values) > 1 and np.all(values == values[0]):
+            yield Finding("constant", f"{name!r} has the same value in every example", len(values))
+
+
+def changed_units(dataset: Dataset, features: Sequence[tuple[str, Array]]) -> Iterator[Finding]:
+    """Inputs whose values fall into two heaps, one about as far above the other as two units are apart."""
+    for name, values in features:
+        if values.dtype == object:
+            continue
+        numbers = values.astype(np.float64)
+        rows = np.flatnonzero(numbers > 0)
+        if len(rows) < 0.9 * len(numbers) or len(np.unique(numbers)) < 20:
+            continue
+        order = rows[np.argsort(numbers[rows])]
+        powers = np.log10(numbers[order])
+        margin = max(1, int(UNIT_SHARE * len(order)))
+        gaps = np.diff(powers)[margin - 1 : len(order) - margin]
+        if not len(gaps) or gaps.max() < UNIT_GAP:
+            continue
+        cut = margin + int(gaps.argmax())
+        ratio = float(10 ** (np.median(powers[cut:]) - np.median(powers[:cut])))
+        unit = min(UNITS, key=lambda factor: abs(np.log(ratio / factor)))
+        if abs(ratio / unit - 1) <= UNIT_TOLERANCE:
+            yield Finding(
+                "changed unit",
+                f"{len(order) - cut} values of {name!r} are about {unit:g} times the other {cut}, as in another unit",
+                len(order) - cut,
+                _ids(dataset, order[cut:].tolist()),
+            )
+
+
+def outliers(dataset: Dataset, features: Sequence[tuple[str, Array]]) -> Iterator[Finding]:
+    """Single values far from all others."""
+    for name, values in features:
+        if values.dtype == object or not len(values):
+            continue
+        numbers = values.astype(np.float64)
+        low, middle, high = np.quantile(numbers, [0.25, 0.5, 0.75])
+        distance = np.abs(numbers - middle)
+        rows = np.flatnonzero(distance > FAR * (high - low)) if high > low else np.empty(0, np.int64)
+        if 0 < len(rows) <= FAR_SHARE * len(numbers):
+            rows = rows[np.argsort(-distance[rows])]
+            yield Finding(
+                "outlier",
+                f"{len(rows)} values of {name!r} are far from all others, such as {numbers[rows[0]]:g} beside a median "
+                f"of {middle:g}",
+                len(rows),
+                _ids(dataset, rows.tolist()),
+            )
+
+
+def nulls(dataset: Dataset) -> Iterator[Finding]:
+    """Properties that are no input and null in some examples; an input is never null."""
+    counts: Counter[str] = Counter()
+    for properties in dataset.metadata():
+        counts.update(name for name, value in properties.items() if value is None)
+    for name, count in counts.most_common():
+        yield Finding("null", f"{name!r} is null in {count} of {len(dataset)} examples", count)
+
+
+def drift(dataset: Dataset, previous: Dataset) -> Iterator[Finding]:
+    """Inputs and labels that are spread otherwise than in another version."""
+    before = dict(scalar_features(previous))
+    for name, values in scalar_features(dataset):
+        if name in before and values.dtype != object and before[name].dtype != object:
+            distance = _distance(values.astype(np.float64), before[name].astype(np.float64))
+            if distance > DRIFT:
+                yield Finding(
+                    "drift",
+                    f"{name!r} is spread otherwise than in {previous.version.id}: median {np.median(values):g}, before "
+                    f"{np.median(before[name]):g} (distance {distance:.2f})",
+                    len(values),
+                )
+    now, then = (_label_shares(version) for version in (dataset, previous))
+    for label in sorted(now.keys() | then.keys()):
+        if abs(now.get(label, 0) - then.get(label, 0)) > DRIFT:
+            yield Finding(
+                "drift",
+                f"label {label!r} makes {100 * now.get(label, 0):.0f} % of the examples, in {previous.version.id} "
+                f"{100 * then.get(label, 0):.0f} %",
+                len(dataset),
+            )
+
+
+def _distance(one: Array, other: Array) -> float:
+    """The largest difference of the two empirical distribution functions, 0 to 1."""
+    one, other = np.sort(one), np.sort(other)
+    both = np.concatenate([one, other])
+    shares = [np.searchsorted(values, both, side="right") / len(values) for values in (one, other)]
+    return float(np.abs(shares[0] - shares[1]).max())
+
+
+def _label_shares(dataset: Dataset) -> dict[str, float]:
+    counts = Counter(dataset.column("label").tolist())
+    return {dataset.labels[label]: count / len(dataset) for label, count in counts.items()}
+
+
+def _groups(hashes: NDArray[np.uint64]) -> Iterator[NDArray[np.int64]]:
+    """Indices of the examples with each hash that more than one has."""
+    order = np.argsort(hashes, kind="stable")
+    starts = np.flatnonzero(np.diff(hashes[order])) + 1
+    return (group for group in np.split(order, starts) if len(group) > 1)
+
+
+def _hashes(dataset: Dataset, exact: bool) -> NDArray[np.uint64]:
+    """64 bits for each example that follow from its inputs, or from what they are about."""
+    schema = Schema({}, dataset.inputs, ())
+    pieces = [np.empty(0, np.uint64)]
+    for indices in dataset.batches():
+        columns = dataset.input_columns(indices)
+        if not exact:
+            columns = {
+                f"input_{spec.name}": _blurred(columns[f"input_{spec.name}"], spec, dataset) for spec in dataset.inputs
+            }
+        pieces.append(hash_inputs(columns, schema))
+    return np.concatenate(pieces)
+
+
+def _blurred(values: Column, spec: InputSpec, dataset: Dataset) -> Column:
+    """What is the same for values that look alike; as it is where they are too few or short to tell."""
+    if isinstance(values, Texts):
+        return Texts.of([_plain(text) for text in values.array().reshape(-1).tolist()], spec.shape)
+    if max(int(np.prod(spec.shape, dtype=np.int64)), len(dataset.inputs)) < ALIKE_VALUES:
+        return values
+    known = dataset.version.properties["splits"]["train"]["inputs"].get(spec.name, {})
+    return np.round(values.astype(np.float64) / ((known.get("deviation") or 1.0) * ALIKE_STEP)).astype(np.int64)
+
+
+def _plain(text: bytes) -> bytes:
+    plain = re.sub(r"[\W_]+", " ", text.decode().lower()).strip()
+    return plain.encode() if len(plain) >= ALIKE_LETTERS else text
+
+
+def _ids(dataset: Dataset, rows: Sequence[int]) -> tuple[str, ...]:
+    ids = dataset.column("id", np.array(rows[:SHOWN_IDS], np.int64))
+    return tuple(example_id.decode() for example_id in ids.tolist())

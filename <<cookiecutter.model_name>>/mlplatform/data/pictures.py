@@ -1,0 +1,50 @@
+"""Inputs as a person looks at them: pictures as PNG, texts, numbers."""
+
+import base64
+import struct
+import zlib
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+
+from mlplatform.data.columns import Array
+from mlplatform.data.dataset import InputSpec
+from mlplatform.reporting.page import as_number
+
+# Pixels along an edge of a picture beyond which only every n-th is shown.
+EDGE = 192
+SHOWN_VALUES = 12
+SHOWN_TEXT = 400
+
+
+def is_picture(spec: InputSpec) -> bool:
+    """Whether an input is shown as a picture: numbers of shape (h, w), (h, w, 1) or (h, w, 3), at least 4 by 4."""
+    channels = spec.shape[2] if len(spec.shape) == 3 else 1
+    return spec.dtype != "string" and len(spec.shape) in (2, 3) and channels in (1, 3) and min(spec.shape[:2]) >= 4
+
+
+def png(array: Array, low: float, high: float) -> Markup:
+    """An array (h, w), (h, w, 1) or (h, w, 3) as the data URL of a PNG; `low` is black, `high` white."""
+    every = -(-max(array.shape[:2]) // EDGE)
+    pixels = array[::every, ::every].astype(np.float64).reshape(*array[::every, ::every].shape[:2], -1)
+    levels = np.clip((pixels - low) / ((high - low) or 1) * 255, 0, 255).round().astype(np.uint8)
+    height, width, channels = levels.shape
+    # Each line begins with the filter that it went through: none.
+    lines = np.concatenate([np.zeros((height, 1), np.uint8), levels.reshape(height, -1)], axis=1)
+    header = struct.pack(">IIBBBBB", width, height, 8, 0 if channels == 1 else 2, 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(lines.tobytes())), (b"IEND", b"")]
+    body = b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
+    )
+    return Markup("data:image/png;base64,") + base64.b64encode(b"\x89PNG\r\n\x1a\n" + body).decode()
+
+
+def as_text(value: Any) -> str:
+    """An input of one example as a line of text: what is long is shortened."""
+    array = np.asarray(value, dtype=object) if isinstance(value, bytes) else np.asarray(value)
+    flat = array.reshape(-1)[:SHOWN_VALUES].tolist()
+    shown = [item.decode("utf-8", "replace") if isinstance(item, bytes) else as_number(float(item)) for item in flat]
+    text = (" · " if flat and isinstance(flat[0], bytes) else ", ").join(shown)
+    text = text if len(text) <= SHOWN_TEXT else f"{text[:SHOWN_TEXT]}…"
+    return f"{text}, … ({array.size} values)" if array.size > SHOWN_VALUES else text

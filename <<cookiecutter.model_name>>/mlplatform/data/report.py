@@ -1,0 +1,157 @@
+"""The report of a dataset version: a page of HTML that needs nothing but a browser, and a page in the terminal."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+
+from mlplatform.data.catalog import Dataset
+from mlplatform.data.columns import Array
+from mlplatform.data.dataset import SPLITS
+from mlplatform.data.findings import Finding, scalar_features
+from mlplatform.data.pictures import as_text, is_picture, png
+from mlplatform.reporting import charts, page
+
+TEMPLATE = Path(__file__).with_name("report_template.html")
+
+SHOWN_EXAMPLES = 24
+SHOWN_CLASSES = 20
+SHOWN_FEATURES = 60
+SHOWN_VALUES = 3
+BINS = 20
+
+
+def render(dataset: Dataset, findings: Sequence[Finding], service: str, previous: str = "") -> str:
+    """The page. previous: the version that it was compared with, or an empty text."""
+    return page.render(
+        TEMPLATE,
+        service=service,
+        version=dataset.version,
+        splits=dataset.split_sizes(),
+        total=len(dataset),
+        findings=findings,
+        previous=previous,
+        balance=balance(dataset),
+        features=features(dataset),
+        examples=[_shown(dataset, row) for row in chosen(dataset, SHOWN_EXAMPLES)],
+        pictures=any(is_picture(spec) for spec in dataset.inputs),
+        duplicates=dataset.version.properties["duplicates"],
+        records=dataset.version.properties.get("records"),
+    )
+
+
+def as_page_of_text(dataset: Dataset, findings: Sequence[Finding]) -> str:
+    """What the page says first, for a terminal."""
+    splits = ", ".join(f"{size} {name}" for name, size in dataset.split_sizes().items())
+    lines = [f"dataset {dataset.version.id}, {len(dataset)} examples: {splits}", ""]
+    lines += [f"{len(findings)} findings" if findings else "nothing to look at was found"]
+    for finding in findings:
+        lines.append(f"  {finding.kind}: {finding.message}")
+        if finding.ids:
+            more = f" and {finding.count - len(finding.ids)} more" if finding.count > len(finding.ids) else ""
+            lines.append(f"    ids: {', '.join(finding.ids)}{more}")
+    lines += ["", columns([("class", *SPLITS), *((row["name"], *row["counts"]) for row in balance(dataset))])]
+    described = features(dataset)
+    if described:
+        head = ("input", "minimum", "median", "maximum", "distinct", "most frequent")
+        rows = [(f["name"], f["minimum"], f["median"], f["maximum"], f["distinct"], f["frequent"]) for f in described]
+        lines += ["", columns([head, *rows])]
+    return "\n".join(lines)
+
+
+def balance(dataset: Dataset) -> list[dict[str, Any]]:
+    """Per class its examples in each split and their shares; of many classes the most and the least frequent ones."""
+    splits: Mapping[str, Any] = dataset.version.properties["splits"]
+    sizes = dataset.split_sizes()
+    rows = [
+        {
+            "name": label,
+            "counts": [splits[split]["classes"][label] for split in SPLITS],
+            "shares": [splits[split]["classes"][label] / max(1, sizes[split]) for split in SPLITS],
+        }
+        for label in splits["train"]["classes"]
+    ]
+    if len(rows) <= SHOWN_CLASSES:
+        return rows
+    rows.sort(key=lambda row: -sum(row["counts"]))
+    return rows[: SHOWN_CLASSES // 2] + rows[-SHOWN_CLASSES // 2 :]
+
+
+def features(dataset: Dataset) -> list[dict[str, Any]]:
+    """Per single number or text its figures as text; with a histogram, train beside the others, for numbers."""
+    train = dataset.splits() == 0
+    described: list[dict[str, Any]] = []
+    for name, values in scalar_features(dataset):
+        if len(described) == SHOWN_FEATURES or not len(values):
+            break
+        counts = Counter(values.tolist())
+        most = counts.most_common(SHOWN_VALUES)
+        frequent = ", ".join(f"{as_text(value)} ({100 * count / len(values):.0f} %)" for value, count in most)
+        text = values.dtype == object
+        sizes = np.array([len(value) for value in values]) if text else values.astype(np.float64)
+        low, middle, high = (page.as_number(float(size)) for size in (sizes.min(), np.median(sizes), sizes.max()))
+        unit = " bytes" if text else ""
+        described.append(
+            {
+                "name": name,
+                "minimum": low + unit,
+                "median": middle + unit,
+                "maximum": high + unit,
+                "distinct": f"{len(counts):,}",
+                "frequent": frequent if most[0][1] > 1 else "",
+                "chart": _histogram(f"length of {name}" if text else name, sizes, train),
+            }
+        )
+    return described
+
+
+def chosen(dataset: Dataset, count: int) -> list[int]:
+    """Indices of examples to look at: as many of each class as of the others, in turn; each run shows the same."""
+    labels = dataset.column("label")
+    rows = [np.flatnonzero(labels == label).tolist()[: count + 1] for label in np.unique(labels)]
+    picked: list[int] = []
+    for turn in range(count):
+        picked += [members[turn] for members in rows if turn < len(members)]
+        if len(picked) >= count:
+            break
+    return picked[:count]
+
+
+def _histogram(name: str, values: Array, train: Array) -> Markup:
+    finite = values[np.isfinite(values)]
+    if not len(finite) or finite.min() == finite.max():
+        return Markup("")
+    edges = np.histogram_bin_edges(finite, BINS)
+    shares = [np.histogram(values[mask], edges)[0] / max(1, int(mask.sum())) for mask in (train, ~train)]
+    return charts.histograms(name, edges.tolist(), shares[0].tolist(), shares[1].tolist())
+
+
+def _shown(dataset: Dataset, row: int) -> dict[str, Any]:
+    at = np.array([row])
+    statistics = dataset.version.properties["splits"]["train"]["inputs"]
+    shown: dict[str, Any] = {
+        "id": dataset.column("id", at)[0].decode(),
+        "label": dataset.labels[int(dataset.column("label", at)[0])],
+        "split": SPLITS[int(dataset.splits()[row])],
+        "pictures": [],
+        "values": [],
+    }
+    for spec in dataset.inputs:
+        value = dataset.column(spec.name, at)[0]
+        if is_picture(spec):
+            known = statistics.get(spec.name) or {"minimum": float(value.min()), "maximum": float(value.max())}
+            shown["pictures"].append((spec.name, png(value, known["minimum"], known["maximum"])))
+        else:
+            shown["values"].append((spec.name, as_text(value)))
+    return shown
+
+
+def columns(rows: Sequence[Sequence[Any]]) -> str:
+    """Rows of cells as text, one below the other; what is wide is cut off."""
+    texts = [[str(cell) for cell in row] for row in rows]
+    widths = [min(40, max(len(row[i]) for row in texts)) for i in range(len(texts[0]))]
+    lines = ["  ".join(cell[:width].ljust(width) for cell, width in zip(row, widths, strict=True)) for row in texts]
+    return "\n".join(line.rstrip() for line in lines)

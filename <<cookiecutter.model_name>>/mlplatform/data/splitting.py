@@ -1,0 +1,91 @@
+"""Which split an example belongs to: by its id, by a group that it is part of, by time, or as the data says."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlplatform.contract.errors import BadDataError
+from mlplatform.data.columns import Array, Columns, Texts, numbers
+from mlplatform.data.dataset import SPLITS
+
+
+@dataclass(frozen=True)
+class SplitRule:
+    """Shares of the examples that go to the validation and the test split, 0 to 1, and what decides; the rest is train.
+
+    The other fields name properties of the record that are no input. group: examples with the same value are in one
+    split. time: those from `test_after` on (ISO 8601, UTC if it says no other) are the test split. fixed: it says
+    train, validation or test.
+    """
+
+    validation_fraction: float
+    test_fraction: float
+    group: str = ""
+    time: str = ""
+    test_after: str = ""
+    fixed: str = ""
+
+    def assign(self, examples: Columns) -> NDArray[np.int8]:
+        """(n,): index into SPLITS, for columns of ExampleBuffer.take. Raises BadDataError where that is not said."""
+        if self.fixed:
+            return self._as_fixed(examples)
+        position = numbers(examples, "high") / 2.0**64
+        if self.group:
+            position = np.array(
+                [
+                    own if value is None else _position(value)
+                    for own, value in zip(position.tolist(), _values(examples, self.group), strict=True)
+                ]
+            )
+        test = self._after(examples) if self.time else position < self.test_fraction
+        validation = ~test & (position < self.validation_fraction + (0 if self.time else self.test_fraction))
+        return np.where(test, SPLITS.index("test"), np.where(validation, SPLITS.index("validation"), 0)).astype(np.int8)
+
+    def _as_fixed(self, examples: Columns) -> NDArray[np.int8]:
+        values = _values(examples, self.fixed)
+        wrong = [i for i, value in enumerate(values) if value not in SPLITS]
+        if wrong:
+            said = f"{self.fixed!r} is {values[wrong[0]]!r}; split_fixed takes {', '.join(SPLITS)}"
+            raise BadDataError(f"example {_id(examples, wrong[0])}: {said}")
+        return np.array([SPLITS.index(value) for value in values], np.int8)
+
+    def _after(self, examples: Columns) -> Array:
+        start = _moment(self.test_after)
+        after = np.zeros(len(numbers(examples, "high")), dtype=bool)
+        for i, value in enumerate(_values(examples, self.time)):
+            try:
+                after[i] = _moment(value) >= start
+            except (TypeError, ValueError):
+                said = f"{self.time!r} is {value!r}; split_time takes a date or time in ISO 8601"
+                raise BadDataError(f"example {_id(examples, i)}: {said}") from None
+        return after
+
+
+def _values(examples: Columns, name: str) -> Sequence[Any]:
+    """A property that is no input, of every example; None where it is missing."""
+    others = examples.get("others")
+    if not isinstance(others, Texts):
+        raise BadDataError(f"no record has a property {name!r} that is no input, and the splits are to follow it")
+    return [json.loads(text).get(name) if text else None for text in others.array().tolist()]
+
+
+def _position(value: Any) -> float:
+    """Where a group stands in [0, 1), by its hash."""
+    text = value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) / 2.0**64
+
+
+def _moment(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _id(examples: Columns, row: int) -> str:
+    ids = examples["id"]
+    return ids.array(np.array([row]))[0].decode() if isinstance(ids, Texts) else ""

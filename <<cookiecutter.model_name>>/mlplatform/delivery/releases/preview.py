@@ -1,0 +1,116 @@
+"""`preview`: what a release to production would bring, for the person who is asked to approve it."""
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mlplatform.config.hints import hint
+from mlplatform.config.settings import load
+from mlplatform.delivery.console import Console
+from mlplatform.delivery.errors import GateClosedError, RefusedError
+from mlplatform.delivery.images.commands import find_model
+from mlplatform.delivery.options import console_option, store_option
+from mlplatform.delivery.releases.gate import gate
+from mlplatform.delivery.releases.release import Releaser
+from mlplatform.ghost.settings import GhostSettings
+from mlplatform.store.releases import production
+from mlplatform.store.storage import MissingKeyError, Storage
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What would be released: model version and image by digest, and in one line over what and what speaks for it."""
+
+    model: str
+    image: str
+    summary: str
+
+
+@dataclass(frozen=True)
+class _Kept(Console):
+    """A console that keeps a command's result instead of printing it."""
+
+    results: list[str] = field(default_factory=list)
+
+    def result(self, text: str, value: Any) -> None:
+        self.results.append(text)
+
+
+@click.command()
+@click.option("--image", metavar="REF", help="Of `deploy` with this serving image.  [default: of `promote`]")
+@click.option("--override", metavar="REASON", help="Of `promote` with this reason to do so without a good report.")
+@click.option("--report", type=click.Path(path_type=Path), help="Also fetch the report that it rests on.")
+@store_option
+@console_option
+def preview(image: str | None, override: str | None, report: Path | None, store: Storage, console: Console) -> None:
+    """Show what a release to production would bring: the model, the one that it replaces, and what speaks for it.
+
+    Of the ghost, as `promote` would release it, those are the verdict and the figures of its newest report; of an
+    image, as `deploy` would, the gate's answer and the accuracy. Refused with exit code 3 where `promote` would be.
+    """
+    releaser = Releaser(store, console)
+    shown = _of_image(releaser, image, report) if image is not None else _of_ghost(releaser, override, report)
+    text = f"{shown.summary}\n  image  {shown.image}"
+    console.result(text, {"model": shown.model, "image": shown.image, "summary": shown.summary})
+
+
+def _of_image(releaser: Releaser, image: str, report: Path | None) -> Preview:
+    release = releaser.of_image("production", image)
+    model = find_model(releaser.store, release.model)
+    kept = _Kept()
+    try:
+        click.get_current_context().invoke(gate, version=model.id, store=releaser.store, console=kept)
+        (answer,) = kept.results
+    except GateClosedError as error:
+        answer = str(error)
+    if report is not None and model.properties.get("report"):
+        _fetch(releaser.store, [f"models/{model.id}/{model.content}/report.html"], report, releaser.console)
+    return Preview(model.id, image, f"deploy {model.id}{_over(releaser.store)}: {answer.splitlines()[0]}")
+
+
+def _of_ghost(releaser: Releaser, override: str | None, report: Path | None) -> Preview:
+    # Imported late: SciPy takes a second to import, and the other commands do not need it.
+    from mlplatform.ghost import reports
+
+    ghost = releaser.cluster.running("ghost")
+    if ghost is None:
+        raise RefusedError(f"no ghost runs; the first: {hint('deploy --environment ghost --model VERSION')}")
+    release = releaser.of_image("production", ghost.image, "promote")
+    days, now = load(GhostSettings).report_days, datetime.now(UTC)
+    objection = reports.objection(releaser.store, release.model, production(releaser.store), days, now)
+    if objection and not override:
+        raise RefusedError(f"{release.model} cannot be promoted: {objection}")
+    newest = reports.latest(releaser.store, release.model)
+    if report is not None and newest is not None:
+        key = max(releaser.store.keys(f"{reports.PREFIX}/{release.model}/")).rpartition(".")[0]
+        _fetch(releaser.store, [f"{key}.html", f"{key}.json"], report, releaser.console)
+    told = [_figures(newest) if newest else "no report", f"in spite of it: {override}" if objection else ""]
+    summary = f"promote {release.model}{_over(releaser.store)}: {'; '.join(filter(None, told))}"
+    return Preview(release.model, release.image.reference, summary)
+
+
+def _over(store: Storage) -> str:
+    live = production(store)
+    return f" over {live}" if live else ", the first release"
+
+
+def _figures(report: dict[str, Any]) -> str:
+    """The verdict, agreement and accuracy of a report on a ghost, in one line."""
+    told = [f"the report says {report['verdict']['decision']}"]
+    if report.get("agreement"):
+        told.append(f"agreement {100 * report['agreement']['value']:.1f} %")
+    ghost, live = report.get("accuracy"), report.get("live_accuracy")
+    if ghost and live:
+        told.append(f"accuracy {100 * (ghost['value'] - live['value']):+.1f} points")
+    return ", ".join(told)
+
+
+def _fetch(store: Storage, keys: list[str], directory: Path, console: Console) -> None:
+    for key in keys:
+        try:
+            store.download(key, directory / f"report.{key.rpartition('.')[2]}")
+        except MissingKeyError as error:
+            console.say(f"preview: {error}")

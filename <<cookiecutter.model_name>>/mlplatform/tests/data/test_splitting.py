@@ -1,0 +1,110 @@
+"""Splits: an example belongs to one by its id, its group, its time, or as the data says."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlplatform.config.settings import SettingsError, load
+from mlplatform.contract.errors import BadDataError
+from mlplatform.contract.parameters import PipelineParameters
+from mlplatform.data.catalog import fetch
+from mlplatform.data.dataset import SPLITS, InputSpec, Schema
+from mlplatform.data.parts import check_files, known_files, parts_of
+from mlplatform.data.sources import list_source, local_file
+from mlplatform.data.splitting import SplitRule
+from mlplatform.data.versions import prepare
+from mlplatform.store.storage import LocalStorage
+
+SCHEMA = Schema({"type": "object"}, (InputSpec("x", (), "float32"),), ("a", "b"))
+FIXED = SplitRule(0.2, 0.2, fixed="part")
+TIMED = SplitRule(0.2, 0.2, time="part", test_after="2026-10-01")
+
+Divide = Callable[[list[dict[str, Any]], SplitRule], dict[str, str]]
+
+
+@pytest.fixture
+def divide(tmp_path: Path) -> Divide:
+    """The split of each example, by id, once a dataset is made of records."""
+
+    def divided(records: list[dict[str, Any]], rule: SplitRule) -> dict[str, str]:
+        source, work, storage = tmp_path / "source", tmp_path / "work", LocalStorage(tmp_path / "store")
+        for directory in (source, work):
+            directory.mkdir(exist_ok=True)
+        (source / "x.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+        files = list_source(str(source)).files
+        list(check_files(storage, files, lambda f: local_file(LocalStorage(source), f.key, work), SCHEMA, work))
+        parts = parts_of(known_files(storage, SCHEMA), [file.name for file in files])
+        dataset = fetch(storage, prepare(storage, parts, SCHEMA, rule, work), work)
+        ids = [example_id.decode() for example_id in dataset.column("id").tolist()]
+        return dict(zip(ids, (SPLITS[split] for split in dataset.splits()), strict=True))
+
+    return divided
+
+
+def records(count: int = 200, **properties: Callable[[int], Any]) -> list[dict[str, Any]]:
+    return [
+        {"id": f"e{i}", "x": i, "label": "ab"[i % 2], **{name: value(i) for name, value in properties.items()}}
+        for i in range(count)
+    ]
+
+
+def test_a_group_is_in_one_split_and_stays_there(divide: Divide) -> None:
+    rule = SplitRule(0.2, 0.2, group="patient")
+    splits = divide(records(patient=lambda i: f"p{i // 4}"), rule)
+    patients = [{splits[f"e{i}"] for i in range(first, first + 4)} for first in range(0, 200, 4)]
+    assert all(len(patient) == 1 for patient in patients)
+    assert set(splits.values()) == set(SPLITS)
+    grown = divide(records(400, patient=lambda i: f"p{i // 4 % 60}"), rule)
+    assert all(grown[example] == split for example, split in splits.items())
+
+
+def test_an_example_without_a_group_follows_its_id(divide: Divide) -> None:
+    by_id = divide(records(), SplitRule(0.2, 0.2))
+    assert divide(records(patient=lambda i: None), SplitRule(0.2, 0.2, group="patient")) == by_id
+
+
+def test_what_is_new_is_the_test_split(divide: Divide) -> None:
+    rule = SplitRule(0.2, 0.2, time="at", test_after="2026-10-01")
+    splits = divide(records(at=lambda i: f"2026-{i % 12 + 1:02}-01T00:00:00Z"), rule)
+    assert all((split == "test") == (int(example[1:]) % 12 + 1 >= 10) for example, split in splits.items())
+    assert set(splits.values()) == set(SPLITS)
+
+
+def test_the_data_may_say_the_split(divide: Divide) -> None:
+    splits = divide(records(part=lambda i: SPLITS[i % 3]), SplitRule(0.2, 0.2, fixed="part"))
+    assert all(split == SPLITS[int(example[1:]) % 3] for example, split in splits.items())
+
+
+@pytest.mark.parametrize(
+    ("rule", "value", "sentence"),
+    [
+        (FIXED, "dev", "'part' is 'dev'; split_fixed takes train, validation, test"),
+        (FIXED, None, "'part' is None; split_fixed takes train, validation, test"),
+        (
+            SplitRule(0.2, 0.2, time="part", test_after="2026-10-01"),
+            "soon",
+            "'part' is 'soon'; split_time takes a date",
+        ),
+        (TIMED, None, "'part' is None; split_time takes a date"),
+    ],
+)
+def test_an_example_that_says_nothing_is_named(divide: Divide, rule: SplitRule, value: Any, sentence: str) -> None:
+    with pytest.raises(BadDataError, match=rf"^example e3: {sentence}"):
+        divide(records(10, part=lambda i: value if i == 3 else "2026-01-01" if rule.time else "train"), rule)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"split_group": "a", "split_fixed": "b"}, "split_group and split_fixed: one of them decides the split"),
+        ({"split_time": "at"}, "split_time and test_after belong together"),
+        ({"test_after": "2026-10-01"}, "split_time and test_after belong together"),
+        ({"split_time": "at", "test_after": "October"}, "test_after = 'October': must be a date or time in ISO 8601"),
+    ],
+)
+def test_settings_that_say_two_things_are_refused(arguments: dict[str, str], sentence: str) -> None:
+    with pytest.raises(SettingsError, match=sentence):
+        load(PipelineParameters, arguments)

@@ -1,0 +1,69 @@
+"""`python -m mlplatform gather`: what it says about files that are not as they should be."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from mlplatform.cli import main
+from mlplatform.tests.conftest import Bucket
+
+
+@pytest.fixture
+def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A source of 200 records in a directory that holds a service.toml."""
+    (tmp_path / "service.toml").write_text('[service]\nname = "under-test"\n')
+    monkeypatch.chdir(tmp_path)
+    directory = tmp_path / "data"
+    directory.mkdir()
+    (directory / "a.jsonl").write_text(records(range(200)))
+    return directory
+
+
+def records(numbers: range) -> str:
+    rows = ({"id": f"e{i}", "x": [i, 1, 2, 3], "label": ["no", "yes"][i % 2]} for i in numbers)
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+def test_a_broken_file_is_refused_whatever_share_of_records_may_be_bad(
+    source: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    (source / "b.jsonl").write_bytes(records(range(200, 203)).encode() + b"caf\xe9\n")
+    assert main(["gather", "--source", "data", "--maximum-bad-records", "0.9"]) == 3
+    assert capfd.readouterr().err.splitlines() == [
+        "gather: 1 of 2 files cannot be read; repair them, or leave them out by pass_over:",
+        "  b.jsonl is not UTF-8 in row 4: byte 0xe9; convert it to UTF-8",
+    ]
+    assert main(["gather", "--source", "data", "--pass-over", "b.*"]) == 0
+    assert "gather: 1 files passed over: b.jsonl" in caplog.messages
+
+
+def test_what_repeats_or_is_hidden_is_said(source: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    (source / ".ipynb_checkpoints").mkdir()
+    (source / ".ipynb_checkpoints" / "a.jsonl").write_text(records(range(10)))
+    (source / "again.jsonl").write_text(records(range(200)))
+    assert main(["gather", "--source", "data"]) == 0
+    assert "gather: 1 hidden files are no data" in caplog.messages
+    assert "validate: 1 files repeat others and count once" in caplog.messages
+
+
+def test_files_checked_before_are_not_downloaded_again(
+    source: Path, bucket: Bucket, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+
+    def upload(key: str, numbers: range) -> None:
+        bucket.client.put_object(Bucket=bucket.name, Key=f"source/{key}", Body=records(numbers).encode())
+
+    upload("a.jsonl", range(200))
+    url = f"s3://{bucket.name}/source"
+    assert main(["gather", "--source", url]) == 0
+    upload("b.jsonl", range(200, 300))
+    before = len(bucket.faults.requests)
+    assert main(["gather", "--source", url]) == 0
+    requests = bucket.faults.requests[before:]
+    assert [request for request in requests if "GET" in request and "a.jsonl" in request] == []
+    assert [request for request in requests if "GET" in request and "b.jsonl" in request] != []
+    assert "validate: 1 of 2 files were checked before" in caplog.messages
