@@ -6,8 +6,10 @@ import os
 import shutil
 import signal
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
+from mlplatform.store.manifest import Manifest
 from mlplatform.tests.serving.running import NAME, PREDICT, Client, connections_to, service_toml, serving
 from mlplatform.tests.telemetry.sink import until
 
@@ -108,8 +110,8 @@ def test_a_worker_that_is_replaced_serves_the_version_of_the_others(tmp_path: Pa
         server.wait_for(200)
         shutil.copytree(models / "aaaaaaaaaaaa", tmp_path / "newer")
         manifest = tmp_path / "newer/manifest.json"
-        newer = json.loads(manifest.read_text()) | {"id": "ffffffffffff", "created_at": "2999-01-01T00:00:00Z"}
-        manifest.write_text(json.dumps(newer))
+        older = Manifest.from_json(manifest.read_bytes(), "manifest.json")
+        manifest.write_bytes(replace(older, id="ffffffffffff", created_at="2999-01-01T00:00:00Z").to_json())
         (tmp_path / "newer").rename(models / "ffffffffffff")
 
         (worker,) = server.workers()
