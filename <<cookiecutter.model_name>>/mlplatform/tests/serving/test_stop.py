@@ -51,7 +51,7 @@ def test_who_has_connected_when_it_stops_is_answered(light: Path) -> None:
         until(lambda: len(connections_to(server.port) - before) == 8)
         os.kill(worker, signal.SIGTERM)
         os.kill(worker, signal.SIGCONT)
-        assert [each.result(20).status for each in asking] == [200] * 8
+        assert [answer.result(20).status for answer in asking] == [200] * 8
 
 
 def test_an_idle_connection_does_not_hold_up_the_stop(light: Path) -> None:
