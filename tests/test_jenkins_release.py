@@ -35,7 +35,8 @@ from mlplatform.store.storage import open_storage
 url, version, source = sys.argv[1], sys.argv[2], Path(sys.argv[3])
 (source / "saved_model").mkdir(parents=True)
 (source / "saved_model" / "saved_model.pb").write_bytes(b"weights")
-properties = {"metrics": {"accuracy": 0.95}, "labels": ["0", "1"], "samples": []}
+metrics = {"accuracy": 0.95, "examples": 100, "invalid": 0, "export_difference": 0.0}
+properties = {"metrics": metrics, "labels": ["0", "1"], "samples": [], "run": "r", "dataset": "d"}
 manifest.publish(open_storage(url), f"models/{version}", source, "model", version, properties)
 """
 

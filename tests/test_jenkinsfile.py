@@ -620,6 +620,17 @@ class TestTold:
         assert self.told(job, {"ACTION": "promote"})
         assert PROMOTE in job.commands()
 
+    def test_by_a_credential_that_is_not_there_fails_no_build(self, job: Job) -> None:
+        done = job.press({"ACTION": "train"}, environment={"NOTIFY_CREDENTIAL": "no-such"}, startedBy=None)
+        assert (done.result, done.error) == ("SUCCESS", None), done.log
+
+    def test_of_a_release_by_an_event_where_jenkins_has_a_key_of_datadog(self, job: Job) -> None:
+        key = {"datadog": {"kind": "string", "value": "s3cret"}}
+        job.press(
+            deployment("staging")[0], environment={"DATADOG_CREDENTIAL": "datadog"}, credentials=CREDENTIALS | key
+        )
+        assert {each["environment"].get("DD_API_KEY") for each in job.calls("mlplatform")} == {"s3cret"}
+
 
 class TestFailure:
     @pytest.mark.parametrize(

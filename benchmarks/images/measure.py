@@ -79,6 +79,7 @@ def rebuilds(engine: Engine, repository: Path, model: str) -> None:
     manifest = another / "manifest.json"
     content = json.loads(manifest.read_text(encoding="utf-8"))
     content["properties"]["parameters"]["measured"] = engine.session
+    del content["digest"]
     manifest.write_text(json.dumps(content), encoding="utf-8")
     with timed("serving image after a new model"):
         build(engine, repository, "serving", "another", MODEL=f"store/models/{another.name}")

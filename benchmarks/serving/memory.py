@@ -41,8 +41,12 @@ def load(directory: Path, way: str) -> str:
 
     saved_model.FREEZABLE_BYTES = 1 << 30
     before, begun, cpu = memory(), time.perf_counter(), time.process_time()
-    run = (saved_model._frozen if way == "frozen" else saved_model._unfrozen)(tf, directory, ["x"], ["y"], None)
-    assert run is not None
+    if way == "frozen":
+        graph = saved_model._freeze(tf, directory, ["x"], ["y"])
+        assert graph is not None
+        run = graph.callable(tf, ["x"], ["y"], None)
+    else:
+        run = saved_model._unfrozen(tf, directory, ["x"], ["y"], None)
     # make named it so.
     rows = np.zeros((1, int(directory.name)), np.float32)
     run(rows)

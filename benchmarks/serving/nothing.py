@@ -1,4 +1,4 @@
-"""The limit of our worker: HTTP without a model. A bare WSGI application parses the body and answers with a constant.
+"""The limit of our worker: HTTP without a model. The body is parsed and answered with a constant.
 
 From the environment: PORT.
 """
@@ -13,7 +13,8 @@ sys.path.insert(0, str(TEMPLATE))
 
 import orjson
 
-from mlplatform.serving.server import Server
+from mlplatform.serving.http.connection import Answer
+from mlplatform.serving.server import Gunicorn
 from mlplatform.serving.settings import ServingSettings
 
 ANSWER = [[0.1] * 10]
@@ -24,8 +25,13 @@ class NoService:
 
     fatal = ""
 
+    def stands_back(self) -> bool:
+        return False
 
-class Nothing(Server):
+    def take_no_more(self) -> None: ...
+
+
+class Nothing(Gunicorn):
     """Our server with another application in it, and nothing to load for it."""
 
     def load_config(self) -> None:
@@ -34,18 +40,22 @@ class Nothing(Server):
 
     def load(self) -> Any:
         self.service = NoService()
+        self.directly = directly
         return application
 
 
-def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+def directly(environ: dict[str, Any]) -> Answer | None:
+    """As a predict request is answered."""
     if environ["REQUEST_METHOD"] == "GET":
-        body = b"{}"
-    else:
-        content = orjson.loads(environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"])))
-        environ["serving.connection"].body_read()
-        body = orjson.dumps({"predictions": ANSWER * len(content["instances"])})
-    start_response("200 OK", [("Content-Type", "application/json"), ("Content-Length", str(len(body)))])
-    return [body]
+        return None
+    content = orjson.loads(environ["serving.connection"].read_body(8 << 20))
+    body = orjson.dumps({"predictions": ANSWER * len(content["instances"])})
+    return Answer("200 OK", [("Content-Type", "application/json")], body, lambda: None)
+
+
+def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+    start_response("200 OK", [("Content-Type", "application/json")])
+    return [b"{}"]
 
 
 os.environ["SERVICE_TOML"] = os.devnull

@@ -209,18 +209,21 @@ class TestBuild:
             changed.write_text(before, encoding="utf-8")
         assert changed_layers(engine, training_image, again) <= 3
 
-    def test_of_a_new_model_makes_one_layer(
+    def test_of_a_new_model_changes_no_layer_of_the_code(
         self, engine: Engine, repository: Path, manifest: dict[str, Any], serving_image: str
     ) -> None:
         models = repository / "store" / "models"
         shutil.copytree(models / manifest["id"], models / "another")
         manifest_file = models / "another" / "manifest.json"
-        manifest_file.write_text(json.dumps({**manifest, "id": "0" * 12}), encoding="utf-8")
+        # Without the digest, which is that of the other manifest.
+        other = {name: value for name, value in manifest.items() if name != "digest"} | {"id": "0" * 12}
+        manifest_file.write_text(json.dumps(other), encoding="utf-8")
         try:
             again = engine.build(repository, "docker/serving.Dockerfile", "another", MODEL="store/models/another")
         finally:
             shutil.rmtree(models / "another")
-        assert changed_layers(engine, serving_image, again) == 1
+        # And two of what is made of it: its frozen graph, and the memory that it took.
+        assert changed_layers(engine, serving_image, again) <= 3
 
     @pytest.mark.parametrize(
         ("lock", "tensorflow", "cuda"), [("training", "tensorflow-cpu", False), ("training-gpu", "tensorflow", True)]

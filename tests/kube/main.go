@@ -2,6 +2,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 
@@ -31,7 +32,7 @@ func main() {
 	case "scheduler":
 		command = scheduler.NewSchedulerCommand()
 	case "kubelet":
-		command = kubelet.NewKubeletCommand(nil)
+		command = kubelet.NewKubeletCommand(context.Background())
 	case "proxy":
 		command = proxy.NewProxyCommand()
 	default:

@@ -6,6 +6,7 @@ from typing import Any
 
 from mlplatform.contract.comparison import SIGNIFICANCE, Change, Comparison
 from mlplatform.contract.criteria import Criteria, Criterion
+from mlplatform.contract.labels import label_text
 from mlplatform.contract.measures import Sample, changes, most_frequent
 from mlplatform.contract.metrics import split_name
 
@@ -167,8 +168,9 @@ def why_incomparable(there: Mapping[str, Any], trained: Mapping[str, Any]) -> st
     )
     if inputs != inputs_there:
         return f"it takes other inputs: {_difference(inputs_there.values(), inputs.values())}"
-    if list(trained["labels"]) != list(there["labels"]):
-        return f"it knows other labels: {_difference(there['labels'], trained['labels'])}"
+    labels, labels_there = ([label_text(label) for label in properties["labels"]] for properties in (trained, there))
+    if labels != labels_there:
+        return f"it knows other labels: {_difference(labels_there, labels)}"
     return ""
 
 

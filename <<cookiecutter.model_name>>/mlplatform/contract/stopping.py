@@ -6,7 +6,6 @@ Imports nothing that takes time, so that a command listens from its first moment
 import os
 import signal
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
@@ -87,12 +86,6 @@ class Stop:
         """Raise Stopped if the process was told to stop: a safe point, where nothing is lost."""
         if self.asked:
             raise Stopped
-
-    def wait(self, seconds: float) -> None:
-        """Sleep, but no longer than until the process is told to stop."""
-        deadline = time.monotonic() + seconds
-        while not self.asked and (left := deadline - time.monotonic()) > 0:
-            time.sleep(min(left, 0.2))
 
     def say(self) -> None:
         """Print that the command was stopped, and what resumes it."""

@@ -4,8 +4,10 @@ Never model.predict or a tf.function on a request: after a greenlet switch withi
 until the process ends. A session callable enters no Python of TensorFlow's that could switch.
 """
 
+import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +19,33 @@ FREEZABLE_BYTES = 32 << 20
 of loading the graph as it was saved. benchmarks/serving/memory.py measures both."""
 
 
-def load(directory: Path, inputs: Sequence[str], outputs: Sequence[str], threads: int) -> Run:
+@dataclass(frozen=True)
+class FrozenCopy:
+    """A directory for the frozen graph of a model, which loads faster than the model. model: what it is made of.
+
+    It is used only for that model, and by the version of TensorFlow that made it.
+    """
+
+    directory: Path
+    model: str
+
+    @property
+    def graph(self) -> Path:
+        """The graph, a serialized GraphDef."""
+        return self.directory / "graph.pb"
+
+    @property
+    def origin(self) -> Path:
+        """What it is made of, and the tensors of its inputs and outputs, as JSON."""
+        return self.directory / "origin.json"
+
+
+def load(
+    directory: Path, inputs: Sequence[str], outputs: Sequence[str], threads: int, copy: FrozenCopy | None = None
+) -> Run:
     """Load a SavedModel for serving. threads: for one call. To be called once in a process, after fork.
 
-    inputs, outputs: names in the order in which arrays are handed around.
+    inputs, outputs: names in the order in which arrays are handed around. copy: used if it is there, and of this model.
     Raises OSError or ValueError if it is no SavedModel with this signature.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -34,10 +59,16 @@ def load(directory: Path, inputs: Sequence[str], outputs: Sequence[str], threads
     config = tf.compat.v1.ConfigProto(
         intra_op_parallelism_threads=threads, inter_op_parallelism_threads=1, use_per_session_threads=True
     )
-    return open_model(directory, inputs, outputs, config)
+    return open_model(directory, inputs, outputs, config, copy)
 
 
-def open_model(directory: Path, inputs: Sequence[str], outputs: Sequence[str], config: Any = None) -> Run:
+def open_model(
+    directory: Path,
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    config: Any = None,
+    copy: FrozenCopy | None = None,
+) -> Run:
     """Load a SavedModel in a process whose TensorFlow is set up already. config: a ConfigProto for the session.
 
     A model with lookup tables (TextVectorization, StringLookup, IntegerLookup with a vocabulary) or of more than
@@ -46,7 +77,11 @@ def open_model(directory: Path, inputs: Sequence[str], outputs: Sequence[str], c
     """
     import tensorflow as tf
 
-    call = _frozen(tf, directory, inputs, outputs, config) or _unfrozen(tf, directory, inputs, outputs, config)
+    graph = (copy and _kept(tf, inputs, outputs, copy)) or _freeze(tf, directory, inputs, outputs)
+    if graph is not None:
+        call = graph.callable(tf, inputs, outputs, config)
+    else:
+        call = _unfrozen(tf, directory, inputs, outputs, config)
     errors = tf.errors.InvalidArgumentError, tf.errors.OutOfRangeError, tf.errors.UnimplementedError
 
     def run(arrays: Sequence[Array]) -> Sequence[Array]:
@@ -66,10 +101,54 @@ def _reason(message: str) -> str:
     return lines[named[0] - 1] if named else lines[0]
 
 
-def _frozen(
-    tf: Any, directory: Path, inputs: Sequence[str], outputs: Sequence[str], config: Any
-) -> Callable[..., Any] | None:
-    """A callable over the graph with its variables turned into constants; None where that leaves other state."""
+def keep(directory: Path, inputs: Sequence[str], outputs: Sequence[str], copy: FrozenCopy) -> None:
+    """Write the frozen graph of a SavedModel, if it can be frozen. Raises OSError, or ValueError if it is none."""
+    import tensorflow as tf
+
+    graph = _freeze(tf, directory, inputs, outputs)
+    if graph is None:
+        return
+    copy.directory.mkdir(parents=True, exist_ok=True)
+    copy.graph.write_bytes(graph.definition.SerializeToString())
+    origin = {**_origin(tf, copy), "inputs": dict(graph.inputs), "outputs": dict(graph.outputs)}
+    copy.origin.write_text(json.dumps(origin), encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class _FrozenGraph:
+    """A GraphDef without variables, and the names of its tensors by those of the signature."""
+
+    definition: Any
+    inputs: Mapping[str, str]
+    outputs: Mapping[str, str]
+
+    def callable(self, tf: Any, inputs: Sequence[str], outputs: Sequence[str], config: Any) -> Callable[..., Any]:
+        graph = tf.Graph()
+        with graph.as_default():
+            tf.graph_util.import_graph_def(self.definition, name="")
+        session = tf.compat.v1.Session(graph=graph, config=config)
+        return _callable(session, [self.inputs[name] for name in inputs], [self.outputs[name] for name in outputs])
+
+
+def _origin(tf: Any, copy: FrozenCopy) -> dict[str, str]:
+    return {"model": copy.model, "tensorflow": str(tf.__version__)}
+
+
+def _kept(tf: Any, inputs: Sequence[str], outputs: Sequence[str], copy: FrozenCopy) -> _FrozenGraph | None:
+    """A frozen graph that is kept; None if there is none of this model, made by this TensorFlow."""
+    if not copy.origin.is_file():
+        return None
+    origin = json.loads(copy.origin.read_text(encoding="utf-8"))
+    takes, gives = origin.pop("inputs"), origin.pop("outputs")
+    if origin != _origin(tf, copy) or takes.keys() != set(inputs) or gives.keys() != set(outputs):
+        return None
+    definition = tf.compat.v1.GraphDef()
+    definition.ParseFromString(copy.graph.read_bytes())
+    return _FrozenGraph(definition, takes, gives)
+
+
+def _freeze(tf: Any, directory: Path, inputs: Sequence[str], outputs: Sequence[str]) -> _FrozenGraph | None:
+    """The graph with its variables turned into constants; None where that leaves other state, or takes too much."""
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
     if sum(path.stat().st_size for path in directory.glob("variables/*")) > FREEZABLE_BYTES:
@@ -92,11 +171,7 @@ def _frozen(
         return None
     # The outputs of a signature are flattened in the order of their names.
     results = dict(zip(names, (tensor.name for tensor in frozen.outputs), strict=True))
-    graph = tf.Graph()
-    with graph.as_default():
-        tf.graph_util.import_graph_def(frozen.graph.as_graph_def(), name="")
-    session = tf.compat.v1.Session(graph=graph, config=config)
-    return _callable(session, [tensors[name] for name in inputs], [results[name] for name in outputs])
+    return _FrozenGraph(frozen.graph.as_graph_def(), tensors, results)
 
 
 def _unfrozen(

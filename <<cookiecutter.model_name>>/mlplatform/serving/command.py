@@ -42,9 +42,9 @@ def serve(**options: str | None) -> int:
     if logs.wants_json(os.environ):
         logs.log_json(name)
     # Imported late: a wrong setting is told at once.
-    from mlplatform.serving.server import Server
+    from mlplatform.serving.server import Gunicorn
 
-    Server(settings, name, template_version).run()
+    Gunicorn(settings, name, template_version).run()
     return 0
 
 

@@ -3,14 +3,17 @@
 import logging
 import os
 import signal
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from gunicorn.app.base import BaseApplication
-from gunicorn.glogging import Logger
 
 from mlplatform.config.settings import StorageSettings, load
+from mlplatform.serving.errors import BOOT_ERROR
 from mlplatform.serving.ghost.mirror import FLUSH_SECONDS
+from mlplatform.serving.http.connection import Answer
 from mlplatform.serving.model.loading import log_damaged
 from mlplatform.serving.model.ready_workers import ReadyWorkers
 from mlplatform.serving.settings import ServingSettings
@@ -22,17 +25,13 @@ from mlplatform.telemetry import agent, logs, traces
 LOG = logging.getLogger("gunicorn.error")
 
 
-class JsonLogger(Logger):  # type: ignore[misc]
-    """gunicorn's logger without an access log, which any configuration of its own switches on. See request_log.py."""
-
-    access_log_enabled = False
-
-
-class Server(BaseApplication):  # type: ignore[misc]
-    """gunicorn's master. `run` does not return."""
+class Gunicorn(BaseApplication):  # type: ignore[misc]
+    """gunicorn around our application. `run` does not return."""
 
     service: Any = None
     observers: Any = None
+    directly: Callable[[dict[str, Any]], Answer | None]
+    """Answers the predict routes without WSGI; see `Application`."""
 
     def __init__(self, settings: ServingSettings, name: str, template_version: str) -> None:
         self.settings = _one_version(settings)
@@ -57,7 +56,22 @@ class Server(BaseApplication):  # type: ignore[misc]
         traced = agent.takes_traces(os.environ) and traces.under_ddtrace(os.environ)
         ghost = GhostMode(self.service)
         self.observers = Observers(self.service, ghost, traced, agent.takes_metrics(os.environ))
-        return create_app(self.service, self.observers.all, ghost.log, ghost.replay)
+        app = create_app(self.service, self.observers.all, ghost.log, ghost.replay)
+        self._add_hooks(app)
+        self.directly = app.extensions["inference"].directly
+        return app
+
+    def _add_hooks(self, app: Any) -> None:
+        """The team's hooks, if there are any. Without them nothing may be answered: they may check who asks."""
+        from mlplatform.serving.api.hooks import HooksError, add_hooks
+
+        if not self.settings.hooks:
+            return
+        try:
+            add_hooks(app, self.settings.hooks)
+        except HooksError as error:
+            LOG.error("error: %s", error)
+            sys.exit(BOOT_ERROR)
 
 
 def _one_version(settings: ServingSettings) -> ServingSettings:
@@ -82,7 +96,6 @@ def gunicorn_options(settings: ServingSettings, name: str) -> dict[str, Any]:
         "proc_name": name,
         "workers": settings.workers,
         "worker_class": "mlplatform.serving.http.worker.Worker",
-        "worker_connections": settings.max_connections,
         # TensorFlow deadlocks when it is forked, so nothing is loaded before.
         "preload_app": False,
         "post_worker_init": _load_model,
@@ -96,7 +109,7 @@ def gunicorn_options(settings: ServingSettings, name: str) -> dict[str, Any]:
         "worker_tmp_dir": "/dev/shm" if Path("/dev/shm").is_dir() else None,  # noqa: S108
         # Otherwise gunicorn opens a control socket below $HOME: not there in a read-only container.
         "control_socket_disable": True,
-        **({"logger_class": JsonLogger, "logconfig_dict": logs.json_config(name)} if in_json else {}),
+        **({"logconfig_dict": logs.json_config(name)} if in_json else {}),
     }
 
 

@@ -23,6 +23,15 @@ class ServingSettings(Section, section="serving", closed=True):
     port: int = Field(default=8080, ge=1, le=65535)
     runtime: Literal["tensorflow", "litert"] = Field(default="tensorflow", description="what computes the model")
 
+    frozen: str = Field(
+        default="", description="directory of the model's frozen graph, made by verify --frozen; empty: it is made here"
+    )
+    hooks: str = Field(
+        default="",
+        pattern=r"^$|^\w+(\.\w+)*:\w+$",
+        description="module:function that gets the Flask application and may register hooks; empty: none",
+    )
+
     workers: int = Field(default=1, ge=1, le=64, description="processes; each holds its own copy of the model")
     threads: int = Field(default=0, ge=0, le=256, description="threads of one model call; 0: the CPU quota / workers")
 
@@ -44,9 +53,25 @@ class ServingSettings(Section, section="serving", closed=True):
     keepalive_seconds: float = Field(
         default=75, gt=0, le=3600, description="idle time of a connection; must exceed the load balancer's own"
     )
-    read_seconds: float = Field(default=10, gt=0, le=600, description="time a client has to send its request")
+    keepalive_max_seconds: float = Field(
+        default=60, gt=0, le=86_400, description="longest life of a connection; some end after half of it"
+    )
+    keepalive_max_requests: int = Field(
+        default=100_000,
+        ge=1,
+        le=1_000_000_000,
+        description="most requests of one; some end after half of them",
+    )
+    read_seconds: float = Field(
+        default=10, gt=0, le=600, description="time a client has to send its request, the first also to begin with it"
+    )
     write_seconds: float = Field(default=10, gt=0, le=600, description="time a client has to take its answer")
-    max_connections: int = Field(default=1000, ge=1, le=100_000, description="open connections per worker")
+    max_connections: int = Field(
+        default=1000, ge=1, le=100_000, description="open connections per worker; at more the longest idle is closed"
+    )
+    max_connections_per_address: int = Field(
+        default=0, ge=0, le=100_000, description="of these from one client address; 0: as many as there may be"
+    )
 
     drain_seconds: float = Field(
         default=10, ge=0, le=600, description="after SIGTERM: time of serving on while load balancers look away"

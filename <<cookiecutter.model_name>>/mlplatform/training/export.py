@@ -48,12 +48,18 @@ def input_specs(network: keras.Model, classes: int) -> tuple[InputSpec, ...]:
             f"model.build: the output has shape {output}; it must be one probability for each of the {classes} labels "
             f"of model.LABELS, (None, {classes})"
         )
-    specs = []
+    specs: list[InputSpec] = []
     for name, tensor in inputs.items():
-        if not NAME.fullmatch(name):
+        if not NAME.fullmatch(name) or name == "self":
             raise PipelineError(
                 f"model.build: input {name!r} needs a name that TensorFlow does not change: letters from a to z, "
-                "digits and _, a letter first; rename it, and the property of model.RECORD with it"
+                "digits and _, a letter first, and not 'self'; rename it, and the property of model.RECORD with it"
+            )
+        twin = next((spec.name for spec in specs if spec.name.lower() == name.lower()), None)
+        if twin:
+            raise PipelineError(
+                f"model.build: inputs {twin!r} and {name!r} are one to TensorFlow, which does not tell capital letters "
+                "apart; rename one, and the property of model.RECORD with it"
             )
         if None in tensor.shape[1:]:
             raise PipelineError(f"model.build: input {name!r} has shape {tensor.shape}; only the batch may vary")

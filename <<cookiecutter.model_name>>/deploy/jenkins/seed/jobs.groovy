@@ -1,12 +1,12 @@
-// Job DSL: for each repository of repositories.json a folder with the job that trains and releases, and a multibranch job
-// that only tests. The folder `models` has to be there, with the credentials that all jobs share; this script does not
-// touch it.
+// Job DSL: for each repository of repositories.json a folder with the job that trains and releases, and a multibranch
+// job that only tests. The folder `models` has to be there, with the credentials that all jobs share; this script does
+// not touch it.
 import groovy.json.JsonSlurperClassic
 
 List<Map> repositories = new JsonSlurperClassic().parseText(readFileFromWorkspace('repositories.json'))
 
 folder('models-tests') {
-    description('Tests of branches and pull requests. No credentials: whoever opens a pull request decides what runs here.')
+    description('Tests of branches, without credentials: whoever opens a pull request decides what runs here.')
 }
 
 repositories.each { Map repository ->
@@ -35,7 +35,7 @@ repositories.each { Map repository ->
 
     pipelineJob("models/${repository.name}/release") {
         description("Tests, trains and releases ${repository.name}.")
-        // As in the Jenkinsfile, which a job reads only in its first build: so that this one can be given an action, too.
+        // As in the Jenkinsfile, which a job reads only in its first build: so that one can be given an action, too.
         parameters {
             choiceParam('ACTION', [
                 'test', 'train', 'train-if-needed', 'train-and-release', 'attach', 'stop-training',

@@ -19,6 +19,7 @@ from mlplatform.config.settings import load
 from mlplatform.contract.comparison import Comparison
 from mlplatform.contract.criteria import Criteria, check
 from mlplatform.contract.gate import Constant, Opponent, compare, judge
+from mlplatform.contract.labels import label_text
 from mlplatform.contract.measures import sample
 from mlplatform.contract.opponent import choose
 from mlplatform.contract.parameters import criteria_of
@@ -44,7 +45,7 @@ def gate(version: str, store: Storage, console: Console) -> None:
     """
     model = find_model(store, version)
     criteria = criteria_of(load(known_parameters()[0]))
-    check(criteria, model.properties["labels"])
+    check(criteria, _labels(model))
     opponent, how = against_production(model, store, criteria)
     verdict = judge(model.properties["metrics"], criteria, opponent, _constant(model, criteria))
     compared = how or f"not compared with production: {opponent.skipped or opponent.unusable}"
@@ -82,7 +83,7 @@ def against_production(model: Manifest, store: Storage, criteria: Criteria) -> t
     _, own, other = np.intersect1d(here.ids, there.ids, return_indices=True)
     if not len(own):
         return Opponent(unusable=f"no example is in the test split of both this model and {live.id} in production"), ""
-    labels = tuple(model.properties["labels"])
+    labels = _labels(model)
     opponent = compare(
         live.id,
         sample(labels, here.labels[own], here.probabilities[own]),
@@ -139,6 +140,10 @@ def _constant(model: Manifest, criteria: Criteria) -> Constant | None:
     hits, rows = counted.pop(label)
     right, others = (sum(numbers) for numbers in zip(*counted.values(), strict=True))
     return Constant(label, Comparison(label, hits, right, rows - hits, others - right))
+
+
+def _labels(model: Manifest) -> tuple[str, ...]:
+    return tuple(label_text(label) for label in model.properties["labels"])
 
 
 def _predicted(model: Manifest, store: Storage, cache: Path) -> _Predicted:

@@ -1,5 +1,6 @@
 """The Flask application: what is served, and health. Predictions are answered in front of it, see predict.py."""
 
+import re
 import time
 from collections.abc import Sequence
 from http import HTTPStatus
@@ -14,7 +15,8 @@ from werkzeug.routing import BaseConverter
 from mlplatform.serving.api import feedback as feedback_body
 from mlplatform.serving.api import openapi
 from mlplatform.serving.api.predict import Inference, failure
-from mlplatform.serving.errors import RequestError
+from mlplatform.serving.api.routes import ROUTES
+from mlplatform.serving.errors import RequestError, status_line
 from mlplatform.serving.ghost import message
 from mlplatform.serving.ghost.event_log import EventLog
 from mlplatform.serving.ghost.replay import Replay
@@ -36,8 +38,8 @@ _PAGES = {
 _TF_TYPES = {"bool": "DT_BOOL", "float16": "DT_HALF", "float32": "DT_FLOAT", "float64": "DT_DOUBLE"}
 
 
-class _Version(BaseConverter):
-    """A version or label in a path; what follows a colon is the verb."""
+class _Segment(BaseConverter):
+    """A version, a label, or the name of a page; what follows a colon is the verb."""
 
     regex = "[^/:]+"
 
@@ -48,40 +50,48 @@ def create_app(
     log: EventLog | None = None,
     replay: Replay | None = None,
 ) -> Flask:
-    """The application around one service; its `wsgi_app` answers the predict routes by itself, unless it has hooks.
+    """The application around one service. `extensions["inference"]` answers predict requests without it.
 
-    observers: are told of every request to those routes. log: where feedback is kept. replay: takes copies of
-    requests, in a ghost.
+    observers: are told of every predict request. log: where feedback is kept. replay: takes copies of requests, in a
+    ghost.
     """
     app = Flask(__name__, static_folder=None)
-    app.url_map.converters["version"] = _Version
+    app.url_map.converters["segment"] = _Segment
     hooks = (
         app.before_request_funcs,
         app.after_request_funcs,
         app.teardown_request_funcs,
         app.url_value_preprocessors,
     )
-    inference = Inference(service, app.wsgi_app, observers, hooks)
-    app.wsgi_app = inference  # type: ignore[method-assign]
-    _add_pages(app, service)
-    _add_v1(app, service, inference)
-    _add_v2(app, service, inference)
-    _add_feedback(app, service, log)
-    if replay is not None:
-        _add_copies(app, service, replay)
-    _add_health(app, service)
+    inference = Inference(service, observers, hooks)
+    app.extensions["inference"] = inference
+    views = _Views(service, inference, log, replay)
+    for route in ROUTES:
+        if route.view == "copies" and replay is None:
+            continue
+        for path, named in route.paths(service.name):
+            rule = re.sub(r"\{(\w+)\}", r"<segment:\1>", path)
+            endpoint = f"{route.view}-{named}" if named else route.view
+            app.add_url_rule(rule, endpoint, getattr(views, route.view), methods=[route.method])
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(RequestError, _request_error)
     return app
 
 
-def _add_pages(app: Flask, service: Service) -> None:
-    @app.get("/")
-    def index() -> Response:
+class _Views:
+    """What answers the routes, by the names in ROUTES. version, label: those named in the path."""
+
+    def __init__(self, service: Service, inference: Inference, log: EventLog | None, replay: Replay | None) -> None:
+        self._service = service
+        self._inference = inference
+        self._log = log
+        self._replay = replay
+
+    def index(self) -> Response:
         """A page for browsers; for everybody else the same as JSON, which KServe's client takes for a sign of life."""
         if request.accept_mimetypes.best_match(["application/json", "text/html"]) == "text/html":
             return _page("index.html")
-        model = service.model
+        service, model = self._service, self._service.model
         return _json(
             {
                 "status": "alive",
@@ -95,33 +105,23 @@ def _add_pages(app: Flask, service: Service) -> None:
             }
         )
 
-    @app.get("/docs")
-    def docs() -> Response:
+    def docs(self) -> Response:
         return _page("docs.html")
 
-    @app.get("/openapi.json")
-    def api() -> Response:
-        return _json(openapi.document(service))
+    def document(self) -> Response:
+        return _json(openapi.document(self._service))
 
-    @app.get("/pages/<name>")
-    def page(name: str) -> Response:
-        if name not in _PAGES:
+    def page(self, page: str) -> Response:
+        if page not in _PAGES:
             raise NotFound
-        return _page(name)
+        return _page(page)
 
+    def models(self) -> Response:
+        return _json({"models": [self._service.name]})
 
-def _add_v1(app: Flask, service: Service, inference: Inference) -> None:
-    base = f"/v1/models/{service.name}"
-
-    @app.get("/v1/models")
-    def models() -> Response:
-        return _json({"models": [service.name]})
-
-    @app.get(base)
-    @app.get(f"{base}/versions/<version:version>")
-    @app.get(f"{base}/labels/<version:label>")
-    def status(version: str | None = None, label: str | None = None) -> Response:
+    def status(self, version: str | None = None, label: str | None = None) -> Response:
         """One answer for both dialects: name and ready for KServe, model_version_status for TensorFlow Serving."""
+        service = self._service
         if service.model is None and version is None and label is None:
             return _json({"name": service.name, "ready": False, "model_version_status": []})
         model = service.require(version, label)
@@ -132,101 +132,70 @@ def _add_v1(app: Flask, service: Service, inference: Inference) -> None:
         }
         return _json({"name": service.name, "ready": not service.not_ready(), "model_version_status": [state]})
 
-    @app.get(f"{base}/metadata")
-    @app.get(f"{base}/versions/<version:version>/metadata")
-    @app.get(f"{base}/labels/<version:label>/metadata")
-    def metadata(version: str | None = None, label: str | None = None) -> Response:
-        model = service.require(version, label)
+    def metadata_v1(self, version: str | None = None, label: str | None = None) -> Response:
+        model = self._service.require(version, label)
         tensors = model.signature
         definition = {
             "inputs": {tensor.name: _tensor_info(tensor) for tensor in tensors.inputs},
             "outputs": {tensor.name: _tensor_info(tensor) for tensor in tensors.outputs},
             "method_name": "tensorflow/serving/predict",
         }
-        return _json(
-            {
-                "model_spec": {"name": service.name, "signature_name": "", "version": model.manifest.id},
-                "metadata": {"signature_def": {"signature_def": {SIGNATURE_NAME: definition}}},
-            }
-        )
+        metadata: dict[str, Any] = {"signature_def": {"signature_def": {SIGNATURE_NAME: definition}}}
+        if model.labels:
+            metadata["labels"] = model.labels
+        specification = {"name": self._service.name, "signature_name": "", "version": model.manifest.id}
+        return _json({"model_spec": specification, "metadata": metadata})
 
-    @app.post(f"{base}:predict")
-    def predict() -> Response:
-        return _answer(inference, inference.predict_v1(request.environ))
+    def predict(self, version: str | None = None, label: str | None = None) -> Response:
+        return self._answer(self._inference.predict_v1(request.environ, version, label))
 
-    @app.post(f"{base}/versions/<version:version>:predict")
-    def predict_version(version: str) -> Response:
-        return _answer(inference, inference.predict_v1(request.environ, version))
-
-    @app.post(f"{base}/labels/<version:label>:predict")
-    def predict_label(label: str) -> Response:
-        return _answer(inference, inference.predict_v1(request.environ, label=label))
-
-
-def _add_feedback(app: Flask, service: Service, log: EventLog | None) -> None:
-    @app.post("/v1/feedback")
-    def feedback() -> Response:
-        if log is None or not log.on:
+    def feedback(self) -> Response:
+        if self._log is None or not self._log.on:
             raise feedback_body.not_kept()
-        model = service.model
-        known = tuple(model.manifest.properties.get("labels") or ()) if model else ()
-        body = read_body(request.environ, service.settings.max_body_bytes)
-        id, labels = feedback_body.decode(body, known)
-        if not log.label(id, labels):
+        settings, model = self._service.settings, self._service.model
+        body = read_body(request.environ, settings.max_body_bytes)
+        id, labels = feedback_body.decode(body, model.labels if model else (), settings.max_instances)
+        if not self._log.label(id, labels):
             raise feedback_body.no_room()
         return _json({"request_id": id, "labels": labels}, HTTPStatus.ACCEPTED)
 
-
-def _add_copies(app: Flask, service: Service, replay: Replay) -> None:
-    @app.post(message.PATH)
-    def copies() -> Response:
+    def copies(self) -> Response:
         """Copies of requests, from the live service."""
-        service.require()
-        most = service.settings.max_body_bytes + 4 * message.MOST_BYTES
-        replay.take(read_body(request.environ, most), request.headers.get(message.SENT_HEADER))
+        assert self._replay is not None  # noqa: S101 - the route is there for a ghost only
+        self._service.require()
+        most = self._service.settings.max_body_bytes + 4 * message.MOST_BYTES
+        self._replay.take(read_body(request.environ, most), request.headers.get(message.SENT_HEADER))
         return Response(status=HTTPStatus.ACCEPTED)
 
-
-def _add_v2(app: Flask, service: Service, inference: Inference) -> None:
-    base = f"/v2/models/{service.name}"
-
-    @app.get("/v2")
-    def server_metadata() -> Response:
+    def server_metadata(self) -> Response:
         return _json({"name": "ml-service", "version": "2", "extensions": ["binary_tensor_data"]})
 
-    @app.get(base, endpoint="v2_metadata")
-    @app.get(f"{base}/versions/<version:version>", endpoint="v2_metadata_version")
-    def model_metadata(version: str | None = None) -> Response:
-        model = service.require(version)
-        return _json(v2.metadata(model.signature, service.name, model.manifest.id))
+    def metadata_v2(self, version: str | None = None) -> Response:
+        model = self._service.require(version)
+        return _json(v2.metadata(model.signature, self._service.name, model.manifest.id, model.labels))
 
-    @app.get(f"{base}/ready", endpoint="v2_ready")
-    @app.get(f"{base}/versions/<version:version>/ready", endpoint="v2_ready_version")
-    def model_ready(version: str | None = None) -> Response:
-        reason = service.not_ready()
+    def model_ready(self, version: str | None = None) -> Response:
+        reason = self._service.not_ready()
         if not reason:
-            service.require(version)
-        return _health({"name": service.name, "ready": not reason}, reason)
+            self._service.require(version)
+        return _health({"name": self._service.name, "ready": not reason}, reason)
 
-    @app.post(f"{base}/infer")
-    def infer() -> Response:
-        return _answer(inference, inference.infer_v2(request.environ))
+    def infer(self, version: str | None = None) -> Response:
+        return self._answer(self._inference.infer_v2(request.environ, version))
 
-    @app.post(f"{base}/versions/<version:version>/infer")
-    def infer_version(version: str) -> Response:
-        return _answer(inference, inference.infer_v2(request.environ, version))
-
-
-def _add_health(app: Flask, service: Service) -> None:
-    @app.get("/v2/health/live")
-    def live() -> Response:
-        reason = service.not_live()
+    def live(self) -> Response:
+        reason = self._service.not_live()
         return _health({"live": not reason}, reason)
 
-    @app.get("/v2/health/ready")
-    def ready() -> Response:
-        reason = service.not_ready()
-        return _health({"live": not service.not_live(), "ready": not reason, "name": service.name}, reason)
+    def ready(self) -> Response:
+        reason = self._service.not_ready()
+        return _health({"live": not self._service.not_live(), "ready": not reason, "name": self._service.name}, reason)
+
+    def _answer(self, exchange: RequestRecord) -> Response:
+        headers, body = self._inference.packed(exchange)
+        response = Response(body, status_line(exchange.status), list(headers))
+        response.call_on_close(lambda: notify(self._inference.observers, exchange))
+        return response
 
 
 def _health(state: dict[str, Any], reason: str) -> Response:
@@ -243,7 +212,7 @@ def _summary(service: Service, model: ServedModel) -> dict[str, Any]:
         "created_at": model.manifest.created_at,
         "runtime": service.settings.runtime,
         "signature": properties["signature"],
-        "labels": properties.get("labels"),
+        "labels": model.labels or None,
         "metrics": properties.get("metrics"),
         "samples": properties.get("samples"),
     }
@@ -272,19 +241,12 @@ def _page(name: str) -> Response:
 
 
 def _json(content: object, status: HTTPStatus = HTTPStatus.OK) -> Response:
-    return Response(orjson.dumps(content), status, mimetype="application/json")
-
-
-def _answer(inference: Inference, exchange: RequestRecord) -> Response:
-    headers, body = inference.packed(exchange)
-    response = Response(body, exchange.status, list(headers))
-    response.call_on_close(lambda: notify(inference.observers, exchange))
-    return response
+    return Response(orjson.dumps(content), status_line(status), mimetype="application/json")
 
 
 def _request_error(error: RequestError) -> Response:
     status, headers, body = failure(error)
-    return Response(body, status, headers)
+    return Response(body, status_line(status), headers)
 
 
 def _http_error(error: HTTPException) -> Response:

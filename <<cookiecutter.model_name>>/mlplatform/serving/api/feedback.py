@@ -13,8 +13,8 @@ _FIELDS = ("request_id", "label", "labels")
 _FORM = '{"request_id": "...", "label": "..."}, or "labels" with one for each row, null where it is not known'
 
 
-def decode(body: bytes, known: tuple[str, ...]) -> tuple[str, list[str | None]]:
-    """The request's id and the labels of its rows. known: the model's labels; empty if it has none.
+def decode(body: bytes, known: tuple[str, ...], most: int) -> tuple[str, list[str | None]]:
+    """The request's id and the labels of its rows, `most` at most. known: the model's labels; empty if it has none.
 
     Raises RequestError (400) naming the first fault.
     """
@@ -32,6 +32,8 @@ def decode(body: bytes, known: tuple[str, ...]) -> tuple[str, list[str | None]]:
     given = content["labels"] if "labels" in content else [content["label"]]
     if not isinstance(given, list) or not given:
         raise bad_request(f"labels is {show(given)}; expected a list with a label for each row")
+    if len(given) > most:
+        raise bad_request(f"labels has {len(given)} entries; a request has at most {most} rows")
     return id, [_label(label, known) for label in given]
 
 

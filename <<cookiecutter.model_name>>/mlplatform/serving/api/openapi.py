@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from mlplatform.contract.events import LONGEST_ID
+from mlplatform.serving.api.routes import ROUTES
 from mlplatform.serving.model.service import LABELS, ServedModel, Service
 from mlplatform.serving.model.signature import Tensor
 from mlplatform.serving.protocols.v1 import SIGNATURE_NAME
@@ -17,11 +18,12 @@ Schema = dict[str, Any]
 def document(service: Service) -> Schema:
     """The document, as JSON values. While there is no model it describes health alone."""
     model = service.model
-    paths = _general_paths()
-    if service.settings.events:
-        paths["/v1/feedback"] = {"post": _feedback()}
-    if model is not None:
-        paths |= _model_paths(service, model)
+    operations = _operations(service, model)
+    paths: Schema = {}
+    for route in ROUTES:
+        for path, named in route.paths(service.name) if route.view in operations else ():
+            operation = operations[route.view]
+            paths.setdefault(path, {})[route.method.lower()] = _naming(operation, named, model) if named else operation
     return {
         "openapi": "3.1.0",
         "info": {
@@ -34,64 +36,41 @@ def document(service: Service) -> Schema:
     }
 
 
-def _general_paths() -> Schema:
+def _operations(service: Service, model: ServedModel | None) -> dict[str, Schema]:
+    """What describes the routes of the document, by their view."""
     health = _with("live")
-    return {
-        "/": {"get": _operation("What is served", {"type": "object"}, also="text/html")},
-        "/v1/models": {"get": _operation("The models", _object({"models": _list_of({"type": "string"})}))},
-        "/v2": {
-            "get": _operation("Server metadata", {"type": "object", "required": ["name", "version", "extensions"]})
-        },
-        "/v2/health/live": {"get": _operation("Liveness", health, 503)},
-        "/v2/health/ready": {"get": _operation("Readiness", health, 503)},
+    described = {
+        "index": _operation("What is served", {"type": "object"}, also="text/html"),
+        "models": _operation("The models", _object({"models": _list_of({"type": "string"})})),
+        "server_metadata": _operation(
+            "Server metadata", {"type": "object", "required": ["name", "version", "extensions"]}
+        ),
+        "live": _operation("Liveness", health, 503),
+        "ready": _operation("Readiness", health, 503),
     }
+    if service.settings.events:
+        described["feedback"] = _feedback(service.settings.max_instances)
+    if model is not None:
+        described |= {
+            "status": _operation("Model status", _with("name", "ready", "model_version_status")),
+            "metadata_v1": _operation("Model metadata", _with("model_spec"), 503),
+            "predict": _with_labels(_predict(service, model)),
+            "metadata_v2": _operation("Model metadata", _with("name", "versions", "inputs", "outputs"), 503),
+            "model_ready": _operation("Model readiness", _with("name", "ready"), 503),
+            "infer": _with_labels(_infer(service, model)),
+        }
+    return described
 
 
-def _feedback() -> Schema:
+def _feedback(most: int) -> Schema:
     label = {"type": ["string", "integer", "null"]}
     request_id = {"request_id": {"type": "string", "minLength": 1, "maxLength": LONGEST_ID, "pattern": "^[ -~]+$"}}
-    given = {"label": label, "labels": {"type": "array", "items": label, "minItems": 1}}
+    given = {"label": label, "labels": {"type": "array", "items": label, "minItems": 1, "maxItems": most}}
     request = {"oneOf": [_object({**request_id, name: schema}) for name, schema in given.items()]}
     answer = _object({**request_id, "labels": {"type": "array"}})
     operation = _operation("Tell what a request really was", answer, 400, 408, 413, 415, 501, 503)
     operation["responses"]["202"] = operation["responses"].pop("200")
     return operation | _body(request, {"request_id": "X-Request-ID of the answer", "label": "what it was"})
-
-
-def _model_paths(service: Service, model: ServedModel) -> Schema:
-    version = model.manifest.id
-    v1, v2 = f"/v1/models/{service.name}", f"/v2/models/{service.name}"
-    predict, infer = _predict(service, model), _infer(service, model)
-    status = _operation("Model status", _with("name", "ready", "model_version_status"))
-    metadata = _operation("Model metadata", _with("name", "versions", "inputs", "outputs"), 503)
-    v1_metadata = _operation("Model metadata", _with("model_spec"), 503)
-    ready = _operation("Model readiness", _with("name", "ready"), 503)
-    plain = {
-        v1: {"get": status},
-        f"{v1}/metadata": {"get": v1_metadata},
-        f"{v1}:predict": {"post": predict},
-        v2: {"get": metadata},
-        f"{v2}/ready": {"get": ready},
-        f"{v2}/infer": {"post": infer},
-    }
-    versioned = {
-        f"{v1}/versions/{{version}}": {"get": status},
-        f"{v1}/versions/{{version}}/metadata": {"get": v1_metadata},
-        f"{v1}/versions/{{version}}:predict": {"post": predict},
-        f"{v2}/versions/{{version}}": {"get": metadata},
-        f"{v2}/versions/{{version}}/ready": {"get": ready},
-        f"{v2}/versions/{{version}}/infer": {"post": infer},
-    }
-    labelled = {
-        f"{v1}/labels/{{label}}": {"get": status},
-        f"{v1}/labels/{{label}}/metadata": {"get": v1_metadata},
-        f"{v1}/labels/{{label}}:predict": {"post": predict},
-    }
-    return (
-        plain
-        | {path: _with_parameter(methods, "version", (version,)) for path, methods in versioned.items()}
-        | {path: _with_parameter(methods, "label", LABELS) for path, methods in labelled.items()}
-    )
 
 
 def _predict(service: Service, model: ServedModel) -> Schema:
@@ -103,7 +82,7 @@ def _predict(service: Service, model: ServedModel) -> Schema:
         rows.append(_values(inputs[0], inputs[0].shape))
         bare = _values(inputs[0], (None, *inputs[0].shape), service.settings.max_instances)
         columns = {"anyOf": [columns, bare]}
-    name = {"signature_name": {"enum": [SIGNATURE_NAME, ""]}}
+    name = {"signature_name": {"enum": [SIGNATURE_NAME, "", None]}, "parameters": {"type": ["object", "null"]}}
     most = service.settings.max_instances
     # All named or all bare.
     instances = {"anyOf": [{"type": "array", "items": row, "minItems": 1, "maxItems": most} for row in rows]}
@@ -111,8 +90,8 @@ def _predict(service: Service, model: ServedModel) -> Schema:
     row = {"type": "object"} if len(outputs) > 1 else _values(outputs[0], outputs[0].shape)
     answer = {
         "oneOf": [
-            _object({"predictions": {"type": "array", "items": row}}),
-            _object({"outputs": {"type": ["object", "array"]}}),
+            _object({"predictions": {"type": "array", "items": row}}, _LABELS),
+            _object({"outputs": {"type": ["object", "array"]}}, _LABELS),
         ]
     }
     operation = _operation("Predict, by rows (instances) or columns (inputs)", answer, *_PREDICTION_ERRORS)
@@ -133,14 +112,16 @@ def _infer(service: Service, model: ServedModel) -> Schema:
                     "description": "flat, row-major, or nested; as many values as the shape says",
                 },
             },
-            _PARAMETERS,
+            _parameters(binary_data_size={"type": ["integer", "null"], "minimum": 0}),
         )
         for tensor in tensors
     ]
-    outputs = _list_of(_object({"name": {"enum": [t.name for t in model.signature.outputs]}}, _PARAMETERS))
+    as_bytes = _parameters(binary_data=_FLAG)
+    outputs = _list_of(_object({"name": {"enum": [t.name for t in model.signature.outputs]}}, as_bytes))
     request = _object(
         {"inputs": {"type": "array", "items": {"anyOf": entries}, "minItems": len(tensors), "maxItems": len(tensors)}},
-        {"id": {"type": ["string", "null"]}, "outputs": {"anyOf": [outputs, {"type": "null"}]}} | _PARAMETERS,
+        {"id": {"type": ["string", "null"]}, "outputs": {"anyOf": [outputs, {"type": "null"}]}}
+        | _parameters(binary_data_output=_FLAG, labels=_FLAG),
     )
     answer = _with("model_name", "model_version", "outputs")
     summary = "Infer; raw values may follow the JSON, see the binary tensor extension"
@@ -150,7 +131,8 @@ def _infer(service: Service, model: ServedModel) -> Schema:
 
 
 _PREDICTION_ERRORS = (400, 408, 413, 415, 422, 503, 504)
-_PARAMETERS = {"parameters": {"type": ["object", "null"]}}
+_FLAG = {"type": ["boolean", "null"]}
+_LABELS = {"labels": {"type": "array", "items": {"type": "string"}}}
 _REASONS = {
     400: "Something in the request is wrong; the error names its place",
     404: "No such version or label",
@@ -175,14 +157,20 @@ def _operation(summary: str, schema: Schema, *errors: int, also: str = "") -> Sc
     return {"summary": summary, "responses": {"200": {"description": "OK", "content": content}} | failures}
 
 
-def _with_parameter(methods: Mapping[str, Schema], name: str, values: Sequence[str]) -> Schema:
-    parameter = {"name": name, "in": "path", "required": True, "schema": {"enum": list(values)}}
+def _naming(operation: Schema, named: str, model: ServedModel | None) -> Schema:
+    """The operation on a path that names a version or a label."""
+    known = LABELS if named == "label" else (model.manifest.id,) if model else ()
+    parameter = {"name": named, "in": "path", "required": True, "schema": {"enum": list(known)}}
     error = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
     missing = {"404": {"description": _REASONS[404], "content": error}}
-    return {
-        method: operation | {"parameters": [parameter], "responses": operation["responses"] | missing}
-        for method, operation in methods.items()
-    }
+    parameters = [parameter, *operation.get("parameters", [])]
+    return operation | {"parameters": parameters, "responses": operation["responses"] | missing}
+
+
+def _with_labels(operation: Schema) -> Schema:
+    described = "adds the label of each row to the answer"
+    flag = {"name": "labels", "in": "query", "schema": {"enum": ["false", "true"]}, "description": described}
+    return operation | {"parameters": [flag]}
 
 
 def _body(schema: Schema, example: object) -> Schema:
@@ -212,6 +200,10 @@ def _infer_example(model: ServedModel) -> object:
 def _object(required: Mapping[str, Any], optional: Mapping[str, Any] | None = None) -> Schema:
     properties = {**required, **(optional or {})}
     return {"type": "object", "properties": properties, "required": list(required), "additionalProperties": False}
+
+
+def _parameters(**parameters: Schema) -> Schema:
+    return {"parameters": {"type": ["object", "null"], "properties": parameters, "additionalProperties": False}}
 
 
 def _with(*names: str) -> Schema:

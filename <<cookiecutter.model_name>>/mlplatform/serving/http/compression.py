@@ -10,7 +10,7 @@ from werkzeug.http import parse_accept_header
 def compress(accepted: str, headers: Sequence[tuple[str, str]], body: bytes) -> tuple[Sequence[tuple[str, str]], bytes]:
     """Headers and body of an answer, gzipped if `accepted`, the request's Accept-Encoding, allows it.
 
-    Level 1: a megabyte of predictions takes 9 ms and comes out at 46 %; level 6 takes 57 ms for 42 %.
+    Level 1: higher ones take several times as long on digits, and save little more.
     """
     varying = [*headers, ("Vary", "Accept-Encoding")]
     if not _accepts_gzip(parse_accept_header(accepted, Accept)):

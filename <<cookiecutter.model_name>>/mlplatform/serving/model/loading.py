@@ -8,6 +8,7 @@ from pathlib import Path
 from mlplatform.config.hints import hint
 from mlplatform.config.settings import StorageSettings, load
 from mlplatform.contract.runtimes import runtime_path
+from mlplatform.runtime.saved_model import FrozenCopy
 from mlplatform.serving.model import cpu
 from mlplatform.serving.model.runtime import RuntimeUnavailableError, WarmRuntime, load_runtime
 from mlplatform.serving.model.signature import Signature, SignatureError, read_signature
@@ -79,7 +80,9 @@ def open_model(settings: ServingSettings) -> OpenedModel:
         signature = read_signature(manifest.properties)
         threads = settings.threads or cpu.threads_per_worker(settings.workers)
         path = content / runtime_path(manifest, settings.runtime)
-        warm = load_runtime(settings.runtime, path, manifest.properties, signature, threads, settings.max_batch_rows)
+        copy = FrozenCopy(Path(settings.frozen), manifest.content) if settings.frozen else None
+        rows = settings.max_batch_rows
+        warm = load_runtime(settings.runtime, path, manifest.properties, signature, threads, rows, copy)
     except (ArtifactError, StorageError, SignatureError, RuntimeUnavailableError) as error:
         raise UnusableModelError(str(error)) from None
     except (NoModelError, UnusableModelError):

@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from mlplatform.runtime import saved_model
 from mlplatform.runtime.call import Run
+from mlplatform.runtime.saved_model import FrozenCopy
 from mlplatform.serving.model.signature import Array, Signature, Tensor
 
 _SIZES = (1, 2, 4, 8, 16, 32, 64)
@@ -33,15 +35,22 @@ class WarmRuntime:
 
 
 def load_runtime(
-    name: str, path: Path, properties: Mapping[str, Any], signature: Signature, threads: int, max_rows: int
+    name: str,
+    path: Path,
+    properties: Mapping[str, Any],
+    signature: Signature,
+    threads: int,
+    max_rows: int,
+    copy: FrozenCopy | None = None,
 ) -> WarmRuntime:
     """Load, warm up and measure a model.
 
     name: tensorflow or litert. path: of what it computes. properties: of the model's manifest.
     max_rows: rows of a full batch; 0: the size beyond which rows per second hardly rise.
+    copy: of the frozen graph, for TensorFlow.
     Raises RuntimeUnavailableError, or whatever the runtime raises for a model it cannot read.
     """
-    run = load_model(name, path, signature, threads)
+    run = load_model(name, path, signature, threads, copy)
     warm = warm_up(run, sample_rows(properties, signature), signature, max_rows)
     # A full collection over TensorFlow's objects would hold up requests; frozen, they are never looked at again.
     gc.collect()
@@ -49,17 +58,20 @@ def load_runtime(
     return warm
 
 
-def load_model(name: str, path: Path, signature: Signature, threads: int) -> Run:
+def load_model(name: str, path: Path, signature: Signature, threads: int, copy: FrozenCopy | None = None) -> Run:
     """Load a model, tensorflow or litert, without running it. Raises whatever the runtime raises."""
     inputs, outputs = [tensor.name for tensor in signature.inputs], [tensor.name for tensor in signature.outputs]
-    # Imported late, for each image holds but one of them.
     if name == "litert":
         from mlplatform.runtime import litert
 
         return litert.load(path, inputs, outputs, threads)
-    from mlplatform.runtime import saved_model
+    return saved_model.load(path, inputs, outputs, threads, copy)
 
-    return saved_model.load(path, inputs, outputs, threads)
+
+def keep_frozen(path: Path, signature: Signature, copy: FrozenCopy) -> None:
+    """Keep the frozen graph of a TensorFlow model, if it can be frozen. Raises OSError or ValueError."""
+    inputs, outputs = [tensor.name for tensor in signature.inputs], [tensor.name for tensor in signature.outputs]
+    saved_model.keep(path, inputs, outputs, copy)
 
 
 def warm_up(run: Run, rows: Sequence[Array], signature: Signature, max_rows: int) -> WarmRuntime:

@@ -33,6 +33,11 @@ class ServedModel:
     signature: Signature
     batcher: Batcher
 
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """In the order of the values of its output; empty if it has none."""
+        return tuple(self.manifest.properties.get("labels") or ())
+
 
 class Service:
     """One process's model. Made in the worker after the fork; `start` begins to load in the background.

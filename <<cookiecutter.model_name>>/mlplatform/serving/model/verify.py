@@ -9,10 +9,12 @@ import numpy as np
 from mlplatform.config.settings import load
 from mlplatform.contract.runtimes import RuntimeSettings, runtime_path
 from mlplatform.runtime.call import BATCHES, ModelRejectsError
+from mlplatform.runtime.saved_model import FrozenCopy
 from mlplatform.serving.model.runtime import (
     RuntimeUnavailableError,
     batch_of,
     check_outputs,
+    keep_frozen,
     load_model,
     sample_rows,
     warm_up,
@@ -30,7 +32,12 @@ from mlplatform.store.manifest import ArtifactError, Manifest, read_directory
     type=click.Path(path_type=Path),
     help="where to write how many bytes of memory loading the model and computing its largest batch took at most",
 )
-def verify(directory: Path, runtime: str | None, memory_file: Path | None) -> int:
+@click.option(
+    "--frozen",
+    type=click.Path(path_type=Path),
+    help="directory for the frozen graph of a small TensorFlow model, which a server loads faster; used if it is there",
+)
+def verify(directory: Path, runtime: str | None, memory_file: Path | None, frozen: Path | None) -> int:
     """Verify the artifact in DIRECTORY, which holds manifest.json.
 
     Exit code 0: every file is there and as it was and, of a model, the server's own runtime loads it and predicts the
@@ -41,7 +48,8 @@ def verify(directory: Path, runtime: str | None, memory_file: Path | None) -> in
         predicted = ""
         if manifest.kind == "model":
             computing = runtime or load(RuntimeSettings).runtime
-            rows = _predict_samples(manifest, content, computing)
+            copy = FrozenCopy(frozen, manifest.content) if frozen is not None else None
+            rows = _predict_samples(manifest, content, computing, copy)
             predicted = f"; {computing} predicts its samples, {rows} rows at most"
             if memory_file is not None:
                 memory_file.write_text(f"{peak_bytes()}\n", encoding="ascii")
@@ -53,7 +61,7 @@ def verify(directory: Path, runtime: str | None, memory_file: Path | None) -> in
     return 0
 
 
-def _predict_samples(manifest: Manifest, content: Path, runtime: str) -> int:
+def _predict_samples(manifest: Manifest, content: Path, runtime: str, copy: FrozenCopy | None) -> int:
     """Load a model as the server does and predict its samples in batches of 1 to 16; returns the largest.
 
     Raises ArtifactError if that cannot be done.
@@ -61,7 +69,9 @@ def _predict_samples(manifest: Manifest, content: Path, runtime: str) -> int:
     path = content / runtime_path(manifest, runtime)
     try:
         signature = read_signature(manifest.properties)
-        run = load_model(runtime, path, signature, threads=1)
+        run = load_model(runtime, path, signature, threads=1, copy=copy)
+        if copy is not None and runtime == "tensorflow" and not copy.origin.exists():
+            keep_frozen(path, signature, copy)
     except SignatureError as error:
         raise ArtifactError(str(error)) from None
     # Whatever the runtime says of a file it cannot read.
@@ -78,7 +88,10 @@ def _predict_samples(manifest: Manifest, content: Path, runtime: str) -> int:
             if array.dtype.kind == "f" and not np.isfinite(array).all():
                 raise ArtifactError(f"model {manifest.id} gives {tensor.name!r} that is not finite for its samples")
     # Larger batches, up to where the server stops: they take the most memory.
-    warm_up(run, rows, signature, max_rows=0)
+    try:
+        warm_up(run, rows, signature, max_rows=0)
+    except (ModelRejectsError, RuntimeUnavailableError) as error:
+        raise ArtifactError(f"{runtime} cannot compute large batches of model {manifest.id}: {error}") from None
     return BATCHES[-1]
 
 

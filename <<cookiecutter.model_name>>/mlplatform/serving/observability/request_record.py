@@ -94,21 +94,6 @@ class RequestIds:
         return f"{self._prefix}{next(self._numbers):012x}"
 
 
-class Answered(list[bytes]):
-    """The body of an answer. pywsgi calls `close` when it has been sent, and only then do the observers learn of it."""
-
-    __slots__ = ("_observers", "_record")
-
-    def __init__(self, body: bytes, record: RequestRecord, observers: Sequence[Observer]) -> None:
-        self.append(body)
-        self._record = record
-        self._observers = observers
-
-    def close(self) -> None:
-        """Tell the observers."""
-        notify(self._observers, self._record)
-
-
 def notify(observers: Sequence[Observer], record: RequestRecord) -> None:
     """Hand a record to each observer; one that fails is logged and does not keep it from the others."""
     for observe in observers:

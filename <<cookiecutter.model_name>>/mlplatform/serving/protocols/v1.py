@@ -9,10 +9,19 @@ import orjson
 from mlplatform.serving.errors import bad_request
 from mlplatform.serving.http.request_body import parse_json
 from mlplatform.serving.model.signature import Array, Signature, Tensor
-from mlplatform.serving.protocols.tensors import Path, not_finite, only_numbers, show, string_values, to_array
+from mlplatform.serving.protocols.tensors import (
+    Path,
+    count_strings,
+    not_finite,
+    only_numbers,
+    show,
+    string_values,
+    to_array,
+)
 
 SIGNATURE_NAME = "serving_default"
-_FIELDS = ("instances", "inputs", "signature_name")
+# The last one is KServe's, and no model here takes any.
+_FIELDS = ("instances", "inputs", "signature_name", "parameters")
 
 
 @dataclass(frozen=True)
@@ -32,7 +41,9 @@ def decode(body: bytes, signature: Signature, max_instances: int) -> Request:
     unknown = [field for field in content if field not in _FIELDS]
     if unknown:
         raise bad_request(f"unknown field {show(unknown[0])}; a request has: {', '.join(_FIELDS)}")
-    if content.get("signature_name", SIGNATURE_NAME) not in (SIGNATURE_NAME, ""):
+    if not isinstance(content.get("parameters"), dict | None):
+        raise bad_request(f"parameters is {show(content['parameters'])}; expected an object")
+    if content.get("signature_name") not in (SIGNATURE_NAME, "", None):
         raise bad_request(f"signature_name is {show(content['signature_name'])}; expected {SIGNATURE_NAME!r}")
     if "instances" in content and "inputs" in content:
         raise bad_request("the request has both instances and inputs; send one of them")
@@ -43,8 +54,11 @@ def decode(body: bytes, signature: Signature, max_instances: int) -> Request:
     raise bad_request('the request has neither instances nor inputs; expected {"instances": [...]}')
 
 
-def encode(outputs: Sequence[Array], signature: Signature, by_row: bool) -> bytes:
-    """The answer as JSON. Raises RequestError (422) if an output holds NaN or Infinity."""
+def encode(outputs: Sequence[Array], signature: Signature, by_row: bool, labels: Sequence[str] | None = None) -> bytes:
+    """The answer as JSON. labels: of the rows, if they were asked for.
+
+    Raises RequestError (422) if an output holds NaN or Infinity.
+    """
     tensors = signature.outputs
     key = "predictions" if by_row else "outputs"
     if len(tensors) == 1:
@@ -55,8 +69,9 @@ def encode(outputs: Sequence[Array], signature: Signature, by_row: bool) -> byte
         values = [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
     else:
         values = {tensor.name: _values(array, tensor) for array, tensor in zip(outputs, tensors, strict=True)}
-    body = orjson.dumps({key: values}, option=orjson.OPT_SERIALIZE_NUMPY)
-    # orjson writes null for NaN and Infinity; looking for it costs nothing where isfinite() would cost 3 us.
+    answer = {key: values} if labels is None else {key: values, "labels": labels}
+    body = orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
+    # orjson writes null for NaN and Infinity; looking for it costs less than isfinite().
     if b"null" in body and any(tensor.dtype != "string" for tensor in tensors):
         _refuse_null(orjson.loads(body)[key], key)
     return body
@@ -67,7 +82,7 @@ def _from_rows(content: dict[str, Any], body: bytes, signature: Signature, max_i
     if not isinstance(instances, list):
         raise bad_request(f"instances is {show(instances)}; expected a list")
     _check_count(len(instances), "instances", max_instances)
-    tensors, top = signature.inputs, len(content) + ("signature_name" in content)
+    tensors, top = signature.inputs, _strings_beside(content)
     if len(tensors) == 1 and not _is_named(instances[0], tensors[0]):
         array = to_array(instances, tensors[0], _indexed("instances"), only_numbers(body, keys=top))
         return Request((array,), len(instances), by_row=True)
@@ -87,7 +102,7 @@ def _from_rows(content: dict[str, Any], body: bytes, signature: Signature, max_i
 
 def _from_columns(content: dict[str, Any], body: bytes, signature: Signature, max_instances: int) -> Request:
     inputs, tensors = content["inputs"], signature.inputs
-    keys = len(content) + ("signature_name" in content) + (len(inputs) if isinstance(inputs, dict) else 0)
+    keys = _strings_beside(content) + (len(inputs) if isinstance(inputs, dict) else 0)
     if len(tensors) == 1 and not (isinstance(inputs, dict) and not _is_b64_object(inputs, tensors[0])):
         inputs = {tensors[0].name: inputs}
         where = {tensors[0].name: "inputs"}
@@ -105,9 +120,14 @@ def _from_columns(content: dict[str, Any], body: bytes, signature: Signature, ma
     arrays = tuple(to_array(inputs[t.name], t, _indexed(where[t.name]), trusted) for t in tensors)
     counts = {len(array) for array in arrays}
     if len(counts) > 1:
-        found = ", ".join(f"{where[t.name]} has {len(a)}" for t, a in zip(tensors, arrays, strict=True))
-        raise bad_request(f"the inputs must have the same number of rows: {found}")
+        told = ", ".join(f"{where[t.name]} has {len(a)}" for t, a in zip(tensors, arrays, strict=True))
+        raise bad_request(f"the inputs must have the same number of rows: {told}")
     return Request(arrays, counts.pop(), by_row=False)
+
+
+def _strings_beside(content: dict[str, Any]) -> int:
+    """Strings of a request but for those of its rows or columns, keys included."""
+    return len(content) + ("signature_name" in content) + count_strings(content.get("parameters"))
 
 
 def _check_count(count: int, what: str, most: int) -> None:
@@ -125,11 +145,11 @@ def _is_b64_object(value: dict[str, Any], tensor: Tensor) -> bool:
     return tensor.dtype == "string" and value.keys() == {"b64"}
 
 
-def _refuse_names(found: dict[str, Any], tensors: Sequence[Tensor], path: str) -> None:
+def _refuse_names(given: dict[str, Any], tensors: Sequence[Tensor], path: str) -> None:
     for tensor in tensors:
-        if tensor.name not in found:
+        if tensor.name not in given:
             raise bad_request(f"{path}: input {tensor.name!r} ({tensor.describe()}) is missing")
-    unknown = next(name for name in found if name not in {tensor.name for tensor in tensors})
+    unknown = next(name for name in given if name not in {tensor.name for tensor in tensors})
     raise bad_request(f"{path}: unknown input {show(unknown)}; the model takes {_list(tensors)}")
 
 

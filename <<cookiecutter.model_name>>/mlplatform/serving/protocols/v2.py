@@ -14,11 +14,13 @@ import numpy as np
 import orjson
 
 from mlplatform.serving.errors import bad_request
+from mlplatform.serving.http.header_values import header_number, shorten
 from mlplatform.serving.http.request_body import parse_json
 from mlplatform.serving.model.signature import Array, Signature, Tensor
 from mlplatform.serving.protocols.tensors import (
     Path,
     check_range,
+    count_strings,
     not_finite,
     only_numbers,
     show,
@@ -36,16 +38,27 @@ DATATYPES = {
 _REQUEST_FIELDS = ("id", "parameters", "inputs", "outputs", "model_name", "model_version")
 _INPUT_FIELDS = ("name", "shape", "datatype", "parameters", "data")
 _OUTPUT_FIELDS = ("name", "parameters")
+# By the fields of whose object they are parameters.
+_PARAMETERS: Mapping[tuple[str, ...], Mapping[str, type]] = {
+    _REQUEST_FIELDS: {"binary_data_output": bool, "labels": bool},
+    _INPUT_FIELDS: {"binary_data_size": int},
+    _OUTPUT_FIELDS: {"binary_data": bool},
+}
+_TYPES = {bool: "true or false", int: "a number of bytes"}
 
 
 @dataclass(frozen=True)
 class Request:
-    """Arrays in the order of the signature's inputs. outputs: index into the signature, and whether as raw bytes."""
+    """Arrays in the order of the signature's inputs.
+
+    outputs: index into the signature, and whether as raw bytes. labels: whether those of the rows are asked for.
+    """
 
     arrays: tuple[Array, ...]
     rows: int
     id: str | None
     outputs: tuple[tuple[int, bool], ...]
+    labels: bool = False
 
 
 def decode(body: bytes, json_length: str | None, signature: Signature, max_instances: int) -> Request:
@@ -53,11 +66,11 @@ def decode(body: bytes, json_length: str | None, signature: Signature, max_insta
     text, binary = _split(body, json_length)
     content = parse_json(text)
     _check_object(content, "the body", _REQUEST_FIELDS)
-    found = _inputs_by_name(content, signature)
+    named = _inputs_by_name(content, signature)
     sections = _Sections(binary)
-    trusted = only_numbers(bytes(text), keys=_count_strings(content))
+    trusted = only_numbers(bytes(text), keys=count_strings(content, passed_over="data"))
     arrays = {
-        name: _array(entry, place, tensor, sections, max_instances, trusted) for name, entry, place, tensor in found
+        name: _array(entry, place, tensor, sections, max_instances, trusted) for name, entry, place, tensor in named
     }
     sections.finish()
     ordered = tuple(arrays[tensor.name] for tensor in signature.inputs)
@@ -65,13 +78,22 @@ def decode(body: bytes, json_length: str | None, signature: Signature, max_insta
     if len(counts) > 1:
         told = ", ".join(f"{t.name} has {len(a)}" for t, a in zip(signature.inputs, ordered, strict=True))
         raise bad_request(f"the inputs must have the same number of rows: {told}")
-    return Request(ordered, counts.pop(), _identifier(content), _outputs(content, signature))
+    labels = _parameters(content).get("labels") is True
+    return Request(ordered, counts.pop(), _identifier(content), _outputs(content, signature), labels)
 
 
 def encode(
-    outputs: Sequence[Array], signature: Signature, request: Request, name: str, version: str
+    outputs: Sequence[Array],
+    signature: Signature,
+    request: Request,
+    name: str,
+    version: str,
+    labels: Sequence[str] | None = None,
 ) -> tuple[list[tuple[str, str]], bytes]:
-    """Headers and body of the answer. Raises RequestError (422) for NaN or Infinity in a JSON output."""
+    """Headers and body of the answer. labels: of the rows, if they were asked for.
+
+    Raises RequestError (422) for NaN or Infinity in a JSON output.
+    """
     entries: list[dict[str, Any]] = []
     sections: list[bytes] = []
     for position, raw in request.outputs:
@@ -89,6 +111,8 @@ def encode(
             entry["data"] = _to_json(array, tensor)
         entries.append(entry)
     answer: dict[str, Any] = {"model_name": name, "model_version": version, "outputs": entries}
+    if labels is not None:
+        answer["parameters"] = {"labels": labels}
     if request.id is not None:
         answer["id"] = request.id
     text = orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
@@ -98,15 +122,16 @@ def encode(
     return headers, b"".join([text, *sections])
 
 
-def metadata(signature: Signature, name: str, version: str) -> dict[str, Any]:
-    """The model metadata answer: -1 is any size."""
-    return {
+def metadata(signature: Signature, name: str, version: str, labels: Sequence[str]) -> dict[str, Any]:
+    """The model metadata answer: -1 is any size. labels: the model's, or none."""
+    content = {
         "name": name,
         "versions": [version],
         "platform": "tensorflow_savedmodel",
         "inputs": [_describe(tensor) for tensor in signature.inputs],
         "outputs": [_describe(tensor) for tensor in signature.outputs],
     }
+    return content | {"parameters": {"labels": list(labels)}} if labels else content
 
 
 def _describe(tensor: Tensor) -> dict[str, Any]:
@@ -140,22 +165,13 @@ def _split(body: bytes, json_length: str | None) -> tuple[memoryview, memoryview
     content = memoryview(body)
     if json_length is None:
         return content, content[len(content) :]
-    if not json_length.isascii() or not json_length.isdigit() or int(json_length[:12]) > len(content):
-        raise bad_request(f"{HEADER} is {json_length!r}; expected at most the body's {len(content)} bytes")
-    length = int(json_length)
+    length = header_number(json_length, len(content))
+    if length is None:
+        raise bad_request(f"{HEADER} is {shorten(json_length)!r}; expected at most the body's {len(content)} bytes")
     return content[:length], content[length:]
 
 
-def _count_strings(content: object) -> int:
-    """Strings in a request, keys included, but for those within `data`."""
-    if isinstance(content, dict):
-        return sum(1 if key == "data" else 1 + _count_strings(value) for key, value in content.items())
-    if isinstance(content, list):
-        return sum(_count_strings(value) for value in content)
-    return 1 if isinstance(content, str) else 0
-
-
-def _check_object(content: object, place: str, fields: Sequence[str]) -> None:
+def _check_object(content: object, place: str, fields: tuple[str, ...]) -> None:
     if not isinstance(content, dict):
         raise bad_request(f"{place} is {show(content)}; expected an object with: {', '.join(fields)}")
     unknown = [field for field in content if field not in fields]
@@ -163,12 +179,19 @@ def _check_object(content: object, place: str, fields: Sequence[str]) -> None:
         raise bad_request(f"{place}: unknown field {show(unknown[0])}; expected: {', '.join(fields)}")
     if not isinstance(_parameters(content), dict):
         raise bad_request(f"{place}: parameters is {show(content['parameters'])}; expected an object")
+    # Passed over, a parameter that asks for another answer would get a wrong one.
+    known = _PARAMETERS[fields]
+    for name, value in _parameters(content).items():
+        if name not in known:
+            raise bad_request(f"{place}: unknown parameter {show(name)}; expected: {', '.join(known)}")
+        if value is not None and type(value) is not known[name]:
+            raise bad_request(f"{place}.parameters.{name} is {show(value)}; expected {_TYPES[known[name]]}")
 
 
 def _parameters(content: Mapping[str, Any]) -> Any:
     """Parameters; null, as some clients write, is none."""
-    found = content.get("parameters")
-    return {} if found is None else found
+    parameters = content.get("parameters")
+    return {} if parameters is None else parameters
 
 
 def _inputs_by_name(
@@ -179,19 +202,19 @@ def _inputs_by_name(
     if not isinstance(inputs, list):
         raise bad_request(f"inputs is {show(inputs)}; expected a list of tensors")
     wanted = {tensor.name: tensor for tensor in signature.inputs}
-    found: dict[str, tuple[str, Mapping[str, Any], str, Tensor]] = {}
+    named: dict[str, tuple[str, Mapping[str, Any], str, Tensor]] = {}
     for position, entry in enumerate(inputs):
         place = f"inputs[{position}]"
         _check_object(entry, place, _INPUT_FIELDS)
         name = entry.get("name")
-        if not isinstance(name, str) or name not in wanted or name in found:
-            expected = ", ".join(repr(n) for n in wanted if n not in found) or "no more inputs"
+        if not isinstance(name, str) or name not in wanted or name in named:
+            expected = ", ".join(repr(n) for n in wanted if n not in named) or "no more inputs"
             raise bad_request(f"{place}.name is {show(name)}; expected {expected}")
-        found[name] = (name, entry, place, wanted[name])
-    missing = [tensor for name, tensor in wanted.items() if name not in found]
+        named[name] = (name, entry, place, wanted[name])
+    missing = [tensor for name, tensor in wanted.items() if name not in named]
     if missing:
         raise bad_request(f"inputs: {missing[0].name!r} ({missing[0].describe()}) is missing")
-    return list(found.values())
+    return list(named.values())
 
 
 def _array(
@@ -280,23 +303,23 @@ def _byte_strings(section: memoryview, place: str) -> Iterator[bytes]:
 
 def _outputs(content: Mapping[str, Any], signature: Signature) -> tuple[tuple[int, bool], ...]:
     """Which outputs are asked for, and which of them as raw bytes."""
-    by_default = _parameters(content).get("binary_data_output", False) is True
+    by_default = _parameters(content).get("binary_data_output") is True
     asked = content.get("outputs")
     if asked is None or asked == []:
         return tuple((position, by_default) for position in range(len(signature.outputs)))
     if not isinstance(asked, list):
         raise bad_request(f"outputs is {show(asked)}; expected a list")
     names = [tensor.name for tensor in signature.outputs]
-    found: dict[int, bool] = {}
+    chosen: dict[int, bool] = {}
     for position, entry in enumerate(asked):
         place = f"outputs[{position}]"
         _check_object(entry, place, _OUTPUT_FIELDS)
         name = entry.get("name")
-        if name not in names or names.index(name) in found:
-            left = ", ".join(repr(n) for i, n in enumerate(names) if i not in found) or "no more outputs"
+        if name not in names or names.index(name) in chosen:
+            left = ", ".join(repr(n) for i, n in enumerate(names) if i not in chosen) or "no more outputs"
             raise bad_request(f"{place}.name is {show(name)}; expected {left}")
-        found[names.index(name)] = _parameters(entry).get("binary_data", by_default) is True
-    return tuple(found.items())
+        chosen[names.index(name)] = _parameters(entry).get("binary_data", by_default) is True
+    return tuple(chosen.items())
 
 
 def _identifier(content: Mapping[str, Any]) -> str | None:

@@ -124,15 +124,6 @@ def test_what_fails_without_a_signal_is_no_stop() -> None:
     assert carry_out(Stop(), lambda: ExitCode.FAILED) == ExitCode.FAILED
 
 
-def test_waiting_ends_when_the_process_is_told_to_stop() -> None:
-    stop = Stop()
-    with stop.listening(), stop.deferred():
-        signal.signal(signal.SIGALRM, lambda *_: be_told())
-        signal.setitimer(signal.ITIMER_REAL, 0.05)
-        stop.wait(3600)
-    assert stop.asked
-
-
 def test_a_training_listens_before_it_has_imported_anything_that_takes_time(tmp_path: Path) -> None:
     # The first package of others that is imported: it is told to stop within that.
     (tmp_path / "click.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGTERM)\n")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from mlplatform.runtime.saved_model import FREEZABLE_BYTES
+from mlplatform.runtime.saved_model import FREEZABLE_BYTES, FrozenCopy, keep, open_model
 from mlplatform.tests.conftest import ROOT
 
 # Loads a model and computes a row; prints how much memory that took at most, in bytes, and the outputs.
@@ -61,3 +61,42 @@ def test_a_large_model_is_loaded_in_little_more_memory_than_its_weights(large: t
     peak, outputs = json.loads(done.stdout)
     np.testing.assert_array_equal(outputs, [np.arange(width)])
     assert weights < peak < 3 * weights
+
+
+@pytest.fixture
+def doubling(tmp_path: Path) -> Path:
+    """A SavedModel that doubles its input by a weight."""
+    module = tf.Module()
+    module.weight = tf.Variable(2.0)
+    serve = tf.function(
+        lambda x: {"y": x * module.weight}, input_signature=[tf.TensorSpec((None,), tf.float32, name="x")]
+    )
+    tf.saved_model.save(module, str(tmp_path / "saved_model"), signatures={"serving_default": serve})
+    return tmp_path / "saved_model"
+
+
+ROWS = [np.array([1.0, 3.0], np.float32)]
+
+
+def test_a_frozen_graph_that_was_kept_computes_the_model_without_its_files(doubling: Path, tmp_path: Path) -> None:
+    copy = FrozenCopy(tmp_path / "copy", "0123")
+    keep(doubling, ["x"], ["y"], copy)
+    run = open_model(tmp_path / "elsewhere", ["x"], ["y"], copy=copy)
+    assert run(ROWS)[0].tolist() == [2.0, 6.0]
+
+
+@pytest.mark.parametrize("changed", ["model", "tensorflow", "inputs"])
+def test_a_frozen_graph_of_another_model_or_tensorflow_is_not_used(
+    doubling: Path, tmp_path: Path, changed: str
+) -> None:
+    copy = FrozenCopy(tmp_path / "copy", "0123")
+    keep(doubling, ["x"], ["y"], copy)
+    copy.origin.write_text(json.dumps(json.loads(copy.origin.read_text()) | {changed: {"other": "x:0"}}))
+    copy.graph.write_bytes(b"no graph")
+    assert open_model(doubling, ["x"], ["y"], copy=copy)(ROWS)[0].tolist() == [2.0, 6.0]
+
+
+def test_no_frozen_graph_is_kept_of_a_model_that_is_too_large(large: tuple[Path, int], tmp_path: Path) -> None:
+    copy = FrozenCopy(tmp_path / "copy", "0123")
+    keep(large[0], ["x"], ["y"], copy)
+    assert not copy.origin.exists()

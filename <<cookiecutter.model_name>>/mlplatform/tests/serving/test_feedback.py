@@ -18,9 +18,14 @@ from mlplatform.serving.errors import RequestError
 def test_a_label_that_is_a_number_or_a_boolean_is_the_text_of_it(
     given: str, known: tuple[str, str], label: str
 ) -> None:
-    assert decode(f'{{"request_id": "r", "label": {given}}}'.encode(), known) == ("r", [label])
+    assert decode(f'{{"request_id": "r", "label": {given}}}'.encode(), known, 8) == ("r", [label])
 
 
 def test_a_label_of_another_model_is_refused_with_those_that_it_knows() -> None:
     with pytest.raises(RequestError, match="label is 2; the model knows: 0, 1"):
-        decode(b'{"request_id": "r", "label": 2}', ("0", "1"))
+        decode(b'{"request_id": "r", "label": 2}', ("0", "1"), 8)
+
+
+def test_labels_of_more_rows_than_a_request_may_have_are_refused() -> None:
+    with pytest.raises(RequestError, match="labels has 9 entries; a request has at most 8 rows"):
+        decode(b'{"request_id": "r", "labels": [0,0,0,0,0,0,0,0,0]}', ("0", "1"), 8)

@@ -61,8 +61,8 @@ def test_binary_in_and_out(server: Running, reference: Any, compress: bool) -> N
     length = int(reply.headers["Inference-Header-Content-Length"])
     (output,) = json.loads(reply.body[:length])["outputs"]
     assert output["parameters"] == {"binary_data_size": 80}
-    found = np.frombuffer(reply.body[length:], np.float32).reshape(output["shape"])
-    np.testing.assert_allclose(found, reference({"image": IMAGES}), atol=1e-5)
+    predictions = np.frombuffer(reply.body[length:], np.float32).reshape(output["shape"])
+    np.testing.assert_allclose(predictions, reference({"image": IMAGES}), atol=1e-5)
 
 
 def test_all_outputs_as_binary_by_one_parameter(server: Running) -> None:
@@ -85,6 +85,7 @@ def test_what_is_served(server: Running) -> None:
         "platform": "tensorflow_savedmodel",
         "inputs": [{"name": "image", "datatype": "FP32", "shape": [-1, 8, 8]}],
         "outputs": [{"name": "probabilities", "datatype": "FP32", "shape": [-1, 10]}],
+        "parameters": {"labels": [str(digit) for digit in range(10)]},
     }
     assert server.get(f"/v2/models/{NAME}/ready").body == {"name": NAME, "ready": True}
     assert server.get(f"/v2/models/{NAME}/versions/1/ready").status == 404
@@ -150,6 +151,22 @@ def test_inputs_of_every_kind_as_binary(server_of_everything: Running) -> None:
         ({"inputs": [IMAGE | {"data": IMAGES[:1].tolist()}]}, "inputs[0].data has 64 values; shape [2, 8, 8] has 128"),
         ({"inputs": [IMAGE | {"data": [*FLAT[1:], "1"]}]}, 'inputs[0].data[127] is "1"; expected a number (float32)'),
         ({"inputs": [IMAGE | {"data": FLAT}], "id": 3}, "id is 3; expected a string"),
+        (
+            {"inputs": [IMAGE | {"data": FLAT, "parameters": {"content_type": "np"}}]},
+            'inputs[0]: unknown parameter "content_type"; expected: binary_data_size',
+        ),
+        (
+            {"inputs": [IMAGE | {"data": FLAT}], "outputs": [{"name": "x", "parameters": {"classification": 3}}]},
+            'outputs[0]: unknown parameter "classification"; expected: binary_data',
+        ),
+        (
+            {"inputs": [IMAGE | {"data": FLAT}], "parameters": {"timeout": 3}},
+            'the body: unknown parameter "timeout"; expected: binary_data_output, labels',
+        ),
+        (
+            {"inputs": [IMAGE | {"data": FLAT}], "parameters": {"labels": "yes"}},
+            'the body.parameters.labels is "yes"; expected true or false',
+        ),
         ({"inputs": [IMAGE | {"data": FLAT}], "outputs": 3}, "outputs is 3; expected a list"),
         (
             {"inputs": [IMAGE | {"data": FLAT}], "outputs": [{"name": "x"}]},
@@ -180,6 +197,27 @@ def test_says_what_is_wrong_and_where(server: Running, content: object, reason: 
 def test_says_what_is_wrong_with_binary(server: Running, image: dict[str, Any], section: bytes, reason: str) -> None:
     reply = infer(server, {"inputs": [IMAGE | image]}, section)
     assert (reply.status, reply.error) == (400, reason)
+
+
+def test_the_labels_of_the_rows_are_given_to_who_asks(server: Running) -> None:
+    content = {"inputs": [IMAGE | {"data": FLAT}], "parameters": {"labels": True}}
+    reply = infer(server, content)
+    likeliest = np.reshape(reply.body["outputs"][0]["data"], (2, 10)).argmax(axis=1)
+    assert reply.body["parameters"] == {"labels": [str(digit) for digit in likeliest]}
+    assert server.post(f"{INFER}?labels=true", content | {"parameters": None}).body == reply.body
+
+
+@pytest.mark.parametrize("place", ['{"inputs": [], "parameters": {"labels": %s}}', '{"inputs": [{"name": %s}]}'])
+def test_what_is_nested_deeply_is_refused(server: Running, place: str) -> None:
+    reply = server.ask("POST", INFER, (place % ("[" * 1000 + "]" * 1000)).encode())
+    assert (reply.status, "nested too deeply" in reply.error) == (400, True)
+
+
+def test_zeros_before_the_length_of_the_json_do_not_count(server: Running) -> None:
+    request = binary({"inputs": [IMAGE | raw(IMAGES.nbytes)]}, IMAGES.tobytes())
+    length = request["headers"]["Inference-Header-Content-Length"]
+    request["headers"]["Inference-Header-Content-Length"] = "0" * 5000 + length
+    assert server.ask("POST", INFER, **request).status == 200
 
 
 @pytest.mark.parametrize("length", ["x", "-1", "9999999", "1" * 50])

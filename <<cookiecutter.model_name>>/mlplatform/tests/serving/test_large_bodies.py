@@ -14,8 +14,8 @@ ROW = "(a row is float32 of shape [8, 8])"
 
 
 def rows() -> list[Any]:
-    found: list[Any] = IMAGES.tolist()
-    return found
+    images: list[Any] = IMAGES.tolist()
+    return images
 
 
 @pytest.mark.parametrize("indent", [None, 1])
@@ -29,8 +29,8 @@ def test_every_form_of_a_large_request_is_read(server: Running, reference: Any, 
     }[form]
     reply = server.ask("POST", PREDICT, json.dumps(content, indent=indent).encode())
     assert reply.status == 200, reply.body
-    found = reply.body["outputs" if "columns" in form else "predictions"]
-    np.testing.assert_allclose(found, reference({"image": IMAGES}), atol=1e-5)
+    predictions = reply.body["outputs" if "columns" in form else "predictions"]
+    np.testing.assert_allclose(predictions, reference({"image": IMAGES}), atol=1e-5)
 
 
 @pytest.mark.parametrize("data", [IMAGES.tolist(), IMAGES.ravel().tolist()])

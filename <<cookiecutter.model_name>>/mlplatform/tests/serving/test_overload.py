@@ -44,7 +44,7 @@ def busy_server(slow_toml: Path) -> Iterator[Running]:
         computing = pool.submit(server.predict, instances(1.0, 10 * SECOND))
         server.wait_for(503, "/v2/health/live", saying="a model call has been running")
         waiting = [pool.submit(server.predict, instances(1.0)) for _ in range(19)]
-        assert any(each.result().status == 503 for each in as_completed(waiting, timeout=20))
+        assert any(answer.result().status == 503 for answer in as_completed(waiting, timeout=20))
         yield server
         assert not computing.done()
 

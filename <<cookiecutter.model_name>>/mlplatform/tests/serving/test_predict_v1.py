@@ -32,9 +32,40 @@ def test_columns_are_answered_as_columns(server: Running) -> None:
     assert server.predict({"inputs": [IMAGE]}).body == {"outputs": by_row}
 
 
-def test_takes_what_curl_sends_by_default(server: Running) -> None:
+@pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "text/plain", "application/octet-stream"])
+def test_takes_json_whatever_the_client_calls_it(server: Running, kind: str) -> None:
+    """curl sends the first by default."""
     body = b'{"instances": [%s]}' % str(IMAGE).encode()
-    assert server.ask("POST", PREDICT, body, {"Content-Type": "application/x-www-form-urlencoded"}).status == 200
+    assert server.ask("POST", PREDICT, body, {"Content-Type": kind}).status == 200
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [{"signature_name": None}, {"signature_name": ""}, {"parameters": None}, {"parameters": {"a": {"b": ["c", 1]}}}],
+)
+def test_takes_what_other_servers_take_beside_the_rows(server: Running, beside: dict[str, object]) -> None:
+    plain = server.predict({"instances": [IMAGE]})
+    assert server.predict({"instances": [IMAGE]} | beside).body == plain.body
+
+
+def test_the_labels_of_the_rows_are_given_to_who_asks(server: Running) -> None:
+    labels = server.get(f"/v1/models/{NAME}/metadata").body["metadata"]["labels"]
+    assert labels == [str(digit) for digit in range(10)]
+    for form, key in (("instances", "predictions"), ("inputs", "outputs")):
+        reply = server.post(f"{PREDICT}?labels=true", {form: [IMAGE, IMAGE]})
+        likeliest = labels[int(np.argmax(reply.body[key][0]))]
+        assert reply.body["labels"] == [likeliest] * 2
+
+
+def test_labels_are_refused_where_there_are_none(server_of_everything: Running) -> None:
+    columns = {"colour": ["red"], "index": [0], "flag": [False], "series": [[1.0]]}
+    reply = server_of_everything.post(f"{PREDICT}?labels=true", {"inputs": columns})
+    assert (reply.status, reply.error) == (400, "labels were asked for, and the model has none")
+
+
+def test_labels_are_asked_for_by_true(server: Running) -> None:
+    reply = server.post(f"{PREDICT}?labels=please", {"instances": [IMAGE]})
+    assert (reply.status, reply.error) == (400, "labels is 'please' in the query; expected true or false")
 
 
 def test_the_version_may_be_named(server: Running) -> None:
@@ -87,8 +118,8 @@ def test_every_answer_goes_to_its_own_asker(server: Running, reference: Any) -> 
     with ThreadPoolExecutor(16) as pool:
         replies = list(pool.map(lambda image: server.predict({"instances": [image.tolist()]}), images))
     assert {reply.status for reply in replies} == {200}
-    found = [reply.body["predictions"][0] for reply in replies]
-    np.testing.assert_allclose(found, reference({"image": images}), atol=1e-5)
+    predictions = [reply.body["predictions"][0] for reply in replies]
+    np.testing.assert_allclose(predictions, reference({"image": images}), atol=1e-5)
 
 
 def test_inputs_of_every_kind(server_of_everything: Running) -> None:
@@ -137,7 +168,10 @@ def test_one_bad_request_does_not_fail_its_neighbours(server_of_everything: Runn
         ({"instances": []}, "instances is empty; expected at least one row"),
         ({"instances": [IMAGE] * 1025}, "instances has 1025 rows; at most 1024 in one request, so send several"),
         ({"instances": [IMAGE], "inputs": [IMAGE]}, "the request has both instances and inputs; send one of them"),
-        ({"instances": [IMAGE], "x": 1}, 'unknown field "x"; a request has: instances, inputs, signature_name'),
+        (
+            {"instances": [IMAGE], "x": 1},
+            'unknown field "x"; a request has: instances, inputs, signature_name, parameters',
+        ),
         ({"instances": [IMAGE], "signature_name": "train"}, "signature_name is \"train\"; expected 'serving_default'"),
         (
             {"instances": [IMAGE, IMAGE[:7]]},
@@ -207,6 +241,12 @@ def test_what_is_no_json(server: Running) -> None:
     reply = server.ask("POST", PREDICT, b'{"instances": [1,')
     assert reply.status == 400
     assert reply.error.startswith("the body is not JSON: ")
+
+
+def test_parameters_that_are_nested_too_deeply(server: Running) -> None:
+    deep = b'{"instances": [[1]], "parameters": {"x": ' + b"[" * 1000 + b"]" * 1000 + b"}}"
+    reply = server.ask("POST", PREDICT, deep)
+    assert (reply.status, reply.error) == (400, "the body is nested more than 32 levels deep")
 
 
 def test_nan_is_no_json_either(server: Running) -> None:

@@ -6,8 +6,10 @@ import os
 import shutil
 import signal
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
+from mlplatform.store.manifest import Manifest
 from mlplatform.tests.serving.running import NAME, PREDICT, Client, connections_to, service_toml, serving
 from mlplatform.tests.telemetry.sink import until
 
@@ -49,7 +51,7 @@ def test_who_has_connected_when_it_stops_is_answered(light: Path) -> None:
         until(lambda: len(connections_to(server.port) - before) == 8)
         os.kill(worker, signal.SIGTERM)
         os.kill(worker, signal.SIGCONT)
-        assert [each.result(20).status for each in asking] == [200] * 8
+        assert [answer.result(20).status for answer in asking] == [200] * 8
 
 
 def test_an_idle_connection_does_not_hold_up_the_stop(light: Path) -> None:
@@ -108,8 +110,9 @@ def test_a_worker_that_is_replaced_serves_the_version_of_the_others(tmp_path: Pa
         server.wait_for(200)
         shutil.copytree(models / "aaaaaaaaaaaa", tmp_path / "newer")
         manifest = tmp_path / "newer/manifest.json"
-        newer = json.loads(manifest.read_text()) | {"id": "ffffffffffff", "created_at": "2999-01-01T00:00:00Z"}
-        manifest.write_text(json.dumps(newer))
+        published = Manifest.from_json(manifest.read_bytes(), "the copy")
+        newer = replace(published, id="ffffffffffff", created_at="2999-01-01T00:00:00Z")
+        manifest.write_bytes(newer.to_json())
         (tmp_path / "newer").rename(models / "ffffffffffff")
 
         (worker,) = server.workers()

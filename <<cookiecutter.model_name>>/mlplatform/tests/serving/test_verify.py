@@ -5,12 +5,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from mlplatform.cli import main
 from mlplatform.store.manifest import publish, read_directory
 from mlplatform.store.storage import open_storage
 from mlplatform.tests.conftest import ROOT
+from mlplatform.tests.serving.running import serving
 
 
 @pytest.fixture
@@ -60,6 +62,19 @@ def test_a_model_is_loaded_and_predicts_its_samples_and_its_memory_is_measured(
     # Python with NumPy is at least 30 MB, and a model of a thousand weights takes nothing beside TensorFlow.
     assert 30_000_000 < int(memory.read_text()) < 2_000_000_000
     assert output.endswith(f"as its manifest says; {runtime} predicts its samples, 16 rows at most\n")
+
+
+def test_the_server_predicts_the_same_from_the_frozen_graph_that_verify_has_made(
+    toml: Path, tmp_path: Path, reference: Any
+) -> None:
+    code, _, errors = verify(toml.parent / "store/models/aaaaaaaaaaaa", "tensorflow", "--frozen", str(tmp_path))
+    assert code == 0, errors
+    assert (tmp_path / "graph.pb").is_file()
+    images = np.random.default_rng(1).uniform(0, 16, (3, 8, 8)).astype(np.float32)
+    with serving(toml, frozen=tmp_path) as server:
+        server.wait_for(200)
+        reply = server.predict({"instances": images.tolist()})
+    np.testing.assert_allclose(reply.body["predictions"], reference({"image": images}), atol=1e-5)
 
 
 def test_a_model_that_the_server_cannot_load_is_refused(toml: Path, tmp_path: Path) -> None:

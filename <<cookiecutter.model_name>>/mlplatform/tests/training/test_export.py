@@ -45,6 +45,13 @@ def test_inputs_of_varying_shape_are_refused() -> None:
         input_specs(built, 3)
 
 
+def test_inputs_that_only_differ_in_capital_letters_are_refused() -> None:
+    inputs = {name: keras.Input((3,), name=name) for name in ("x", "X")}
+    built = keras.Model(inputs, keras.layers.Dense(2)(keras.layers.Concatenate()(list(inputs.values()))))
+    with pytest.raises(PipelineError, match=r"inputs 'x' and 'X' are one to TensorFlow, which does not tell capital"):
+        input_specs(built, 2)
+
+
 def test_an_output_that_does_not_fit_the_labels_is_refused() -> None:
     with pytest.raises(
         PipelineError, match=r"the output has shape \(None, 3\); it must be one probability .* 2 labels"

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -421,10 +422,10 @@ def test_without_a_sound_production_model_the_gate_is_closed_until_it_is_mended(
 
 
 def test_a_production_model_of_another_task_is_not_compared_with(here: LocalStorage) -> None:
-    path = here.root / "models" / str(releases.production(here)) / "manifest.json"
-    content = json.loads(path.read_text())
-    content["properties"]["labels"][0] = "another"
-    path.write_text(json.dumps(content))
+    key = f"models/{releases.production(here)}"
+    live = read(here, key)
+    labels = ["another", *live.properties["labels"][1:]]
+    here.write(f"{key}/manifest.json", replace(live, properties={**live.properties, "labels": labels}).to_json())
     assert main(["train", *ANEW]) == 0
     (newer,) = (each for each in list_artifacts(here, "models") if each.id != releases.production(here))
     assert newer.properties["gate"]["skipped"] == (

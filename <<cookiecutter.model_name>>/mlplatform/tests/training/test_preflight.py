@@ -114,7 +114,7 @@ BEFORE_THE_DATA: dict[str, tuple[Callable[[], Any], str]] = {
     "an input called label": (lambda: network("label"), "an input cannot be called 'label'"),
     **{
         name: (partial(network, name), f"input {name!r} needs a name that TensorFlow does not change")
-        for name in ("sepal length (cm)", "1st", "a.b", "größe", "a/b")
+        for name in ("sepal length (cm)", "1st", "a.b", "größe", "a/b", "self")
     },
 }
 
