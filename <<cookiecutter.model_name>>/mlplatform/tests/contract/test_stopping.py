@@ -39,7 +39,7 @@ stop = Stop("train")
 
 def end(script: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", BEFORE + script], cwd=ROOT, capture_output=True, text=True, check=False, timeout=120
+        [sys.executable, "-c", BEFORE + script], cwd=ROOT, capture_output=True, text=True, check=False, timeout=600
     )
 
 
@@ -135,7 +135,7 @@ def test_a_training_listens_before_it_has_imported_anything_that_takes_time(tmp_
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=600,
     )
     assert done.returncode == ExitCode.STOPPED, done.stderr
     assert done.stderr.startswith("train: stopped; ")

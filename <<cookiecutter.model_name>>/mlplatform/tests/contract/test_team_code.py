@@ -30,7 +30,7 @@ def test_a_fault_is_one_line_with_its_place(fault: str, tmp_path: Path) -> None:
     (tmp_path / "service.toml").write_text("")
     script = f"import sys; sys.path.append({str(ROOT)!r}); from mlplatform.cli import main; sys.exit(main(['train']))"
     done = subprocess.run(
-        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120
+        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=600
     )
     assert done.returncode == 2, done.stderr
     assert done.stderr == f"{sentence}\n"

@@ -64,7 +64,7 @@ def ship(spool: Path, store: Path) -> str:
         env={**os.environ, "PYTHONPATH": str(ROOT), "STORAGE_URL": str(store), "SERVICE_TOML": os.devnull},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -48,7 +48,7 @@ def test_without_a_directory_it_says_how_it_is_used(capsys: pytest.CaptureFixtur
 def verify(directory: Path, runtime: str, *options: str) -> tuple[int, str, str]:
     """Exit code, output and errors of the command: in a process of its own, which sets TensorFlow up."""
     command = [sys.executable, "-m", "mlplatform", "verify", str(directory), "--runtime", runtime, *options]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)
     return done.returncode, done.stdout, done.stderr
 
 

@@ -175,7 +175,7 @@ def python(code: str, *blocked: str) -> subprocess.CompletedProcess[str]:
     """Run code where some packages are not installed."""
     hide = f"import sys; sys.modules.update(dict.fromkeys({blocked!r}))\n"
     return subprocess.run(
-        [sys.executable, "-c", hide + code], env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", hide + code], env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=600
     )
 
 
