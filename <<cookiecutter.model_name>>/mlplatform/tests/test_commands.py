@@ -91,11 +91,14 @@ def written() -> list[tuple[str, str]]:
 
 
 def in_messages() -> list[tuple[str, str]]:
-    """The commands that messages name: the arguments of every call of `hint`. What is filled in is VALUE."""
+    """The commands that messages name: the text in every call of `hint`. What is filled in is VALUE."""
     commands = []
     for path in sorted((ROOT / "mlplatform").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Call) and ast.unparse(node.func) == "hint" and "tests" not in path.parts:
+            if not isinstance(node, ast.Call) or ast.unparse(node.func) != "hint" or "tests" in path.parts:
+                continue
+            # A name alone is a command that was typed.
+            if not isinstance(node.args[0], ast.Name | ast.Attribute):
                 commands.append((path.relative_to(ROOT).as_posix(), _text(node.args[0])))
     return commands
 
