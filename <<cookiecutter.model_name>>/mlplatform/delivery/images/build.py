@@ -166,13 +166,13 @@ def ensure(
 
 
 def _files(source: str, dockerfile: Path) -> dict[str, Path]:
-    """The files that a source of COPY stands for, by path."""
+    """The files that a source of COPY stands for, by path. As for Docker, `name[s].py` may stand for none."""
     files: dict[str, Path] = {}
     for path in sorted(Path().glob(source)):
         for file in [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file()):
             if not any(LEFT_OUT.fullmatch(part) for part in file.parts):
                 files[file.as_posix()] = file
-    if not files:
+    if not files and "[" not in source:
         raise DeliveryError(f"{dockerfile} copies {source!r}, which is not in this repository")
     return files
 

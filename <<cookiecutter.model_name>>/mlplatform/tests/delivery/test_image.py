@@ -156,6 +156,12 @@ class TestBundle:
         assert {path.name for path in context.iterdir()} >= {"mlplatform", "service.toml", "store"}
         assert not (context / "mlplatform" / "training").exists()
 
+    def test_holds_the_hooks_of_the_team(self, repository: Repository, registry: Registry, delivery: Delivery) -> None:
+        repository.publish("c0ffee")
+        (repository.path / "serving_hooks.py").write_text("def register(application): ...\n")
+        assert delivery("bundle", "c0ffee").code == 0
+        assert list((repository.programs / "built").glob("*/context/serving_hooks.py"))
+
     def test_of_another_model_is_another_image(
         self, repository: Repository, registry: Registry, delivery: Delivery
     ) -> None:

@@ -104,7 +104,7 @@ def test_every_delivery_command_of_the_pages_does_what_it_should(
     answered(tmp_path / "events", [True, False] * 250, [True] * 500, known=0)
     for key in (events := LocalStorage(tmp_path / "events")).keys(""):
         store.write(key, events.read(key))
-    Path("labels.csv").write_text("request_id,label\n" + "".join(f"r{i},1\n" for i in range(500)))
+    Path("labels.csv").write_text("request_id,label\n" + "".join(f"r{i},{observations.label(i)}\n" for i in range(500)))
     (cluster.programs / "sbom.cdx.json").write_text(json.dumps(SBOM))
     filled_in = {"VERSION": GHOST, "IMAGE": live, "FILE": "labels.csv"}
     said: dict[str, str] = {}

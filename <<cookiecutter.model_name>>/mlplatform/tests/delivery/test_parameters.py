@@ -88,7 +88,7 @@ class TestWithoutTensorFlow:
     def test_a_default_that_is_a_named_constant_is_read(self, repository: Repository) -> None:
         done = run(repository, NEW_MODEL, "submit", "--help")
         assert done.returncode == 0, done.stderr
-        assert re.search(r"--filters N\s+filters\s+\[48, by\s+default\]", done.stdout)
+        assert re.search(r"--filters N\s+filters\s+\[default: 48\]", done.stdout)
 
     def test_a_bound_that_is_computed_is_checked(self, repository: Repository) -> None:
         done = run(repository, NEW_MODEL, "submit", "--filters", "97")
