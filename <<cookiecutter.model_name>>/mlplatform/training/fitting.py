@@ -120,8 +120,15 @@ class Fitting:
         stop.obey()
 
     def _is_sound(self) -> bool:
-        """Whether the loss of this epoch is a number so far: a checkpoint of weights that are not helps nobody."""
-        return math.isfinite(_numbers(self.network.get_metrics_result()).get("loss", 0.0))
+        """Whether the loss of this epoch and all weights are numbers: a checkpoint of others helps nobody."""
+        if not math.isfinite(_numbers(self.network.get_metrics_result()).get("loss", 0.0)):
+            return False
+        # The loss is that before a step, so weights can be worse than it says.
+        return all(
+            bool(keras.ops.all(keras.ops.isfinite(weight)))
+            for weight in self.network.trainable_weights
+            if keras.backend.is_float_dtype(weight.dtype)
+        )
 
     def _end_epoch(self, progress: Progress, checkpoints: Checkpoints) -> None:
         position, parameters = self.position, self.parameters
