@@ -42,10 +42,9 @@ RUN rm /opt/venv/.lock \
     && /build/tools/bin/cyclonedx-py environment --output-reproducible --output-file /opt/venv/share/sbom.cdx.json \
         /opt/venv/bin/python
 
-FROM ${BASE_IMAGE}
+FROM ${BASE_IMAGE} AS server
 # A number, because Kubernetes compares it with runAsNonRoot; a name, because some libraries look it up.
-RUN groupadd --gid 10001 app && useradd --uid 10001 --gid 10001 --home-dir /tmp --no-create-home app \
-    && install --directory --owner 10001 --group 10001 /measured
+RUN groupadd --gid 10001 app && useradd --uid 10001 --gid 10001 --home-dir /tmp --no-create-home app
 COPY --from=packages /opt/venv /opt/venv
 # /tmp is the only writable directory; all others may be mounted read-only.
 ENV PATH=/opt/venv/bin:${PATH} \
@@ -74,16 +73,24 @@ ENTRYPOINT ["python", "-m", "mlplatform", "serve"]
 # The installed packages decide the runtime, not service.toml.
 ARG RUNTIME
 ENV SERVING_RUNTIME=${RUNTIME}
-# The model comes after the code: a new model rebuilds only this layer. The build fails if the model is damaged, or if
-# the runtime cannot run it. What the runtime writes into /tmp meanwhile is no part of the image; how much memory the
-# model took is.
+# The model comes after the code: a new model rebuilds only what follows.
 ARG MODEL
 COPY ${MODEL} /model/
-# The first time, a small TensorFlow model's frozen graph is made; the second time it is used, as the server does.
+
+# The build fails if the model is damaged, or if the runtime cannot run it.
+FROM server AS verified
+USER 0:0
+RUN install --directory --owner 10001 --group 10001 /measured
+USER 10001:10001
+# The first time, a small TensorFlow model's frozen graph is made; the second time it is used, as the server does, and the
+# memory that it takes is measured. What the runtime writes into /tmp is not kept.
 RUN --mount=type=tmpfs,target=/tmp \
-    python -m mlplatform verify /model --runtime "${RUNTIME}" --frozen "${SERVING_FROZEN}"
-RUN --mount=type=tmpfs,target=/tmp \
-    python -m mlplatform verify /model --runtime "${RUNTIME}" --frozen "${SERVING_FROZEN}" --memory-file /measured/memory-bytes
+    python -m mlplatform verify /model --runtime "${SERVING_RUNTIME}" --frozen "${SERVING_FROZEN}" \
+    && python -m mlplatform verify /model --runtime "${SERVING_RUNTIME}" --frozen "${SERVING_FROZEN}" \
+        --memory-file /measured/memory-bytes
+
+FROM server
+COPY --from=verified /measured /measured
 # Last, because they differ in every build.
 ARG REVISION=""
 ARG VERSION=""

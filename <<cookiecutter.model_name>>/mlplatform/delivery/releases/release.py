@@ -12,8 +12,9 @@ from typing import Any
 
 from mlplatform.config.hints import hint
 from mlplatform.config.settings import ServiceSettings, load
+from mlplatform.contract.memory import measured_bytes
 from mlplatform.delivery import programs
-from mlplatform.delivery.cluster import VERSION_LABEL, AwayError, Cluster
+from mlplatform.delivery.cluster import CONTAINER, VERSION_LABEL, AwayError, Cluster
 from mlplatform.delivery.console import Console
 from mlplatform.delivery.datadog import events
 from mlplatform.delivery.errors import DeliveryError, RefusedError, StoppedError, UnderWayError
@@ -22,6 +23,7 @@ from mlplatform.delivery.images.registry import Image, Registry
 from mlplatform.delivery.pods import Object
 from mlplatform.delivery.releases import objects, smoke, under_way
 from mlplatform.delivery.releases.history import DONE, FAILED, ROLLBACK, ROLLED_BACK, Entry, now, person, record
+from mlplatform.delivery.releases.memory import check_limit
 from mlplatform.delivery.releases.objects import Snapshot
 from mlplatform.delivery.releases.under_way import UnderWay
 from mlplatform.delivery.settings import DeliverySettings
@@ -56,6 +58,8 @@ class Release:
     reason: str = ""
     # Of a rollback, when the release was made that it goes back to.
     to: str = ""
+    # Bytes that loading the model took while the image was built, if the image says so.
+    memory: int | None = None
 
     @property
     def version(self) -> str:
@@ -84,7 +88,8 @@ class Releaser:
             raise RefusedError(f"{reference}: is not an image of {self.service}-serving")
         if not model:
             raise RefusedError(f"{reference}: its labels name no model version; make one: {hint('bundle VERSION')}")
-        return Release(environment, image, model, labels.get("org.opencontainers.image.revision", ""), action, reason)
+        commit = labels.get("org.opencontainers.image.revision", "")
+        return Release(environment, image, model, commit, action, reason, memory=measured_bytes(labels))
 
     def render(self, release: Release) -> str:
         """The manifests as they would be applied. Raises DeliveryError."""
@@ -106,6 +111,7 @@ class Releaser:
         entry = self._entry(release)
         try:
             planned = self._try_apply(manifests)
+            check_limit(planned, CONTAINER, release.memory)
         except DeliveryError as error:
             said = f"{release.model} was not released to {environment}, and nothing was changed: {error}"
             self._record(replace(entry, outcome=FAILED, reason=str(error)))

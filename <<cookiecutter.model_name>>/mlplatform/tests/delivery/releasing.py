@@ -14,9 +14,10 @@ def bundled(delivery: Delivery, version: str) -> str:
     return said.out.strip()
 
 
-def image_of(cluster: Repository, version: str) -> str:
+def image_of(cluster: Repository, version: str, **more: str) -> str:
     """An image in the registry as far as releasing it goes, made in no time: its labels."""
     labels = {
+        **more,
         "org.opencontainers.image.version": version,
         "org.opencontainers.image.revision": cluster.environment["GIT_COMMIT"],
     }

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
+from mlplatform.contract.memory import LABEL
 from mlplatform.ghost.keep_shipping import ENDED
 from mlplatform.store.releases import production
 from mlplatform.tests.conftest import ROOT
@@ -179,6 +180,19 @@ class TestDeploy:
         said = delivery("deploy", "--environment", "staging", *arguments)
         assert said.code == code
         assert message in said.err
+
+    def test_of_a_model_that_its_container_cannot_hold_is_refused(
+        self, cluster: Repository, delivery: Delivery
+    ) -> None:
+        image = image_of(cluster, VERSIONS[0], **{LABEL: str(2 << 30)})
+        said = delivery("deploy", "--environment", "staging", "--image", image)
+        assert said.code == 3
+        assert (
+            "container 'serving' has a memory limit of 1Gi; this model needs 2650Mi, by what loading it took"
+            in said.err
+        )
+        assert "set at least that in deploy/k8s" in said.err
+        assert objects(cluster) == {}
 
     def test_of_another_services_image_is_refused(self, cluster: Repository, delivery: Delivery) -> None:
         digest = cluster.registry.add_image("team/other-serving", "1", {"org.opencontainers.image.version": "x"})
