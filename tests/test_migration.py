@@ -105,9 +105,9 @@ def test_a_release_without_a_map_carries_edits_and_names_imports_of_modules_that
     made = cruft(tmp_path, "create", str(released), "--checkout", MOVED, "--no-input", "--default-config")
     assert made.returncode == 0, made.stdout
     repository = next(path.parent for path in tmp_path.glob("*/.cruft.json"))
-    training, runtimes = repository / "mlplatform" / "training", repository / "mlplatform" / "serving" / "model"
-    edit(training / "parameters.py", "accuracy on the test split", "accuracy on the leaves")
-    (runtimes / "litert_runtime.py").unlink()
+    training, serving = repository / "mlplatform" / "training", repository / "mlplatform" / "serving"
+    edit(serving / "model" / "litert_runtime.py", "not thread-safe, and need not be", "used by one thread each")
+    (serving / "__main__.py").unlink()
     write(training / "leaves.py", "from mlplatform.training.parameters import TrainingParameters as Leaves\n")
     commit_all(repository, "The team's work")
     write(tmp_path / "fleet.txt", f"{repository}\n")
@@ -118,9 +118,9 @@ def test_a_release_without_a_map_carries_edits_and_names_imports_of_modules_that
     clone = tmp_path / "fleet-clones" / repository.name
     details = json.loads(clone.with_name(f"{clone.name}.json").read_text(encoding="utf-8"))["details"]
     assert "mlplatform/training/leaves.py:1 imports mlplatform.training.parameters, which does not exist" in details
-    assert "mlplatform/runtime/litert.py was deleted or renamed here and changed in the template" in details
-    assert not (clone / "mlplatform" / "runtime" / "litert.py").exists()
-    assert "accuracy on the leaves" in (clone / "mlplatform" / "contract" / "parameters.py").read_text(encoding="utf-8")
+    assert "mlplatform/serving/command.py was deleted or renamed here and changed in the template" in details
+    assert not (clone / "mlplatform" / "serving" / "command.py").exists()
+    assert "used by one thread each" in (clone / "mlplatform" / "runtime" / "litert.py").read_text(encoding="utf-8")
     assert git(repository, "branch", "--list", "template-update") == ""
 
 
