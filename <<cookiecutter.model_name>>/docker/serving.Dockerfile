@@ -90,7 +90,7 @@ RUN --mount=type=tmpfs,target=/tmp \
         --memory-file /measured/memory-bytes
 
 FROM server
-COPY --from=verified /measured /measured
+COPY --from=verified --chown=0:0 /measured /measured
 # Last, because they differ in every build.
 ARG REVISION=""
 ARG VERSION=""
