@@ -15,6 +15,7 @@ from mlplatform.data.columns import ENDS, Array, Column, Texts
 from mlplatform.data.dataset import OTHERS, SPLITS, InputSpec, Split
 from mlplatform.store import manifest
 from mlplatform.store.manifest import Manifest
+from mlplatform.store.moments import iso
 from mlplatform.store.storage import Storage
 
 # Examples that are in memory at a time, where all are gone through.
@@ -134,7 +135,7 @@ def used(storage: Storage) -> set[str]:
 def unused(storage: Storage, days: int) -> list[Manifest]:
     """Versions that nothing was made from, apart from the newest and from those made within the last days."""
     wanted = used(storage)
-    before = (datetime.now(UTC) - timedelta(days=days)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    before = iso(datetime.now(UTC) - timedelta(days=days))
     return [version for version in versions(storage)[:-1] if version.id not in wanted and version.created_at < before]
 
 
@@ -150,4 +151,4 @@ def remove(storage: Storage, version: Manifest) -> int:
     storage.delete(f"{prefix}/{manifest.MANIFEST}")
     for key in list(storage.keys(f"{prefix}/")):
         storage.delete(key)
-    return sum(entry.bytes for entry in version.files.values())
+    return version.size

@@ -22,6 +22,7 @@ from mlplatform.data.dataset import OTHERS, SPLITS
 from mlplatform.data.pictures import as_text
 from mlplatform.data.traffic import write_records
 from mlplatform.reporting.page import as_bytes, as_time
+from mlplatform.store import moments
 from mlplatform.store.manifest import Manifest
 from mlplatform.store.storage import Storage, open_storage
 
@@ -244,10 +245,9 @@ def _moment(text: str, now: datetime) -> datetime:
     if ago := re.fullmatch(r"(\d+)([hd])", text):
         return now - timedelta(**{{"h": "hours", "d": "days"}[ago[2]]: int(ago[1])})
     try:
-        moment = datetime.fromisoformat(text)
+        return moments.parse(text)
     except ValueError:
         raise click.UsageError(f"{text!r} is neither a time ago, such as 7d, nor a moment in ISO 8601") from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 @data.command()
@@ -262,7 +262,7 @@ def remove(store: Storage, unused: bool, days: int, yes: bool) -> None:
         click.echo(f"no unused dataset version older than {days} days")
         return
     for version in versions:
-        click.echo(f"{version.id}  {as_time(version.created_at)}  {as_bytes(_size(version))}")
+        click.echo(f"{version.id}  {as_time(version.created_at)}  {as_bytes(version.size)}")
     if not yes:
         click.confirm(f"remove these {len(versions)}?", abort=True)
     freed = sum(catalog.remove(store, version) for version in versions)
@@ -298,10 +298,6 @@ def _described(version: Manifest, used: bool) -> dict[str, Any]:
         "created_at": version.created_at,
         "splits": {name: splits[name]["examples"] for name in SPLITS},
         "classes": len(version.properties["labels"]),
-        "bytes": _size(version),
+        "bytes": version.size,
         "used": used,
     }
-
-
-def _size(version: Manifest) -> int:
-    return sum(entry.bytes for entry in version.files.values())

@@ -8,7 +8,6 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ import numpy as np
 from mlplatform.data import catalog
 from mlplatform.data.columns import load, numbers, texts
 from mlplatform.store import manifest
+from mlplatform.store.moments import iso
 from mlplatform.store.storage import Storage
 
 PREFIX = "forgotten"
@@ -74,7 +74,7 @@ def _note(storage: Storage, result: Forgotten) -> None:
     key = f"{PREFIX}/{digest(result.id.encode())}.json"
     before = json.loads(storage.read(key)) if storage.exists(key) else {"versions": [], "models": []}
     noted = {
-        "at": before.get("at") or datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "at": before.get("at") or iso(),
         "versions": sorted({*before["versions"], *result.versions}),
         "models": sorted({*before["models"], *result.models}),
     }

@@ -4,7 +4,6 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from mlplatform.contract.errors import BadDataError
 from mlplatform.data.columns import Array, Columns, Texts, numbers
 from mlplatform.data.dataset import SPLITS
+from mlplatform.store.moments import parse
 
 
 @dataclass(frozen=True)
@@ -56,11 +56,11 @@ class SplitRule:
         return np.array([SPLITS.index(value) for value in values], np.int8)
 
     def _after(self, examples: Columns) -> Array:
-        start = _moment(self.test_after)
+        start = parse(self.test_after)
         after = np.zeros(len(numbers(examples, "high")), dtype=bool)
         for i, value in enumerate(_values(examples, self.time)):
             try:
-                after[i] = _moment(value) >= start
+                after[i] = parse(value) >= start
             except (TypeError, ValueError):
                 said = f"{self.time!r} is {value!r}; split_time takes a date or time in ISO 8601"
                 raise BadDataError(f"example {_id(examples, i)}: {said}") from None
@@ -79,11 +79,6 @@ def _position(value: Any) -> float:
     """Where a group stands in [0, 1), by its hash."""
     text = value if isinstance(value, str) else json.dumps(value, sort_keys=True)
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) / 2.0**64
-
-
-def _moment(text: str) -> datetime:
-    moment = datetime.fromisoformat(text)
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _id(examples: Columns, row: int) -> str:

@@ -18,6 +18,7 @@ from mlplatform.ghost.sizing import Sizing
 from mlplatform.ghost.statistics import Figures
 from mlplatform.ghost.verdict import Decision, Verdict
 from mlplatform.reporting import charts, page
+from mlplatform.store.moments import iso
 
 TEMPLATE = Path(__file__).with_name("report_template.html")
 SHOWN_DISAGREEMENTS = 12
@@ -57,9 +58,9 @@ class Report:
         observed = self.observed
         return {
             "service": observed.service,
-            "made_at": _iso(self.made_at),
-            "since": _iso(observed.since),
-            "until": _iso(observed.until),
+            "made_at": iso(self.made_at),
+            "since": iso(observed.since),
+            "until": iso(observed.until),
             "ghost": {"version": self.version, **_side(observed.ghost)},
             "live": {"version": self.live_version, **_side(observed.live)} if observed.live else None,
             "other_versions": list(observed.other_versions),
@@ -199,7 +200,3 @@ def _side(side: Side) -> dict[str, Any]:
         "lost_events": side.lost_events,
         "counters": side.counters,
     }
-
-
-def _iso(moment: datetime) -> str:
-    return f"{moment:%Y-%m-%dT%H:%M:%SZ}"

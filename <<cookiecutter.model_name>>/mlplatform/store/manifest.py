@@ -21,11 +21,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 from mlplatform.store.errors import MissingKeyError, StorageError, local_error
+from mlplatform.store.moments import iso
 from mlplatform.store.partial import PARTIAL
 from mlplatform.store.protocol import Storage
 
@@ -68,6 +68,11 @@ class Manifest:
     content: str
     files: Mapping[str, FileEntry]
     properties: Mapping[str, Any]
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files together."""
+        return sum(entry.bytes for entry in self.files.values())
 
     def to_json(self) -> bytes:
         """UTF-8 JSON, the content of manifest.json."""
@@ -133,7 +138,7 @@ def publish(
     manifest = Manifest(
         kind=kind,
         id=id,
-        created_at=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        created_at=iso(),
         content=_content_name(files),
         files=files,
         properties=properties,

@@ -2,11 +2,11 @@
 
 import json
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from mlplatform.config.hints import hint
 from mlplatform.store.errors import MissingKeyError
 from mlplatform.store.manifest import MANIFEST, ArtifactError
+from mlplatform.store.moments import iso
 from mlplatform.store.protocol import Storage
 
 PRODUCTION = "releases/production.json"
@@ -51,8 +51,7 @@ def set_production(storage: Storage, version: str, before: Pointer | None = None
     """
     if "/" in version or not storage.exists(f"models/{version}/{MANIFEST}"):
         raise ArtifactError(f"model version {version!r}: not in {storage.url}/models; the list: {hint('models')}")
-    since = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    content = json.dumps({"version": version, "since": since}).encode() + b"\n"
+    content = json.dumps({"version": version, "since": iso()}).encode() + b"\n"
     if before is not None:
         return storage.replace(PRODUCTION, content, before.identity)
     storage.write(PRODUCTION, content)

@@ -14,6 +14,7 @@ from mlplatform.delivery.errors import BadRequestError, DeliveryError, RefusedEr
 from mlplatform.delivery.ghost import labels
 from mlplatform.delivery.options import console_option, store_option
 from mlplatform.ghost.settings import GhostSettings, of_ghost
+from mlplatform.store import moments
 from mlplatform.store.storage import Storage
 
 _SINCE = re.compile(r"([0-9]{1,5})([mhd])")
@@ -77,7 +78,6 @@ def moment(since: str, now: datetime) -> datetime:
     if ago:
         return now - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
     try:
-        begin = datetime.fromisoformat(since)
+        return moments.parse(since)
     except ValueError:
         raise BadRequestError(f"--since is {since!r}; expected such as 90m, 24h, 7d or 2026-11-23T12:00") from None
-    return begin if begin.tzinfo else begin.replace(tzinfo=UTC)

@@ -56,8 +56,8 @@ def verify(directory: Path, runtime: str | None, memory_file: Path | None, froze
     except (ArtifactError, OSError) as error:
         print(f"verify: {error}", file=sys.stderr)
         return 1
-    size = sum(entry.bytes for entry in manifest.files.values())
-    print(f"{manifest.kind} {manifest.id}: {len(manifest.files)} files, {size} bytes, as its manifest says{predicted}")
+    described = f"{manifest.kind} {manifest.id}: {len(manifest.files)} files, {manifest.size} bytes"
+    print(f"{described}, as its manifest says{predicted}")
     return 0
 
 
