@@ -1,7 +1,7 @@
 """The dataset versions of a store, for people: found by a part of their name, read as a whole, removed when unused."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,8 +22,8 @@ from mlplatform.store.storage import Storage
 BATCH = 8192
 
 
-class UnknownVersionError(CommandError):
-    """No dataset version, or more than one, is named like this."""
+class UnknownNameError(CommandError):
+    """No dataset version or class, or more than one, is named like this."""
 
     exit_code = ExitCode.BAD_REQUEST
 
@@ -34,14 +34,14 @@ def versions(storage: Storage) -> list[Manifest]:
 
 
 def find_version(storage: Storage, name: str) -> Manifest:
-    """The version with this name or the only one that begins so; `latest` is the newest. Raises UnknownVersionError."""
+    """The version with this name or the only one that begins so; `latest` is the newest. Raises UnknownNameError."""
     known = versions(storage)
     fitting = known[-1:] if name == "latest" else [version for version in known if version.id.startswith(name)]
     if len(fitting) == 1:
         return fitting[0]
     names = ", ".join(version.id for version in (fitting or known)[-10:]) or "none"
     said = "names more than one dataset version" if fitting else "names no dataset version"
-    raise UnknownVersionError(f"{name!r} {said} of {storage.url}; there are: {names}")
+    raise UnknownNameError(f"{name!r} {said} of {storage.url}; there are: {names}")
 
 
 @dataclass(frozen=True)
@@ -121,6 +121,13 @@ def fetch(storage: Storage, version: Manifest, work: Path) -> Dataset:
     return Dataset(*manifest.fetch(storage, f"datasets/{version.id}", work))
 
 
+def gathered(storage: Storage, names: Set[str]) -> Iterator[str]:
+    """Keys gathered/<snapshot>/dataset-<options>.json that record the gathering of versions with these names."""
+    for key in list(storage.keys("gathered/")):
+        if "/dataset-" in key and json.loads(storage.read(key)).get("version") in names:
+            yield key
+
+
 def used(storage: Storage) -> set[str]:
     """Names of the versions that a published model or a run was made from."""
     models = {str(model.properties.get("dataset", "")) for model in manifest.list_artifacts(storage, "models")}
@@ -144,9 +151,8 @@ def remove(storage: Storage, version: Manifest) -> int:
 
     The manifest goes first: what is killed half-way has left no version behind that looks whole.
     """
-    for key in [key for key in storage.keys("gathered/") if "/dataset-" in key]:
-        if json.loads(storage.read(key)).get("version") == version.id:
-            storage.delete(key)
+    for key in gathered(storage, {version.id}):
+        storage.delete(key)
     prefix = f"datasets/{version.id}"
     storage.delete(f"{prefix}/{manifest.MANIFEST}")
     for key in list(storage.keys(f"{prefix}/")):

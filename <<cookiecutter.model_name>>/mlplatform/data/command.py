@@ -104,7 +104,7 @@ def show(store: Storage, version: str, label: str | None, split: str | None, ids
     chosen = np.ones(len(dataset), dtype=bool)
     if label is not None:
         if label not in dataset.labels:
-            raise catalog.UnknownVersionError(f"class {label!r}: is none of {', '.join(dataset.labels)}")
+            raise catalog.UnknownNameError(f"class {label!r}: is none of {', '.join(dataset.labels)}")
         chosen &= dataset.column("label") == dataset.labels.index(label)
     if split is not None:
         chosen &= dataset.splits() == SPLITS.index(split)
@@ -158,11 +158,10 @@ def make_report(store: Storage, version: str, against: str | None, output: Path 
     previous = _fetched(store, against) if against else _before(store, dataset.version)
     found = findings.all_findings(dataset, previous)
     path = output or Path(f"dataset-{dataset.version.id}.html")
-    path.write_text(
-        report.render(dataset, found, load(ServiceSettings).name, previous.version.id if previous else ""),
-        encoding="utf-8",
-    )
-    click.echo(report.as_page_of_text(dataset, found))
+    described, service = report.features(dataset), load(ServiceSettings).name
+    page = report.render(dataset, found, described, service, previous.version.id if previous else "")
+    path.write_text(page, encoding="utf-8")
+    click.echo(report.as_page_of_text(dataset, found, described))
     click.echo(f"\nreport {path}")
     kinds = {kind.strip() for kind in refuse.split(",") if kind.strip()}
     refused = [finding for finding in found if finding.kind in kinds]
@@ -280,7 +279,11 @@ def _show_example(dataset: Dataset, row: int) -> None:
 
 
 def _fetched(store: Storage, name: str) -> Dataset:
-    return catalog.fetch(store, catalog.find_version(store, name), Path(load(PipelineParameters).work))
+    return _on_this_machine(store, catalog.find_version(store, name))
+
+
+def _on_this_machine(store: Storage, version: Manifest) -> Dataset:
+    return catalog.fetch(store, version, Path(load(PipelineParameters).work))
 
 
 def _before(store: Storage, version: Manifest) -> Dataset | None:
@@ -288,7 +291,7 @@ def _before(store: Storage, version: Manifest) -> Dataset | None:
     older = [known for known in catalog.versions(store) if known.created_at < version.created_at]
     names = [spec["name"] for spec in version.properties["inputs"]]
     fitting = [known for known in older if [spec["name"] for spec in known.properties["inputs"]] == names]
-    return _fetched(store, fitting[-1].id) if fitting else None
+    return _on_this_machine(store, fitting[-1]) if fitting else None
 
 
 def _described(version: Manifest, used: bool) -> dict[str, Any]:

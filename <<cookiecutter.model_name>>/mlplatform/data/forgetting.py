@@ -61,10 +61,10 @@ def forget(storage: Storage, ids: Sequence[str], work: Path) -> list[Forgotten]:
     for prefix in _parts(storage):
         _drop_part(storage, prefix, results, names, work)
     held = {version for result in results.values() for version in result.versions}
-    for key in [key for key in storage.keys("gathered/") if "/parts-" in key or "/dataset-" in key]:
-        # What was gathered before is gathered anew, from parts that do not hold them any more.
-        if "/parts-" in key or json.loads(storage.read(key)).get("version") in held:
-            storage.delete(key)
+    # What was gathered before is gathered anew, from parts that do not hold them any more.
+    parts = [key for key in storage.keys("gathered/") if "/parts-" in key]
+    for key in [*parts, *catalog.gathered(storage, held)]:
+        storage.delete(key)
     for result in results.values():
         _note(storage, result)
     return list(results.values())

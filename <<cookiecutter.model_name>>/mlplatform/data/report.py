@@ -15,6 +15,8 @@ from mlplatform.data.findings import Finding, scalar_features
 from mlplatform.data.pictures import as_text, is_picture, png
 from mlplatform.reporting import charts, page
 
+Described = list[dict[str, Any]]
+
 TEMPLATE = Path(__file__).with_name("report_template.html")
 
 SHOWN_EXAMPLES = 24
@@ -24,8 +26,10 @@ SHOWN_VALUES = 3
 BINS = 20
 
 
-def render(dataset: Dataset, findings: Sequence[Finding], service: str, previous: str = "") -> str:
-    """The page. previous: the version that it was compared with, or an empty text."""
+def render(
+    dataset: Dataset, findings: Sequence[Finding], described: Described, service: str, previous: str = ""
+) -> str:
+    """The page. described: the `features`; previous: the version that it was compared with, or an empty text."""
     return page.render(
         TEMPLATE,
         service=service,
@@ -35,7 +39,7 @@ def render(dataset: Dataset, findings: Sequence[Finding], service: str, previous
         findings=findings,
         previous=previous,
         balance=balance(dataset),
-        features=features(dataset),
+        features=described,
         examples=[_shown(dataset, row) for row in chosen(dataset, SHOWN_EXAMPLES)],
         pictures=any(is_picture(spec) for spec in dataset.inputs),
         duplicates=dataset.version.properties["duplicates"],
@@ -43,7 +47,7 @@ def render(dataset: Dataset, findings: Sequence[Finding], service: str, previous
     )
 
 
-def as_page_of_text(dataset: Dataset, findings: Sequence[Finding]) -> str:
+def as_page_of_text(dataset: Dataset, findings: Sequence[Finding], described: Described) -> str:
     """What the page says first, for a terminal."""
     splits = ", ".join(f"{size} {name}" for name, size in dataset.split_sizes().items())
     lines = [f"dataset {dataset.version.id}, {len(dataset)} examples: {splits}", ""]
@@ -54,7 +58,6 @@ def as_page_of_text(dataset: Dataset, findings: Sequence[Finding]) -> str:
             more = f" and {finding.count - len(finding.ids)} more" if finding.count > len(finding.ids) else ""
             lines.append(f"    ids: {', '.join(finding.ids)}{more}")
     lines += ["", columns([("class", *SPLITS), *((row["name"], *row["counts"]) for row in balance(dataset))])]
-    described = features(dataset)
     if described:
         head = ("input", "minimum", "median", "maximum", "distinct", "most frequent")
         rows = [(f["name"], f["minimum"], f["median"], f["maximum"], f["distinct"], f["frequent"]) for f in described]
@@ -80,10 +83,10 @@ def balance(dataset: Dataset) -> list[dict[str, Any]]:
     return rows[: SHOWN_CLASSES // 2] + rows[-SHOWN_CLASSES // 2 :]
 
 
-def features(dataset: Dataset) -> list[dict[str, Any]]:
+def features(dataset: Dataset) -> Described:
     """Per single number or text its figures as text; with a histogram, train beside the others, for numbers."""
     train = dataset.splits() == 0
-    described: list[dict[str, Any]] = []
+    described: Described = []
     for name, values in scalar_features(dataset):
         if len(described) == SHOWN_FEATURES or not len(values):
             break

@@ -15,6 +15,7 @@ from mlplatform.config.settings import Section
 from mlplatform.contract import events
 from mlplatform.contract.drift import SHIFTED, psi, shares
 from mlplatform.contract.parameters import TrainingParameters
+from mlplatform.data import catalog
 from mlplatform.store.manifest import Manifest
 from mlplatform.store.models import list_models
 from mlplatform.store.releases import production
@@ -89,11 +90,9 @@ def _new_data(need: Need, store: Storage, url: str, newest: Manifest) -> None:
 
 def _gathered(store: Storage, dataset: str) -> dict[str, str]:
     """Keys, by identity, of the files that a dataset was gathered from; empty if the pipeline did not gather it."""
-    keys = list(store.keys("gathered/"))
-    for key in keys:
-        place, _, name = key.rpartition("/")
-        if name.startswith("dataset-") and json.loads(store.read(key)).get("version") == dataset:
-            return {str(file["identity"]): str(file["key"]) for file in json.loads(store.read(f"{place}/files.json"))}
+    for key in catalog.gathered(store, {dataset}):
+        files = json.loads(store.read(f"{key.rpartition('/')[0]}/files.json"))
+        return {str(file["identity"]): str(file["key"]) for file in files}
     return {}
 
 
