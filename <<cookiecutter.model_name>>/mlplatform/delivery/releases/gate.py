@@ -18,7 +18,7 @@ from mlplatform.config.hints import hint
 from mlplatform.config.settings import load
 from mlplatform.contract.comparison import Comparison
 from mlplatform.contract.criteria import Criteria, check
-from mlplatform.contract.gate import Constant, Opponent, compare, judge
+from mlplatform.contract.gate import Constant, Opponent, Verdict, compare, judge
 from mlplatform.contract.labels import label_text
 from mlplatform.contract.measures import sample
 from mlplatform.contract.opponent import choose
@@ -43,20 +43,36 @@ def gate(version: str, store: Storage, console: Console) -> None:
 
     What is asked for are the tables [gate.METRIC] of service.toml. Exit code 4: the gate is closed.
     """
-    model = find_model(store, version)
+    answer = ask(find_model(store, version), store)
+    text = f"{answer.said}\n  {answer.compared}"
+    value = {"model": version, **answer.verdict.to_json(), "compared": answer.compared}
+    if not answer.verdict.passed:
+        if console.as_json:
+            console.result("", value)
+        raise GateClosedError(text)
+    console.result(f"{text}\nnext: {hint(f'bundle {version}')}", value)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The gate's answer: the verdict, in one line, and how the model was compared with production."""
+
+    verdict: Verdict
+    said: str
+    compared: str
+
+
+def ask(model: Manifest, store: Storage) -> Answer:
+    """Judge a published model. Raises DeliveryError, SettingsError or StorageError."""
     criteria = criteria_of(load(known_parameters()[0]))
     check(criteria, _labels(model))
     opponent, how = against_production(model, store, criteria)
     verdict = judge(model.properties["metrics"], criteria, opponent, _constant(model, criteria))
-    compared = how or f"not compared with production: {opponent.skipped or opponent.unusable}"
-    value = {"model": version, **verdict.to_json(), "compared": compared}
-    if not verdict.passed:
-        if console.as_json:
-            console.result("", value)
-        raise GateClosedError(f"the gate is closed for model {version}: {'; '.join(verdict.reasons)}\n  {compared}")
-    accuracy = model.properties["metrics"]["accuracy"]
-    text = f"the gate is open for model {version}, accuracy {accuracy:.4f}\n  {compared}"
-    console.result(f"{text}\nnext: {hint(f'bundle {version}')}", value)
+    if verdict.passed:
+        said = f"the gate is open for model {model.id}, accuracy {model.properties['metrics']['accuracy']:.4f}"
+    else:
+        said = f"the gate is closed for model {model.id}: {'; '.join(verdict.reasons)}"
+    return Answer(verdict, said, how or f"not compared with production: {opponent.skipped or opponent.unusable}")
 
 
 def against_production(model: Manifest, store: Storage, criteria: Criteria) -> tuple[Opponent, str]:

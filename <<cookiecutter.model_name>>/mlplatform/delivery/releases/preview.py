@@ -1,21 +1,19 @@
 """`preview`: what a release to production would bring, for the person who is asked to approve it."""
 
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 
 from mlplatform.config.hints import hint
-from mlplatform.config.settings import load
 from mlplatform.delivery.console import Console
-from mlplatform.delivery.errors import GateClosedError, RefusedError
+from mlplatform.delivery.errors import RefusedError
 from mlplatform.delivery.images.commands import find_model
 from mlplatform.delivery.options import console_option, store_option
-from mlplatform.delivery.releases.gate import gate
+from mlplatform.delivery.releases import gate
+from mlplatform.delivery.releases.promote import objection_to
 from mlplatform.delivery.releases.release import Releaser
-from mlplatform.ghost.settings import GhostSettings
 from mlplatform.store.releases import production
 from mlplatform.store.storage import MissingKeyError, Storage
 
@@ -27,16 +25,6 @@ class Preview:
     model: str
     image: str
     summary: str
-
-
-@dataclass(frozen=True)
-class _Kept(Console):
-    """A console that keeps a command's result instead of printing it."""
-
-    results: list[str] = field(default_factory=list)
-
-    def result(self, text: str, value: Any) -> None:
-        self.results.append(text)
 
 
 @click.command()
@@ -60,15 +48,10 @@ def preview(image: str | None, override: str | None, report: Path | None, store:
 def _of_image(releaser: Releaser, image: str, report: Path | None) -> Preview:
     release = releaser.of_image("production", image)
     model = find_model(releaser.store, release.model)
-    kept = _Kept()
-    try:
-        click.get_current_context().invoke(gate, version=model.id, store=releaser.store, console=kept)
-        (answer,) = kept.results
-    except GateClosedError as error:
-        answer = str(error)
+    answer = gate.ask(model, releaser.store)
     if report is not None and model.properties.get("report"):
         _fetch(releaser.store, [f"models/{model.id}/{model.content}/report.html"], report, releaser.console)
-    return Preview(model.id, image, f"deploy {model.id}{_over(releaser.store)}: {answer.splitlines()[0]}")
+    return Preview(model.id, image, f"deploy {model.id}{_over(releaser.store)}: {answer.said}")
 
 
 def _of_ghost(releaser: Releaser, override: str | None, report: Path | None) -> Preview:
@@ -79,8 +62,7 @@ def _of_ghost(releaser: Releaser, override: str | None, report: Path | None) -> 
     if ghost is None:
         raise RefusedError(f"no ghost runs; the first: {hint('deploy --environment ghost --model VERSION')}")
     release = releaser.of_image("production", ghost.image, "promote")
-    days, now = load(GhostSettings).report_days, datetime.now(UTC)
-    objection = reports.objection(releaser.store, release.model, production(releaser.store), days, now)
+    objection = objection_to(releaser.store, release.model)
     if objection and not override:
         raise RefusedError(f"{release.model} cannot be promoted: {objection}")
     newest = reports.latest(releaser.store, release.model)

@@ -32,9 +32,6 @@ def promote(
     Refused with exit code 3 unless the newest ghost report on its model says `promote`, compares it with what is in
     production, and is not older than report_days of [ghost]; with --model or --image, also if the ghost is another one.
     """
-    # Imported late: SciPy takes a second to import, and the other commands do not need it.
-    from mlplatform.ghost import reports
-
     releaser = Releaser(store, console)
     if not dry_run:
         releaser.settle()
@@ -51,8 +48,7 @@ def promote(
         raise RefusedError(
             f"the ghost is {release.model} in {reference} now, not {wanted}; look at it again: {hint('preview')}"
         )
-    days, now = load(GhostSettings).report_days, datetime.now(UTC)
-    objection = reports.objection(store, release.model, production(store), days, now)
+    objection = objection_to(store, release.model)
     if objection and not override:
         raise RefusedError(f"{release.model} is not promoted: {objection}")
     if objection:
@@ -62,3 +58,11 @@ def promote(
         return
     approval.check("production", release.model, reference)
     show(releaser.release(release), console)
+
+
+def objection_to(store: Storage, version: str) -> str:
+    """Why the ghost's newest report does not speak for promoting it now; empty if it does. Raises StorageError."""
+    # Imported late: SciPy takes a second to import, and the other commands do not need it.
+    from mlplatform.ghost import reports
+
+    return reports.objection(store, version, production(store), load(GhostSettings).report_days, datetime.now(UTC))
