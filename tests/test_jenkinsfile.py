@@ -402,7 +402,7 @@ class TestParameters:
         assert [each["line"] for each in shells if not each["constant"]] == []
 
     def test_do_not_hide_settings_of_the_repository(self, job: Job) -> None:
-        # Every parameter is a variable in every shell: none may be one that a room reads.
+        # Every parameter is a variable in every shell: none may be one that a package reads.
         names = [each["name"] for each in job.press().of("job")[0]["parameters"]]
         assert [
             name for name in names if name.startswith(("SERVICE_", "STORAGE_", "TRAINING_", "SERVING_", "DELIVERY_"))

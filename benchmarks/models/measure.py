@@ -5,6 +5,7 @@ served by TensorFlow and by LiteRT. Asked by V1, V2 and V2 binary, all have to p
 take a model, the table says why. The figures go to results.json.
 """
 
+import argparse
 import json
 import os
 import sys
@@ -14,11 +15,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
+
 HERE = Path(__file__).resolve().parent
 TEMPLATE = HERE.parent.parent / "<<cookiecutter.model_name>>"
 sys.path[:0] = [str(HERE), str(TEMPLATE)]
 
-import numpy as np  # noqa: E402
 from data import KINDS, records  # noqa: E402
 
 from mlplatform.store.manifest import Manifest, read_directory  # noqa: E402
@@ -139,8 +141,13 @@ def _mb(figures: dict[str, Any]) -> str:
 
 def main() -> None:
     """Measure the models that are named, or all, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("kinds", nargs="*", metavar="KIND", help=f"any of {', '.join(KINDS)}; default: all")
+    kinds = parser.parse_args().kinds
+    if unknown := [kind for kind in kinds if kind not in KINDS]:
+        parser.error(f"no kind of model is called {unknown[0]}; there are {', '.join(KINDS)}")
     results = {}
-    for kind in sys.argv[1:] or KINDS:
+    for kind in kinds or KINDS:
         with TemporaryDirectory() as temporary:
             results[kind] = measure(kind, Path(temporary))
         print(f"{kind}: {json.dumps(results[kind])}", file=sys.stderr, flush=True)

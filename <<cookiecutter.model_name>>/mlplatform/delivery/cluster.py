@@ -53,8 +53,8 @@ class AwayError(programs.ProgramError):
 class Cluster:
     """The namespace that the settings name. Every call raises DeliveryError, AwayError if the cluster does not answer.
 
-    patience: seconds for which a cluster that does not answer is asked again; 0: it is asked once. say: is told of
-    that. deadline: moment of time.monotonic() at which every call has ended, None for those of each call.
+    patience: seconds for which a cluster that does not answer is asked again; 0: it is asked once. say: gets a line
+    about that. deadline: moment of time.monotonic() at which every call has ended, None for those of each call.
     """
 
     def __init__(self, namespace: str, service: str) -> None:

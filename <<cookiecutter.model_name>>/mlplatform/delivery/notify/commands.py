@@ -11,7 +11,7 @@ from mlplatform.delivery.notify import webhook
 from mlplatform.delivery.options import console_option
 from mlplatform.delivery.settings import DeliverySettings
 
-# What people are told of, and whether it is good news.
+# What messages are about, and whether it is good news.
 OCCASIONS = {"failure": False, "approval": True, "ghost-verdict": True, "training": True}
 URL = "NOTIFY_URL"
 
@@ -23,7 +23,7 @@ URL = "NOTIFY_URL"
 def notify(occasion: str, text: str, console: Console) -> None:
     """Tell people TEXT by the webhook in NOTIFY_URL, of Slack or Teams, and as an event in Datadog with DD_API_KEY.
 
-    Without NOTIFY_URL nobody is told, and nothing fails. In a build of Jenkins the message links to it.
+    Without NOTIFY_URL no message is sent, and nothing fails. In a build of Jenkins the message links to it.
     """
     name, settings = load(ServiceSettings).name, load(DeliverySettings)
     url, build = os.environ.get(URL, ""), os.environ.get("BUILD_URL", "")

@@ -117,12 +117,12 @@ def begin(
 
 def marks(store: Storage) -> list[Mark]:
     """The releases that are under way or were left behind, by environment. Raises StorageError or ArtifactError."""
-    found = []
+    left = []
     for key in [key for key in store.keys(PREFIX) if key.endswith(".json")]:
         # It may have ended meanwhile.
         with suppress(MissingKeyError):
-            found.append(_decoded(store, key, store.read(key)))
-    return found
+            left.append(_decoded(store, key, store.read(key)))
+    return left
 
 
 def take_over(store: Storage, mark: Mark) -> UnderWay:
@@ -191,7 +191,7 @@ def _encoded(mark: Mark) -> bytes:
 
 def _decoded(store: Storage, key: str, content: bytes) -> Mark:
     try:
-        found: dict[str, Any] = json.loads(content)
-        return Mark(**{**found, "entry": Entry(**found["entry"])})
+        fields: dict[str, Any] = json.loads(content)
+        return Mark(**{**fields, "entry": Entry(**fields["entry"])})
     except (ValueError, TypeError, KeyError) as error:
         raise ArtifactError(f"{store.url}/{key}: not the mark of a release ({error})") from None

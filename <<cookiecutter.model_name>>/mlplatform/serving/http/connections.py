@@ -1,7 +1,7 @@
 """All connections of a process: accepted, limited in number, and ended when their time is over.
 
-At the limit room is made instead of waiting for it: whoever holds connections without asking anything can neither keep
-others out nor health checks from being answered.
+At the limit an idle connection is closed for a new one: whoever holds connections without asking anything can neither
+keep others out nor health checks from being answered.
 """
 
 import errno

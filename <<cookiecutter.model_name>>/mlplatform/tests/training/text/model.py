@@ -1,4 +1,4 @@
-"""A model in the form of the team's room whose input is text, looked up in a table that lies beside the weights."""
+"""A package as model/ is, whose network takes text and looks it up in a table beside the weights."""
 
 from dataclasses import dataclass, field
 from pathlib import Path

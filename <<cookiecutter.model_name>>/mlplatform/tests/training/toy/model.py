@@ -1,4 +1,4 @@
-"""A model in the form of the team's room: whether the sum of four numbers is positive."""
+"""A package as model/ is: whether the sum of four numbers is positive."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
