@@ -25,7 +25,7 @@ def settings(engine: Engine, directory: Path) -> dict[str, str]:
 def test_a_release_from_a_changed_parameter_to_an_answer_is_one_command(
     engine: Engine, repository: Path, tmp_path: Path
 ) -> None:
-    images = ("images", "--filter", "reference=127.0.0.1:*/play/*", "--quiet")
+    images = ("images", "--filter", "reference=127.0.0.1:*/play/*", "--format", "{{.Repository}}:{{.Tag}}")
     before = engine.output(*images)
     result = nox(
         repository,

@@ -149,10 +149,15 @@ def _checked(rendered: str) -> str:
 
 
 def _forget(registry: str) -> None:
-    """Remove the images of a registry that is gone from the engine; their layers stay in its build cache."""
-    listed = programs.output("docker", "images", "--filter", f"reference={registry}/*/*", "--format={{.ID}}")
-    if listed.strip():
-        programs.output("docker", "rmi", "--force", *set(listed.split()))
+    """Remove the images of a registry that is gone from the engine; their layers stay in its build cache.
+
+    By tag: an image of the same content may have a tag of another registry, and by id it would lose that, too.
+    """
+    tags = programs.output(
+        *("docker", "images", "--filter", f"reference={registry}/*/*", "--format={{.Repository}}:{{.Tag}}")
+    )
+    if tags.strip():
+        programs.output("docker", "rmi", "--force", *tags.split())
 
 
 def _serve(image: str, model: Manifest) -> str:
