@@ -34,7 +34,7 @@ def nightly(session: nox.Session) -> None:
 @nox.session
 def cluster(session: nox.Session) -> None:
     """Release from a rendered repository against a real control plane of Kubernetes, built by Go (15 minutes, once)."""
-    test = "tests/test_rendered_repository.py::test_releases_end_well_against_a_real_control_plane"
+    test = "tests/test_platform.py::test_releases_end_well_against_a_real_control_plane"
     session.run(sys.executable, "-m", "pytest", "-m", "nightly", test, *session.posargs, external=True)
 
 

@@ -89,7 +89,7 @@ def platform_tests(session: nox.Session) -> None:
         return
     # The contract of the model is part of `tests`.
     own = ("mlplatform/tests", "--ignore=mlplatform/tests/model_contract")
-    by_default = "not clients and not policies and not cluster"
+    by_default = "not nightly and not clients and not policies and not cluster"
     session.run(
         *("pytest", *own, "-m", f"not serial and {by_default}"),
         *("--numprocesses=auto", "--maxprocesses=4", "--dist=loadfile"),

@@ -11,9 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import kube_programs
 import pytest
-from browser import have_browser
 from conftest import Render
 from documented import documented
 from matrix import Matrix
@@ -126,15 +124,6 @@ def test_its_own_lint_and_tests_pass(repository: Path, matrix: Matrix) -> None:
         assert " skipped" not in result.stdout, result.stdout
 
 
-@pytest.mark.platform
-def test_the_platforms_own_tests_pass(repository: Path) -> None:
-    # Once: they are the same files in every repository, and take nothing of its model.
-    complete = have_browser()
-    result = nox(repository, "-s", "platform_tests")
-    assert result.returncode == 0, result.stdout
-    assert not complete or " skipped" not in result.stdout, result.stdout
-
-
 @pytest.mark.parametrize("check", OF_WHAT_IS_RENDERED)
 def test_its_own_tests_pass_where_what_they_read_is_another(
     check: str, repository: Path, matrix: Matrix, tmp_path: Path
@@ -181,13 +170,6 @@ def test_clients_that_others_wrote_work_unchanged(repository: Path) -> None:
 @pytest.mark.nightly
 def test_the_manifests_break_no_policy(repository: Path) -> None:
     result = nox(repository, "-s", "policies")
-    assert result.returncode == 0, result.stdout
-
-
-@pytest.mark.nightly
-def test_releases_end_well_against_a_real_control_plane(repository: Path) -> None:
-    session = ("-s", "platform_tests", "--", "-m", "cluster", "mlplatform/tests/delivery/test_control_plane.py")
-    result = nox(repository, *session, CLUSTER_PROGRAMS=str(kube_programs.programs()))
     assert result.returncode == 0, result.stdout
 
 

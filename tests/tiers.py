@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1]
 # Markers of the parts: those of one line run beside each other.
 STAGES = (
     ("docker",),
-    ("rendered and not platform", "not docker and not rendered"),
+    ("rendered", "not docker and not rendered and not platform"),
     ("platform",),
 )
 # Of pytest: all passed; none of the tests was chosen.
