@@ -16,10 +16,11 @@ import numpy as np
 from mlplatform.config.settings import ServiceSettings, StorageSettings, load
 from mlplatform.contract.errors import CommandError, ExitCode
 from mlplatform.contract.parameters import PipelineParameters
-from mlplatform.data import catalog, differences, findings, forgetting, report
+from mlplatform.data import catalog, differences, findings, forgetting, report, review
 from mlplatform.data.catalog import Dataset
 from mlplatform.data.dataset import OTHERS, SPLITS
 from mlplatform.data.pictures import as_text
+from mlplatform.data.settings import DataSettings
 from mlplatform.data.traffic import write_records
 from mlplatform.reporting.page import as_bytes, as_time
 from mlplatform.store import moments
@@ -32,12 +33,6 @@ SHOWN_IDS = 10
 
 class NoRecordsError(CommandError):
     """There is nothing to make records of."""
-
-    exit_code = ExitCode.REFUSED
-
-
-class FindingsError(CommandError):
-    """A dataset has a finding of a kind that was asked to be refused."""
 
     exit_code = ExitCode.REFUSED
 
@@ -149,13 +144,16 @@ def diff(store: Storage, one: str, other: str, as_json: bool) -> None:
 @click.option("--against", metavar="VERSION", help="Compare with this version.  [default: the one made before]")
 @click.option("--output", type=click.Path(path_type=Path), help="The HTML file.  [default: dataset-VERSION.html]")
 @click.option(
-    "--refuse", metavar="KINDS", default="", help="Exit with 3 at a finding of these kinds, such as leak,drift."
+    "--refuse",
+    metavar="KINDS",
+    help="Exit with 3 at a finding of these kinds, such as leak,drift.  [default: refuse of [data]]",
 )
 @_with_store
-def make_report(store: Storage, version: str, against: str | None, output: Path | None, refuse: str) -> None:
+def make_report(store: Storage, version: str, against: str | None, output: Path | None, refuse: str | None) -> None:
     """Write a version's report as HTML, and print what it found."""
+    settings = load(DataSettings, {} if refuse is None else {"refuse": refuse})
     dataset = _fetched(store, version)
-    previous = _fetched(store, against) if against else _before(store, dataset.version)
+    previous = _fetched(store, against) if against else review.before(store, dataset.version, _work())
     found = findings.all_findings(dataset, previous)
     path = output or Path(f"dataset-{dataset.version.id}.html")
     described, service = report.features(dataset), load(ServiceSettings).name
@@ -163,15 +161,7 @@ def make_report(store: Storage, version: str, against: str | None, output: Path 
     path.write_text(page, encoding="utf-8")
     click.echo(report.as_page_of_text(dataset, found, described))
     click.echo(f"\nreport {path}")
-    kinds = {kind.strip() for kind in refuse.split(",") if kind.strip()}
-    refused = [finding for finding in found if finding.kind in kinds]
-    if refused:
-        sentences = [finding.message + _named(finding.ids) for finding in refused]
-        raise FindingsError(f"dataset {dataset.version.id}: {'; '.join(sentences)}")
-
-
-def _named(ids: tuple[str, ...]) -> str:
-    return f" (ids {', '.join(ids)})" if ids else ""
+    review.refuse(dataset.version.id, found, settings.refuse)
 
 
 @data.command()
@@ -183,7 +173,7 @@ def forget(store: Storage, ids: tuple[str, ...], versions: bool) -> None:
 
     It says which versions and models held them. Source files elsewhere are yours to change: they are named by row.
     """
-    results = forgetting.forget(store, ids, Path(load(PipelineParameters).work))
+    results = forgetting.forget(store, ids, _work())
     for result in results:
         click.echo(result.id)
         click.echo(f"  versions that hold it: {', '.join(result.versions) or 'none'}")
@@ -279,19 +269,11 @@ def _show_example(dataset: Dataset, row: int) -> None:
 
 
 def _fetched(store: Storage, name: str) -> Dataset:
-    return _on_this_machine(store, catalog.find_version(store, name))
+    return catalog.fetch(store, catalog.find_version(store, name), _work())
 
 
-def _on_this_machine(store: Storage, version: Manifest) -> Dataset:
-    return catalog.fetch(store, version, Path(load(PipelineParameters).work))
-
-
-def _before(store: Storage, version: Manifest) -> Dataset | None:
-    """The newest version made before another one, if it has inputs of the same names."""
-    older = [known for known in catalog.versions(store) if known.created_at < version.created_at]
-    names = [spec["name"] for spec in version.properties["inputs"]]
-    fitting = [known for known in older if [spec["name"] for spec in known.properties["inputs"]] == names]
-    return _on_this_machine(store, fitting[-1]) if fitting else None
+def _work() -> Path:
+    return Path(load(PipelineParameters).work)
 
 
 def _described(version: Manifest, used: bool) -> dict[str, Any]:

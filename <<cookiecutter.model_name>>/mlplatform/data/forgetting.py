@@ -63,7 +63,8 @@ def forget(storage: Storage, ids: Sequence[str], work: Path) -> list[Forgotten]:
     held = {version for result in results.values() for version in result.versions}
     # What was gathered before is gathered anew, from parts that do not hold them any more.
     parts = [key for key in storage.keys("gathered/") if "/parts-" in key]
-    for key in [*parts, *catalog.gathered(storage, held)]:
+    findings = [f"findings/{version}.json" for version in held]
+    for key in [*parts, *findings, *catalog.gathered(storage, held)]:
         storage.delete(key)
     for result in results.values():
         _note(storage, result)
