@@ -33,6 +33,16 @@ class DataSettings(Section, section="data"):
         default=(), description="kinds of findings that stop a build, and the training after it"
     )
 
+    traffic_consent: bool = Field(
+        default=False, description="those who send requests have agreed that models learn from them"
+    )
+    traffic_sample: float = Field(
+        default=1.0, gt=0, le=1, description="share of the requests of which `data add traffic` makes records"
+    )
+    traffic_days: int = Field(
+        default=0, ge=0, description="days after which what came from requests leaves the sources; 0: it stays"
+    )
+
     @field_validator("look_for", "refuse", mode="before")
     @classmethod
     def _separated(cls, value: Any) -> Any:

@@ -1,18 +1,25 @@
-"""Dataset versions of made-up records, and the command that looks at them."""
+"""Dataset versions of made-up records, stored requests, and the command that looks at them."""
 
+import base64
 import json
 import random
+import sys
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 
 from mlplatform.cli import main
+from mlplatform.contract import events
+from mlplatform.contract.events import Process
 from mlplatform.data.dataset import InputSpec, Schema
 from mlplatform.store import manifest
 from mlplatform.store.manifest import Manifest
+from mlplatform.store.storage import LocalStorage
 from mlplatform.tests.data.test_dataset import prepared_source
 
 SCHEMA = Schema(
@@ -76,3 +83,36 @@ def made_before(version: Manifest, moment: str) -> None:
     """Let a version be an older one."""
     path = Path("store") / "datasets" / version.id / manifest.MANIFEST
     path.write_bytes(replace(version, created_at=moment).to_json())
+
+
+AT = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
+ROW = [0.0, 1.0]
+
+
+@pytest.fixture
+def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The team's package; the current directory holds a service.toml."""
+    (tmp_path / "service.toml").write_text('[service]\nname = "under-test"\n[data]\ntraffic_consent = true\n')
+    monkeypatch.chdir(tmp_path)
+    properties: dict[str, Any] = {"id": {}, "image": {}, "label": {}, "model": {}, "predicted": {}}
+    package = ModuleType("model")
+    package.__dict__["RECORD"] = {"type": "object", "properties": properties}
+    monkeypatch.setitem(sys.modules, "model", package)
+    return package
+
+
+def stored(*lines: dict[str, Any], role: str = "live", number: int = 0) -> None:
+    """A segment of events in the store."""
+    process = Process("under-test", role, "v1", "host", role)
+    content = "".join(json.dumps(line) + "\n" for line in (process.header(), *lines))
+    LocalStorage(Path("store").absolute()).write(events.key(process, number, AT), events.pack(content.encode()))
+
+
+def prediction(request: str, body: Any, **changes: Any) -> dict[str, Any]:
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    event = {"kind": "prediction", "at": AT.timestamp() + 1, "id": request, "status": 200, "ms": 1.0, "labels": ["p"]}
+    return event | {"body": base64.b64encode(content).decode()} | changes
+
+
+def label(request: str, *labels: str | None, later: float = 9) -> dict[str, Any]:
+    return {"kind": "label", "at": AT.timestamp() + later, "id": request, "labels": list(labels)}
