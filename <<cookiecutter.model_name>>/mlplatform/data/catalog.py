@@ -151,7 +151,7 @@ def remove(storage: Storage, version: Manifest) -> int:
 
     The manifest goes first: what is killed half-way has left no version behind that looks whole.
     """
-    for key in gathered(storage, {version.id}):
+    for key in (*gathered(storage, {version.id}), f"findings/{version.id}.json"):
         storage.delete(key)
     prefix = f"datasets/{version.id}"
     storage.delete(f"{prefix}/{manifest.MANIFEST}")

@@ -6,7 +6,7 @@ what was left out of a version is in the list of problems that `gather` writes.
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,8 +15,12 @@ from numpy.typing import NDArray
 from mlplatform.data.catalog import Dataset
 from mlplatform.data.columns import Array, Column, Texts
 from mlplatform.data.dataset import SPLITS, InputSpec, Schema
+from mlplatform.data.settings import KINDS
 from mlplatform.data.writing import hash_inputs
 
+# Kinds that compare whole examples, and those that go through single values.
+HASHED = frozenset(("contradiction", "across splits", "repetition"))
+FEATURED = frozenset(("leak", "constant", "changed unit", "outlier"))
 # Ids that a finding names; all are counted.
 SHOWN_IDS = 10
 # Values of an input below which two examples may look alike by chance, and letters of a text likewise.
@@ -50,16 +54,27 @@ class Finding:
     ids: tuple[str, ...] = ()
 
 
-def all_findings(dataset: Dataset, previous: Dataset | None = None) -> list[Finding]:
-    """Every finding, the worst kinds first."""
-    hashes = _hashes(dataset, exact=True)
-    features = list(scalar_features(dataset))
-    findings = [*missing_classes(dataset), *contradictions(dataset, hashes), *leaks(dataset, features)]
-    findings += [*groups_across_splits(dataset), *across_splits(dataset, hashes, "the same inputs")]
-    findings += across_splits(dataset, _hashes(dataset, exact=False), "nearly the same inputs", besides=hashes)
-    findings += [*repetitions(dataset, hashes), *constants(features), *changed_units(dataset, features)]
-    findings += [*outliers(dataset, features), *nulls(dataset)]
-    return findings + (list(drift(dataset, previous)) if previous is not None else [])
+def all_findings(dataset: Dataset, previous: Dataset | None = None, kinds: Collection[str] = KINDS) -> list[Finding]:
+    """Findings of these kinds, the worst first. What only others need is not computed."""
+    hashes = _hashes(dataset, exact=True) if HASHED.intersection(kinds) else np.empty(0, np.uint64)
+    features = list(scalar_features(dataset)) if FEATURED.intersection(kinds) else []
+    look: Mapping[str, Callable[[], Iterable[Finding]]] = {
+        "missing class": lambda: missing_classes(dataset),
+        "contradiction": lambda: contradictions(dataset, hashes),
+        "leak": lambda: leaks(dataset, features),
+        "group across splits": lambda: groups_across_splits(dataset),
+        "across splits": lambda: [
+            *across_splits(dataset, hashes, "the same inputs"),
+            *across_splits(dataset, _hashes(dataset, exact=False), "nearly the same inputs", besides=hashes),
+        ],
+        "repetition": lambda: repetitions(dataset, hashes),
+        "constant": lambda: constants(features),
+        "changed unit": lambda: changed_units(dataset, features),
+        "outlier": lambda: outliers(dataset, features),
+        "null": lambda: nulls(dataset),
+        "drift": lambda: drift(dataset, previous) if previous is not None else (),
+    }
+    return [finding for kind in KINDS if kind in kinds for finding in look[kind]()]
 
 
 def scalar_features(dataset: Dataset) -> Iterator[tuple[str, Array]]:

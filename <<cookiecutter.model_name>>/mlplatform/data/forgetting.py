@@ -6,7 +6,7 @@ forgotten/<SHA-256 of the id>.json      when, and which versions and models held
 import gzip
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -54,8 +54,8 @@ def forget(storage: Storage, ids: Sequence[str], work: Path) -> list[Forgotten]:
     for example_id in ids:
         _note(storage, results[example_id])
     _find_versions(storage, results, work)
-    for key in [key for key in storage.keys("sources/") if key.endswith((".jsonl", ".jsonl.gz"))]:
-        for example_id in _rewrite(storage, key, set(ids)):
+    for key in [key for prefix in ("sources/", "labelling/") for key in storage.keys(prefix)]:
+        for example_id in take_out(storage, key, set(ids)):
             results[example_id].sources.append(key)
     names = _source_keys(storage)
     for prefix in _parts(storage):
@@ -63,7 +63,8 @@ def forget(storage: Storage, ids: Sequence[str], work: Path) -> list[Forgotten]:
     held = {version for result in results.values() for version in result.versions}
     # What was gathered before is gathered anew, from parts that do not hold them any more.
     parts = [key for key in storage.keys("gathered/") if "/parts-" in key]
-    for key in [*parts, *catalog.gathered(storage, held)]:
+    findings = [f"findings/{version}.json" for version in held]
+    for key in [*parts, *findings, *catalog.gathered(storage, held)]:
         storage.delete(key)
     for result in results.values():
         _note(storage, result)
@@ -91,8 +92,13 @@ def _find_versions(storage: Storage, results: dict[str, Forgotten], work: Path) 
                 result.models += [model.id for model in models if model.properties.get("dataset") == version.id]
 
 
-def _rewrite(storage: Storage, key: str, ids: set[str]) -> set[str]:
-    """Take records out of a file of the store's own sources; returns the ids that it held."""
+def take_out(storage: Storage, key: str, ids: Set[str]) -> set[str]:
+    """Take records out of a file of the store's own sources, if it holds lines of JSON; returns the ids that it held.
+
+    A file that holds no other record is removed.
+    """
+    if not key.endswith((".jsonl", ".jsonl.gz")):
+        return set()
     packed = key.endswith(".gz")
     content = storage.read(key)
     lines = (gzip.decompress(content) if packed else content).splitlines(keepends=True)
@@ -100,7 +106,10 @@ def _rewrite(storage: Storage, key: str, ids: set[str]) -> set[str]:
     held = {example_id for _, example_id in named if example_id in ids}
     if held:
         kept = b"".join(line for line, example_id in named if example_id not in ids)
-        storage.write(key, gzip.compress(kept, mtime=0) if packed else kept)
+        if kept:
+            storage.write(key, gzip.compress(kept, mtime=0) if packed else kept)
+        else:
+            storage.delete(key)
     return held
 
 
@@ -142,6 +151,18 @@ def _drop_part(storage: Storage, prefix: str, results: dict[str, Forgotten], nam
             if name in names:
                 wanted[ids[row]].outside.append((names[name], int(numbers(columns, "row")[row])))
     if found:
-        storage.delete(f"{prefix}/{manifest.MANIFEST}")
-        for key in list(storage.keys(f"{prefix}/")):
-            storage.delete(key)
+        _remove_part(storage, prefix)
+
+
+def drop_parts_of(storage: Storage, names: Set[str]) -> None:
+    """Remove the parts that hold source files with these names (see SourceFile); their other files are checked anew."""
+    for prefix in list(_parts(storage)):
+        part = manifest.find(storage, prefix)
+        if part is not None and any(file["name"] in names for file in part.properties["files"]):
+            _remove_part(storage, prefix)
+
+
+def _remove_part(storage: Storage, prefix: str) -> None:
+    storage.delete(f"{prefix}/{manifest.MANIFEST}")
+    for key in list(storage.keys(f"{prefix}/")):
+        storage.delete(key)

@@ -1,7 +1,7 @@
 """Traffic as data: requests that the server stored, joined with the labels that came later, as records of the model.
 
-Bodies are stored only if `events_bodies` of [serving] is on. A team may define `redact(record)` in `model/`, which
-returns the record as it may be kept, or None if it may not.
+Bodies are stored only if `events_bodies` of [serving] is on, and used only if `traffic_consent` of [data] is. A team
+may define `redact(record)` in `model/`, which returns the record as it may be kept, or None if it may not.
 """
 
 import base64
@@ -9,16 +9,23 @@ import binascii
 import gzip
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from mlplatform.contract import events
+from mlplatform.contract.errors import CommandError, ExitCode
+from mlplatform.data.settings import DataSettings
+from mlplatform.data.team import Redact
 from mlplatform.store.storage import Storage
 
-Redact = Callable[[dict[str, Any]], dict[str, Any] | None]
+
+class NoConsentError(CommandError):
+    """Nothing says that requests may be learned from."""
+
+    exit_code = ExitCode.REFUSED
 
 
 @dataclass
@@ -30,6 +37,39 @@ class Joined:
     left_out: Counter[str] = field(default_factory=Counter)
 
 
+@dataclass(frozen=True)
+class Row:
+    """A row of a request that the live service answered.
+
+    id: of its record, the request's and, of several rows, its number. at: seconds since 1970, UTC. version: of the
+    model. predicted, score: what that said; None if it says none.
+    """
+
+    id: str
+    request: str
+    number: int
+    inputs: Mapping[str, Any]
+    at: float
+    version: str
+    predicted: Any
+    score: float | None
+
+    def record(self, schema: Mapping[str, Any], label: Any = None) -> dict[str, Any]:
+        """The row as a record: with `id`, `at`, `model` and `predicted`, if the schema has these properties."""
+        beside = {"id": self.id, "at": self.at, "model": self.version, "predicted": self.predicted}
+        known = {name: value for name, value in beside.items() if name in schema.get("properties", {})}
+        return {**self.inputs, **known, **({} if label is None else {"label": label})}
+
+
+def check_consent(settings: DataSettings) -> None:
+    """Raises NoConsentError unless the settings say that requests may be learned from."""
+    if not settings.traffic_consent:
+        raise NoConsentError(
+            "traffic_consent of [data] is false; set it to true in service.toml if those who send the requests have "
+            "agreed that models learn from them"
+        )
+
+
 def write_records(
     storage: Storage,
     service: str,
@@ -39,34 +79,34 @@ def write_records(
     path: Path,
     sample: float = 1.0,
     redact: Redact | None = None,
+    by_hand: Set[str] = frozenset(),
 ) -> Joined:
     """Write the labelled rows that a live service answered between two moments (UTC) as a .jsonl.gz file of records.
 
-    Labels that came after `until` count as well. schema: `model.RECORD`; a record has an `id`, and `at`, `model` (the
-    version that answered) and `predicted`, if the schema has these properties. sample: share of the requests, always
-    the same ones. The same events give the same bytes. Raises EventsError or StorageError.
+    Labels that came after `until` count as well. schema: `model.RECORD`. sample: share of the requests, always the
+    same ones. by_hand: ids of records that people labelled, which are records already. The same events give the same
+    bytes. Raises EventsError or StorageError.
     """
-    labels = _labels(storage, service, since)
+    labels = request_labels(storage, service, since)
     joined = Joined()
-    seen: set[str] = set()
     lines = []
-    for event, process in _predictions(storage, service, since, until):
-        joined.requests += 1
-        reason = _unusable(event, labels, seen, sample)
-        if reason:
-            joined.left_out[f"requests {reason}"] += 1
+
+    def why_not(event: Mapping[str, Any]) -> str:
+        return "outside the sample" if outside(event, sample) else "" if event["id"] in labels else "without labels"
+
+    for rows in requests(storage, service, since, until, joined, why_not):
+        given = labels[rows[0].request]
+        if len(rows) != len(given):
+            joined.left_out["requests with another number of rows than labels"] += 1
             continue
-        seen.add(event["id"])
-        rows = _rows(event["body"])
-        if rows is None or len(rows) != len(labels[event["id"]]):
-            known = "with another number of rows than labels" if rows is not None else "in a form that is not read"
-            joined.left_out[f"requests {known}"] += 1
-            continue
-        for number, (row, label) in enumerate(zip(rows, labels[event["id"]], strict=True)):
-            record = _record(event, process, row, label, number if len(rows) > 1 else None, schema)
-            record = redact(record) if redact is not None and record is not None else record
+        for row, label in zip(rows, given, strict=True):
+            record = None if label is None or row.id in by_hand else row.record(schema, label)
             if record is None:
-                joined.left_out["rows without a label" if label is None else "rows that may not be kept"] += 1
+                joined.left_out["rows without a label" if label is None else "rows labelled by hand"] += 1
+                continue
+            record = redact(record) if redact is not None else record
+            if record is None:
+                joined.left_out["rows that may not be kept"] += 1
                 continue
             lines.append(json.dumps(record, ensure_ascii=False, sort_keys=True))
             joined.records += 1
@@ -75,8 +115,32 @@ def write_records(
     return joined
 
 
-def _labels(storage: Storage, service: str, since: datetime) -> dict[str, list[Any]]:
-    """By request id the latest labels of its rows."""
+def requests(
+    storage: Storage,
+    service: str,
+    since: datetime,
+    until: datetime,
+    joined: Joined,
+    why_not: Callable[[Mapping[str, Any]], str],
+) -> Iterator[Sequence[Row]]:
+    """The rows, one at least, of each request that the live service answered between two moments (UTC).
+
+    why_not: why an event is not wanted, or an empty text. Those left out are counted. Raises EventsError, StorageError.
+    """
+    seen: set[str] = set()
+    for event, process in predictions(storage, service, since, until, "live"):
+        joined.requests += 1
+        reason = _unusable(event, seen) or why_not(event)
+        rows = None if reason else _rows(event["body"])
+        if not rows:
+            joined.left_out[f"requests {reason or 'in a form that is not read'}"] += 1
+            continue
+        seen.add(event["id"])
+        yield [_row(event, process, inputs, number, len(rows)) for number, inputs in enumerate(rows)]
+
+
+def request_labels(storage: Storage, service: str, since: datetime) -> dict[str, list[Any]]:
+    """By request id the latest labels of its rows that came as feedback."""
     latest: dict[str, tuple[float, list[Any]]] = {}
     for key in events.keys(storage, service, since, datetime.now(since.tzinfo)):
         for event in events.read(storage, key).events:
@@ -87,48 +151,44 @@ def _labels(storage: Storage, service: str, since: datetime) -> dict[str, list[A
     return {request: labels for request, (_, labels) in latest.items()}
 
 
-def _predictions(
-    storage: Storage, service: str, since: datetime, until: datetime
+def predictions(
+    storage: Storage, service: str, since: datetime, until: datetime, role: str
 ) -> Iterator[tuple[Mapping[str, Any], events.Process]]:
+    """The answers of a role, live or ghost, between two moments (UTC)."""
     for key in events.keys(storage, service, since, until):
         segment = events.read(storage, key)
-        if segment.process.role != "live":
+        if segment.process.role != role:
             continue
         for event in segment.events:
             if event.get("kind") == "prediction" and since.timestamp() <= event.get("at", 0) < until.timestamp():
                 yield event, segment.process
 
 
-def _unusable(event: Mapping[str, Any], labels: Mapping[str, Any], seen: set[str], sample: float) -> str:
+def outside(event: Mapping[str, Any], sample: float) -> bool:
+    """Whether a request is not among a share of all, always the same ones."""
+    return events.share(event["id"]) >= sample * events.SHARES
+
+
+def _unusable(event: Mapping[str, Any], seen: set[str]) -> str:
     if event.get("status") != 200:
         return "that were not answered with 200"
-    if events.share(event["id"]) >= sample * events.SHARES:
-        return "outside the sample"
-    if event["id"] not in labels:
-        return "without labels"
     if not event.get("body"):
         return "whose body was not stored"
     return "with the id of another" if event["id"] in seen else ""
 
 
-def _record(
-    event: Mapping[str, Any],
-    process: events.Process,
-    row: Mapping[str, Any],
-    label: Any,
-    number: int | None,
-    schema: Mapping[str, Any],
-) -> dict[str, Any] | None:
-    if label is None:
-        return None
-    known = schema.get("properties", {})
-    beside: dict[str, Any] = {
-        "id": event["id"] if number is None else f"{event['id']}-{number}",
-        "at": event["at"],
-        "model": process.version,
-        "predicted": (event.get("labels") or [None])[number or 0],
-    }
-    return {**row, **{name: value for name, value in beside.items() if name in known}, "label": label}
+def _row(event: Mapping[str, Any], process: events.Process, inputs: Mapping[str, Any], number: int, count: int) -> Row:
+    said = {name: (event.get(name) or [])[number : number + 1] for name in ("labels", "scores")}
+    return Row(
+        id=event["id"] if count == 1 else f"{event['id']}-{number}",
+        request=event["id"],
+        number=number,
+        inputs=inputs,
+        at=event["at"],
+        version=process.version,
+        predicted=said["labels"][0] if said["labels"] else None,
+        score=said["scores"][0] if said["scores"] else None,
+    )
 
 
 def _rows(body: str) -> list[dict[str, Any]] | None:

@@ -124,11 +124,11 @@ def test_a_package_does_not_bring_in_what_its_image_must_not_hold(package: str) 
     assert not {name.split(".")[0] for name in imported(PLATFORM / package)} & FOREIGN[package]
 
 
-def test_only_training_the_parameters_and_the_command_for_data_import_the_model() -> None:
+def test_only_training_the_parameters_and_one_module_of_data_import_the_model() -> None:
     paths = [path for package in set(ARROWS) - {"training"} for path in (PLATFORM / package).rglob("*.py")]
     importing = [path for path in paths if "model" in {name.split(".")[0] for name in imported_by(path)}]
     names = sorted(path.relative_to(PLATFORM).as_posix() for path in importing)
-    assert names == ["contract/parameters.py", "data/command.py"]
+    assert names == ["contract/parameters.py", "data/team.py"]
 
 
 def test_the_model_imports_nothing_of_the_platform() -> None:

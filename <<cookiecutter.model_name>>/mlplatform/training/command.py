@@ -11,6 +11,7 @@ from mlplatform.contract.labels import label_texts
 from mlplatform.contract.options import parameter_options
 from mlplatform.contract.parameters import criteria_of, labels, load_parameters, parameters_type
 from mlplatform.contract.stopping import Stop
+from mlplatform.data.settings import DataSettings
 from mlplatform.store.storage import StorageError, open_storage
 from mlplatform.training import job
 
@@ -62,6 +63,8 @@ def _carry_out(command: str, stop: Stop, arguments: dict[str, Any]) -> int:
         criteria = criteria_of(parameters)
         check(criteria, label_texts(labels()))
         service, storage = load(ServiceSettings), open_storage(load(StorageSettings).url)
+        # Read where a dataset is made; a wrong one is refused here, before that takes its time.
+        load(DataSettings)
     except (SettingsError, StorageError) as error:
         job.write_refusal(str(error))
         raise SettingsError(str(error)) from None

@@ -9,7 +9,7 @@ from luigi.execution_summary import LuigiStatusCode
 
 import model
 from mlplatform.config.hints import hint
-from mlplatform.config.settings import ServiceSettings
+from mlplatform.config.settings import ServiceSettings, load
 from mlplatform.contract.criteria import Criteria
 from mlplatform.contract.errors import ExitCode, PipelineError
 from mlplatform.contract.labels import label_texts
@@ -17,6 +17,8 @@ from mlplatform.contract.parameters import TrainingParameters
 from mlplatform.contract.result import JobResult
 from mlplatform.contract.stopping import Stop
 from mlplatform.data.dataset import Schema
+from mlplatform.data.review import check_build
+from mlplatform.data.settings import DataSettings
 from mlplatform.store import manifest
 from mlplatform.store.manifest import Manifest
 from mlplatform.store.storage import Storage
@@ -103,10 +105,15 @@ def _print_summary(context: Context, published: Manifest, report: str) -> None:
 
 
 def gather(context: Context) -> str:
-    """The version of the dataset that the source holds now; prepares it if it is new."""
+    """The version of the dataset that the source holds now; prepares it if it is new.
+
+    Raises FindingsError if it has what [data] refuses.
+    """
     task = prepare_task(context, context.parameters.source or str(model.DATA))
     _build(task, context)
-    return str(task.output().read()["version"])
+    version = str(task.output().read()["version"])
+    check_build(context.storage, version, context.work, load(DataSettings))
+    return version
 
 
 def _build(task: Task, context: Context) -> None:

@@ -3,88 +3,20 @@
 import gzip
 import html
 import json
-import random
 import re
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mlplatform.cli import main
-from mlplatform.data.dataset import InputSpec, Schema
 from mlplatform.data.sources import list_source
 from mlplatform.store import manifest
-from mlplatform.store.manifest import Manifest
 from mlplatform.store.storage import LocalStorage
 from mlplatform.tests.conftest import ROOT
-from mlplatform.tests.data.test_dataset import prepared_source
-
-SCHEMA = Schema(
-    record={"type": "object"},
-    inputs=(
-        InputSpec("size", (), "float32"),
-        InputSpec("row", (8,), "float32"),
-        InputSpec("text", (), "string"),
-    ),
-    labels=("no", "yes"),
-)
-
-Prepare = Callable[[list[dict[str, Any]]], Manifest]
-Run = Callable[..., tuple[int, str, str]]
-
-
-def clean(count: int = 400) -> list[dict[str, Any]]:
-    """Records in which nothing is to be found."""
-    chance = random.Random(1)
-    return [
-        {
-            "id": f"e{i}",
-            "size": chance.uniform(1, 2),
-            "row": [chance.gauss(0, 1) for _ in range(8)],
-            "text": f"The {chance.getrandbits(64):x} and the {chance.getrandbits(64):x}",
-            "label": chance.choice(["no", "yes"]),
-        }
-        for i in range(count)
-    ]
-
-
-@pytest.fixture
-def prepare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Prepare:
-    """Make a dataset version of records, in the store of a directory that is the current one from then on."""
-    (tmp_path / "service.toml").write_text('[service]\nname = "under-test"\n')
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / ".work").mkdir()
-
-    def prepared(records: list[dict[str, Any]]) -> Manifest:
-        source = tmp_path / "source"
-        source.mkdir(exist_ok=True)
-        (source / "records.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
-        return prepared_source(source, tmp_path / "store", tmp_path / ".work", SCHEMA)[0]
-
-    return prepared
-
-
-@pytest.fixture
-def run(capfd: pytest.CaptureFixture[str]) -> Run:
-    """Run `data` in this process: exit code, and what it says."""
-
-    def ran(*arguments: str) -> tuple[int, str, str]:
-        capfd.readouterr()
-        code = main(["data", *arguments])
-        return int(code), *capfd.readouterr()
-
-    return ran
-
-
-def made_before(version: Manifest, moment: str) -> None:
-    """Let a version be an older one."""
-    path = Path("store") / "datasets" / version.id / manifest.MANIFEST
-    path.write_bytes(replace(version, created_at=moment).to_json())
+from mlplatform.tests.data.conftest import Prepare, Run, clean, made_before
 
 
 def test_versions_are_listed_the_newest_first(prepare: Prepare, run: Run) -> None:

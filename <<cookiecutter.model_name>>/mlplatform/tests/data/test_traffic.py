@@ -4,8 +4,7 @@ import base64
 import gzip
 import json
 import struct
-import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,41 +12,11 @@ from typing import Any
 import pytest
 
 from mlplatform.cli import main
-from mlplatform.contract import events
-from mlplatform.contract.events import Process
+from mlplatform.store import manifest
 from mlplatform.store.storage import LocalStorage
+from mlplatform.tests.data.conftest import AT, ROW, label, prediction, stored
 
-AT = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
-ROW = [0.0, 1.0]
-
-
-@pytest.fixture(autouse=True)
-def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """The team's package; the current directory holds a service.toml."""
-    (tmp_path / "service.toml").write_text('[service]\nname = "under-test"\n')
-    monkeypatch.chdir(tmp_path)
-    properties: dict[str, Any] = {"id": {}, "image": {}, "label": {}, "model": {}, "predicted": {}}
-    package = ModuleType("model")
-    package.__dict__["RECORD"] = {"type": "object", "properties": properties}
-    monkeypatch.setitem(sys.modules, "model", package)
-    return package
-
-
-def stored(*lines: dict[str, Any], role: str = "live", number: int = 0) -> None:
-    """A segment of events in the store."""
-    process = Process("under-test", role, "v1", "host", role)
-    content = "".join(json.dumps(line) + "\n" for line in (process.header(), *lines))
-    LocalStorage(Path("store").absolute()).write(events.key(process, number, AT), events.pack(content.encode()))
-
-
-def prediction(request: str, body: Any, **changes: Any) -> dict[str, Any]:
-    content = body if isinstance(body, bytes) else json.dumps(body).encode()
-    event = {"kind": "prediction", "at": AT.timestamp() + 1, "id": request, "status": 200, "ms": 1.0, "labels": ["p"]}
-    return event | {"body": base64.b64encode(content).decode()} | changes
-
-
-def label(request: str, *labels: str | None, later: float = 9) -> dict[str, Any]:
-    return {"kind": "label", "at": AT.timestamp() + later, "id": request, "labels": list(labels)}
+pytestmark = pytest.mark.usefixtures("model")
 
 
 def add(*arguments: str) -> int:
@@ -158,3 +127,46 @@ def test_without_a_labelled_request_it_is_refused(capfd: pytest.CaptureFixture[s
 def test_a_time_that_is_none_is_refused(capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["data", "add", "traffic", "--since", "yesterday"]) == 2
     assert "'yesterday' is neither a time ago, such as 7d, nor a moment in ISO 8601" in capfd.readouterr().err
+
+
+def test_without_consent_nothing_of_a_request_is_used(capfd: pytest.CaptureFixture[str]) -> None:
+    Path("service.toml").write_text('[service]\nname = "under-test"\n')
+    stored(prediction("r1", {"instances": [{"image": ROW}]}), label("r1", "7"))
+    assert add() == 3
+    assert "traffic_consent of [data] is false; set it to true in service.toml if" in capfd.readouterr().err
+    assert not Path("store/sources").exists()
+
+
+def test_the_share_of_requests_may_be_set_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    body = {"instances": [{"image": ROW}]}
+    names = [f"r{i}" for i in range(100)]
+    stored(*(prediction(name, body) for name in names), *(label(name, "7") for name in names))
+    monkeypatch.setenv("DATA_TRAFFIC_SAMPLE", "0.5")
+    assert add() == 0
+    assert 30 < len(records()) < 70
+
+
+def test_what_is_older_than_it_may_be_leaves_the_sources_and_what_was_read_of_them(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    store = LocalStorage(Path("store").absolute())
+    monkeypatch.setenv("DATA_TRAFFIC_DAYS", "30")
+    now = datetime.now(UTC)
+    old, new = (f"{now - timedelta(days=days):%Y%m%dT%H%M%SZ}" for days in (40, 20))
+    first = f"{now - timedelta(days=60):%Y%m%dT%H%M%SZ}"
+    expired = [
+        f"sources/traffic/{first}-{old}.jsonl.gz",
+        f"labelling/asked/{old}-random.jsonl.gz",
+        f"sources/labelled/{old}-0123.jsonl.gz",
+    ]
+    kept = [f"sources/traffic/{first}-{new}.jsonl.gz", "sources/files/20200101T000000Z.jsonl.gz"]
+    for key in [*expired, *kept]:
+        store.write(key, key.encode())
+    Path("part").mkdir()
+    files = [{"name": f"{store.identity(expired[0])}:jsonl.gz"}]
+    manifest.publish(store, "parts/0/a", Path("part"), "part", "a", {"files": files})
+    manifest.publish(store, "parts/0/b", Path("part"), "part", "b", {"files": [{"name": "other:jsonl"}]})
+    assert main(["data", "add", "traffic", "--since", "1d"]) == 3
+    assert [*store.keys("sources/"), *store.keys("labelling/")] == sorted(kept)
+    assert list(store.directories("parts/0/")) == ["b"]
+    assert f"removed {store.url}/{expired[0]}: older than 30 days" in capfd.readouterr().out

@@ -1,6 +1,7 @@
 """`python -m mlplatform gather`: what it says about files that are not as they should be."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -67,3 +68,26 @@ def test_files_checked_before_are_not_downloaded_again(
     assert [request for request in requests if "GET" in request and "a.jsonl" in request] == []
     assert [request for request in requests if "GET" in request and "b.jsonl" in request] != []
     assert "validate: 1 of 2 files were checked before" in caplog.messages
+
+
+def test_data_with_a_finding_to_be_refused_stops_before_a_training_unless_its_version_is_named(
+    source: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (source.parent / "service.toml").write_text('[service]\nname = "under-test"\n[data]\nrefuse = ["constant"]\n')
+    assert main(["train", "--source", "data", "--epochs", "1"]) == 3
+    (said,) = capfd.readouterr().err.splitlines()
+    told = re.fullmatch(
+        r"train: dataset (\w{12}): 'x\[1\]' has the same value in every example; .*; `train --dataset \1` takes it as "
+        "it is",
+        said,
+    )
+    assert told is not None, said
+    assert not (source.parent / "store" / "runs").exists()
+    assert main(["train", "--dataset", told[1], "--epochs", "1"]) in (0, 4)
+
+
+def test_a_wrong_setting_for_data_is_refused_at_once(source: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (source.parent / "service.toml").write_text('[service]\nname = "under-test"\n[data]\nrefuse = ["leek"]\n')
+    assert main(["gather", "--source", "data"]) == 2
+    assert "'leek' is no kind of finding" in capfd.readouterr().err
+    assert not (source.parent / "store").exists()
