@@ -74,7 +74,7 @@ def serve(directory: Path, saved_model: Path, properties: dict[str, Any], rows: 
         shutil.copyfile(converted, content / RUNTIMES["litert"])
         properties = {**properties, "runtimes": runtimes}
         manifest.publish(LocalStorage(directory / "served"), "model", content, "model", "benchmark", properties)
-    predict = Exported(saved_model)
+    predict = Exported(saved_model, properties["signature"])
     outputs = np.concatenate([predict({"image": row[np.newaxis]}) for row in rows])
     examples = {"dtype": str(rows.dtype), "inputs": rows.tolist(), "outputs": outputs.tolist()}
     (directory / "examples.json").write_text(json.dumps(examples))

@@ -94,14 +94,13 @@ class Shared:
         self.seconds = (
             limits.keepalive_seconds,
             limits.read_seconds,
-            # Only for whom it is entered without a head before it: see `_finish_request`.
             limits.read_seconds,
             # The application has a deadline of its own.
             math.inf,
             limits.write_seconds,
             _LINGER_SECONDS,
         )
-        """The time limit of each state. A body has what its head has left over."""
+        """The time limit of each state. A body has what its head has left over, if that came in parts."""
 
 
 class ClientConnection:
@@ -185,7 +184,8 @@ class ClientConnection:
                 self._more()
             if len(request.body) > most:
                 raise _too_large(most)
-            self._enter(State.ANSWERING)
+            if self.state != State.ANSWERING:
+                self._enter(State.ANSWERING)
             self._content = bytes(request.body)
         if len(self._content) > most:
             raise _too_large(most)
@@ -211,12 +211,13 @@ class ClientConnection:
             if not data:
                 return False
             parser.feed(data)
-        self._enter(State.HEAD)
-        try:
-            while not parser.requests:
-                self._more()
-        except RequestError as error:
-            return self._refuse(error)
+        if not parser.requests:
+            self._enter(State.HEAD)
+            try:
+                while not parser.requests:
+                    self._more()
+            except RequestError as error:
+                return self._refuse(error)
         self._request = parser.requests.popleft()
         return True
 
@@ -225,9 +226,11 @@ class ClientConnection:
         self._content = None
         if self._request.complete:
             self._enter(State.ANSWERING)
-        else:
+        elif self.state == State.HEAD:
             # Without a new deadline.
             self.state = State.BODY
+        else:
+            self._enter(State.BODY)
         try:
             environ = read_head(self._request, self._environ)
         except RequestError as error:
@@ -293,7 +296,6 @@ class ClientConnection:
             lines.append("Connection: keep-alive")
         lines.append("\r\n")
         head = "\r\n".join(lines).encode("latin-1")
-        self._enter(State.SENDING)
         if only_head:
             self._write(head)
         elif len(body) <= _JOINED:
@@ -344,6 +346,7 @@ class ClientConnection:
             self._write(b"HTTP/1.1 100 Continue\r\n\r\n")
         except OSError as error:
             raise self._ended_early(error) from None
+        self._enter(State.BODY)
 
     def _ended_early(self, error: OSError | None = None) -> RequestError:
         self._broken = True
@@ -381,6 +384,7 @@ class ClientConnection:
             sent = 0
         if sent == len(data):
             return
+        self._enter(State.SENDING)
         left = memoryview(data)[sent:]
         writable = self._hub.loop.io(self._socket.fileno(), _WRITE)
         try:

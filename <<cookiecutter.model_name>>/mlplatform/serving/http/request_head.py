@@ -5,6 +5,7 @@ smuggled past a proxy. What it lets through is refused here.
 """
 
 import re
+from collections.abc import Sequence
 from functools import lru_cache
 from http import HTTPStatus
 from typing import Any
@@ -38,22 +39,31 @@ def read_head(request: Request, connection: Environ) -> Environ:
 
     Raises RequestError, with which the connection must end: 400, 417, 501 or 505.
     """
-    environ = connection.copy()
-    for name, value in request.headers:
-        variable = _variable(name)
-        text = value.decode("latin-1")
-        if variable in environ:
-            if variable in _ONCE:
-                raise _refused(f"the header {name.decode()} is repeated")
-            text = f"{environ[variable]}{'; ' if variable == 'HTTP_COOKIE' else ','}{text}"
-        environ[variable] = text
+    headers = {_variable(name): value.decode("latin-1").rstrip(" \t") for name, value in request.headers}
+    if len(headers) < len(request.headers):
+        headers = _joined(request.headers)
     # A name with an underscore could pass for the one with a hyphen.
-    environ.pop("", None)
+    headers.pop("", None)
+    # In this order: with an absolute target, its host counts.
+    environ = connection | headers | _target(request.target)
     environ["REQUEST_METHOD"] = request.method.decode("ascii")
     environ["SERVER_PROTOCOL"] = f"HTTP/{request.version}"
-    environ.update(_target(request.target))
     _check(environ, request)
     return environ
+
+
+def _joined(headers: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Headers of which some are repeated, as lists. Raises RequestError for one that may not be repeated."""
+    joined: dict[str, str] = {}
+    for name, value in headers:
+        variable = _variable(name)
+        text = value.decode("latin-1").rstrip(" \t")
+        if variable in joined:
+            if variable in _ONCE:
+                raise _refused(f"the header {name.decode()} is repeated")
+            text = f"{joined[variable]}{'; ' if variable == 'HTTP_COOKIE' else ','}{text}"
+        joined[variable] = text
+    return joined
 
 
 @lru_cache(maxsize=1024)

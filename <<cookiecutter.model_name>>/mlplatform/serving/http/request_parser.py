@@ -18,31 +18,21 @@ class Request:
     """A request as far as it has come. Its head is complete; `body` grows until `complete`.
 
     keep_alive: whether the client wants to ask more. content_length: set by who checks the headers; None without one.
+    size: bytes so far, in all.
     """
 
-    __slots__ = (
-        "body",
-        "complete",
-        "content_length",
-        "headers",
-        "keep_alive",
-        "method",
-        "size",
-        "target",
-        "trailers",
-        "version",
-    )
+    # Class attributes: an __init__ that sets them all takes longer, at every request.
+    method = b""
+    target = b""
+    version = ""
+    keep_alive = False
+    content_length: int | None = None
+    body: bytes | bytearray = b""
+    complete = False
+    size = 0
 
     def __init__(self) -> None:
-        self.method = self.target = b""
-        self.version = ""
         self.headers: list[tuple[bytes, bytes]] = []
-        self.content_length: int | None = None
-        self.trailers: list[tuple[bytes, bytes]] = []
-        self.keep_alive = False
-        self.body = bytearray()
-        self.complete = False
-        self.size = 0
 
 
 class RequestParser:
@@ -55,11 +45,17 @@ class RequestParser:
         self.requests: deque[Request] = deque()
         self.error: RequestError | None = None
         self._coming = Request()
+        # Of its head; then the trailers, which only count.
+        self._fields = self._coming.headers
+        self._received = 0
         self._parser = HttpRequestParser(self)
 
     def feed(self, data: bytes) -> None:
         """Take the next bytes of the connection; of no more than one request if they are more than LARGEST_HEAD."""
         left = data
+        # Also for a request that only begins in these bytes: they are all that it can have.
+        self._received = len(data)
+        self._coming.size += len(data)
         while left:
             try:
                 self._parser.feed_data(left)
@@ -72,7 +68,6 @@ class RequestParser:
                 left = b""
                 self.error = self.error or _broken(HTTPStatus.BAD_REQUEST, str(error))
         coming = self._coming
-        coming.size += len(data)
         if not coming.complete and coming.size > LARGEST_HEAD + _FRAMING_PER_BYTE * len(coming.body):
             self.error = self.error or _broken(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "too much but its body")
 
@@ -81,6 +76,8 @@ class RequestParser:
     def on_message_begin(self) -> None:
         """A request begins."""
         self._coming = Request()
+        self._coming.size = self._received
+        self._fields = self._coming.headers
 
     def on_url(self, part: bytes) -> None:
         """A part of the target."""
@@ -90,16 +87,16 @@ class RequestParser:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header, or a trailer behind the body."""
-        coming = self._coming
-        # Trailers only count.
-        fields = coming.trailers if coming.method else coming.headers
-        fields.append((name, value.rstrip(b" \t")))
-        if len(fields) > _MOST_HEADERS or len(name) + len(value) > _LONGEST_LINE:
-            self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "too many or too long headers")
+        fields = self._fields
+        fields.append((name, value))
+        if len(fields) > _MOST_HEADERS:
+            self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "too many headers")
 
     def on_headers_complete(self) -> None:
         """The head is here."""
         coming, parser = self._coming, self._parser
+        self._check_lengths()
+        self._fields = []
         coming.method = parser.get_method()
         coming.version = parser.get_http_version()
         coming.keep_alive = parser.should_keep_alive()
@@ -107,11 +104,28 @@ class RequestParser:
 
     def on_body(self, part: bytes) -> None:
         """A part of the body."""
-        self._coming.body += part
+        coming = self._coming
+        if not coming.body:
+            # Nearly always the whole.
+            coming.body = part
+        elif isinstance(coming.body, bytearray):
+            coming.body += part
+        else:
+            coming.body = bytearray(coming.body) + part
 
     def on_message_complete(self) -> None:
         """The request is here."""
+        if self._fields:
+            self._check_lengths()
         self._coming.complete = True
+
+    def _check_lengths(self) -> None:
+        # Nearly always what has come is not long enough for that in all.
+        if (
+            self._coming.size > _LONGEST_LINE
+            and max(len(name) + len(value) for name, value in self._fields) > _LONGEST_LINE
+        ):
+            self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "too long a header")
 
     def _refuse(self, status: HTTPStatus, reason: str) -> None:
         self.error = _broken(status, reason)

@@ -96,6 +96,10 @@ class Batcher:
         self._queue: deque[Entry] = deque()
         self._rows = 0
         self._slowness = 1.0
+        # What the connections take between two calls while rows wait; of a fast model more than a call.
+        self._between = 0.0
+        self._left_behind = False
+        self._ended_at = 0.0
         self._running: list[Entry] = []
         self._started = 0.0
         self._loop = gevent.get_hub().loop
@@ -129,9 +133,12 @@ class Batcher:
         if not self._rows and not self._running:
             return
         done = self._wait(self._rows + rows)
-        late = time.monotonic() + done > deadline
+        # For a deadline counts what the connections take as well. For the patience it does not: of that a refusal takes
+        # nearly as much as an answer, so that refusing would leave less time for answers instead of more.
+        in_between = ceil((self._rows + rows) / self.max_rows) * self._between
+        late = time.monotonic() + done + in_between > deadline
         if late or (self._rows and done > self._patience() and self._wait(self._rows) > self.cost(self.max_rows)):
-            raise OverloadedError(done)
+            raise OverloadedError(done + in_between)
 
     def _patience(self) -> float:
         """Seconds that a request may wait."""
@@ -169,7 +176,7 @@ class Batcher:
         return float(self._costs[rows]) * self._slowness
 
     def _wait(self, rows: int) -> float:
-        """Expected seconds until this many queued rows are computed."""
+        """Expected seconds that the model takes until this many queued rows are computed."""
         full, rest = divmod(rows, self.max_rows)
         running = max(0.0, self.cost(sum(e.rows for e in self._running)) - self.busy_for()) if self._running else 0.0
         return running + full * self.cost(self.max_rows) + (self.cost(rest) if rest else 0.0)
@@ -240,9 +247,14 @@ class Batcher:
         self._next.stop()
         batch = self._take()
         if not batch:
+            self._left_behind = False
             return
+        now = time.monotonic()
+        if self._left_behind:
+            self._between += 0.1 * (now - self._ended_at - self._between)
+        self._left_behind = bool(self._queue)
         self._running = batch
-        self._started = time.monotonic()
+        self._started = now
         if self._inbox is not None:
             self._inbox.put(batch)
             return
@@ -279,7 +291,7 @@ class Batcher:
         self._slowness += 0.1 * (min(max(took / expected, 0.5), 20.0) - self._slowness)
 
     def _ended(self, call: ModelCall) -> None:
-        call.ended = time.monotonic()
+        call.ended = self._ended_at = time.monotonic()
         if self.watch is not None:
             self.watch.append(call)
 

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import gevent
@@ -160,6 +161,17 @@ def test_what_cannot_be_in_time_is_refused_at_once(model: Doubling) -> None:
     assert model.calls == [[0.0]]
 
 
+def test_what_the_connections_take_between_calls_counts_for_a_deadline(model: Doubling) -> None:
+    batcher = Batcher(model, FAST, queue_seconds=10)
+    with connections_that_take(0.01):
+        asking = gevent.spawn(together, batcher, [rows(1, 2, 3, 4)] * 40)
+        wait_until(lambda: len(model.calls) >= 20)
+        # Some twenty calls are ahead of it, and a hundredth of a second before each.
+        (refused,) = together(batcher, [rows(9)], deadline=time.monotonic() + 0.1)
+        assert (refused.status, refused.reason[:11]) == (503, "overloaded:")
+        assert asking.get(timeout=20) == [[2, 4, 6, 8]] * 40
+
+
 def test_what_has_expired_is_answered_and_not_computed(model: Doubling) -> None:
     batcher = Batcher(model, SLOW, queue_seconds=1)
     with held(model, batcher):
@@ -199,6 +211,18 @@ def wait_until(true: Callable[[], bool]) -> None:
     with gevent.Timeout(10):
         while not true():
             gevent.sleep(0.001)
+
+
+@contextmanager
+def connections_that_take(seconds: float) -> Iterator[None]:
+    """In each turn of the event loop others have it to themselves for so long."""
+    busy = gevent.get_hub().loop.prepare()
+    busy.start(time.sleep, seconds)
+    try:
+        yield
+    finally:
+        busy.stop()
+        busy.close()
 
 
 class held:  # noqa: N801
