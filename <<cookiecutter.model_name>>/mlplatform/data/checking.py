@@ -68,6 +68,10 @@ class RecordChecker:
         types = self._types.get(name, frozenset())
         return bool(types & {"number", "integer"}) and types <= {"number", "integer", "null"}
 
+    def holds_text(self, name: str) -> bool:
+        """Whether every cell of a column stands for its text."""
+        return self._types.get(name, frozenset()) <= {"string"}
+
     def may_be_null(self, name: str) -> bool:
         """Whether a column's type includes null."""
         return "null" in self._types.get(name, ())

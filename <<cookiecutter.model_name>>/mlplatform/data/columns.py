@@ -1,6 +1,6 @@
 """Columns: the values of many examples under one name. Text is bytes and ends: a long one costs its own length only."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 ENDS = ".ends"
 BYTES = ".bytes"
+# Mean bytes of texts up to which their bytes are taken one by one, which costs more for each and less for a text.
+SHORT_TEXT = 32
 
 
 class Texts:
@@ -44,27 +46,37 @@ class Texts:
 
     def take(self, indices: Array) -> "Texts":
         """The texts of the examples with these indices, or of those that a mask chooses."""
-        return Texts.of(list(self._of(self._rows(indices))), self.ends.shape[1:])
+        starts, ends = self._spans(self._rows(indices))
+        lengths = ends - starts
+        taken = np.cumsum(lengths)
+        if len(taken) and taken[-1] < SHORT_TEXT * len(taken):
+            # Where each byte comes from: its place within all taken, moved by as much as its text is.
+            data = self.data[np.arange(taken[-1]) + np.repeat(ends - taken, lengths)]
+        else:
+            content = self.data.data
+            spans = zip(starts.tolist(), ends.tolist(), strict=True)
+            data = np.frombuffer(b"".join([content[start:end] for start, end in spans]), np.uint8)
+        return Texts(data, taken.reshape(-1, *self.ends.shape[1:]))
 
     def array(self, indices: Array | None = None) -> Array:
         """Texts as an array (n, *shape) of bytes objects; NumPy's own text type would cut zeros off their ends."""
-        rows = self._rows(np.arange(len(self)) if indices is None else indices)
-        array = np.empty(len(rows) * int(np.prod(self.ends.shape[1:], dtype=np.int64)), object)
-        for i, text in enumerate(self._of(rows)):
-            array[i] = text
-        return array.reshape(len(rows), *self.ends.shape[1:])
+        starts, ends = self._spans(np.arange(len(self)) if indices is None else self._rows(indices))
+        # Bytes are cut faster than an array on disk, but have to be read as a whole.
+        content = self.data.tobytes() if indices is None else self.data.data
+        spans = zip(starts.tolist(), ends.tolist(), strict=True)
+        array = np.empty(len(starts), object)
+        array[:] = [bytes(content[start:end]) for start, end in spans]
+        return array.reshape(-1, *self.ends.shape[1:])
 
     def _rows(self, indices: Array) -> NDArray[np.int64]:
         return np.flatnonzero(indices) if indices.dtype == bool else indices.astype(np.int64)
 
-    def _of(self, rows: NDArray[np.int64]) -> Iterator[bytes]:
+    def _spans(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Where the texts of these examples start and end, all in order."""
         size = int(np.prod(self.ends.shape[1:], dtype=np.int64))
+        numbers = rows if size == 1 else (rows[:, None] * size + np.arange(size)).reshape(-1)
         ends = self.ends.reshape(-1)
-        numbers = (rows[:, None] * size + np.arange(size)).reshape(-1)
-        before = ends[np.maximum(numbers - 1, 0)] * (numbers > 0)
-        content = self.data.data
-        for start, end in zip(before.tolist(), ends[numbers].tolist(), strict=True):
-            yield bytes(content[start:end])
+        return np.where(numbers > 0, ends[numbers - 1], 0), ends[numbers]
 
 
 Column = Array | Texts

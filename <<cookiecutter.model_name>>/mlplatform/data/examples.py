@@ -3,118 +3,217 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from operator import itemgetter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import compress
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mlplatform.contract.labels import label_text
-from mlplatform.data.columns import Array, Column, Texts, take
+from mlplatform.data.batches import MISSING, Batch, Problem, Record
+from mlplatform.data.checking import RecordChecker
+from mlplatform.data.columns import Array, Column, Columns, Texts, take
 from mlplatform.data.dataset import InputSpec, Schema
+from mlplatform.data.plain_checks import PlainChecks, nested_array, number_array, within
 
 
-class ExampleBuffer:
-    """Records in memory on their way to columns. `bytes`: about how much they will take there.
+@dataclass
+class _Rows:
+    """Records on their way to a table: where they stand, their ids if they have any, labels, and inputs as columns.
 
-    Examples whose id has one of the SHA-256 in `forgotten` are dropped; the attribute counts them by file.
+    others: the properties that are no input; None if the schema has no others, or no record has.
+    """
+
+    rows: Sequence[int]
+    ids: Sequence[bytes | None]
+    labels: Sequence[bytes]
+    others: Sequence[Record] | None
+    inputs: Mapping[str, Column]
+
+    def take(self, chosen: NDArray[np.bool_]) -> "_Rows":
+        """Those rows that a mask chooses."""
+        if chosen.all():
+            return self
+        others = None if self.others is None else list(compress(self.others, chosen))
+        return _Rows(
+            list(compress(self.rows, chosen)),
+            list(compress(self.ids, chosen)),
+            list(compress(self.labels, chosen)),
+            others,
+            take(self.inputs, chosen),
+        )
+
+
+class ExampleMaker:
+    """Turns records into examples: columns of the model's inputs.
+
+    Examples whose id has one of the SHA-256 in `forgotten` are dropped; `dropped` counts them by file.
     """
 
     def __init__(self, schema: Schema, forgotten: frozenset[str] = frozenset()) -> None:
         self.schema = schema
-        self.forgotten: Counter[int] = Counter()
+        self.dropped: Counter[int] = Counter()
+        record = schema.record_without_labels()
+        self.checker = RecordChecker(record, ("label", *(spec.name for spec in schema.inputs)))
+        self._checks = PlainChecks(record)
         self._forgotten = {bytes.fromhex(digest) for digest in forgotten}
-        self._known = {"id", "label", *(spec.name for spec in schema.inputs)}
-        self._has_others = bool(set(schema.record.get("properties", {})) - self._known) or (
-            schema.record.get("additionalProperties") is not False
-        )
-        self._sizes = [
-            0 if spec.dtype == "string" else int(np.prod(spec.shape, dtype=np.int64)) * np.dtype(spec.dtype).itemsize
-            for spec in schema.inputs
-        ]
-        names = [spec.name for spec in schema.inputs]
-        self._values: Callable[[Mapping[str, Any]], tuple[Any, ...]] = (
-            itemgetter(*names) if len(names) > 1 else lambda record: (record[names[0]],)
-        )
-        self._fixed_bytes = 64 + sum(self._sizes)
-        self._texts = [i for i, size in enumerate(self._sizes) if not size]
-        self._clear()
+        self._known = frozenset({"id", "label", *(spec.name for spec in schema.inputs)})
+        self._has_others = not self._checks.closed or bool(self._checks.names - self._known)
 
-    def _clear(self) -> None:
-        self.bytes = 0
-        self._rows: list[tuple[Any, ...]] = []
-        self._labels: list[bytes] = []
-        self._ids: list[bytes | None] = []
-        self._others: list[bytes] = []
-        self._places: list[tuple[int, int]] = []
-
-    def __len__(self) -> int:
-        return len(self._places)
-
-    def add(self, record: Mapping[str, Any], file: int, row: int) -> str:
-        """Add a record that fits the JSON Schema; return why it lacks what an example has, or an empty text."""
-        try:
-            values, label = self._values(record), record["label"]
-        except KeyError as error:
-            name = error.args[0]
-            return "label: missing" if name == "label" else f"{name}: missing, and the model has this input"
-        if not isinstance(label, str | int | float):
-            return f"label: {json.dumps(label)} is no label"
-        example_id = record.get("id")
-        self._ids.append(None if example_id is None else str(example_id).encode())
-        self._labels.append(label_text(label).encode())
-        self._rows.append(values)
-        for i in self._texts:
-            self.bytes += len(values[i]) if isinstance(values[i], str) else 64
-        if self._has_others:
-            others = {name: value for name, value in record.items() if name not in self._known}
-            self._others.append(json.dumps(others, sort_keys=True, ensure_ascii=False).encode() if others else b"")
-            self.bytes += len(self._others[-1])
-        self._places.append((file, row))
-        self.bytes += self._fixed_bytes
-        return ""
-
-    def take(self) -> tuple[dict[str, Column], list[tuple[int, int, str]]]:
-        """All examples as columns, and file, row and reason of records that are none; the buffer is empty afterwards.
+    def make(self, batch: Batch, file: int) -> tuple[list[Columns], list[Problem]]:
+        """Tables of those records of a batch that are examples, and all other rows in order.
 
         Columns of n rows: `high`, `low` (uint64): the first 16 bytes of the id's hash; `id`, `label` (Texts); `of`,
         `row` (int64): where the record stands; `others` (Texts): properties that are no input, as JSON, if the schema
         has any; `input_<name>` for each input.
         """
-        count = len(self._places)
+        plain, rest = self._plain(batch) if len(batch) and self._checks.possible else (None, range(len(batch)))
+        alone, problems = self._alone(batch, rest)
+        tables = [self._table(rows, file) for rows in (plain, alone) if rows is not None and len(rows.rows)]
+        return tables, sorted([*batch.problems, *problems], key=attrgetter("row"))
+
+    def _plain(self, batch: Batch) -> tuple[_Rows, Sequence[int]]:
+        """The records that fit as can be seen for many at once, and the indices of the others."""
+        fits, others = self._check_others(batch)
+        inputs: dict[str, Column] = {}
+        for spec in self.schema.inputs:
+            inputs[f"input_{spec.name}"], input_fits = self._input(spec, batch)
+            fits &= input_fits
+        ids, labels = batch.column("id"), batch.column("label")
+        for name, values in (("id", ids), ("label", labels)):
+            fits &= _all_if_none(self._checks.fits(name, values), len(batch))
+        if set(map(type, labels)) != {str}:
+            fits &= np.array([isinstance(label, str | int | float) for label in labels], bool)
+        rows = _Rows(batch.rows, _id_bytes(ids), _label_bytes(labels), others, inputs)
+        return rows.take(fits), np.flatnonzero(~fits).tolist()
+
+    def _check_others(self, batch: Batch) -> tuple[NDArray[np.bool_], Sequence[Record] | None]:
+        """Which records' properties that are no input fit, and these properties."""
+        fits = np.ones(len(batch), bool)
+        others = batch.others(self._known)
+        named = self._checks.names - self._known
+        if others is None:
+            return fits & (not named & self._checks.required), None
+        if self._checks.closed:
+            fits &= np.array([named.issuperset(properties) for properties in others], bool)
+        for name in sorted(named):
+            values = [properties.get(name, MISSING) for properties in others]
+            fits &= _all_if_none(self._checks.fits(name, values), len(batch))
+        return fits, others if self._has_others else None
+
+    def _input(self, spec: InputSpec, batch: Batch) -> tuple[Column, NDArray[np.bool_]]:
+        """The column of an input, and which of its values fit; where one does not, it holds anything."""
+        kind = "" if spec.dtype == "string" else np.dtype(spec.dtype).kind
+        number = self._checks.number(spec.name)
+        if number is not None and not spec.shape and kind and kind in "iuf":
+            known = batch.numbers(spec.name)
+            array, fits = (known, True) if known is not None else number_array(batch.column(spec.name))
+            cast = _cast(array, np.dtype(spec.dtype))
+            return cast, fits & within(array, number) & (np.isfinite(cast) if kind == "f" else cast == array)
+        values = batch.column(spec.name)
+        levels = self._checks.levels(spec.name)
+        if levels is not None and kind == "f":
+            nested = nested_array(values, levels, spec.shape)
+            whole = None if nested is None else _cast(nested, np.dtype(spec.dtype))
+            if whole is not None and np.isfinite(whole).all():
+                return whole, np.ones(len(values), bool)
+        fits = _all_if_none(self._checks.fits(spec.name, values), len(values))
+        column, wrong = _column(values, spec)
+        fits[list(wrong)] = False
+        return column, fits
+
+    def _alone(self, batch: Batch, indices: Sequence[int]) -> tuple[_Rows | None, list[Problem]]:
+        """Of the records with these indices, each judged alone, those that are examples, and the others."""
+        problems: list[Problem] = []
+        records: dict[int, Record] = {}
+        for i in indices:
+            record = batch.record(i)
+            reason = self.checker.reason(record) or self._lacks(record)
+            if reason:
+                problems.append(Problem(batch.rows[i], reason))
+            else:
+                records[i] = record
+        if not records:
+            return None, problems
         reasons: dict[int, str] = {}
         inputs: dict[str, Column] = {}
-        for spec, values in zip(self.schema.inputs, zip(*self._rows, strict=True), strict=True):
+        for spec in self.schema.inputs:
+            values = [record[spec.name] for record in records.values()]
             inputs[f"input_{spec.name}"], wrong = _column(values, spec)
-            for i, reason in wrong.items():
-                reasons.setdefault(i, reason)
-        ids = [
-            example_id if example_id is not None or i in reasons else _content_id(inputs, i)
-            for i, example_id in enumerate(self._ids)
-        ]
-        digests = [hashlib.sha256(example_id or b"").digest() for example_id in ids]
-        halves = np.frombuffer(b"".join(d[:16] for d in digests), ">u8").astype("<u8").reshape(count, 2)
-        places = np.array(self._places, np.int64).reshape(count, 2)
+            reasons = wrong | reasons
+        rows = [batch.rows[i] for i in records]
+        problems += [Problem(rows[i], reason) for i, reason in reasons.items()]
+        ids = _id_bytes([record.get("id") for record in records.values()])
+        labels = _label_bytes([record["label"] for record in records.values()])
+        others = [{n: v for n, v in record.items() if n not in self._known} for record in records.values()]
+        examples = _Rows(rows, ids, labels, others if self._has_others else None, inputs)
+        return examples.take(~np.isin(np.arange(len(rows)), list(reasons))), problems
+
+    def _lacks(self, record: Record) -> str:
+        """Why a record that fits the JSON Schema is no example, as far as that is not a matter of dtypes and shapes."""
+        for spec in self.schema.inputs:
+            if spec.name not in record:
+                return f"{spec.name}: missing, and the model has this input"
+        if "label" not in record:
+            return "label: missing"
+        label = record["label"]
+        return "" if isinstance(label, str | int | float) else f"label: {json.dumps(label)} is no label"
+
+    def _table(self, examples: _Rows, file: int) -> Columns:
+        count = len(examples.rows)
+        ids = _ids(examples)
+        digests = [hashlib.sha256(example_id).digest() for example_id in ids]
+        halves = np.frombuffer(b"".join(digests), ">u8").reshape(count, 4)[:, :2].astype("<u8")
         columns: dict[str, Column] = {
             "high": halves[:, 0].copy(),
             "low": halves[:, 1].copy(),
-            "id": Texts.of([example_id or b"" for example_id in ids]),
-            "label": Texts.of(self._labels),
-            "of": places[:, 0].copy(),
-            "row": places[:, 1].copy(),
+            "id": Texts.of(ids),
+            "label": Texts.of(examples.labels),
+            "of": np.full(count, file, np.int64),
+            "row": np.array(examples.rows, np.int64),
         }
         if self._has_others:
-            columns["others"] = Texts.of(self._others)
-        columns |= inputs
-        problems = [(*self._places[i], reasons[i]) for i in sorted(reasons)]
-        dropped = (
-            {i for i, d in enumerate(digests) if d in self._forgotten} - reasons.keys() if self._forgotten else set()
-        )
-        self.forgotten.update(self._places[i][0] for i in dropped)
-        if reasons or dropped:
-            columns = take(columns, ~np.isin(np.arange(count), [*reasons, *dropped]))
-        self._clear()
-        return columns, problems
+            others = examples.others
+            columns["others"] = Texts.of([b""] * count if others is None else list(map(_json_bytes, others)))
+        columns |= examples.inputs
+        forgotten = np.array([digest in self._forgotten for digest in digests], bool) if self._forgotten else None
+        if forgotten is None or not forgotten.any():
+            return columns
+        self.dropped[file] += int(forgotten.sum())
+        return take(columns, ~forgotten)
+
+
+def _all_if_none(fits: NDArray[np.bool_] | None, count: int) -> NDArray[np.bool_]:
+    return np.ones(count, bool) if fits is None else fits
+
+
+def _id_bytes(ids: Sequence[Any]) -> list[bytes | None]:
+    """Ids as text; None for those that are null or missing."""
+    if set(map(type, ids)) == {str}:
+        return list(map(str.encode, ids))
+    return [None if example_id is None or example_id is MISSING else str(example_id).encode() for example_id in ids]
+
+
+def _label_bytes(labels: Sequence[Any]) -> list[bytes]:
+    if set(map(type, labels)) == {str}:
+        return list(map(str.encode, labels))
+    return [label_text(label).encode() for label in labels]
+
+
+def _json_bytes(properties: Record) -> bytes:
+    return json.dumps(properties, sort_keys=True, ensure_ascii=False).encode() if properties else b""
+
+
+def _ids(examples: _Rows) -> list[bytes]:
+    """The ids of examples; those that have none take one from their inputs."""
+    without = [i for i, example_id in enumerate(examples.ids) if example_id is None]
+    ids = [example_id or b"" for example_id in examples.ids]
+    for i, example_id in zip(without, _content_ids(examples.inputs, without), strict=True):
+        ids[i] = example_id
+    return ids
 
 
 def _column(values: Sequence[Any], spec: InputSpec) -> tuple[Column, dict[int, str]]:
@@ -148,6 +247,9 @@ def _whole_array(values: Sequence[Any], spec: InputSpec) -> Array | None:
     kinds = "biuf" if wanted.kind == "f" else "biu" if wanted.kind in "iu" else "b"
     if array.shape != (len(values), *spec.shape) or array.dtype.kind not in kinds:
         return None
+    if wanted.kind == "f":
+        # As when others than whole numbers are among them: what a number becomes may not depend on its neighbours.
+        array = array.astype(np.float64, copy=False)
     cast = _cast(array, wanted)
     return cast if _holds(cast, array) else None
 
@@ -213,8 +315,23 @@ def _said(value: Any) -> str:
     return text if len(text) <= 100 else f"{text[:60]} ... {text[-30:]}"
 
 
+def _content_ids(inputs: Mapping[str, Column], rows: Sequence[int]) -> list[bytes]:
+    """Ids that follow from the inputs: the same inputs twice are one example, whatever their labels."""
+    if not rows:
+        return []
+    if any(isinstance(column, Texts) for column in inputs.values()):
+        return [_content_id(inputs, row) for row in rows]
+    pieces: list[Array] = []
+    for column in inputs.values():
+        if not isinstance(column, Texts):
+            content = np.ascontiguousarray(column[np.array(rows)]).reshape(len(rows), -1).view(np.uint8)
+            pieces += [np.zeros((len(rows), 1), np.uint8), content]
+    content = np.concatenate(pieces[1:], axis=1)
+    return [hashlib.sha256(row.data).hexdigest()[:32].encode() for row in content]
+
+
 def _content_id(inputs: Mapping[str, Column], row: int) -> bytes:
-    """An id that follows from the inputs: the same inputs twice are one example, whatever their labels."""
+    """The id of one example; see `_content_ids`."""
     pieces: list[bytes] = []
     for column in inputs.values():
         if not isinstance(column, Texts):

@@ -22,7 +22,7 @@ BUCKETS = 256
 def merged(storage: Storage, parts: Sequence[Part], schema: Schema, buckets: Path, work: Path) -> Iterator[Columns]:
     """All examples of the parts' files, repeated ones as well, bucket by bucket in the order of their ids' hashes.
 
-    Yields tables with the columns of ExampleBuffer.take but where a record stood; `label` (int32) is an index. Those
+    Yields tables with the columns of ExampleMaker.make but where a record stood; `label` (int32) is an index. Those
     with labels that are not allowed are left out. buckets: an empty directory. Raises BadDataError without any example.
     """
     contents = [(part, fetch(storage, part.prefix, work)[1]) for part in parts]
@@ -51,7 +51,6 @@ def distinct(examples: Columns) -> tuple[Columns, int, list[bytes]]:
     """Examples sorted by id, each id once; how many repeat a kept one, and the ids of those that contradict one."""
     high, low = numbers(examples, "high"), numbers(examples, "low")
     order = np.lexsort((low, high))
-    examples = take(examples, order)
     high, low = high[order], low[order]
     same_id = (high[1:] == high[:-1]) & (low[1:] == low[:-1])
     kept = np.ones(len(high), dtype=bool)
@@ -59,7 +58,7 @@ def distinct(examples: Columns) -> tuple[Columns, int, list[bytes]]:
     conflicting: list[bytes] = []
     groups = np.flatnonzero(np.diff(np.concatenate([[0], same_id.view(np.int8), [0]]))).reshape(-1, 2)
     for first, last in groups:
-        content = [_row_bytes(examples, i) for i in range(first, last + 1)]
+        content = [_row_bytes(examples, i) for i in order[first : last + 1]]
         # Of several versions of an example the smallest bytes win: that does not depend on the order of arrival.
         chosen = content.index(min(content))
         kept[first : last + 1] = False
@@ -67,7 +66,7 @@ def distinct(examples: Columns) -> tuple[Columns, int, list[bytes]]:
         same = [inputs for inputs, _ in content].count(content[chosen][0])
         repeated += same - 1
         conflicting += [content[chosen][0][0]] * (len(content) - same)
-    return take(examples, kept), repeated, conflicting
+    return take(examples, order[kept]), repeated, conflicting
 
 
 def _chosen(examples: Columns, part: Part, labels: Mapping[bytes, int]) -> Columns:

@@ -2,7 +2,7 @@
 
 A part holds one large file or many small ones, as a store takes its time for each file whatever its size:
 
-    parts/<fingerprint of the record>/<part>/<content>/<number>.npz     examples, see ExampleBuffer.take
+    parts/<fingerprint of the record>/<part>/<content>/<number>.npz     examples, see ExampleMaker.make
     .../problems.jsonl      an object with `of`, `row` and `reason` for every other record
 
 `of` numbers the files of a part; its manifest describes them, see `CheckedFile`.
@@ -17,20 +17,18 @@ from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import IO
 
-from mlplatform.data.checking import RecordChecker
-from mlplatform.data.columns import load, numbers, save, texts
+from mlplatform.data.columns import Columns, concatenate, load, numbers, save, size, texts
 from mlplatform.data.dataset import Schema
 from mlplatform.data.errors import BrokenFileError
-from mlplatform.data.examples import ExampleBuffer
+from mlplatform.data.examples import ExampleMaker
 from mlplatform.data.forgetting import forgotten_digests
 from mlplatform.data.records import RecordFile
 from mlplatform.data.sources import SourceFile
 from mlplatform.store import manifest
 from mlplatform.store.storage import Storage
 
-# Examples held in memory before they are written; as Python's objects they take several times as much.
+# Examples held in memory before they are written.
 BUFFER_BYTES = 8 << 20
 # A part is closed when it has so many examples' bytes or files, or took so long: at most this is lost with a machine.
 PART_BYTES = 64 << 20
@@ -87,13 +85,12 @@ def check_files(
 
     A part is in the store before its files are yielded. opened: gives the file on this machine.
     """
-    checker = RecordChecker(schema.record_without_labels(), ("label", *(spec.name for spec in schema.inputs)))
     remaining = iter(files)
     forgotten = forgotten_digests(storage)
     done = False
     while not done:
         with TemporaryDirectory(dir=work) as temporary:
-            writer = _PartWriter(Path(temporary), schema, checker, forgotten)
+            writer = _PartWriter(Path(temporary), schema, ExampleMaker(schema, forgotten))
             checked = []
             done = True
             for file in remaining:
@@ -146,20 +143,21 @@ def unfit_labels(file: CheckedFile, allowed: Iterable[str]) -> int | None:
 class _PartWriter:
     """Collects files of one part in a directory."""
 
-    def __init__(self, directory: Path, schema: Schema, checker: RecordChecker, forgotten: frozenset[str]) -> None:
+    def __init__(self, directory: Path, schema: Schema, maker: ExampleMaker) -> None:
         self.files: list[CheckedFile] = []
         self._directory = directory
         self._schema = schema
-        self._checker = checker
-        self._buffer = ExampleBuffer(schema, forgotten)
-        self._labels: dict[int, Counter[str]] = {}
+        self._maker = maker
+        self._labels: dict[int, Counter[bytes]] = {}
+        self._tables: list[Columns] = []
+        self._waiting = 0
         self._written = 0
         self._bytes = 0
         self._started = time.monotonic()
 
     def full(self) -> bool:
         return (
-            self._bytes + self._buffer.bytes >= PART_BYTES
+            self._bytes + self._waiting >= PART_BYTES
             or len(self.files) >= PART_FILES
             or time.monotonic() - self._started >= PART_SECONDS
         )
@@ -168,53 +166,53 @@ class _PartWriter:
         number = len(self.files)
         checked = CheckedFile(file.name)
         self.files.append(checked)
-        rows = RecordFile(path, file.format, self._checker)
+        rows = RecordFile(path, file.format, self._maker.checker)
         with (self._directory / PROBLEMS).open("a", encoding="utf-8") as problems:
             try:
-                for row in rows:
-                    reason = row.reason or self._buffer.add(row.record or {}, number, row.row)
-                    if reason:
-                        self._note(problems, number, row.row, reason)
-                    if self._buffer.bytes >= BUFFER_BYTES:
-                        self._flush(problems)
+                for batch in rows.batches():
+                    tables, wrong = self._maker.make(batch, number)
+                    for table in tables:
+                        self._keep(table, number)
+                    for problem in wrong:
+                        line = {"of": number, "row": problem.row, "reason": problem.reason}
+                        problems.write(json.dumps(line) + "\n")
+                    checked.problems += len(wrong)
             except BrokenFileError as error:
                 checked.fault = str(error)
         checked.header = str(rows.header or "")
 
     def publish(self, storage: Storage) -> manifest.Manifest:
-        with (self._directory / PROBLEMS).open("a", encoding="utf-8") as problems:
-            self._flush(problems)
+        self._flush()
+        (self._directory / PROBLEMS).touch()
         for number, file in enumerate(self.files):
             labels = self._labels.get(number, Counter())
-            file.forgotten = self._buffer.forgotten[number]
-            file.labels = dict(labels) if len(labels) <= LISTED_LABELS else None
+            file.forgotten = self._maker.dropped[number]
+            listed = len(labels) <= LISTED_LABELS
+            file.labels = {label.decode(): count for label, count in labels.items()} if listed else None
         names = "\n".join(file.name for file in self.files)
         name = hashlib.sha256(names.encode()).hexdigest()[:24]
         prefix = f"parts/{self._schema.record_fingerprint()}/{name}"
         properties = {"files": [asdict(file) for file in self.files]}
         return manifest.publish(storage, prefix, self._directory, "part", name, properties)
 
-    def _flush(self, problems: IO[str]) -> None:
-        if not len(self._buffer):
-            return
-        columns, wrong = self._buffer.take()
-        for number, row, reason in wrong:
-            self._note(problems, number, row, reason)
-        labels = texts(columns, "label")
-        for number, label in zip(numbers(columns, "of").tolist(), labels.array(), strict=True):
-            self.files[number].rows += 1
-            counts = self._labels.setdefault(number, Counter())
-            if len(counts) <= LISTED_LABELS:
-                counts[label.decode()] += 1
-        if len(labels):
+    def _keep(self, table: Columns, number: int) -> None:
+        labels = texts(table, "label")
+        self.files[number].rows += len(labels)
+        counts = self._labels.setdefault(number, Counter())
+        if len(counts) <= LISTED_LABELS:
+            counts.update(labels.array().tolist())
+        self._tables.append(table)
+        self._waiting += size(table)
+        if self._waiting >= BUFFER_BYTES:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._waiting:
             path = self._directory / f"{self._written:06}.npz"
-            save(path, columns)
+            save(path, concatenate(self._tables))
+            self._tables, self._waiting = [], 0
             self._written += 1
             self._bytes += path.stat().st_size
-
-    def _note(self, problems: IO[str], number: int, row: int, reason: str) -> None:
-        self.files[number].problems += 1
-        problems.write(json.dumps({"of": number, "row": row, "reason": reason}) + "\n")
 
 
 def parts_of(known: Known, names: Iterable[str]) -> list[Part]:

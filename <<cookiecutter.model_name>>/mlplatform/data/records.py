@@ -1,20 +1,25 @@
-"""Records: source files read one record at a time and checked against `model.RECORD`."""
+"""Records: source files read in batches of rows, each parsed by the rules of JSON and of `model.RECORD`."""
 
 import csv
 import gzip
+import io
 import json
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 import orjson
 
+from mlplatform.data.batches import Batch, Problem, batch_of_records
 from mlplatform.data.checking import RecordChecker, shortened
 from mlplatform.data.errors import BrokenFileError
 from mlplatform.data.headers import Header, read_header
+from mlplatform.data.tables import SplitRows, plain_lines
 
 # By ending, in any case; each may be followed by .gz.
 FORMATS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "tsv"}
@@ -22,7 +27,9 @@ SUFFIXES = tuple(f"{ending}{packed}" for ending in FORMATS for packed in ("", ".
 
 # A field of a table that is longer than this in one line is a bad record; over several, a quote that is never closed.
 FIELD_BYTES = 64 << 20
-NUMBERS = frozenset((int, float))
+# Read at once; as Python's objects it takes several times as much.
+BLOCK_BYTES = 1 << 20
+UTF8_MARK = b"\xef\xbb\xbf"
 # Ends of lines of old Macs, which Python's csv does not take for one.
 LONE_RETURN = re.compile(rb"(?<=\r)(?!\n)")
 
@@ -45,117 +52,199 @@ def format_of(name: str) -> str:
 
 
 class RecordFile:
-    """A source file. kind: see `format_of`. `header`: that of a table, once the first row was asked for."""
+    """A source file. kind: see `format_of`. `header`: that of a table, once the first rows were asked for."""
 
     def __init__(self, path: Path, kind: str, checker: RecordChecker) -> None:
         self.header: Header | None = None
         self._path = path
         self._kind = kind
         self._checker = checker
+        # Lines of all blocks but the one that is being read.
         self._line = 0
-        # Places of the columns of numbers and of the others, once there is a header.
-        self._numbers: list[int] | None = None
-        self._others: list[int] = []
-        self._number_names: list[str] = []
+        self._broken = ""
 
     def __iter__(self) -> Iterator[Row]:
         """Yield every row, in order. A row that is no record, or does not fit the schema, has a reason.
 
-        Raises BrokenFileError if the file cannot be read to its end: damaged gzip, bytes that are not UTF-8, a quote
-        that is not closed; or if the header of a table is wrong.
+        Raises BrokenFileError as `batches` does.
         """
-        rows = self._json_rows if self._kind.startswith("jsonl") else self._table_rows
+        for batch in self.batches():
+            rows = [Row(problem.row, None, problem.reason) for problem in batch.problems]
+            for i, row in enumerate(batch.rows):
+                record = batch.record(i)
+                reason = self._checker.reason(record)
+                rows.append(Row(row, None if reason else record, reason))
+            yield from sorted(rows, key=attrgetter("row"))
+
+    def batches(self) -> Iterator[Batch]:
+        """Yield the rows, parsed but not checked, many at a time and in order.
+
+        Raises BrokenFileError if the file cannot be read to its end: damaged gzip, bytes that are not UTF-8, a quote
+        that is not closed; or if the header of a table is wrong. The rows that precede the fault are yielded before.
+        """
+        batches = self._json_batches if self._kind.startswith("jsonl") else self._table_batches
+        with self._path.open("rb") as packed, gzip.open(packed) if self._kind.endswith(".gz") else packed as file:
+            yield from batches(self._blocks(file))
+        if self._broken:
+            raise BrokenFileError(f"breaks off after row {self._line}: {self._broken}")
+
+    def _blocks(self, file: io.BufferedIOBase) -> Iterator[bytes]:
+        """Whole lines, many at a time; the last one may lack its end, unless the file breaks off."""
+        begun: list[bytes] = []
+        mark = UTF8_MARK
         try:
-            with gzip.open(self._path, "rb") if self._kind.endswith(".gz") else self._path.open("rb") as file:
-                yield from rows(_without_mark(iter(file)))
+            # Unlike read, read1 loses nothing of what precedes damage.
+            while block := file.read1(BLOCK_BYTES):
+                begun.append(block.removeprefix(mark))
+                mark = b""
+                if sum(map(len, begun)) >= BLOCK_BYTES and b"\n" in block:
+                    lines, end, rest = b"".join(begun).rpartition(b"\n")
+                    begun = [rest]
+                    yield lines + end
         except (OSError, EOFError, zlib.error) as error:
-            raise BrokenFileError(f"breaks off after row {self._line}: {error}") from None
-        except UnicodeDecodeError as error:
-            wrong = error.object[error.start]
-            raise BrokenFileError(
-                f"is not UTF-8 in row {self._line + 1}: byte 0x{wrong:02x}; convert it to UTF-8"
-            ) from None
+            self._broken = str(error)
+        lines, end, rest = b"".join(begun).rpartition(b"\n")
+        if last := lines + end if self._broken else lines + end + rest:
+            yield last
 
-    def _json_rows(self, lines: Iterator[bytes]) -> Iterator[Row]:
+    def _json_batches(self, blocks: Iterator[bytes]) -> Iterator[Batch]:
+        for block in blocks:
+            lines = _lines(block)
+            records = _records(block, lines)
+            if records is None:
+                yield from self._mixed_batch(lines)
+            else:
+                yield batch_of_records(range(self._line + 1, self._line + len(lines) + 1), records, [])
+                self._line += len(lines)
+
+    def _mixed_batch(self, lines: Iterable[bytes]) -> Iterator[Batch]:
+        """Lines of which some may be no records."""
+        rows: list[int] = []
+        records: list[Any] = []
+        problems: list[Problem] = []
+        fault = ""
         for line in lines:
-            for piece in LONE_RETURN.split(line) if line.count(b"\r") > line.endswith(b"\r\n") else [line]:
-                if piece and not piece.isspace():
-                    record, reason = _parse(piece)
-                    reason = reason or self._checker.reason(record)
-                    yield Row(self._line + 1, None if reason else record, reason)
-                self._line += bool(piece)
+            try:
+                record, reason = _parse(line) if line.strip() else (None, "")
+            except UnicodeDecodeError as error:
+                fault = _not_utf8(error, self._line + 1)
+                break
+            self._line += 1
+            if reason:
+                problems.append(Problem(self._line, reason))
+            elif line.strip():
+                rows.append(self._line)
+                records.append(record)
+        yield batch_of_records(rows, records, problems)
+        if fault:
+            raise BrokenFileError(fault)
 
-    def _table_rows(self, lines: Iterator[bytes]) -> Iterator[Row]:
-        """A row of another number of cells is no record; empty cells are null where the column may be, else absent."""
-        decoded = self._decoded(lines)
-        self.header = header = read_header(decoded, self._checker, "\t" if self._kind.startswith("tsv") else "")
+    def _table_batches(self, blocks: Iterator[bytes]) -> Iterator[Batch]:
+        texts = self._texts(blocks)
+        # The header is the first lines of the first block, and hardly ever goes beyond.
+        read: list[io.StringIO] = []
+        lines = chain.from_iterable(_opened(text, read) for text in texts)
+        self.header = header = read_header(lines, self._checker, "\t" if self._kind.startswith("tsv") else "")
         if header is None:
             return
         csv.field_size_limit(FIELD_BYTES)
-        reader = csv.reader(decoded, strict=True, delimiter=header.separator)
-        while True:
-            row = header.row + reader.line_num + 1
-            try:
-                cells = next(reader, None)
-            except csv.Error as error:
-                if header.row + reader.line_num > row or "unexpected end" in str(error):
-                    raise BrokenFileError(f"has a quote in row {row} that is not closed: {error}") from None
-                yield Row(row, None, f"not a row of a table: {error}")
-                continue
-            if cells is None:
-                return
-            if cells:
-                yield self._table_row(row, header, cells)
+        line = header.row
+        for text in chain([read[-1].read()], texts):
+            plain = plain_lines(text, header) if len(text) <= FIELD_BYTES else None
+            if plain is not None:
+                yield plain.batch(header, self._checker, line + 1)
+                line += _count_lines(text)
+            else:
+                rows = SplitRows(header, self._checker)
+                try:
+                    line += self._split(text, texts, line, rows)
+                except BrokenFileError:
+                    yield rows.batch()
+                    raise
+                yield rows.batch()
 
-    def _table_row(self, row: int, header: Header, cells: list[str]) -> Row:
-        if len(cells) != len(header.names):
-            return Row(row, None, f"has {len(cells)} cells, the header has {len(header.names)}")
-        checker = self._checker
-        record = None if "" in cells else self._whole_record(header, cells)
-        if record is None:
-            record = {
-                name: checker.cell_value(name, cell)
-                for name, cell in zip(header.names, cells, strict=True)
-                if cell or checker.may_be_null(name)
-            }
-        reason = checker.reason(record)
-        return Row(row, None if reason else record, reason)
+    def _split(self, text: str, more: Iterator[str], line: int, rows: SplitRows) -> int:
+        """Split the lines of a text, and of more if its last row goes on there; returns how many lines these are.
 
-    def _whole_record(self, header: Header, cells: list[str]) -> dict[str, Any] | None:
-        """The record of a row without empty cells, or None if a cell of numbers holds none.
-
-        Those that are numbers are a list in JSON: reading that takes a fifth of the time of a cell at a time.
+        line: how many lines precede.
         """
-        if self._numbers is None:
-            numbers = [i for i, n in enumerate(header.names) if self._checker.holds_numbers(n) and n != "id"]
-            others = [i for i in range(len(header.names)) if i not in numbers]
-            self._numbers, self._others = numbers, others
-            self._number_names = [header.names[i] for i in numbers]
-        try:
-            values = orjson.loads(f"[{','.join([cells[i] for i in self._numbers])}]")
-        except orjson.JSONDecodeError:
-            return None
-        if len(values) != len(self._numbers) or not NUMBERS.issuperset(map(type, values)):
-            return None
-        record = dict(zip(self._number_names, values, strict=True))
-        for i in self._others:
-            record[header.names[i]] = self._checker.cell_value(header.names[i], cells[i])
-        return record
+        given = 0
 
-    def _decoded(self, lines: Iterator[bytes]) -> Iterator[str]:
-        for line in lines:
-            for piece in LONE_RETURN.split(line) if line.count(b"\r") > line.endswith(b"\r\n") else [line]:
-                if piece:
-                    yield piece.decode()
-                    self._line += 1
+        def opened(text: str) -> io.StringIO:
+            nonlocal given
+            given += _count_lines(text)
+            return io.StringIO(text, newline="")
+
+        reader = csv.reader(
+            chain.from_iterable(map(opened, chain([text], more))), strict=True, delimiter=rows.header.separator
+        )
+        row = line + 1
+        while True:
+            try:
+                for cells in reader:
+                    rows.rows.append(row)
+                    rows.cells.append(cells)
+                    row = line + 1 + reader.line_num
+                    if reader.line_num == given:
+                        return given
+                return given
+            except csv.Error as error:
+                if self._broken:
+                    return given
+                if line + reader.line_num > row or "unexpected end" in str(error):
+                    raise BrokenFileError(f"has a quote in row {row} that is not closed: {error}") from None
+                rows.problems.append(Problem(row, f"not a row of a table: {error}"))
+                row = line + 1 + reader.line_num
+                if reader.line_num == given:
+                    return given
+
+    def _texts(self, blocks: Iterator[bytes]) -> Iterator[str]:
+        for block in blocks:
+            fault = ""
+            try:
+                text = block.decode()
+            except UnicodeDecodeError as error:
+                before = block[: error.start]
+                text = block[: max(before.rfind(b"\n"), before.rfind(b"\r")) + 1].decode()
+                fault = _not_utf8(error, self._line + _count_lines(text) + 1)
+            yield text
+            if fault:
+                raise BrokenFileError(fault)
+            self._line += _count_lines(text)
 
 
-def _without_mark(file: Iterator[bytes]) -> Iterator[bytes]:
-    """The lines of a file without the mark that says it is UTF-8."""
-    for line in file:
-        yield line.removeprefix(b"\xef\xbb\xbf")
-        break
-    yield from file
+def _opened(text: str, opened: list[io.StringIO]) -> io.StringIO:
+    """The lines of a text, whatever ends them; they are noted as opened."""
+    opened.append(io.StringIO(text, newline=""))
+    return opened[-1]
+
+
+def _lines(block: bytes) -> list[bytes]:
+    """Lines without their ends, but for a carriage return."""
+    if block.count(b"\r") > block.count(b"\r\n"):
+        return [piece for line in io.BytesIO(block) for piece in LONE_RETURN.split(line) if piece]
+    lines = block.split(b"\n")
+    return lines if lines[-1] else lines[:-1]
+
+
+def _count_lines(text: str) -> int:
+    ends = text.count("\n") + text.count("\r") - text.count("\r\n")
+    return ends + bool(text and text[-1] not in "\r\n")
+
+
+def _not_utf8(error: UnicodeDecodeError, row: int) -> str:
+    return f"is not UTF-8 in row {row}: byte 0x{error.object[error.start]:02x}; convert it to UTF-8"
+
+
+def _records(block: bytes, lines: Sequence[bytes]) -> list[dict[str, Any]] | None:
+    """The objects of lines that each hold one and whose values orjson reads exactly; None if others are among them."""
+    try:
+        records = list(map(orjson.loads, lines))
+    except orjson.JSONDecodeError:
+        return None
+    if set(map(type, records)) != {dict} or block.count(b'":') != sum(map(len, records)):
+        return None
+    return None if float in {type(record.get("id")) for record in records} else records
 
 
 def _parse(line: bytes) -> tuple[Any, str]:

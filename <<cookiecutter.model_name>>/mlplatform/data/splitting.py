@@ -32,7 +32,7 @@ class SplitRule:
     fixed: str = ""
 
     def assign(self, examples: Columns) -> NDArray[np.int8]:
-        """(n,): index into SPLITS, for columns of ExampleBuffer.take. Raises BadDataError where that is not said."""
+        """(n,): index into SPLITS, for columns of ExampleMaker.make. Raises BadDataError where that is not said."""
         if self.fixed:
             return self._as_fixed(examples)
         position = numbers(examples, "high") / 2.0**64

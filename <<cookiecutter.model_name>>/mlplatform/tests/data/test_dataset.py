@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from mlplatform.contract.errors import BadDataError
-from mlplatform.data import merging, parts, writing
+from mlplatform.data import merging, parts, records, writing
 from mlplatform.data.dataset import OTHERS, SPLITS, InputSpec, Schema, Split
 from mlplatform.data.parts import check_files, known_files, parts_of
 from mlplatform.data.sources import list_source, local_file
@@ -39,8 +39,8 @@ def prepared_from(
     source, work = tmp_path / "source", tmp_path / "work"
     for directory in (source, work):
         directory.mkdir(parents=True, exist_ok=True)
-    for i, records in enumerate(files):
-        (source / f"{i}.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
+    for i, rows in enumerate(files):
+        (source / f"{i}.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
     return prepared_source(source, tmp_path / "store", work, schema, conflicts_allowed)
 
 
@@ -131,6 +131,7 @@ def test_the_same_inputs_under_other_ids_are_counted(tmp_path: Path) -> None:
 def test_memory_holds_a_share_of_the_data_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for module, name in ((writing, "SHARD_BYTES"), (parts, "BUFFER_BYTES"), (merging, "BUCKET_BYTES")):
         monkeypatch.setattr(module, name, 1 << 19)
+    monkeypatch.setattr(records, "BLOCK_BYTES", 1 << 19)
     schema = Schema(record={}, inputs=(InputSpec("x", (), "string"),), labels=("a",))
     source = tmp_path / "source"
     source.mkdir()
