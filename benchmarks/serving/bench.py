@@ -355,18 +355,20 @@ def read_plan() -> Plan:
 
 
 def make_model(model: str, work: Path) -> None:
-    """Train or make, and publish, unless it is there."""
+    """Train or make, publish, and freeze as a serving image does, unless it is there."""
     directory = work / "models" / model
-    if (directory / "examples.json").is_file():
-        return
-    print(f"making the {model} model", flush=True)
-    shutil.rmtree(directory, ignore_errors=True)
-    directory.mkdir(parents=True)
-    subprocess.run(
-        [environment("training", work).python, str(HERE / "make_models.py"), model, str(directory)],
-        env={**os.environ, "PYTHONPATH": str(TEMPLATE), "TF_CPP_MIN_LOG_LEVEL": "2"},
-        check=True,
-    )
+    variables = {**os.environ, "PYTHONPATH": str(TEMPLATE), "TF_CPP_MIN_LOG_LEVEL": "2"}
+    if not (directory / "examples.json").is_file():
+        print(f"making the {model} model", flush=True)
+        shutil.rmtree(directory, ignore_errors=True)
+        directory.mkdir(parents=True)
+        command = [environment("training", work).python, str(HERE / "make_models.py"), model, str(directory)]
+        subprocess.run(command, env=variables, check=True)
+    if not (directory / "frozen").is_dir():
+        verify = [environment("ours-tensorflow", work).python, "-m", "mlplatform", "verify"]
+        options = ["--runtime", "tensorflow", "--frozen", str(directory / "frozen")]
+        variables["SERVICE_TOML"] = str(directory / "service.toml")
+        subprocess.run([*verify, str(directory / "served" / "model"), *options], env=variables, check=True)
 
 
 def summary(found: Mapping[str, Any]) -> str:
@@ -420,6 +422,7 @@ def versions(work: Path) -> dict[str, dict[str, str]]:
         "flask",
         "fastapi",
         "uvicorn",
+        "granian",
         "bentoml",
         "litserve",
     )

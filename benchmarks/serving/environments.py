@@ -15,7 +15,7 @@ REQUIREMENTS = {
     "ours-litert": TEMPLATE / "requirements" / "serving-litert.txt",
     **{
         name: HERE / "peers" / name / "requirements.txt"
-        for name in ("fastapi", "bentoml", "litserve", "mlserver", "ray")
+        for name in ("fastapi", "granian", "bentoml", "litserve", "mlserver", "ray")
     },
 }
 

@@ -169,10 +169,11 @@ def running(server: Server, place: Place, examples: Examples, core: int) -> Iter
     kept = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG", "TMPDIR")}
     threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     log = place.scratch / "server.log"
+    cores = f"0-{(os.cpu_count() or 1) - 1}" if server.all_cores else str(core)
     with log.open("wb") as output:
         started = time.monotonic()
         process = subprocess.Popen(
-            ["taskset", "-c", str(core), *command],
+            ["taskset", "-c", cores, *command],
             env={**kept, **threads, "PYTHONDONTWRITEBYTECODE": "", MARK: mark, **variables},
             cwd=place.scratch,
             stdin=subprocess.DEVNULL,

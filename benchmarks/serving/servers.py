@@ -58,6 +58,7 @@ class Server:
     """One way of serving.
 
     packaged: a serving framework with a batcher of its own. limit: HTTP without a model, nothing to be right about.
+    all_cores: it runs on the load generator's core as well, so that its figures are a lower bound.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Server:
     packaged: bool = False
     kinds: Sequence[str] = ("small", "medium")
     limit: bool = False
+    all_cores: bool = False
 
 
 def pixels(row: list[Any]) -> bytes:
@@ -165,13 +167,15 @@ def ray(kind: str, row: list[Any]) -> Question:
     return Question("/", JSON, body, lambda _, content: json.loads(content)["output"])
 
 
-def run_ours(runtime: str) -> Command:
+def run_ours(runtime: str, workers: int = 1) -> Command:
     def command(place: Place) -> tuple[list[str], dict[str, str]]:
         variables = {
             "PYTHONPATH": str(TEMPLATE),
             "SERVICE_TOML": str(place.model / "service.toml"),
             "SERVING_MODEL": str(place.model / "served" / "model"),
             "SERVING_RUNTIME": runtime,
+            "SERVING_FROZEN": str(place.model / "frozen"),
+            "SERVING_WORKERS": str(workers),
             "SERVING_DRAIN_SECONDS": "0",
         }
         return [place.environment.python, "-m", "mlplatform", "serve", "--port", str(place.port)], variables
@@ -190,6 +194,12 @@ def run_python(path: str) -> Command:
         return [place.environment.python, str(HERE / path)], variables
 
     return command
+
+
+def run_granian(place: Place) -> tuple[list[str], dict[str, str]]:
+    variables = run_python("")(place)[1] | {"PYTHONPATH": f"{HERE / 'peers'}:{HERE / 'peers' / 'granian'}"}
+    command = [place.environment.program("granian"), "--interface", "rsgi", "--workers", "1", "--loop", "uvloop"]
+    return [*command, "--host", "127.0.0.1", "--port", str(place.port), "--log-level", "warning", "app:app"], variables
 
 
 def run_bentoml(place: Place) -> tuple[list[str], dict[str, str]]:
@@ -250,6 +260,15 @@ SERVERS = [
         health=LIVE,
         kinds=("small",),
     ),
+    Server(
+        name="ours-two-workers",
+        title="ours, TensorFlow, 2 workers on 2 cores",
+        environment="ours-tensorflow",
+        command=run_ours("tensorflow", workers=2),
+        ask=ours,
+        health=LIVE,
+        all_cores=True,
+    ),
     Server("fastapi", "FastAPI, signature", "fastapi", run_python("peers/fastapi/inline.py"), fastapi, "/health"),
     Server(
         name="fastapi-batched",
@@ -259,6 +278,7 @@ SERVERS = [
         ask=fastapi,
         health="/health",
     ),
+    Server("granian", "Granian, hand-written batcher", "granian", run_granian, fastapi, "/health"),
     Server("bentoml", "BentoML", "bentoml", run_bentoml, bento, "/livez", packaged=True),
     Server(
         name="litserve",
