@@ -35,6 +35,7 @@ WORKING = "working"
 DONE, SOME_BY_HAND, UNUSABLE, SOME_FAILED = 0, 1, 2, 3
 
 CONFLICT = re.compile(rb"^(<{7}|>{7}) ", re.MULTILINE)
+CONFLICTED = "has conflict marks"
 MIGRATIONS = re.compile(r"(.*)/mlplatform/migrations/([\d.]+)\.toml")
 NOTE = 80
 CLONING = threading.Lock()
@@ -306,7 +307,12 @@ def update_to(clone: Clone, template: Path, commit: str, target: str) -> Merge:
     content = json.dumps(state, indent=2, ensure_ascii=False, separators=(",", ": ")) + "\n"
     (clone.folder / ".cruft.json").write_text(content, encoding="utf-8")
     migrate(clone, template, target, merge)
-    merge.to_do += [problem for problem in problems_in_files(clone) if problem not in merge.to_do]
+    named = {line.partition(" ")[0] for line in merge.to_do}
+    merge.to_do += [
+        problem
+        for problem in problems_in_files(clone)
+        if problem not in merge.to_do and not (problem.endswith(CONFLICTED) and problem.partition(" ")[0] in named)
+    ]
     return merge
 
 
@@ -470,7 +476,7 @@ def problems_in_files(clone: Clone) -> list[str]:
         if name.endswith(".rej"):
             problems.append(f"{name} holds changes that were rejected")
         elif CONFLICT.search(path.read_bytes()):
-            problems.append(f"{name} has conflict marks")
+            problems.append(f"{name} {CONFLICTED}")
         elif name.endswith(".py"):
             problems += problem_of_python(path, name)
         elif name == "service.toml" or name == "pyproject.toml":
@@ -544,19 +550,30 @@ def pull_request(clone: Clone) -> str:
     """
     title = clone.git("log", "-1", "--format=%s").strip()
     text = clone.git("log", "--format=%b", "origin/HEAD..HEAD").strip()
-    if "gitlab" in clone.git("remote", "get-url", "origin"):
+    program = forge_program(clone.git("remote", "get-url", "origin"))
+    if program == "glab":
         command = ["glab", "mr", "create", "--yes", "--source-branch", clone.branch]
         command += ["--title", title, "--description", text]
     else:
         command = ["gh", "pr", "create", "--head", clone.branch, "--title", title, "--body", text]
-    if shutil.which(command[0]) is None:
-        return f"no pull request, as {command[0]} is not installed"
+    if shutil.which(program) is None:
+        return f"no pull request, as {program} is not installed"
     try:
-        return run(clone.folder, *command).strip().splitlines()[-1]
-    except (FleetError, IndexError) as error:
+        said = run(clone.folder, *command).strip()
+    except FleetError as error:
         if "already exists" in str(error):
             return "its pull request is open already"
         return f"no pull request: {str(error).splitlines()[0]}"
+    # Both print the address, glab below other lines.
+    return next(iter(re.findall(r"https?://\S+", said)[::-1]), "its pull request is open")
+
+
+def forge_program(url: str) -> str:
+    """The program that opens pull requests where a repository is; of one whose address does not tell, what is there."""
+    for name, program in (("gitlab", "glab"), ("github", "gh")):
+        if name in url:
+            return program
+    return "gh" if shutil.which("gh") or not shutil.which("glab") else "glab"
 
 
 def bring(repository: str, options: argparse.Namespace) -> Outcome:
