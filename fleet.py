@@ -37,7 +37,8 @@ DONE, SOME_BY_HAND, UNUSABLE, SOME_FAILED = 0, 1, 2, 3
 CONFLICT = re.compile(rb"^(<{7}|>{7}) ", re.MULTILINE)
 CONFLICTED = "has conflict marks"
 MIGRATIONS = re.compile(r"(.*)/mlplatform/migrations/([\d.]+)\.toml")
-NOTE = 80
+# Characters of a repository's name and of what is said of it, where no terminal limits a line.
+WIDTH, NOTE = 60, 80
 CLONING = threading.Lock()
 
 
@@ -232,6 +233,7 @@ def update(clone: Clone, work: Path, revision: str | None) -> Outcome:
             return Outcome(clone.repository, BY_HAND, summary(merge.to_do), details)
         commit_update(clone, template, before, commit, merge.notes)
         notes += [note for note in merge.notes if note not in notes]
+    notes += [line for line in unlocked(clone) if line not in notes]
     changed = clone.listed("diff", "--name-only", "-z", "origin/HEAD...HEAD")
     if not changed:
         return Outcome(clone.repository, CURRENT, target[:12], notes)
@@ -512,6 +514,26 @@ def missing_modules(clone: Clone) -> list[str]:
     return [line for line in run(clone.folder, sys.executable, "-B", "-c", program).splitlines() if line]
 
 
+def unlocked(clone: Clone) -> Iterator[str]:
+    """Packages that a file in requirements/ names and its lock does not hold, as after a team's own edit of either."""
+    for path in sorted((clone.folder / "requirements").glob("*.in")):
+        lock = path.with_name(f"{path.stem.removesuffix('.team')}.txt")
+        try:
+            wanted = [line.partition("#")[0].strip() for line in path.read_text(encoding="utf-8").splitlines()]
+            locked = set(map(package, re.findall(r"^([\w.-]+)(?:\[.*\])?==", lock.read_text(encoding="utf-8"), re.MULTILINE)))
+        except (OSError, UnicodeError):
+            continue
+        names = [found[0] for line in wanted if (found := re.match(r"\w[\w.-]*", line))]
+        for name in names:
+            if package(name) not in locked:
+                yield f"requirements/{path.name} names {name}, which {lock.name} does not hold: run nox -s lock"
+
+
+def package(name: str) -> str:
+    """A package's name as the index has it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
 def commit_update(clone: Clone, template: Path, old: str, new: str, notes: Sequence[str]) -> None:
     """Commit the working tree; the message says what the template changed and what to know."""
     clone.git("add", "--all")
@@ -606,9 +628,16 @@ def undo(clone: Clone, outcome: Outcome) -> None:
 
 
 def row(number: int, count: int, width: int, outcome: Outcome) -> str:
-    """One repository's line; its state file has the note whole."""
-    note = outcome.note if len(outcome.note) <= NOTE else f"{outcome.note[: NOTE - 1]}…"
-    return f"{number}/{count}  {outcome.repository:{width}}  {outcome.state:8}  {note}"
+    """One repository's line, no wider than the terminal; its state file has the note whole."""
+    name = shortened(outcome.repository[::-1], width)[::-1]
+    head = f"{number}/{count}  {name:{width}}  {outcome.state:8}  "
+    room = max(NOTE // 2, shutil.get_terminal_size((len(head) + NOTE, 0)).columns - len(head))
+    return head + shortened(outcome.note, room)
+
+
+def shortened(text: str, most: int) -> str:
+    """A text of at most so many characters."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -639,7 +668,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return UNUSABLE
     options.work.mkdir(parents=True, exist_ok=True)
     outcomes = []
-    width = min(max(map(len, repositories)), 60)
+    width = min(max(map(len, repositories)), WIDTH)
     with ThreadPoolExecutor(max(1, options.jobs)) as pool:
         for number, outcome in enumerate(pool.map(lambda name: bring(name, options), repositories), 1):
             outcomes.append(outcome)

@@ -210,6 +210,27 @@ def test_a_pull_request_that_is_open_already_is_not_a_failure(
     assert "pushed    2 files; its pull request is open already" in result.stdout
 
 
+def test_a_line_is_as_wide_as_the_terminal_and_a_package_without_its_lock_is_named(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository = create(source, tmp_path, "leaf-reader")
+    packages = repository / "requirements" / "training.in"
+    packages.write_text(packages.read_text(encoding="utf-8") + "Own_Package>=1  # ours\n", encoding="utf-8")
+    readme = repository / "README.md"
+    readme.write_text("Ours.\n", encoding="utf-8")
+    commit_all(repository, "A package of our own, not locked")
+    (tmp_path / "fleet.txt").write_text(f"{repository}\n", encoding="utf-8")
+    monkeypatch.setenv("COLUMNS", "120")
+    rendered.fleet(tmp_path, "fleet.txt")
+    details = json.loads((tmp_path / "fleet-clones" / "leaf-reader.json").read_text(encoding="utf-8"))["details"]
+    assert details == ["requirements/training.in names Own_Package, which training.txt does not hold: run nox -s lock"]
+
+    change(source)
+    line = rendered.fleet(tmp_path, "fleet.txt").stdout.splitlines()[0]
+    assert "leaf-reader  by hand   README.md was changed here" in line
+    assert len(line) <= 120
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
