@@ -35,8 +35,10 @@ WORKING = "working"
 DONE, SOME_BY_HAND, UNUSABLE, SOME_FAILED = 0, 1, 2, 3
 
 CONFLICT = re.compile(rb"^(<{7}|>{7}) ", re.MULTILINE)
+CONFLICTED = "has conflict marks"
 MIGRATIONS = re.compile(r"(.*)/mlplatform/migrations/([\d.]+)\.toml")
-NOTE = 80
+# Characters of a repository's name and of what is said of it, where no terminal limits a line.
+WIDTH, NOTE = 60, 80
 CLONING = threading.Lock()
 
 
@@ -231,6 +233,7 @@ def update(clone: Clone, work: Path, revision: str | None) -> Outcome:
             return Outcome(clone.repository, BY_HAND, summary(merge.to_do), details)
         commit_update(clone, template, before, commit, merge.notes)
         notes += [note for note in merge.notes if note not in notes]
+    notes += [line for line in unlocked(clone) if line not in notes]
     changed = clone.listed("diff", "--name-only", "-z", "origin/HEAD...HEAD")
     if not changed:
         return Outcome(clone.repository, CURRENT, target[:12], notes)
@@ -306,7 +309,12 @@ def update_to(clone: Clone, template: Path, commit: str, target: str) -> Merge:
     content = json.dumps(state, indent=2, ensure_ascii=False, separators=(",", ": ")) + "\n"
     (clone.folder / ".cruft.json").write_text(content, encoding="utf-8")
     migrate(clone, template, target, merge)
-    merge.to_do += [problem for problem in problems_in_files(clone) if problem not in merge.to_do]
+    named = {line.partition(" ")[0] for line in merge.to_do}
+    merge.to_do += [
+        problem
+        for problem in problems_in_files(clone)
+        if problem not in merge.to_do and not (problem.endswith(CONFLICTED) and problem.partition(" ")[0] in named)
+    ]
     return merge
 
 
@@ -470,7 +478,7 @@ def problems_in_files(clone: Clone) -> list[str]:
         if name.endswith(".rej"):
             problems.append(f"{name} holds changes that were rejected")
         elif CONFLICT.search(path.read_bytes()):
-            problems.append(f"{name} has conflict marks")
+            problems.append(f"{name} {CONFLICTED}")
         elif name.endswith(".py"):
             problems += problem_of_python(path, name)
         elif name == "service.toml" or name == "pyproject.toml":
@@ -504,6 +512,26 @@ def missing_modules(clone: Clone) -> list[str]:
         "print(*migrate.missing_modules(Path.cwd(), migrate.read_renames('0')), sep='\\n')"
     )
     return [line for line in run(clone.folder, sys.executable, "-B", "-c", program).splitlines() if line]
+
+
+def unlocked(clone: Clone) -> Iterator[str]:
+    """Packages that a file in requirements/ names and its lock does not hold, as after a team's own edit of either."""
+    for path in sorted((clone.folder / "requirements").glob("*.in")):
+        lock = path.with_name(f"{path.stem.removesuffix('.team')}.txt")
+        try:
+            wanted = [line.partition("#")[0].strip() for line in path.read_text(encoding="utf-8").splitlines()]
+            locked = set(map(package, re.findall(r"^([\w.-]+)(?:\[.*\])?==", lock.read_text(encoding="utf-8"), re.MULTILINE)))
+        except (OSError, UnicodeError):
+            continue
+        names = [found[0] for line in wanted if (found := re.match(r"\w[\w.-]*", line))]
+        for name in names:
+            if package(name) not in locked:
+                yield f"requirements/{path.name} names {name}, which {lock.name} does not hold: run nox -s lock"
+
+
+def package(name: str) -> str:
+    """A package's name as the index has it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def commit_update(clone: Clone, template: Path, old: str, new: str, notes: Sequence[str]) -> None:
@@ -544,19 +572,30 @@ def pull_request(clone: Clone) -> str:
     """
     title = clone.git("log", "-1", "--format=%s").strip()
     text = clone.git("log", "--format=%b", "origin/HEAD..HEAD").strip()
-    if "gitlab" in clone.git("remote", "get-url", "origin"):
+    program = forge_program(clone.git("remote", "get-url", "origin"))
+    if program == "glab":
         command = ["glab", "mr", "create", "--yes", "--source-branch", clone.branch]
         command += ["--title", title, "--description", text]
     else:
         command = ["gh", "pr", "create", "--head", clone.branch, "--title", title, "--body", text]
-    if shutil.which(command[0]) is None:
-        return f"no pull request, as {command[0]} is not installed"
+    if shutil.which(program) is None:
+        return f"no pull request, as {program} is not installed"
     try:
-        return run(clone.folder, *command).strip().splitlines()[-1]
-    except (FleetError, IndexError) as error:
+        said = run(clone.folder, *command).strip()
+    except FleetError as error:
         if "already exists" in str(error):
             return "its pull request is open already"
         return f"no pull request: {str(error).splitlines()[0]}"
+    # Both print the address, glab below other lines.
+    return next(iter(re.findall(r"https?://\S+", said)[::-1]), "its pull request is open")
+
+
+def forge_program(url: str) -> str:
+    """The program that opens pull requests where a repository is; of one whose address does not tell, what is there."""
+    for name, program in (("gitlab", "glab"), ("github", "gh")):
+        if name in url:
+            return program
+    return "gh" if shutil.which("gh") or not shutil.which("glab") else "glab"
 
 
 def bring(repository: str, options: argparse.Namespace) -> Outcome:
@@ -589,9 +628,16 @@ def undo(clone: Clone, outcome: Outcome) -> None:
 
 
 def row(number: int, count: int, width: int, outcome: Outcome) -> str:
-    """One repository's line; its state file has the note whole."""
-    note = outcome.note if len(outcome.note) <= NOTE else f"{outcome.note[: NOTE - 1]}…"
-    return f"{number}/{count}  {outcome.repository:{width}}  {outcome.state:8}  {note}"
+    """One repository's line, no wider than the terminal; its state file has the note whole."""
+    name = shortened(outcome.repository[::-1], width)[::-1]
+    head = f"{number}/{count}  {name:{width}}  {outcome.state:8}  "
+    room = max(NOTE // 2, shutil.get_terminal_size((len(head) + NOTE, 0)).columns - len(head))
+    return head + shortened(outcome.note, room)
+
+
+def shortened(text: str, most: int) -> str:
+    """A text of at most so many characters."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -622,7 +668,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return UNUSABLE
     options.work.mkdir(parents=True, exist_ok=True)
     outcomes = []
-    width = min(max(map(len, repositories)), 60)
+    width = min(max(map(len, repositories)), WIDTH)
     with ThreadPoolExecutor(max(1, options.jobs)) as pool:
         for number, outcome in enumerate(pool.map(lambda name: bring(name, options), repositories), 1):
             outcomes.append(outcome)

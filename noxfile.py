@@ -71,6 +71,12 @@ def fleet(session: nox.Session) -> None:
     session.run(sys.executable, "fleet.py", *session.posargs, external=True)
 
 
+@nox.session
+def bench_fleet(session: nox.Session) -> None:
+    """Update a hundred repositories of earlier releases with teams' edits, and check each: `-- --repositories 20`."""
+    session.run(sys.executable, "tests/fleets.py", *session.posargs, external=True)
+
+
 @nox.session(venv_backend="uv", reuse_venv=True)
 def bench_training(session: nox.Session) -> None:
     """Measure the pipeline's training loop against plain Keras, interleaved: `-- --rounds 3`."""

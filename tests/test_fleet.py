@@ -7,10 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import fleets
 import pytest
 import rendered
 from documented import documented
 from rendered import DIRECTORY, IDENTITY, ROOT, commit_all, cruft, git
+from team_edits import KINDS
 
 pytestmark = pytest.mark.render
 
@@ -140,30 +142,93 @@ def test_a_merge_that_git_refuses_is_a_failure_and_is_not_pushed(source: Path, t
     assert "## Where everything is" in (clone / "README.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize(
+    ("forge", "program", "answer", "arguments"),
+    [
+        ("github", "gh", "https://example.com/pull/1", ["pr", "create", "--head", "template-update", "--title"]),
+        (
+            "gitlab",
+            "glab",
+            # As glab prints it.
+            "\n!1 Update from the template (template-update)\n https://example.com/-/merge_requests/1\n",
+            ["mr", "create", "--yes", "--source-branch", "template-update", "--title"],
+        ),
+    ],
+)
 def test_a_pull_request_is_opened_with_the_changes_as_its_text(
-    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    forge: str,
+    program: str,
+    answer: str,
+    arguments: list[str],
+    source: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    repository = create(source, tmp_path, "leaf-reader")
+    (tmp_path / forge).mkdir()
+    repository = create(source, tmp_path / forge, "leaf-reader")
     (tmp_path / "fleet.txt").write_text(f"{repository}\n", encoding="utf-8")
     (source / "CHANGELOG.md").write_text("# Changelog\n\n## 99\n\nAnother heading.\n", encoding="utf-8")
     change(source)
-    # GitHub's program writes down what it was called with; the real one needs GitHub.
-    program = tmp_path / "bin" / "gh"
-    program.parent.mkdir()
-    program.write_text('#!/bin/sh\nprintf "%s\\n" "$@" > "$0.txt"\necho https://example.com/pull/1\n', encoding="utf-8")
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    # The program writes down what it was called with; the real ones need GitHub or GitLab.
+    script = tmp_path / "bin" / program
+    script.parent.mkdir()
+    script.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" > "$0.txt"\necho "{answer}"\n', encoding="utf-8")
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{script.parent}:{os.environ['PATH']}")
 
     result = rendered.fleet(tmp_path, "fleet.txt", "--push", "--pull-requests")
 
     assert result.returncode == 0, result.stdout
-    assert "pushed    2 files; https://example.com/pull/1" in result.stdout
+    assert f"pushed    2 files; {answer.split()[-1]}" in result.stdout
     commit = git(source, "rev-parse", "HEAD")[:12]
-    said = (tmp_path / "bin" / "gh.txt").read_text(encoding="utf-8")
-    assert said.startswith(
-        f"pr\ncreate\n--head\ntemplate-update\n--title\nUpdate from the template to {commit}\n--body\n"
-    )
+    said = (tmp_path / "bin" / f"{program}.txt").read_text(encoding="utf-8")
+    title = f"Update from the template to {commit}"
+    described = "--description" if program == "glab" else "--body"
+    assert said.startswith("\n".join([*arguments, title, described, ""]))
     assert "## 99\n\nAnother heading." in said
+
+
+def test_a_pull_request_that_is_open_already_is_not_a_failure(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "gitlab").mkdir()
+    repository = create(source, tmp_path / "gitlab", "leaf-reader")
+    (tmp_path / "fleet.txt").write_text(f"{repository}\n", encoding="utf-8")
+    change(source)
+    script = tmp_path / "bin" / "glab"
+    script.parent.mkdir()
+    # GitLab's words.
+    script.write_text(
+        "#!/bin/sh\necho '409 {message: [Another open merge request already exists for this source branch: !1]}' >&2\n"
+        "exit 1\n",
+        encoding="utf-8",
+    )
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{script.parent}:{os.environ['PATH']}")
+    result = rendered.fleet(tmp_path, "fleet.txt", "--push", "--pull-requests")
+    assert result.returncode == 0, result.stdout
+    assert "pushed    2 files; its pull request is open already" in result.stdout
+
+
+def test_a_line_is_as_wide_as_the_terminal_and_a_package_without_its_lock_is_named(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository = create(source, tmp_path, "leaf-reader")
+    packages = repository / "requirements" / "training.in"
+    packages.write_text(packages.read_text(encoding="utf-8") + "Own_Package>=1  # ours\n", encoding="utf-8")
+    readme = repository / "README.md"
+    readme.write_text("Ours.\n", encoding="utf-8")
+    commit_all(repository, "A package of our own, not locked")
+    (tmp_path / "fleet.txt").write_text(f"{repository}\n", encoding="utf-8")
+    monkeypatch.setenv("COLUMNS", "120")
+    rendered.fleet(tmp_path, "fleet.txt")
+    details = json.loads((tmp_path / "fleet-clones" / "leaf-reader.json").read_text(encoding="utf-8"))["details"]
+    assert details == ["requirements/training.in names Own_Package, which training.txt does not hold: run nox -s lock"]
+
+    change(source)
+    line = rendered.fleet(tmp_path, "fleet.txt").stdout.splitlines()[0]
+    assert "leaf-reader  by hand   README.md was changed here" in line
+    assert len(line) <= 120
 
 
 @pytest.mark.parametrize(
@@ -183,3 +248,26 @@ def test_a_list_that_cannot_be_used_is_refused(text: str | None, reason: str, tm
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert (result.returncode, result.stderr) == (2, f"fleet.txt: {reason}\n")
     assert not (tmp_path / "fleet-clones").exists()
+
+
+@pytest.mark.nightly
+def test_a_fleet_with_every_kind_of_edit_is_merged_as_git_merges_each_file(tmp_path: Path) -> None:
+    repositories = fleets.composed(10)
+    assert {kind for repository in repositories for kind in repository.kinds} == set(KINDS)
+    result = fleets.played(10, jobs=os.cpu_count() or 1, work=tmp_path)
+    assert result.wrong == []
+    assert result.states.keys() == {"updated", "by hand"}
+
+
+def test_a_file_that_is_not_as_a_merge_has_it_is_found(tmp_path: Path) -> None:
+    old, new = {"a.txt": b"1\n2\n3\n4\n5\n"}, {"a.txt": b"0\n2\n3\n4\n5\n"}
+    team = {"a.txt": b"1\n2\n3\n4\n6\n"}
+    project = {"pyproject.toml": b""}
+
+    def wrong(after: bytes) -> list[str]:
+        step = fleets.Step(team | project, {"a.txt": after} | project, old | project, new | project, {}, {}, {})
+        return fleets.verdict(step).wrong
+
+    assert wrong(b"0\n2\n3\n4\n6\n") == []
+    assert wrong(b"0\n2\n3\n4\n5\n") == ["a.txt differs"]
+    assert wrong(team["a.txt"]) == ["a.txt differs"]

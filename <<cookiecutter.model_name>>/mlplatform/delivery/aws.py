@@ -33,6 +33,14 @@ def client(service: str, region: str) -> Any:
         return session.client(service, region_name=region, config=config)
 
 
+def has_credentials() -> bool:
+    """Whether boto3 finds credentials, valid or not. Raises DeliveryError if it is configured wrongly."""
+    import boto3
+
+    with told("AWS"):
+        return boto3.session.Session().get_credentials() is not None
+
+
 @contextmanager
 def told(what: str) -> Iterator[None]:
     """Turn boto3's exceptions into a DeliveryError of one sentence; `what`: what was being done."""

@@ -248,4 +248,8 @@ def items(answer: Any) -> list[Object]:
 
 
 def _last_line(error: programs.ProgramError) -> str:
-    return str(error).strip().splitlines()[-1]
+    line = str(error).strip().splitlines()[-1]
+    if "localhost:8080 was refused" in line:
+        # What kubectl tries where nothing names a cluster.
+        return "kubectl knows of none; set KUBECONFIG, or choose one by `kubectl config use-context NAME`"
+    return line

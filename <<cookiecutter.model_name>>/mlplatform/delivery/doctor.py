@@ -1,7 +1,7 @@
 """`doctor`: check that this machine has what the commands need, and say what to do where it has not."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -9,7 +9,7 @@ import click
 import requests
 
 from mlplatform.config.hints import hint
-from mlplatform.config.settings import ServiceSettings, SettingsError, load
+from mlplatform.config.settings import ServiceSettings, SettingsError, StorageSettings, load
 from mlplatform.delivery import aws, programs
 from mlplatform.delivery.cluster import Cluster
 from mlplatform.delivery.console import Console
@@ -27,13 +27,23 @@ JENKINS_SECONDS = 60
 
 
 @dataclass(frozen=True)
-class Finding:
-    """The result of one check; `needed_by` names the commands that do not work without it."""
+class Check:
+    """Something that is needed. find: says what is there, or raises. after: what it cannot be looked for without."""
 
+    name: str
+    find: Callable[[], str]
+    after: str = ""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The result of one check. group: what one wants to do. waits_for: the check that has to be good first."""
+
+    group: str
     check: str
     good: bool
     said: str
-    needed_by: str
+    waits_for: str = ""
 
 
 @click.command()
@@ -49,30 +59,71 @@ def doctor(jenkins: str | None, console: Console) -> None:
         said = validated(jenkins, Path("Jenkinsfile"))
         console.result(said, {"jenkins": jenkins, "said": said})
         return
-    settings, service = load(DeliverySettings), load(ServiceSettings).name
-    cluster = Cluster(settings.kubernetes_namespace, service)
-    host, _ = build.repository("training", settings)
-    findings = [
-        _check("docker", "image, bundle", _engine),
-        _check("git", "image, deploy", lambda: f"commit {build.revision()[:10] or _no_commit()}"),
-        _check("AWS credentials", "all in AWS", lambda: _caller(settings)),
-        _check("store", "all", lambda: _store(settings)),
-        _check("registry", "image, train, bundle, deploy", lambda: _registry(host)),
-        _check("job queue", "train", lambda: _queue(settings, console)),
-        _check("job definition", "train", lambda: _file(settings.job_definition)),
-        _check("kubectl", "deploy, rollback, status, promote", lambda: _server(cluster)),
-        _check("namespace", "deploy", lambda: _namespace(cluster)),
-        _check("rights in it", "deploy, rollback", lambda: _rights(cluster)),
-        _check("Datadog key", "datadog", _datadog),
-    ]
-    rows = [("", "check", "found", "needed by")]
-    rows += [
-        ("ok" if finding.good else "MISSING", finding.check, finding.said, finding.needed_by) for finding in findings
-    ]
-    console.result(columns(rows), [asdict(finding) for finding in findings])
-    missing = [finding.check for finding in findings if not finding.good]
+    findings = found(checks(load(DeliverySettings), load(ServiceSettings).name, console))
+    console.result(_table(findings), [asdict(finding) for finding in findings])
+    missing = [finding.check for finding in findings if not finding.good and not finding.waits_for]
     if missing:
         raise DeliveryError(f"missing: {', '.join(missing)}; the table says what to do")
+
+
+def checks(settings: DeliverySettings, service: str, console: Console) -> dict[str, list[Check]]:
+    """What is needed, by what one wants to do."""
+    cluster = Cluster(settings.kubernetes_namespace, service)
+    host, _ = build.repository("training", settings)
+    in_aws = "AWS credentials"
+    return {
+        "train on this machine": [
+            Check("store here", lambda: _store(load(StorageSettings).url, "train")),
+        ],
+        "train and keep models in AWS": [
+            Check(in_aws, lambda: _caller(settings)),
+            Check(
+                "store",
+                lambda: _store(settings.storage_url, "submit"),
+                in_aws if settings.storage_url.startswith("s3:") else "",
+            ),
+            Check("job queue", lambda: _queue(settings, console), in_aws),
+            Check("job definition", lambda: _file(settings.job_definition)),
+        ],
+        "build images": [
+            Check("docker", _engine),
+            Check("git", lambda: f"commit {build.revision()[:10] or _no_commit()}"),
+            Check("registry", lambda: _registry(host), in_aws if ".dkr.ecr." in host else ""),
+        ],
+        "release to a cluster": [
+            Check("kubectl", lambda: _server(cluster)),
+            Check("namespace", lambda: _namespace(cluster), "kubectl"),
+            Check("rights in it", lambda: _rights(cluster), "namespace"),
+        ],
+        "watch in Datadog": [Check("Datadog key", _datadog)],
+    }
+
+
+def found(wanted: Mapping[str, Sequence[Check]]) -> list[Finding]:
+    """The results, in order. What waits for something that is not good is not looked for."""
+    findings: dict[str, Finding] = {}
+    for group, group_checks in wanted.items():
+        for check in group_checks:
+            before = findings.get(check.after)
+            if before and not before.good:
+                first = before.waits_for or before.check
+                findings[check.name] = Finding(group, check.name, False, f"not looked for without {first}", first)
+            else:
+                findings[check.name] = _finding(group, check)
+    return list(findings.values())
+
+
+def _table(findings: Sequence[Finding]) -> str:
+    """The findings as text, below what each group is for."""
+    states = {True: "ok", False: "MISSING"}
+    rows = [("-" if finding.waits_for else states[finding.good], finding.check, finding.said) for finding in findings]
+    lines, group = [], ""
+    for finding, line in zip(findings, columns(rows).splitlines(), strict=True):
+        if finding.group != group:
+            group = finding.group
+            lines.append(f"to {group}")
+        lines.append(f"  {line}")
+    return "\n".join(lines)
 
 
 def validated(jenkins: str, jenkinsfile: Path) -> str:
@@ -106,11 +157,11 @@ def validated(jenkins: str, jenkinsfile: Path) -> str:
     return f"{jenkins}: {said}"
 
 
-def _check(name: str, needed_by: str, find: Callable[[], str]) -> Finding:
+def _finding(group: str, check: Check) -> Finding:
     try:
-        return Finding(name, True, find(), needed_by)
+        return Finding(group, check.name, True, check.find())
     except (DeliveryError, StorageError, ArtifactError, SettingsError) as error:
-        return Finding(name, False, " ".join(str(error).split()), needed_by)
+        return Finding(group, check.name, False, " ".join(str(error).split()))
 
 
 def _engine() -> str:
@@ -126,10 +177,10 @@ def _caller(settings: DeliverySettings) -> str:
         return str(aws.client("sts", settings.aws_region).get_caller_identity()["Arn"])
 
 
-def _store(settings: DeliverySettings) -> str:
-    store = open_storage(settings.storage_url)
+def _store(url: str, command: str) -> str:
+    store = open_storage(url)
     models = len(list_models(store))
-    return f"{store.url}, {models} models" if models else f"{store.url}, no model yet: {hint('submit')}"
+    return f"{store.url}, {models} models" if models else f"{store.url}, no model yet: {hint(command)}"
 
 
 def _registry(host: str) -> str:

@@ -24,7 +24,7 @@ def serve(**options: str | None) -> int:
     given = {name: value for name, value in options.items() if value is not None}
     try:
         settings = load(ServingSettings, given)
-        name = load(ServiceSettings).name
+        service = load(ServiceSettings)
         template_version = load(TemplateSettings).version
     except SettingsError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -40,11 +40,11 @@ def serve(**options: str | None) -> int:
             print(f"error: no ddtrace-run: {error.strerror}; install it or set DD_TRACE_ENABLED=false", file=sys.stderr)
             return 1
     if logs.wants_json(os.environ):
-        logs.log_json(name)
+        logs.log_json(service.name)
     # Imported late: a wrong setting is told at once.
     from mlplatform.serving.server import Gunicorn
 
-    Gunicorn(settings, name, template_version).run()
+    Gunicorn(settings, service, template_version).run()
     return 0
 
 

@@ -10,12 +10,13 @@ from typing import Any
 
 from gunicorn.app.base import BaseApplication
 
-from mlplatform.config.settings import StorageSettings, load
+from mlplatform.config.settings import ServiceSettings, StorageSettings, load
 from mlplatform.serving.errors import BOOT_ERROR
 from mlplatform.serving.ghost.mirror import FLUSH_SECONDS
 from mlplatform.serving.http.connection import Answer
 from mlplatform.serving.model.loading import log_damaged
 from mlplatform.serving.model.ready_workers import ReadyWorkers
+from mlplatform.serving.observability.shared_totals import SharedTotals
 from mlplatform.serving.settings import ServingSettings
 from mlplatform.store.manifest import ArtifactError
 from mlplatform.store.models import list_models
@@ -33,11 +34,13 @@ class Gunicorn(BaseApplication):  # type: ignore[misc]
     directly: Callable[[dict[str, Any]], Answer | None]
     """Answers the predict routes without WSGI; see `Application`."""
 
-    def __init__(self, settings: ServingSettings, name: str, template_version: str) -> None:
+    def __init__(self, settings: ServingSettings, service: ServiceSettings, template_version: str) -> None:
         self.settings = _one_version(settings)
-        self.name = name
+        self.name = service.name
+        self.description = service.description
         self.template_version = template_version
         self.ready_workers = ReadyWorkers()
+        self.totals = SharedTotals() if settings.prometheus else None
         super().__init__()
 
     def load_config(self) -> None:
@@ -52,11 +55,11 @@ class Gunicorn(BaseApplication):  # type: ignore[misc]
         from mlplatform.serving.model.service import Service
         from mlplatform.serving.observability.observers import Observers
 
-        self.service = Service(self.settings, self.name, self.template_version, self.ready_workers)
+        self.service = Service(self.settings, self.name, self.template_version, self.ready_workers, self.description)
         traced = agent.takes_traces(os.environ) and traces.under_ddtrace(os.environ)
         ghost = GhostMode(self.service)
-        self.observers = Observers(self.service, ghost, traced, agent.takes_metrics(os.environ))
-        app = create_app(self.service, self.observers.all, ghost.log, ghost.replay)
+        self.observers = Observers(self.service, ghost, traced, agent.takes_metrics(os.environ), self.totals)
+        app = create_app(self.service, self.observers.all, ghost.log, ghost.replay, self.totals)
         self._add_hooks(app)
         self.directly = app.extensions["inference"].directly
         return app
@@ -100,6 +103,8 @@ def gunicorn_options(settings: ServingSettings, name: str) -> dict[str, Any]:
         "preload_app": False,
         "post_worker_init": _load_model,
         "worker_exit": _stop_observing,
+        "child_exit": _keep_totals,
+        "on_exit": _remove_totals,
         "when_ready": _set_signals,
         # Without a ghost as well, so that a pod's grace period is one number.
         "graceful_timeout": int(settings.drain_seconds + settings.finish_seconds + FLUSH_SECONDS) + 2,
@@ -126,6 +131,16 @@ def _stop_observing(arbiter: Any, worker: Any) -> None:
     # None: the worker ended before it had an application.
     if worker.app.observers is not None:
         worker.app.observers.stop()
+
+
+def _keep_totals(arbiter: Any, worker: Any) -> None:
+    if worker.app.totals is not None:
+        worker.app.totals.ended(worker.pid)
+
+
+def _remove_totals(arbiter: Any) -> None:
+    if arbiter.app.totals is not None:
+        arbiter.app.totals.close()
 
 
 def _set_signals(arbiter: Any) -> None:

@@ -105,7 +105,10 @@ class ServingSettings(Section, section="serving", closed=True):
     events_bytes: int = Field(default=64 << 20, ge=1 << 20, le=1 << 40, description="bound of that directory")
     events_bodies: bool = Field(default=False, description="keep what was asked, too; mind whose data it is")
 
-    report_seconds: float = Field(default=10, gt=0, le=3600, description="time between metrics sent to Datadog's agent")
+    report_seconds: float = Field(
+        default=10, gt=0, le=3600, description="time between reports of metrics, to Datadog's agent and to /metrics"
+    )
+    prometheus: bool = Field(default=False, description="answer GET /metrics, for Prometheus, in OpenMetrics' format")
     trace_rate: float = Field(default=0.01, ge=0, le=1, description="share of requests traced, whatever they are")
     trace_slow_ms: int = Field(default=1000, ge=1, le=600_000, description="a request that takes longer is traced, ms")
     traces_per_second: int = Field(default=10, ge=1, le=10_000, description="most requests traced in a second")

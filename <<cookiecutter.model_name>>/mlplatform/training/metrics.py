@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 from mlplatform.contract.errors import ExitCode
 from mlplatform.telemetry import agent
-from mlplatform.telemetry.metrics import Client, Metrics
+from mlplatform.telemetry.dogstatsd import Client
+from mlplatform.telemetry.metrics import Metrics
 from mlplatform.telemetry.registry import TRAINING_METRIC, TRAINING_PROGRESS, TRAINING_RUNS, TRAINING_SECONDS
 
 SECONDS = 10.0

@@ -223,8 +223,13 @@ def _push(registry: Registry, name: str) -> None:
 
 
 def revision() -> str:
-    """The commit checked out, from $GIT_COMMIT or git, with `-dirty` if files differ from it; empty if unknown."""
-    commit = os.environ.get("GIT_COMMIT") or programs.git("rev-parse", "HEAD") or ""
+    """The commit checked out, from $GIT_COMMIT or git, with `-dirty` if files differ from it; empty if unknown.
+
+    A repository around this one, which does not track its files, says nothing about them.
+    """
+    commit = os.environ.get("GIT_COMMIT") or ""
+    if not commit and programs.git("ls-files", "--error-unmatch", "--", "mlplatform/__init__.py") is not None:
+        commit = programs.git("rev-parse", "HEAD") or ""
     return f"{commit}-dirty" if commit and programs.git("status", "--porcelain") else commit
 
 

@@ -18,7 +18,7 @@ import click
 from mlplatform.config.hints import hint
 from mlplatform.delivery import programs
 from mlplatform.delivery.console import Console
-from mlplatform.delivery.options import ENVIRONMENTS, console_option, store_option
+from mlplatform.delivery.options import ENVIRONMENTS, console_option, readable_store_option
 from mlplatform.delivery.releases import approval
 from mlplatform.store.manifest import ArtifactError
 from mlplatform.store.models import columns
@@ -133,7 +133,7 @@ def _target(rollback: Entry, kept: Sequence[Entry], all_good: Mapping[str, Entry
     type=click.IntRange(min=1),
     help="Number of releases to show, newest first.",
 )
-@store_option
+@readable_store_option
 @console_option
 def history(environment: str | None, limit: int, store: Storage, console: Console) -> None:
     """List the releases, newest first: who, what, when, from which model, and with what outcome."""

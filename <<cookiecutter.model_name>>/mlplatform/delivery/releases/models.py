@@ -6,7 +6,7 @@ import click
 
 from mlplatform.config.hints import hint
 from mlplatform.delivery.console import Console
-from mlplatform.delivery.options import console_option, store_option
+from mlplatform.delivery.options import console_option, readable_store_option
 from mlplatform.store.manifest import Manifest
 from mlplatform.store.models import list_models, table
 from mlplatform.store.releases import production
@@ -14,7 +14,7 @@ from mlplatform.store.storage import Storage
 
 
 @click.command()
-@store_option
+@readable_store_option
 @console_option
 def models(store: Storage, console: Console) -> None:
     """List the published models: accuracy, what each was made from, what changed, which one is in production."""

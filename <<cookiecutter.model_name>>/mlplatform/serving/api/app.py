@@ -1,5 +1,6 @@
 """The Flask application: what is served, and health. Predictions are answered in front of it, see predict.py."""
 
+import os
 import re
 import time
 from collections.abc import Sequence
@@ -24,16 +25,20 @@ from mlplatform.serving.http.request_body import read_body
 from mlplatform.serving.model.service import ServedModel, Service
 from mlplatform.serving.model.signature import Tensor
 from mlplatform.serving.observability.request_record import Observer, RequestRecord, notify
+from mlplatform.serving.observability.shared_totals import SharedTotals
 from mlplatform.serving.protocols import v2
 from mlplatform.serving.protocols.v1 import SIGNATURE_NAME
+from mlplatform.telemetry import openmetrics
 
 _PAGES_DIRECTORY = Path(__file__).with_name("pages")
 _PAGES = {
     "index.html": "text/html",
     "docs.html": "text/html",
     "style.css": "text/css",
+    "common.js": "text/javascript",
     "index.js": "text/javascript",
     "docs.js": "text/javascript",
+    "samples.js": "text/javascript",
 }
 _TF_TYPES = {"bool": "DT_BOOL", "float16": "DT_HALF", "float32": "DT_FLOAT", "float64": "DT_DOUBLE"}
 
@@ -49,11 +54,12 @@ def create_app(
     observers: Sequence[Observer] = (),
     log: EventLog | None = None,
     replay: Replay | None = None,
+    totals: SharedTotals | None = None,
 ) -> Flask:
     """The application around one service. `extensions["inference"]` answers predict requests without it.
 
-    observers: are told of every predict request. log: where feedback is kept. replay: takes copies of requests, in a
-    ghost.
+    observers: are given every predict request. log: where feedback is kept. replay: takes copies of requests, in a
+    ghost. totals: what /metrics answers with.
     """
     app = Flask(__name__, static_folder=None)
     app.url_map.converters["segment"] = _Segment
@@ -65,9 +71,10 @@ def create_app(
     )
     inference = Inference(service, observers, hooks)
     app.extensions["inference"] = inference
-    views = _Views(service, inference, log, replay)
+    views = _Views(service, inference, log, replay, totals)
+    absent = {view for view, needed in (("copies", replay), ("metrics", totals)) if needed is None}
     for route in ROUTES:
-        if route.view == "copies" and replay is None:
+        if route.view in absent:
             continue
         for path, named in route.paths(service.name):
             rule = re.sub(r"\{(\w+)\}", r"<segment:\1>", path)
@@ -81,11 +88,19 @@ def create_app(
 class _Views:
     """What answers the routes, by the names in ROUTES. version, label: those named in the path."""
 
-    def __init__(self, service: Service, inference: Inference, log: EventLog | None, replay: Replay | None) -> None:
+    def __init__(
+        self,
+        service: Service,
+        inference: Inference,
+        log: EventLog | None,
+        replay: Replay | None,
+        totals: SharedTotals | None,
+    ) -> None:
         self._service = service
         self._inference = inference
         self._log = log
         self._replay = replay
+        self._totals = totals
 
     def index(self) -> Response:
         """A page for browsers; for everybody else the same as JSON, which KServe's client takes for a sign of life."""
@@ -96,6 +111,7 @@ class _Views:
             {
                 "status": "alive",
                 "name": service.name,
+                "description": service.description or None,
                 "ready": not service.not_ready(),
                 "reason": service.not_ready() or None,
                 "template": service.template_version or None,
@@ -167,6 +183,14 @@ class _Views:
         self._replay.take(read_body(request.environ, most), request.headers.get(message.SENT_HEADER))
         return Response(status=HTTPStatus.ACCEPTED)
 
+    def metrics(self) -> Response:
+        """The metrics of all workers, for Prometheus."""
+        assert self._totals is not None  # noqa: S101 - the route is there where they are kept only
+        unified = {name: os.environ.get(f"DD_{name.upper()}", "") for name in ("env", "version")}
+        service = self._service
+        text = self._totals.totals().text(service=service.name, role=service.settings.role, **unified)
+        return Response(text, content_type=openmetrics.CONTENT_TYPE)
+
     def server_metadata(self) -> Response:
         return _json({"name": "ml-service", "version": "2", "extensions": ["binary_tensor_data"]})
 
@@ -210,6 +234,7 @@ def _summary(service: Service, model: ServedModel) -> dict[str, Any]:
     return {
         "version": model.manifest.id,
         "created_at": model.manifest.created_at,
+        "bytes": model.manifest.size,
         "runtime": service.settings.runtime,
         "signature": properties["signature"],
         "labels": model.labels or None,

@@ -11,6 +11,7 @@ from mlplatform.serving.model.service import LABELS, ServedModel, Service
 from mlplatform.serving.model.signature import Tensor
 from mlplatform.serving.protocols.v1 import SIGNATURE_NAME
 from mlplatform.serving.protocols.v2 import DATATYPES
+from mlplatform.telemetry import openmetrics
 
 Schema = dict[str, Any]
 
@@ -22,8 +23,9 @@ def document(service: Service) -> Schema:
     paths: Schema = {}
     for route in ROUTES:
         for path, named in route.paths(service.name) if route.view in operations else ():
-            operation = operations[route.view]
-            paths.setdefault(path, {})[route.method.lower()] = _naming(operation, named, model) if named else operation
+            operation = _naming(operations[route.view], named, model) if named else operations[route.view]
+            identity = {"operationId": "_".join(filter(None, (route.view, named))), "tags": [_tag(path)]}
+            paths.setdefault(path, {})[route.method.lower()] = operation | identity
     return {
         "openapi": "3.1.0",
         "info": {
@@ -31,9 +33,25 @@ def document(service: Service) -> Schema:
             "version": model.manifest.id if model else "none",
             "description": "Predictions over TensorFlow Serving's and KServe's V1 protocol, and Open Inference V2.",
         },
+        "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],
         "paths": paths,
         "components": {"schemas": {"Error": _object({"error": {"type": "string"}})}},
     }
+
+
+_V1, _V2, _SERVER = "V1 protocol", "V2 protocol", "The server"
+_TAGS = {
+    _V1: "What the clients of TensorFlow Serving and KServe's V1 call.",
+    _V2: "Open Inference V2: what the clients of Triton, KServe and MLServer call.",
+    _SERVER: "What is served, and whether it is well.",
+}
+
+
+def _tag(path: str) -> str:
+    """The group of a path: the protocol that it is of."""
+    if "/health/" in path:
+        return _SERVER
+    return next((tag for start, tag in (("/v1", _V1), ("/v2", _V2)) if path.startswith(start)), _SERVER)
 
 
 def _operations(service: Service, model: ServedModel | None) -> dict[str, Schema]:
@@ -50,6 +68,8 @@ def _operations(service: Service, model: ServedModel | None) -> dict[str, Schema
     }
     if service.settings.events:
         described["feedback"] = _feedback(service.settings.max_instances)
+    if service.settings.prometheus:
+        described["metrics"] = _operation("Metrics, in OpenMetrics' format", {"type": "string"}, media=_OPENMETRICS)
     if model is not None:
         described |= {
             "status": _operation("Model status", _with("name", "ready", "model_version_status")),
@@ -131,6 +151,7 @@ def _infer(service: Service, model: ServedModel) -> Schema:
 
 
 _PREDICTION_ERRORS = (400, 408, 413, 415, 422, 503, 504)
+_OPENMETRICS = openmetrics.CONTENT_TYPE.partition(";")[0]
 _FLAG = {"type": ["boolean", "null"]}
 _LABELS = {"labels": {"type": "array", "items": {"type": "string"}}}
 _REASONS = {
@@ -146,8 +167,8 @@ _REASONS = {
 }
 
 
-def _operation(summary: str, schema: Schema, *errors: int, also: str = "") -> Schema:
-    content: Schema = {"application/json": {"schema": schema}}
+def _operation(summary: str, schema: Schema, *errors: int, also: str = "", media: str = "application/json") -> Schema:
+    content: Schema = {media: {"schema": schema}}
     if also:
         content[also] = {"schema": {}}
     error = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
@@ -242,9 +263,10 @@ def _scalar(tensor: Tensor) -> Schema:
     if dtype.kind == "b":
         return {"type": "boolean"}
     if dtype.kind == "f":
-        largest = np.finfo(dtype).max
-        # What rounds to the largest value is still taken.
-        edge = float(np.nextafter(float(largest) + float(np.spacing(largest)) / 2, 0))
+        largest = np.finfo(dtype)
+        # What rounds to the largest value is still taken: half a step above it. np.spacing overflows there.
+        half_step = float(largest.eps) / 2 * 2.0 ** (int(largest.maxexp) - 1)
+        edge = float(np.nextafter(float(largest.max) + half_step, 0))
         return {"type": "number", "minimum": -edge, "maximum": edge}
     limits = np.iinfo(dtype)
     return {"type": "integer", "minimum": limits.min, "maximum": limits.max}

@@ -47,5 +47,6 @@ ROUTES = (
     Route("POST", f"{_V2}/infer", "infer", _VERSION, predicts="v2"),
     Route("GET", "/v2/health/live", "live"),
     Route("GET", "/v2/health/ready", "ready"),
+    Route("GET", "/metrics", "metrics"),
     Route("POST", message.PATH, "copies"),
 )

@@ -45,13 +45,20 @@ class Service:
     fatal: why there is no hope of serving the model, empty otherwise. draining: set by whoever stops the process.
     workers: those of this server that have a model, this one included as soon as it has.
     replaces: this process takes the place of one that died, whose clients do not know of it yet; set before `start`.
+    description: what the model does, for people.
     """
 
     def __init__(
-        self, settings: ServingSettings, name: str, template_version: str, workers: ReadyWorkers | None = None
+        self,
+        settings: ServingSettings,
+        name: str,
+        template_version: str,
+        workers: ReadyWorkers | None = None,
+        description: str = "",
     ) -> None:
         self.settings = settings
         self.name = name
+        self.description = description
         self.template_version = template_version
         self.model: ServedModel | None = None
         self.fatal = ""

@@ -1,6 +1,6 @@
 """Who watches the predict requests of this process, and what they do every second."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import gevent
 
@@ -8,6 +8,8 @@ from mlplatform.serving.ghost.ghost_mode import GhostMode
 from mlplatform.serving.model.service import Service
 from mlplatform.serving.observability.request_log import RequestLog
 from mlplatform.serving.observability.request_record import Observer
+from mlplatform.serving.observability.shared_totals import SharedTotals, WorkerTotals
+from mlplatform.telemetry.metrics import Metrics, Receiver
 
 TICK = 1.0
 
@@ -15,11 +17,13 @@ TICK = 1.0
 class Observers:
     """The observers of one process. Made in the worker, once gevent has patched it; `stop` sends what is left.
 
-    Metrics need an agent that is named in the environment, traces a process that ddtrace-run has started. Without them
-    nothing of either is imported.
+    Metrics need Datadog's agent, named in the environment, or somebody who asks for them at /metrics, traces a process
+    that ddtrace-run has started. Without them no request is measured or traced.
     """
 
-    def __init__(self, service: Service, ghost: GhostMode, traced: bool, measured: bool) -> None:
+    def __init__(
+        self, service: Service, ghost: GhostMode, traced: bool, to_agent: bool, totals: SharedTotals | None
+    ) -> None:
         settings = service.settings
         self.all: list[Observer] = []
         self._every_second: list[Callable[[], None]] = []
@@ -27,11 +31,10 @@ class Observers:
         self._report_seconds = settings.report_seconds
         self._ghost = ghost
         self.all += ghost.observers
-        if measured:
+        if to_agent or totals:
             from mlplatform.serving.observability.metrics import ServingMetrics
-            from mlplatform.telemetry.metrics import Client, Metrics
 
-            sent = Metrics(Client(service.name, settings.role))
+            sent = Metrics(*_receivers(service, to_agent, totals))
             self._every_second.append(lambda: ghost.measure(sent))
             metrics = ServingMetrics(sent, lambda: service.model)
             self._add(metrics, metrics.fold)
@@ -75,3 +78,13 @@ class Observers:
             if self._report is not None and waited >= self._report_seconds:
                 waited = 0.0
                 self._report()
+
+
+def _receivers(service: Service, to_agent: bool, totals: SharedTotals | None) -> Iterator[Receiver]:
+    """Who takes the metrics."""
+    if to_agent:
+        from mlplatform.telemetry.dogstatsd import Client
+
+        yield Client(service.name, service.settings.role)
+    if totals is not None:
+        yield WorkerTotals(totals)

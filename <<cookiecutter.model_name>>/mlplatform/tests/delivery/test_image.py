@@ -2,6 +2,7 @@
 
 import base64
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -123,6 +124,27 @@ def test_the_labels_say_commit_version_and_template(
     assert labels["ml-service-template.version"] == "1.2.3"
     # What the model took while the image was built.
     assert labels["ml-service-template.memory-bytes"] == "300000000"
+
+
+def test_a_repository_around_this_one_is_not_taken_for_its_commit(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlplatform.delivery.images.build import revision
+
+    def git(*arguments: str) -> str:
+        identity = ("-c", "user.name=Test", "-c", "user.email=test@example.com")
+        command = ["git", *identity, *arguments]
+        return subprocess.run(command, cwd=repository.path, check=True, capture_output=True, text=True).stdout.strip()
+
+    monkeypatch.delenv("GIT_COMMIT")
+    monkeypatch.delenv("GIT_CEILING_DIRECTORIES")
+    subprocess.run(["git", "init", "-q", str(repository.path.parent)], check=True)
+    git("commit", "-q", "--allow-empty", "-m", "Of something else")
+    assert revision() == ""
+    git("init", "-q")
+    git("add", "--all")
+    git("commit", "-q", "-m", "Its own")
+    assert revision() == git("rev-parse", "HEAD")
 
 
 def test_labels_are_found_in_an_image_of_several_platforms(repository: Repository, registry: Registry) -> None:

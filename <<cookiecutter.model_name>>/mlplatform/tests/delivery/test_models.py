@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import click
+import pytest
 
 from mlplatform.cli import cli
 from mlplatform.store import manifest
@@ -29,6 +30,20 @@ def test_models_are_listed_with_what_they_were_made_from(command: Command, tmp_p
     _, row = command("models", *STORE).stdout.splitlines()
     assert row.split()[0] == "v1"
     assert row.split()[2:] == ["0.9877", "d1", "c1", "0123456789", "-", "-"]
+
+
+def test_without_aws_credentials_the_store_of_this_machine_is_shown(
+    repository: Repository, delivery: Delivery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("DELIVERY_STORAGE_URL", "s3://models/under-test")
+    repository.publish("aaaaaaaaaaaa")
+    said = delivery("models")
+    assert (said.code, "aaaaaaaaaaaa" in said.out) == (0, True)
+    sentence = "no AWS credentials for s3://models/under-test, so this is the store of this machine, store"
+    assert sentence in said.err
+    assert "no AWS credentials" in delivery("models", "--store", "s3://models/under-test").err
+    assert delivery("history").code == 0
 
 
 def test_a_store_that_cannot_be_is_said(command: Command) -> None:

@@ -35,6 +35,18 @@ class Page:
         self._command("Emulation.setDeviceMetricsOverride", **size)
         self._command("Page.navigate", url=url)
 
+    def prefer(self, scheme: str) -> None:
+        """Be the browser of somebody who prefers `light` or `dark` colours."""
+        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        self._command("Emulation.setEmulatedMedia", features=features)
+
+    def press(self, key: str, code: int, control: bool = False) -> None:
+        """Press a key where the focus is. code: of the key as browsers number it, 9 for Tab and 13 for Enter."""
+        named = {"key": key, "code": key, "windowsVirtualKeyCode": code, "modifiers": 2 if control else 0}
+        typed = {"text": "\r"} if key == "Enter" else {}
+        self._command("Input.dispatchKeyEvent", type="keyDown", **named, **typed)
+        self._command("Input.dispatchKeyEvent", type="keyUp", **named)
+
     def evaluate(self, expression: str) -> Any:
         """The value of a JavaScript expression in the page."""
         answer = self._command("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)

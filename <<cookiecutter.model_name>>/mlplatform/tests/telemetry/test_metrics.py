@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from mlplatform.telemetry.agent import takes_metrics, takes_traces
-from mlplatform.telemetry.metrics import Client, Metrics
+from mlplatform.telemetry.dogstatsd import Client
+from mlplatform.telemetry.metrics import Metrics
 from mlplatform.telemetry.registry import MODEL_BUSY, PREDICTIONS, QUEUE_ROWS, REQUEST_SECONDS
 from mlplatform.tests.serving.running import free_port
 from mlplatform.tests.telemetry.sink import Line, Sink, until
@@ -72,13 +73,6 @@ def test_what_has_been_sent_is_not_sent_again(sink: Sink) -> None:
     metrics.count(PREDICTIONS, 2, "class:a")
     sent(sink, metrics, 2)
     assert sink.total("ml.predictions") == 3
-
-
-def test_an_event_reaches_the_agent(sink: Sink) -> None:
-    Metrics(Client("digits", "live")).event("digits v3 in production", "by jane", "env:production")
-    packet = until(lambda: [packet for packet in sink.packets if packet.startswith("_e{")])[0]
-    assert "digits v3 in production|by jane" in packet
-    assert "env:production" in packet
 
 
 def test_a_metric_of_another_kind_or_with_other_tags_is_refused(sink: Sink) -> None:

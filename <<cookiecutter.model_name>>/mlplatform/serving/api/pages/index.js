@@ -1,28 +1,23 @@
-"use strict";
-const at = (id) => document.getElementById(id);
+import { at, bytes, duration, make, number, percent, whenReady } from "/pages/common.js";
 
-function fact(name, value) {
-  const row = at("facts").insertRow();
-  const head = document.createElement("th");
-  head.textContent = name;
-  row.append(head);
-  row.insertCell().textContent = value;
+// Metrics that people say in per cent.
+const SHARES = /(accuracy|precision|recall|f1)$/;
+const MOST_TILES = 4;
+
+function tile(name, value) {
+  const box = make("div", "", at("figures"));
+  make("dt", name, box);
+  make("dd", value, box);
 }
 
-function tensors(list) {
-  return list.map((t) => `${t.name}: ${t.dtype} [${t.shape.map((s) => s ?? "any").join(", ")}]`).join("; ");
-}
-
-function measure(value) {
-  // A number, or an interval; what is larger stands below, whole.
-  if (typeof value === "number") return Number.isInteger(value) ? String(value) : value.toPrecision(4);
-  const { low, high } = value ?? {};
-  return typeof low === "number" && typeof high === "number" ? `${measure(low)} to ${measure(high)}` : "";
+function measure(name, value) {
+  return SHARES.test(name) && value >= 0 && value <= 1 ? percent(value) : number(value);
 }
 
 function draw(instance) {
   // A sample whose only input is a matrix of numbers is shown as a picture.
-  const value = typeof instance === "object" && !Array.isArray(instance) ? Object.values(instance)[0] : instance;
+  const values = typeof instance === "object" && !Array.isArray(instance) ? Object.values(instance) : [instance];
+  const value = values.length === 1 ? values[0] : null;
   const canvas = at("picture");
   canvas.hidden = !(Array.isArray(value) && value.length > 3 && Array.isArray(value[0]) && typeof value[0][0] === "number");
   if (canvas.hidden) return;
@@ -36,77 +31,115 @@ function draw(instance) {
   }));
 }
 
-function fill(instance) {
-  at("request").value = JSON.stringify({ instances: [instance] }, null, 1).replace(/\n\s+(?=[-\d\]])/g, " ");
-  draw(instance);
-  at("bars").replaceChildren();
-  at("answer").hidden = true;
+function fill(sample, button) {
+  at("request").value = JSON.stringify({ instances: [sample.instance] }, null, 1).replace(/\n\s+(?=[-\d\]])/g, " ");
+  draw(sample.instance);
+  for (const other of at("samples").children) other.setAttribute("aria-pressed", String(other === button));
+  at("took").textContent = "The answer comes here.";
+  at("values").replaceChildren();
+  at("whole").hidden = true;
 }
 
 function bars(row, labels) {
-  at("bars").replaceChildren();
-  if (!Array.isArray(row) || !labels || row.length !== labels.length) return;
   const best = row.map((p, i) => [p, labels[i]]).sort((a, b) => b[0] - a[0]).slice(0, 10);
   for (const [probability, label] of best) {
-    const line = document.createElement("div");
-    line.className = "row";
-    const name = document.createElement("span");
-    name.textContent = label;
-    const bar = document.createElement("span");
-    bar.className = "bar";
-    const part = document.createElement("i");
-    part.style.width = `${100 * probability}%`;
-    bar.append(part);
-    const number = document.createElement("span");
-    number.textContent = `${(100 * probability).toFixed(1)} %`;
-    line.append(name, bar, number);
-    at("bars").append(line);
+    const line = make("div", "", at("values"), { class: "row" });
+    make("span", label, line);
+    const bar = make("span", "", line, { class: "bar", "aria-hidden": "true" });
+    make("i", "", bar).style.width = `${100 * probability}%`;
+    make("span", percent(probability), line);
   }
+}
+
+// What a model gives for one row, by output: probabilities of labels as bars, one value as a figure.
+function show(row, model) {
+  const outputs = model.signature.outputs;
+  const values = outputs.length === 1 ? [row] : outputs.map((output) => row?.[output.name]);
+  outputs.forEach((output, i) => {
+    const value = values[i];
+    if (Array.isArray(value) && model.labels?.length === value.length && value.every((v) => typeof v === "number")) {
+      bars(value, model.labels);
+    } else if (value !== null && typeof value !== "object" && value !== undefined) {
+      const line = make("p", "", at("values"), { class: "figure" });
+      line.textContent = typeof value === "number" ? number(value) : String(value);
+      make("span", ` ${output.name}`, line, { class: "note" });
+    }
+  });
 }
 
 async function predict(served) {
   const start = performance.now();
-  const response = await fetch(served.paths.predict, {
-    method: "POST", headers: { "Content-Type": "application/json" }, body: at("request").value,
-  });
-  const text = await response.text();
-  at("took").textContent = `${response.status} in ${(performance.now() - start).toFixed(1)} ms`;
+  let response, text;
+  try {
+    response = await fetch(served.paths.predict, {
+      method: "POST", headers: { "Content-Type": "application/json" }, body: at("request").value,
+    });
+    text = await response.text();
+  } catch {
+    at("took").textContent = "The server does not answer.";
+    return;
+  }
+  at("values").replaceChildren();
   at("answer").textContent = text;
-  at("answer").hidden = false;
-  bars(response.ok ? JSON.parse(text).predictions?.[0] : null, served.model.labels);
+  at("whole").hidden = false;
+  at("took").textContent = `${response.status} in ${(performance.now() - start).toFixed(1)} ms`;
+  if (response.ok) show(JSON.parse(text).predictions?.[0], served.model);
+  else make("p", JSON.parse(text).error ?? text, at("values"), { class: "bad" });
 }
 
-async function show() {
-  const served = await (await fetch("/", { headers: { Accept: "application/json" } })).json();
+function tensors(model) {
+  const body = at("tensors").tBodies[0];
+  for (const [side, list] of [["takes", model.signature.inputs], ["gives", model.signature.outputs]]) {
+    for (const tensor of list) {
+      const row = body.insertRow();
+      const sizes = tensor.shape.slice(1).map((size) => size ?? "any");
+      make("th", side, row);
+      make("code", tensor.name, row.insertCell());
+      row.insertCell().textContent = tensor.dtype;
+      row.insertCell().textContent = sizes.length ? sizes.join(" × ") : "one value";
+    }
+  }
+}
+
+function figures(served) {
+  const model = served.model;
+  const single = Object.entries(model.metrics ?? {}).filter(([, value]) => typeof value === "number");
+  const judged = single.filter(([name]) => !["bytes", "examples", "correct"].includes(name));
+  for (const [name, value] of judged.slice(0, MOST_TILES)) tile(name.replaceAll("_", " "), measure(name, value));
+  if (model.metrics?.examples) tile("test examples", number(model.metrics.examples));
+  const alone = model.metrics?.inference_ms?.["1"];
+  if (alone) tile("one prediction", `${number(Number(alone.toPrecision(2)))} ms`);
+  tile("size", bytes(model.bytes));
+  tile("age", duration((Date.now() - Date.parse(model.created_at)) / 1000));
+  tile("runtime", model.runtime);
+  tile("up for", duration(served.uptime_seconds));
+}
+
+async function ready(served) {
+  const model = served.model;
   document.title = served.name;
   at("name").textContent = served.name;
-  at("state").textContent = served.ready ? "ready" : "not ready";
-  at("state").classList.toggle("not", !served.ready);
-  at("reason").hidden = served.ready;
-  at("reason").textContent = served.reason ?? "";
-  fact("up for", `${served.uptime_seconds} s`);
-  if (served.template) fact("made from", `ml-service-template ${served.template}`);
-  const model = served.model;
-  if (!model) { setTimeout(() => location.reload(), 2000); return; }
-  fact("version", `${model.version}, trained ${model.created_at}`);
-  fact("runtime", model.runtime);
-  fact("takes", tensors(model.signature.inputs));
-  fact("gives", tensors(model.signature.outputs));
-  if (model.labels) fact("labels", model.labels.join(", "));
-  for (const [name, value] of Object.entries(model.metrics ?? {})) {
-    const text = measure(value);
-    if (text) fact(name.replaceAll("_", " "), text);
-    else at("all").hidden = false;
-  }
+  at("description").textContent = served.description ?? "";
+  at("version").textContent = ` · version ${model.version}`;
+  if (served.template) at("template").textContent = ` · made from ml-service-template ${served.template}`;
+  figures(served);
+  tensors(model);
+  if (model.labels) at("labels").textContent = `Labels: ${model.labels.join(", ")}`;
   at("metrics").textContent = JSON.stringify(model.metrics, null, 1);
-  at("try").hidden = false;
   (model.samples ?? []).forEach((sample, i) => {
-    const button = document.createElement("button");
-    button.textContent = `Sample ${i + 1}${sample.label === undefined ? "" : ` (${sample.label})`}`;
-    button.onclick = () => fill(sample.instance);
-    at("samples").append(button);
+    const text = `Sample ${i + 1}${sample.label === undefined ? "" : ` (${sample.label})`}`;
+    const button = make("button", text, at("samples"), { type: "button", "aria-pressed": "false" });
+    button.onclick = () => fill(sample, button);
   });
-  if (model.samples?.length) fill(model.samples[0].instance);
-  at("predict").onclick = () => predict(served);
+  at("samples").firstElementChild?.click();
+  at("form").onsubmit = (event) => {
+    event.preventDefault();
+    predict(served);
+  };
+  at("request").onkeydown = (event) => {
+    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) at("form").requestSubmit();
+  };
+  at("try").hidden = at("about").hidden = false;
 }
-show();
+
+whenReady(ready);
