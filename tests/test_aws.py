@@ -144,6 +144,22 @@ class TestJenkins:
         }
 
 
+def test_a_job_reads_source_buckets_that_are_named_and_without_any_only_the_models_own_part(
+    aws: Aws, render: Render
+) -> None:
+    iam = aws.client("iam")
+    named = aws.deploy(render(ANSWERS), SourceBuckets="arn:aws:s3:::leaves,arn:aws:s3:::roots")
+    assert named["StackStatus"] == "CREATE_COMPLETE"
+    kept = iam.get_role_policy(RoleName="leaf-reader-training-job", PolicyName="sources")
+    allowed = {found["Action"]: found["Resource"] for found in document(kept["PolicyDocument"])["Statement"]}
+    assert allowed == {
+        "s3:ListBucket": ["arn:aws:s3:::leaves", "arn:aws:s3:::roots"],
+        "s3:GetObject": ["arn:aws:s3:::leaves/*", "arn:aws:s3:::roots/*"],
+    }
+    aws.deploy(render({**ANSWERS, "model_name": "root-reader"}), Shared="existing")
+    assert iam.list_role_policies(RoleName="root-reader-training-job")["PolicyNames"] == ["store"]
+
+
 @pytest.mark.parametrize("device", DEVICES)
 def test_batch_takes_the_job_definition(device: str, aws: Aws, render: Render) -> None:
     batch = aws.client("batch")
