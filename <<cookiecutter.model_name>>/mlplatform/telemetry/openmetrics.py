@@ -70,7 +70,12 @@ class Totals:
     def load(cls, content: Mapping[str, Any]) -> "Totals":
         """From what `dump` gave."""
         totals = cls()
-        for name, part in (("counts", totals.counts), ("gauges", totals.gauges), ("histograms", totals.histograms)):
+        parts: dict[str, dict[Any, Any]] = {
+            "counts": totals.counts,
+            "gauges": totals.gauges,
+            "histograms": totals.histograms,
+        }
+        for name, part in parts.items():
             part.update({(metric, tuple(tags)): value for metric, tags, value in content[name]})
         return totals
 

@@ -4,9 +4,30 @@ import gzip
 import json
 import random
 import struct
+from typing import Any
 
 _PIECES = [b"[", b"]", b"{", b'"', b"\xff", b"NaN", b"-Infinity", b"[" * 2000, b"1e999"]
-_SCALARS = [0, 1, -1, 1.5, 1e38, 1e39, 1e308, 2**53, 2**64, 2**100, True, None, "", "a", "\u0000", "1", [], {}, [[]]]
+_SCALARS: list[Any] = [
+    0,
+    1,
+    -1,
+    1.5,
+    1e38,
+    1e39,
+    1e308,
+    2**53,
+    2**64,
+    2**100,
+    True,
+    None,
+    "",
+    "a",
+    "\u0000",
+    "1",
+    [],
+    {},
+    [[]],
+]
 
 
 def _image(random_: random.Random) -> list[list[float]]:
