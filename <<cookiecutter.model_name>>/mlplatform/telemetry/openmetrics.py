@@ -63,7 +63,11 @@ class Totals:
 
     def dump(self) -> dict[str, Any]:
         """As JSON values, for `load`."""
-        parts = {"counts": self.counts, "gauges": self.gauges, "histograms": self.histograms}
+        parts: dict[str, Mapping[Any, Any]] = {
+            "counts": self.counts,
+            "gauges": self.gauges,
+            "histograms": self.histograms,
+        }
         return {name: [[*key, value] for key, value in part.items()] for name, part in parts.items()}
 
     @classmethod
