@@ -63,23 +63,16 @@ class Totals:
 
     def dump(self) -> dict[str, Any]:
         """As JSON values, for `load`."""
-        parts: dict[str, Mapping[Any, Any]] = {
-            "counts": self.counts,
-            "gauges": self.gauges,
-            "histograms": self.histograms,
-        }
-        return {name: [[*key, value] for key, value in part.items()] for name, part in parts.items()}
+        return {name: [[*key, value] for key, value in part.items()] for name, part in self._parts().items()}
+
+    def _parts(self) -> dict[str, dict[Any, Any]]:
+        return {"counts": self.counts, "gauges": self.gauges, "histograms": self.histograms}
 
     @classmethod
     def load(cls, content: Mapping[str, Any]) -> "Totals":
         """From what `dump` gave."""
         totals = cls()
-        parts: dict[str, dict[Any, Any]] = {
-            "counts": totals.counts,
-            "gauges": totals.gauges,
-            "histograms": totals.histograms,
-        }
-        for name, part in parts.items():
+        for name, part in totals._parts().items():
             part.update({(metric, tuple(tags)): value for metric, tags, value in content[name]})
         return totals
 
