@@ -94,7 +94,9 @@ class Criteria:
         """As JSON values: `criteria` by metric, without what is not asked, and the settings of [gate]."""
         return {
             "criteria": {
-                row.metric: {name: bound for name in BOUNDS if (bound := getattr(row, name)) not in (None, math.inf)}
+                row.metric: {
+                    name: bound for name in BOUNDS if (bound := getattr(row, name)) is not None and math.isfinite(bound)
+                }
                 for row in self.rows
             },
             "absent_labels": list(self.absent_labels),

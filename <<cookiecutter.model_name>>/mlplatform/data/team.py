@@ -28,7 +28,9 @@ def labels() -> tuple[str, ...]:
     """The model's labels as text, for people to choose from. Raises SettingsError if it has none."""
     found = target()
     if not found.labels:
-        raise SettingsError(f"model.TARGETS: {found.name!r} is of kind {found.kind!r}; people can only choose from labels")
+        raise SettingsError(
+            f"model.TARGETS: {found.name!r} is of kind {found.kind!r}; people can only choose from labels"
+        )
     return found.labels
 
 

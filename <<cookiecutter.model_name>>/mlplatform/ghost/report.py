@@ -132,7 +132,7 @@ def _asked(report: Report) -> list[dict[str, Any]]:
             {
                 "metric": f"{row.metric} of each class" if row.of_each_class else row.metric,
                 "least": row.facts.higher_is_better,
-                "bound": bound if bound not in (None, math.inf) else None,
+                "bound": bound if bound is not None and math.isfinite(bound) else None,
                 "measured": task.metrics.get(row.metric) if task else None,
                 "change": task.opponent.changes.get(row.metric) if task else None,
                 "margin": row.maximum_regression,

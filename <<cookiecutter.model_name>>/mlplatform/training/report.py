@@ -4,6 +4,7 @@ report_template.html is the same for every model; each kind of target fills its 
 """
 
 import base64
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -94,7 +95,7 @@ def _asked(findings: Findings) -> list[dict[str, str]]:
         rows.append(
             {
                 "metric": f"{row.metric} of each class" if row.of_each_class else row.metric,
-                "asked": "" if bound is None else f"{least} {_figure(row.metric, bound)}",
+                "asked": "" if bound is None or not math.isfinite(bound) else f"{least} {_figure(row.metric, bound)}",
                 "value": value,
                 "label": label,
                 "production": production,

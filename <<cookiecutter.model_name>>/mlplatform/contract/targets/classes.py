@@ -278,7 +278,8 @@ class Classes(Target):
 
     def noted(self, output: Array) -> tuple[list[str] | None, Array]:
         """The label with the highest value, the first of several; that value is its score."""
-        return [self.labels[place] for place in output.argmax(axis=1).tolist()], output.max(axis=1)
+        labels = self.label_list
+        return [labels[place] for place in output.argmax(axis=1).tolist()], output.max(axis=1)
 
     def signals(self, output: Array) -> dict[str, Array]:
         """`classes`: the index of the label predicted; `confidence`: its probability."""

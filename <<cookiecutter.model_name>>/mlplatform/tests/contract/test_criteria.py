@@ -183,3 +183,9 @@ def test_errors_are_asked_for_by_a_maximum_in_the_units_of_the_target(service_to
     assert Number("price").fitted(load_criteria()).rows == (
         Criterion("mean_absolute_error", maximum=12.5, maximum_regression=0.5),
     )
+
+
+def test_a_bound_that_every_model_reaches_is_no_number_in_json() -> None:
+    open_gate = Criteria((Criterion("r2_score", minimum=float("-inf")), Criterion("log_loss", maximum=float("inf"))))
+    assert open_gate.asks_nothing
+    assert open_gate.to_json()["criteria"] == {"r2_score": {}, "log_loss": {}}

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from mlplatform.contract.errors import BadDataError
-from mlplatform.data import merging, parts, records, writing
 from mlplatform.contract.targets import Classes
+from mlplatform.data import merging, parts, records, writing
 from mlplatform.data.dataset import OTHERS, SPLITS, InputSpec, Schema, Split
 from mlplatform.data.parts import check_files, known_files, parts_of
 from mlplatform.data.sources import list_source, local_file
