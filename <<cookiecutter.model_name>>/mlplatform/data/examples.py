@@ -21,7 +21,7 @@ from mlplatform.data.plain_checks import PlainChecks, nested_array, number_array
 
 @dataclass
 class _Rows:
-    """Records on their way to a table: where they stand, their ids if they have any, truths as text, and inputs as columns.
+    """Records on their way to a table: where they stand, their ids if any, truths as text, and inputs as columns.
 
     others: the properties that are no input; None if the schema has no others, or no record has.
     """
