@@ -10,7 +10,8 @@ from mlplatform.contract.targets import Number
 from mlplatform.serving.model.signature import Tensor
 from mlplatform.serving.observability.metrics import ServingMetrics
 from mlplatform.serving.observability.request_record import RequestRecord
-from mlplatform.telemetry.metrics import Client, Metrics
+from mlplatform.telemetry.dogstatsd import Client
+from mlplatform.telemetry.metrics import Metrics
 from mlplatform.tests.telemetry.sink import Sink, until
 
 PRICE = Number("price", "EUR")
