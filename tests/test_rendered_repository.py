@@ -21,6 +21,8 @@ pytestmark = pytest.mark.rendered
 
 NAME = DEFAULTS["model_name"]
 WINE = "wine-classifier"
+DIABETES = "diabetes-progression"
+GATE_OF_NUMBERS = "[gate.r2_score]\nminimum = 0.1\n"
 # Those of a repository's own tests that read what rendering changes, and what they read.
 OF_WHAT_IS_RENDERED = {
     "own tests of the images": (("requirements/*", "docker/*"), ("mlplatform/tests/delivery/test_image.py",)),
@@ -292,5 +294,57 @@ class TestAnotherModel:
     def test_passes_the_repositorys_own_lint_and_keeps_the_contract(self, wine: Path, repository: Path) -> None:
         # mypy looks again only at what is another than in the first repository: the model.
         result = nox(wine, "-s", "lint", "tests", MYPY_CACHE_DIR=str(repository / ".mypy_cache"))
+        assert result.returncode == 0, result.stdout
+        assert " skipped" not in result.stdout, result.stdout
+
+
+@pytest.fixture(scope="module")
+def diabetes(repository: Path, render: Render, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A rendered repository with a model that predicts a number."""
+    diabetes = tmp_path_factory.mktemp("diabetes") / DIABETES
+    shutil.copytree(render({"model_name": DIABETES}), diabetes)
+    shutil.rmtree(diabetes / "model")
+    shutil.copytree(ROOT / "tests" / "examples" / "diabetes" / "model", diabetes / "model", ignore=LEFT_BY_TOOLS)
+    with_environments_of(repository, diabetes)
+    return diabetes
+
+
+class TestAModelOfNumbers:
+    """A team's model of a number in place of the digits. Beside `model/` only what the gate asks for is another."""
+
+    def test_a_gate_about_classes_is_refused_with_what_would_do(self, diabetes: Path) -> None:
+        result = nox(diabetes, "-s", "train")
+        assert result.returncode != 0
+        assert "'progression' of model.TARGETS is of kind 'number', which has no accuracy; ask for" in result.stdout
+
+    def test_is_trained_published_and_served_as_numbers(self, diabetes: Path, tmp_path: Path) -> None:
+        settings = diabetes / "service.toml"
+        text = re.sub(r"\[gate\.accuracy\]\n(?:\w+ = .*\n)+", GATE_OF_NUMBERS, settings.read_text(encoding="utf-8"))
+        assert GATE_OF_NUMBERS in text
+        settings.write_text(text, encoding="utf-8")
+        result = nox(diabetes, "-s", "train")
+        assert result.returncode == 0, result.stdout
+        properties = published_model(diabetes)["properties"]
+        assert properties["targets"] == [{"kind": "number", "name": "progression", "unit": ""}]
+        # The mean of the train split is off by some 65.
+        assert properties["metrics"]["mean_absolute_error"] < 55
+        assert properties["gate"]["constant"]["beaten"]
+        instances = [sample["instance"] for sample in properties["samples"]]
+        with serving(diabetes, tmp_path / "server.log") as url:
+            status, body = post(f"{url}/v1/models/{DIABETES}:predict", {"instances": instances})
+            assert status == 200, body
+            assert [type(value) for value in body["predictions"]] == [float] * len(instances)
+            column = [
+                {"name": name, "datatype": "FP32", "shape": [1], "data": [value]}
+                for name, value in instances[0].items()
+            ]
+            status, answer = post(f"{url}/v2/models/{DIABETES}/infer", {"inputs": column})
+            assert status == 200, answer
+            (output,) = answer["outputs"]
+            assert (output["name"], output["datatype"], output["shape"]) == ("progression", "FP32", [1])
+            assert output["data"] == pytest.approx(body["predictions"][:1])
+
+    def test_passes_the_repositorys_own_lint_and_keeps_the_contract(self, diabetes: Path, repository: Path) -> None:
+        result = nox(diabetes, "-s", "lint", "tests", MYPY_CACHE_DIR=str(repository / ".mypy_cache"))
         assert result.returncode == 0, result.stdout
         assert " skipped" not in result.stdout, result.stdout

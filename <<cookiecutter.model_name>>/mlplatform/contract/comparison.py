@@ -1,7 +1,7 @@
 """Proportions with their confidence intervals, and two models compared example by example."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,27 @@ def proportion_interval(hits: int, total: int) -> Interval:
 
     interval = binomtest(hits, total).proportion_ci(CONFIDENCE, method="wilson")
     return Interval(float(interval.low), float(interval.high))
+
+
+@dataclass(frozen=True)
+class Share:
+    """So many of so many, with Wilson's interval."""
+
+    hits: int
+    total: int
+
+    @property
+    def value(self) -> float:
+        """The share."""
+        return self.hits / self.total
+
+    def interval(self) -> Interval:
+        """With 95 % confidence."""
+        return proportion_interval(self.hits, self.total)
+
+    def to_json(self) -> dict[str, Any]:
+        """All figures as JSON values."""
+        return {**asdict(self), "value": self.value, "interval": asdict(self.interval())}
 
 
 @dataclass(frozen=True)
@@ -180,3 +201,127 @@ class Comparison:
             "interval": asdict(self.interval()),
             "p_value": self.p_value(),
         }
+
+
+@dataclass(frozen=True)
+class Paired:
+    """A model and the one in production on the same examples, by how far each is from the truth.
+
+    closer, farther: examples that the model, or production, comes closer to. p_value: Wilcoxon's signed-rank test of
+    the differences of the absolute errors, two-sided. Wilcoxon (1945), Biometrics Bulletin 1, 80.
+    """
+
+    production: str
+    examples: int
+    closer: int
+    farther: int
+    p_value: float
+
+    @classmethod
+    def of(cls, production: str, errors: NDArray[np.float64], other_errors: NDArray[np.float64]) -> "Paired":
+        """From the absolute errors of the model and of the one in production, both (examples,)."""
+        differences = errors - other_errors
+        p_value = 1.0
+        if differences.any():
+            from scipy.stats import wilcoxon
+
+            p_value = float(wilcoxon(differences).pvalue)
+        return cls(production, len(errors), int((differences < 0).sum()), int((differences > 0).sum()), p_value)
+
+    def to_json(self) -> dict[str, Any]:
+        """All figures as JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "Paired":
+        """See `to_json`. Raises KeyError or TypeError."""
+        return cls(**value)
+
+
+@dataclass(frozen=True)
+class Opponent:
+    """What the model is compared with.
+
+    `comparison`: both models on the same examples, `changes` by metric, and `classes`, by label, those of one class.
+    Without one, `skipped` says why there is nothing to compare with, which leaves the gate open, or `unusable` why a
+    comparison that is due cannot be made, which closes it.
+    """
+
+    comparison: Comparison | Paired | None = None
+    changes: Mapping[str, Change] = field(default_factory=dict)
+    classes: Mapping[str, Comparison] = field(default_factory=dict)
+    skipped: str = ""
+    unusable: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """What `from_json` reads, and `skipped`."""
+        comparison = self.comparison
+        return {
+            "comparison": comparison.to_json() if comparison else None,
+            "changes": {name: change.to_json() for name, change in self.changes.items()},
+            "recall": {label: counted.counts for label, counted in self.classes.items()},
+            "skipped": self.skipped or None,
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "Opponent":
+        """The comparison in a verdict; one that was written before there were tables has that of accuracy alone."""
+        counts = value["comparison"]
+        production = counts["production"]
+        return cls(
+            Comparison.counted(production, counts) if "both" in counts else Paired.from_json(counts),
+            {name: Change(**change) for name, change in value.get("changes", {}).items()},
+            {label: Comparison.counted(production, of_class) for label, of_class in value.get("recall", {}).items()},
+        )
+
+
+@dataclass(frozen=True)
+class Constant:
+    """The model against always answering the same, on the same examples.
+
+    label: that answer. comparison: who is right, with the label as `production`; None if accuracy is not asked for.
+    changes: of the other metrics that are asked for.
+    """
+
+    label: str
+    comparison: Comparison | None
+    changes: tuple[Change, ...] = ()
+
+    @property
+    def beaten(self) -> bool:
+        """Whether the model is better in at least one of them, with 95 % confidence."""
+        better = self.comparison is not None and self.comparison.interval().low > 0
+        return better or any(change.greatest_loss < 0 for change in self.changes)
+
+    @property
+    def behind(self) -> bool:
+        """Whether the model is ahead in none of them, proven or not."""
+        ahead = self.comparison is not None and self.comparison.difference > 0
+        return not ahead and not any(change.loss < 0 for change in self.changes)
+
+    def in_words(self) -> str:
+        """The figures of both, as a clause."""
+        figures = [f"{c.metric} is {c.model:.4f} against {c.other:.4f}" for c in self.changes]
+        if self.comparison:
+            own, other = self.comparison.accuracies
+            figures = [f"accuracy is {own:.4f} against {other:.4f}", *figures]
+        return f"always answering {self.label!r} is not certainly worse (95 %): {', '.join(figures)}"
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {
+            "label": self.label,
+            "beaten": self.beaten,
+            "comparison": self.comparison.to_json() if self.comparison else None,
+            "changes": [change.to_json() for change in self.changes],
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "Constant":
+        """See `to_json`. Raises KeyError or TypeError."""
+        counts = value["comparison"]
+        return cls(
+            value["label"],
+            Comparison.counted(value["label"], counts) if counts else None,
+            tuple(Change(**change) for change in value["changes"]),
+        )

@@ -7,6 +7,9 @@
     [gate.recall.fraud]         # precision, recall, f1, roc_auc and average_precision also of one class;
     minimum = 0.7               # [gate.recall], without a class, is about each of them
 
+    [gate.mean_absolute_error]  # of a number, in its unit
+    maximum = 2500
+
     [gate]
     absent_labels = ["owl"]     # labels of the model that the data does not have yet
     cost_of_miss = 50           # of two classes: what missing one of the second costs, in false alarms
@@ -18,7 +21,7 @@ import difflib
 import logging
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -65,25 +68,18 @@ class Criteria:
     """All that is asked of a model. rows: the tables, at least one. absent_labels: labels that data may lack.
 
     cost_of_miss: of two classes, what missing one of the second costs, in false alarms; for the report's threshold.
+    by_default: whether there are no tables, so that the target's own default holds.
     """
 
     rows: tuple[Criterion, ...] = (DEFAULT,)
     absent_labels: tuple[str, ...] = ()
     cost_of_miss: float | None = None
+    by_default: bool = False
 
     @property
     def asks_nothing(self) -> bool:
         """Whether any model will do, also one that always says the same: each table says so by minimum = 0."""
         return all(row.asks_nothing for row in self.rows)
-
-    @property
-    def recall_margin(self) -> float:
-        """How much recall any class may certainly lose: maximum_regression of [gate.recall], of accuracy, or 0.01."""
-        given = {row.metric: row.maximum_regression for row in self.rows}
-        for metric in ("recall", "accuracy"):
-            if (margin := given.get(metric)) is not None:
-                return margin
-        return DEFAULT.maximum_regression or 0.0
 
     @property
     def judged(self) -> tuple[Criterion, ...]:
@@ -98,7 +94,9 @@ class Criteria:
         """As JSON values: `criteria` by metric, without what is not asked, and the settings of [gate]."""
         return {
             "criteria": {
-                row.metric: {name: bound for name in BOUNDS if (bound := getattr(row, name)) not in (None, math.inf)}
+                row.metric: {
+                    name: bound for name in BOUNDS if (bound := getattr(row, name)) is not None and math.isfinite(bound)
+                }
                 for row in self.rows
             },
             "absent_labels": list(self.absent_labels),
@@ -107,7 +105,7 @@ class Criteria:
 
 
 def load_criteria() -> Criteria:
-    """The tables of service.toml and of the environment; without any, that of DEFAULT.
+    """The tables of service.toml and of the environment; without any, that of DEFAULT until the target is known.
 
     Raises SettingsError with a line for each fault.
     """
@@ -126,7 +124,7 @@ def load_criteria() -> Criteria:
         faults.append(f"gate.cost_of_miss = {cost!r} ({settings_file()}): it must be a number above 0")
     if faults:
         raise SettingsError("\n".join(faults))
-    return Criteria(tuple(rows.values()) or (DEFAULT,), tuple(absent), cost)
+    return Criteria(tuple(rows.values()) or (DEFAULT,), tuple(absent), cost, by_default=not rows)
 
 
 def with_former(criteria: Criteria, section: str, former: Mapping[str, tuple[str, float | None]]) -> Criteria:
@@ -135,31 +133,14 @@ def with_former(criteria: Criteria, section: str, former: Mapping[str, tuple[str
     former: by bound its old name in a section, and its value, None if it is not given.
     """
     rows = {row.metric: row for row in criteria.rows}
+    given = any(value is not None for _, value in former.values())
     for bound, (name, value) in former.items():
         if value is not None:
             log.warning(
                 "%s of [%s] is %s of [gate.accuracy] now, and taken as that; change it there", name, section, bound
             )
             rows["accuracy"] = _with(rows.get("accuracy", Criterion("accuracy")), {bound: value})
-    return replace(criteria, rows=tuple(rows.values()))
-
-
-def check(criteria: Criteria, labels: Sequence[str]) -> None:
-    """Hold the tables against the model's labels. Raises SettingsError with a line for each table that cannot apply."""
-    faults = []
-    for row in criteria.rows:
-        _, label = split_name(row.metric)
-        if label is not None and label not in labels:
-            near = difflib.get_close_matches(label, labels, 1)
-            known = f"did you mean {near[0]!r}?" if near else f"it has: {_some(labels)}"
-            faults.append(f"[gate.{row.metric}]: the model has no label {label!r}; {known}")
-    faults += [
-        f"gate.absent_labels: the model has no label {label!r}; it has: {_some(labels)}"
-        for label in criteria.absent_labels
-        if label not in labels
-    ]
-    if faults:
-        raise SettingsError("\n".join(faults))
+    return replace(criteria, rows=tuple(rows.values()), by_default=criteria.by_default and not given)
 
 
 def _rows(content: Mapping[str, Any], faults: list[str]) -> Iterator[Criterion]:
@@ -241,7 +222,3 @@ def _environment(faults: list[str]) -> Iterator[tuple[str, str, tuple[str, Any]]
                 yield name, ending, (variable, float(text))
             except ValueError:
                 yield name, ending, (variable, text)
-
-
-def _some(labels: Sequence[str]) -> str:
-    return ", ".join(labels[:20]) + (", ..." if len(labels) > 20 else "")

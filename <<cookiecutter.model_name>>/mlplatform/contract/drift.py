@@ -13,6 +13,8 @@ STABLE = 0.1
 """Below it a distribution counts as unchanged."""
 SHIFTED = 0.2
 """Above it a distribution counts as shifted."""
+BINS = 10
+"""Bins of a histogram, at most."""
 LEAST_SHARE = 1e-4
 """What the share of an emptier bin counts as: PSI has no value for empty ones."""
 
@@ -27,6 +29,26 @@ def shares(counts: NDArray[Any]) -> NDArray[np.float64]:
     """Counts (bins,), not all 0, as shares; an empty bin counts as half a value."""
     smooth = np.maximum(np.asarray(counts, np.float64), 0.5)
     return np.asarray(smooth / smooth.sum())
+
+
+def histogram(values: NDArray[Any]) -> dict[str, list[float]]:
+    """Edges and shares of all values of an array of any shape, those that are not finite apart.
+
+    {"edges": [e1, ..., ek], "shares": [s0, ..., sk]}: s0 is the share of values up to and including e1, s1 of those
+    above it up to and including e2, ..., sk of those above ek. Edges are quantiles, so bins hold about equally many:
+    ten of them, fewer where values repeat. A constant has a bin of its own between two.
+    """
+    flat = np.sort(values.astype(np.float64), axis=None)
+    flat = flat[np.isfinite(flat)]
+    if not flat.size:
+        return {"edges": [], "shares": [1.0]}
+    # Quantiles that are values themselves, so that repeated values fall into a bin as a whole.
+    edges = np.unique(np.quantile(flat, np.arange(1, BINS) / BINS, method="inverted_cdf"))
+    edges = edges[edges < flat[-1]]
+    if flat[0] == flat[-1]:
+        edges = np.array([np.nextafter(flat[0], -np.inf), flat[0]])
+    counts = np.diff(np.searchsorted(flat, edges, side="right"), prepend=0, append=flat.size)
+    return {"edges": edges.tolist(), "shares": (counts / flat.size).tolist()}
 
 
 def describe(value: float) -> str:

@@ -1,4 +1,4 @@
-"""The names of the metrics that a classifier is judged by, and their direction; measures.py computes them."""
+"""The names of the metrics that models are judged by, and their direction; the targets compute them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Metric:
-    """What is known of a metric. whole: there is a figure of all classes together; of_class: of each one.
+    """What is known of a metric. kind: of the target that has it. whole: there is a figure of all classes together;
+    of_class: of each one.
 
     higher_is_better: its direction. probabilities: whether it takes those of every class. worst: what no model falls
     behind.
@@ -17,6 +18,7 @@ class Metric:
     higher_is_better: bool = True
     probabilities: bool = False
     worst: float = 0.0
+    kind: str = "classes"
 
 
 METRICS: Mapping[str, Metric] = {
@@ -35,6 +37,11 @@ METRICS: Mapping[str, Metric] = {
     "average_precision": Metric(of_class=True, probabilities=True),
     "log_loss": Metric(higher_is_better=False, probabilities=True, worst=float("inf")),
     "brier_score": Metric(higher_is_better=False, probabilities=True, worst=float("inf")),
+    "mean_absolute_error": Metric(kind="number", higher_is_better=False, worst=float("inf")),
+    "median_absolute_error": Metric(kind="number", higher_is_better=False, worst=float("inf")),
+    "mean_squared_error": Metric(kind="number", higher_is_better=False, worst=float("inf")),
+    "root_mean_squared_error": Metric(kind="number", higher_is_better=False, worst=float("inf")),
+    "r2_score": Metric(kind="number", worst=float("-inf")),
 }
 """By name; that of one class has its label behind a dot, `recall.fraud`."""
 
@@ -53,6 +60,9 @@ SAME: Mapping[str, str] = {
     "recall_score": "recall",
     "roc_auc_ovr": "roc_auc",
     "brier_score_loss": "brier_score",
+    **{f"neg_{name}": name for name in METRICS if name.endswith("_error")},
+    **{"mae": "mean_absolute_error", "mse": "mean_squared_error", "rmse": "root_mean_squared_error"},
+    "r2": "r2_score",
 }
 """Other names of the same metrics."""
 

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mlplatform.contract.gate import Opponent, why_incomparable
+from mlplatform.contract.comparison import Opponent
+from mlplatform.contract.gate import why_incomparable
 from mlplatform.store import manifest, releases
 from mlplatform.store.manifest import ArtifactError, Manifest
 from mlplatform.store.storage import MissingKeyError, Storage
@@ -46,7 +47,7 @@ def in_production(storage: Storage) -> Manifest | None:
 
 
 def choose(storage: Storage, version: str, properties: Mapping[str, Any]) -> Choice:
-    """Decide what a model is compared with; version, properties: its own, with `signature` and `labels`.
+    """Decide what a model is compared with; version, properties: its own, with `signature` and `targets`.
 
     Nothing, if there was no release yet, if it is in production itself, or if production's model does another task. A
     model in production that cannot be read closes the gate. Raises StorageError.

@@ -6,7 +6,7 @@ unless `model/__init__.py` imports it.
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import MISSING, fields
 from datetime import datetime
 from typing import Any, Literal, get_type_hints
@@ -16,8 +16,9 @@ from pydantic.config import JsonDict
 from pydantic_settings import SettingsConfigDict
 
 from mlplatform.config.settings import Section, SettingsError, load
-from mlplatform.contract import team_code
+from mlplatform.contract import targets, team_code
 from mlplatform.contract.criteria import Criteria, load_criteria, with_former
+from mlplatform.contract.targets.base import Target
 
 # Parameters that decide how a run is carried out or judged, not what is learned: they don't enter its identity.
 NOT_IDENTITY: JsonDict = {"not_identity": True}
@@ -194,12 +195,11 @@ def load_parameters(arguments: Mapping[str, Any]) -> TrainingParameters:
     return load(parameters_type(), arguments)
 
 
-def labels() -> Sequence[object]:
-    """`model.LABELS` as they are."""
-    from model import LABELS
+def target() -> Target:
+    """What the model learns, as `model/` says. Raises SettingsError."""
+    import model
 
-    given: Sequence[object] = LABELS
-    return given
+    return targets.of_model(model)
 
 
 def criteria_of(parameters: TrainingParameters) -> Criteria:

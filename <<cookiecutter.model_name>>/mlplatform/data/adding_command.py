@@ -61,6 +61,7 @@ def traffic(store: Storage, since: datetime, until: datetime, sample: float | No
             settings.traffic_sample if sample is None else sample,
             team.redact(),
             labelling.labelled_ids(store),
+            team.target(),
         )
         for reason, count in joined.left_out.most_common():
             click.echo(f"{count:>8} {reason}")

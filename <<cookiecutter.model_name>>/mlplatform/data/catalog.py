@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mlplatform.contract import targets
 from mlplatform.contract.errors import CommandError, ExitCode
+from mlplatform.contract.targets import Classes, Target
 from mlplatform.data.columns import ENDS, Array, Column, Texts
 from mlplatform.data.dataset import OTHERS, SPLITS, InputSpec, Split
 from mlplatform.store import manifest
@@ -58,9 +60,18 @@ class Dataset:
         return tuple(InputSpec(spec["name"], tuple(spec["shape"]), spec["dtype"]) for spec in described)
 
     @property
+    def target(self) -> Target:
+        """What is learned from it. Raises ValueError if it is of a kind that is not known here."""
+        return targets.of_manifest(self.version.properties) or Classes("label", ())
+
+    @property
     def labels(self) -> list[str]:
-        """The labels by their indices, as text."""
-        return [str(label) for label in self.version.properties["labels"]]
+        """The labels by their indices, as text; empty where there are none."""
+        return list(self.target.labels)
+
+    def truth(self, row: int) -> str:
+        """The label or the value of an example, as text."""
+        return str(self.target.decode(self.column("label", np.array([row]))[0]))
 
     @property
     def others(self) -> bool:

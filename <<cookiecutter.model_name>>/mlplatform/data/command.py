@@ -84,7 +84,8 @@ def show(store: Storage, version: str, label: str | None, split: str | None, ids
     chosen = np.ones(len(dataset), dtype=bool)
     if label is not None:
         if label not in dataset.labels:
-            raise catalog.UnknownNameError(f"class {label!r}: is none of {', '.join(dataset.labels)}")
+            known = f"is none of {', '.join(dataset.labels)}" if dataset.labels else "the dataset has no classes"
+            raise catalog.UnknownNameError(f"class {label!r}: {known}")
         chosen &= dataset.column("label") == dataset.labels.index(label)
     if split is not None:
         chosen &= dataset.splits() == SPLITS.index(split)
@@ -194,8 +195,8 @@ def remove(store: Storage, unused: bool, days: int, yes: bool) -> None:
 
 def _show_example(dataset: Dataset, row: int) -> None:
     at = np.array([row])
-    example_id, label = dataset.column("id", at)[0].decode(), dataset.labels[int(dataset.column("label", at)[0])]
-    click.echo(f"\n{example_id}  {label}  {SPLITS[int(dataset.splits()[row])]}")
+    example_id = dataset.column("id", at)[0].decode()
+    click.echo(f"\n{example_id}  {dataset.truth(row)}  {SPLITS[int(dataset.splits()[row])]}")
     for spec in dataset.inputs:
         click.echo(f"  {spec.name}: {as_text(dataset.column(spec.name, at)[0])}")
     if dataset.others and (others := dataset.column(OTHERS, at)[0]):

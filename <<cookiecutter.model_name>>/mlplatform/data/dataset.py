@@ -4,7 +4,7 @@ A dataset version holds every distinct example once, sorted by the hash of its i
 version whatever files they came in and in which order. Splits are ranges of that hash: an example never changes its
 split as data grows.
 
-    datasets/<version>/<content>/<split>/<shard>.<name>.npy      one array per input of numbers, and `label` (int32)
+    datasets/<version>/<content>/<split>/<shard>.<name>.npy      one array per input of numbers, and `label`: the truth
     datasets/<version>/<content>/<split>/<shard>.<name>.bytes.npy, .ends.npy     a text input, `id`: see columns.Texts
     .../<shard>.+others.bytes.npy, ...ends.npy     properties that are no input, as JSON, if any
 """
@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlplatform.contract.labels import label_text
+from mlplatform.contract.targets.base import Target
 from mlplatform.data.columns import BYTES, ENDS, Array, Column, Texts
 
 __all__ = ["SPLITS", "Array", "InputSpec", "Schema", "Split", "column_files", "read_column"]
@@ -48,15 +48,15 @@ class InputSpec:
 
 @dataclass(frozen=True)
 class Schema:
-    """The schema of an example: the record's JSON Schema, the inputs taken from it, and the labels in order."""
+    """The schema of an example: the record's JSON Schema, the inputs taken from it, and what is learned."""
 
     record: Mapping[str, Any]
     inputs: tuple[InputSpec, ...]
-    labels: tuple[str, ...]
+    target: Target
 
     def fingerprint(self) -> str:
-        """16 hex digits that change with everything that changes an example or its label."""
-        return _digest([FORMAT, without_annotations(self.record), *self._inputs_and(list(self.labels))])
+        """16 hex digits that change with everything that changes an example or its truth."""
+        return _digest([FORMAT, without_annotations(self.record), *self._inputs_and(self.target.identity())])
 
     def record_fingerprint(self) -> str:
         """16 hex digits that change with everything that changes how a record is read, labels apart."""
@@ -65,23 +65,14 @@ class Schema:
     def record_without_labels(self) -> dict[str, Any]:
         """The record's JSON Schema for records with any label, so that a new label leaves checked files checked."""
         record = dict(self.record)
-        label = record.get("properties", {}).get("label")
-        if isinstance(label, dict) and "enum" in label:
-            record["properties"] = record["properties"] | {"label": {k: v for k, v in label.items() if k != "enum"}}
+        label = record.get("properties", {}).get(self.target.name)
+        if self.target.labels and isinstance(label, dict) and "enum" in label:
+            kept = {name: value for name, value in label.items() if name != "enum"}
+            record["properties"] = record["properties"] | {self.target.name: kept}
         return record
 
-    def allowed_labels(self) -> dict[str, int]:
-        """Labels that a record may have, with their index: those of the model that the record's schema lists as well.
-
-        Raises nothing: a schema that lists none allows all of the model's.
-        """
-        listed = self.record.get("properties", {}).get("label", {})
-        allowed = listed.get("enum", self.labels) if isinstance(listed, dict) else self.labels
-        names = {label_text(label) for label in allowed}
-        return {label_text(label): i for i, label in enumerate(self.labels) if label_text(label) in names}
-
-    def _inputs_and(self, labels: list[str]) -> list[Any]:
-        return [[asdict(spec) for spec in self.inputs], labels]
+    def _inputs_and(self, more: Any) -> list[Any]:
+        return [[asdict(spec) for spec in self.inputs], more]
 
 
 def without_annotations(schema: Any) -> Any:
@@ -124,9 +115,14 @@ class Split:
         """Names of the inputs."""
         return self._inputs
 
-    def take(self, indices: NDArray[np.int64]) -> tuple[dict[str, Array], NDArray[np.int32]]:
-        """Inputs by name, each (n, *shape), and labels (n,), of the examples with these indices, in their order."""
-        return {name: self.column(name, indices) for name in self._inputs}, self.column("label", indices)
+    def take(self, indices: NDArray[np.int64]) -> tuple[dict[str, Array], Array]:
+        """Inputs by name, each (n, *shape), and truths, of the examples with these indices, in their order.
+
+        Labels are (n,), int32; numbers (n, values), float32, as outputs of a network have two dimensions.
+        """
+        truth = self.column("label", indices)
+        one_number = truth.dtype.kind == "f" and truth.ndim == 1
+        return {name: self.column(name, indices) for name in self._inputs}, truth[:, None] if one_number else truth
 
     def column(self, name: str, indices: NDArray[np.int64]) -> Array:
         """One array (n, *shape): an input by its name, `label`, or `id`. Texts are bytes objects."""

@@ -11,7 +11,8 @@ from mlplatform.data.writing import hash_inputs
 @dataclass(frozen=True)
 class Difference:
     """Ids in order. came, went: in the second or the first version only; changed: other inputs; relabelled: same inputs
-    and another label; moved: in another split. labels: by label, examples in the first and in the second version.
+    and another label; moved: in another split. labels: by label, examples in the first and in the second version; none
+    of values.
     """
 
     came: tuple[str, ...]
@@ -29,7 +30,8 @@ def difference(one: Dataset, other: Dataset) -> Difference:
     changed = [key for key in both if before[key][0] != after[key][0]]
     relabelled = [key for key in both if before[key][0] == after[key][0] and before[key][1] != after[key][1]]
     moved = [key for key in both if before[key][2] != after[key][2]]
-    counts = [Counter(label for _, label, _ in examples.values()) for examples in (before, after)]
+    labelled = one.target.labels or other.target.labels
+    counts = [Counter(label for _, label, _ in found.values() if labelled) for found in (before, after)]
     return Difference(
         came=_text(sorted(after.keys() - before.keys())),
         went=_text(sorted(before.keys() - after.keys())),
@@ -47,9 +49,9 @@ def _text(ids: list[bytes]) -> tuple[str, ...]:
 def _examples(dataset: Dataset) -> dict[bytes, tuple[int, str, str]]:
     """By id: a hash of the inputs, the label, the split."""
     examples: dict[bytes, tuple[int, str, str]] = {}
-    splits, labels = dataset.splits(), dataset.labels
+    splits, target = dataset.splits(), dataset.target
     for indices in dataset.batches():
-        hashes = hash_inputs(dataset.input_columns(indices), Schema({}, dataset.inputs, ()))
+        hashes = hash_inputs(dataset.input_columns(indices), Schema({}, dataset.inputs, dataset.target))
         rows = zip(
             dataset.column("id", indices).tolist(),
             hashes.tolist(),
@@ -57,5 +59,5 @@ def _examples(dataset: Dataset) -> dict[bytes, tuple[int, str, str]]:
             splits[indices].tolist(),
             strict=True,
         )
-        examples |= {key: (content, labels[label], SPLITS[split]) for key, content, label, split in rows}
+        examples |= {key: (content, str(target.decode(label)), SPLITS[split]) for key, content, label, split in rows}
     return examples

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlplatform.contract.labels import label_text
 from mlplatform.data.batches import MISSING, Batch, Problem, Record
 from mlplatform.data.checking import RecordChecker
 from mlplatform.data.columns import Array, Column, Columns, Texts, take
@@ -22,7 +21,7 @@ from mlplatform.data.plain_checks import PlainChecks, nested_array, number_array
 
 @dataclass
 class _Rows:
-    """Records on their way to a table: where they stand, their ids if they have any, labels, and inputs as columns.
+    """Records on their way to a table: where they stand, their ids if any, truths as text, and inputs as columns.
 
     others: the properties that are no input; None if the schema has no others, or no record has.
     """
@@ -57,10 +56,10 @@ class ExampleMaker:
         self.schema = schema
         self.dropped: Counter[int] = Counter()
         record = schema.record_without_labels()
-        self.checker = RecordChecker(record, ("label", *(spec.name for spec in schema.inputs)))
+        self.checker = RecordChecker(record, (schema.target.name, *(spec.name for spec in schema.inputs)))
         self._checks = PlainChecks(record)
         self._forgotten = {bytes.fromhex(digest) for digest in forgotten}
-        self._known = frozenset({"id", "label", *(spec.name for spec in schema.inputs)})
+        self._known = frozenset({"id", schema.target.name, *(spec.name for spec in schema.inputs)})
         self._has_others = not self._checks.closed or bool(self._checks.names - self._known)
 
     def make(self, batch: Batch, file: int) -> tuple[list[Columns], list[Problem]]:
@@ -82,12 +81,13 @@ class ExampleMaker:
         for spec in self.schema.inputs:
             inputs[f"input_{spec.name}"], input_fits = self._input(spec, batch)
             fits &= input_fits
-        ids, labels = batch.column("id"), batch.column("label")
-        for name, values in (("id", ids), ("label", labels)):
+        target = self.schema.target
+        ids, truths = batch.column("id"), batch.column(target.name)
+        for name, values in (("id", ids), (target.name, truths)):
             fits &= _all_if_none(self._checks.fits(name, values), len(batch))
-        if set(map(type, labels)) != {str}:
-            fits &= np.array([isinstance(label, str | int | float) for label in labels], bool)
-        rows = _Rows(batch.rows, _id_bytes(ids), _label_bytes(labels), others, inputs)
+        labels, valid = target.texts(truths)
+        fits &= valid
+        rows = _Rows(batch.rows, _id_bytes(ids), labels, others, inputs)
         return rows.take(fits), np.flatnonzero(~fits).tolist()
 
     def _check_others(self, batch: Batch) -> tuple[NDArray[np.bool_], Sequence[Record] | None]:
@@ -147,7 +147,7 @@ class ExampleMaker:
         rows = [batch.rows[i] for i in records]
         problems += [Problem(rows[i], reason) for i, reason in reasons.items()]
         ids = _id_bytes([record.get("id") for record in records.values()])
-        labels = _label_bytes([record["label"] for record in records.values()])
+        labels, _ = self.schema.target.texts([record[self.schema.target.name] for record in records.values()])
         others = [{n: v for n, v in record.items() if n not in self._known} for record in records.values()]
         examples = _Rows(rows, ids, labels, others if self._has_others else None, inputs)
         return examples.take(~np.isin(np.arange(len(rows)), list(reasons))), problems
@@ -157,10 +157,14 @@ class ExampleMaker:
         for spec in self.schema.inputs:
             if spec.name not in record:
                 return f"{spec.name}: missing, and the model has this input"
-        if "label" not in record:
-            return "label: missing"
-        label = record["label"]
-        return "" if isinstance(label, str | int | float) else f"label: {json.dumps(label)} is no label"
+        target = self.schema.target
+        if target.name not in record:
+            return f"{target.name}: missing"
+        try:
+            target.text(record[target.name])
+        except ValueError as error:
+            return f"{target.name}: {json.dumps(record[target.name])} {error}"
+        return ""
 
     def _table(self, examples: _Rows, file: int) -> Columns:
         count = len(examples.rows)
@@ -195,12 +199,6 @@ def _id_bytes(ids: Sequence[Any]) -> list[bytes | None]:
     if set(map(type, ids)) == {str}:
         return list(map(str.encode, ids))
     return [None if example_id is None or example_id is MISSING else str(example_id).encode() for example_id in ids]
-
-
-def _label_bytes(labels: Sequence[Any]) -> list[bytes]:
-    if set(map(type, labels)) == {str}:
-        return list(map(str.encode, labels))
-    return [label_text(label).encode() for label in labels]
 
 
 def _json_bytes(properties: Record) -> bytes:

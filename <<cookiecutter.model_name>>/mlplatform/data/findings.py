@@ -90,7 +90,7 @@ def scalar_features(dataset: Dataset) -> Iterator[tuple[str, Array]]:
 def missing_classes(dataset: Dataset) -> Iterator[Finding]:
     """Labels without an example in a split."""
     for split in SPLITS:
-        classes: Mapping[str, int] = dataset.version.properties["splits"][split]["classes"]
+        classes: Mapping[str, int] = dataset.version.properties["splits"][split].get("classes", {})
         missing = [label for label, count in classes.items() if not count]
         if missing:
             yield Finding(
@@ -169,7 +169,7 @@ def groups_across_splits(dataset: Dataset) -> Iterator[Finding]:
 def leaks(dataset: Dataset, features: Sequence[tuple[str, Array]]) -> Iterator[Finding]:
     """Inputs that alone tell the label: learned on the train split, measured on the others."""
     labels, train = dataset.column("label"), dataset.splits() == 0
-    if len(np.unique(labels[~train])) < 2:
+    if not dataset.labels or len(np.unique(labels[~train])) < 2:
         return
     for name, values in features:
         recall = _recall_alone(values, labels, train, len(dataset.labels))
@@ -292,6 +292,8 @@ def _distance(one: Array, other: Array) -> float:
 
 
 def _label_shares(dataset: Dataset) -> dict[str, float]:
+    if not dataset.labels:
+        return {}
     counts = Counter(dataset.column("label").tolist())
     return {dataset.labels[label]: count / len(dataset) for label, count in counts.items()}
 
@@ -305,7 +307,7 @@ def _groups(hashes: NDArray[np.uint64]) -> Iterator[NDArray[np.int64]]:
 
 def _hashes(dataset: Dataset, exact: bool) -> NDArray[np.uint64]:
     """64 bits for each example that follow from its inputs, or from what they are about."""
-    schema = Schema({}, dataset.inputs, ())
+    schema = Schema({}, dataset.inputs, dataset.target)
     pieces = [np.empty(0, np.uint64)]
     for indices in dataset.batches():
         columns = dataset.input_columns(indices)

@@ -1,6 +1,6 @@
 """Merging parts: examples in the order of their ids' hashes, each id once, one bucket of them in memory at a time."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -22,18 +22,18 @@ BUCKETS = 256
 def merged(storage: Storage, parts: Sequence[Part], schema: Schema, buckets: Path, work: Path) -> Iterator[Columns]:
     """All examples of the parts' files, repeated ones as well, bucket by bucket in the order of their ids' hashes.
 
-    Yields tables with the columns of ExampleMaker.make but where a record stood; `label` (int32) is an index. Those
-    with labels that are not allowed are left out. buckets: an empty directory. Raises BadDataError without any example.
+    Yields tables with the columns of ExampleMaker.make but where a record stood; `label` is the truth as the target
+    encodes it. Those without a valid one are left out. buckets: an empty directory. Raises BadDataError without any
+    example.
     """
     contents = [(part, fetch(storage, part.prefix, work)[1]) for part in parts]
     files = [(part, path) for part, content in contents for path in sorted(content.glob("*.npz"))]
     count = min(BUCKETS, max(1, -(-sum(path.stat().st_size for _, path in files) // BUCKET_BYTES)))
-    labels = {label.encode(): i for label, i in schema.allowed_labels().items()}
     like = None
     with ExitStack() as stack:
         outputs = [stack.enter_context((buckets / f"{i:04}").open("wb")) for i in range(count)]
         for part, path in files:
-            examples = _chosen(load(path), part, labels)
+            examples = _chosen(load(path), part, schema)
             if len(examples["high"]):
                 like = examples
                 for i, share in _divided(examples, count):
@@ -69,11 +69,11 @@ def distinct(examples: Columns) -> tuple[Columns, int, list[bytes]]:
     return take(examples, order[kept]), repeated, conflicting
 
 
-def _chosen(examples: Columns, part: Part, labels: Mapping[bytes, int]) -> Columns:
-    """Those examples of a part that stand in its files in question and have one of the labels."""
-    indices = np.array([labels.get(label, -1) for label in texts(examples, "label").array()], np.int32)
-    wanted = np.isin(numbers(examples, "of"), list(part.files)) & (indices >= 0)
-    columns = {name: column for name, column in examples.items() if name not in ("of", "row")} | {"label": indices}
+def _chosen(examples: Columns, part: Part, schema: Schema) -> Columns:
+    """Those examples of a part that stand in its files in question and have a valid truth."""
+    truth, valid = schema.target.encode(texts(examples, "label").array().tolist(), schema.record)
+    wanted = np.isin(numbers(examples, "of"), list(part.files)) & valid
+    columns = {name: column for name, column in examples.items() if name not in ("of", "row")} | {"label": truth}
     return columns if wanted.all() else take(columns, wanted)
 
 

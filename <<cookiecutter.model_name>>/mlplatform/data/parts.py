@@ -48,7 +48,8 @@ class CheckedFile:
     """What became of a source file. name: see SourceFile; header: how a table is read, as text.
 
     rows: records that fit; problems: others; fault: why the file is broken, else empty. labels: how many of the rows
-    have each label; None if there are more labels than are listed. forgotten: records left out as a person asked to.
+    have each label; None if there are more labels than are listed, empty if the target has none. forgotten: records
+    left out as a person asked to.
     """
 
     name: str
@@ -113,19 +114,19 @@ def read_problems(storage: Storage, part: Part, schema: Schema, work: Path) -> I
             problem = json.loads(line)
             if problem["of"] in part.files:
                 yield problem["of"], problem["row"], problem["reason"]
-    allowed = schema.allowed_labels()
+    allowed = schema.target.allowed(schema.record)
     wrong = {number for number, file in part.files.items() if unfit_labels(file, allowed) != 0}
     for path in sorted(content.glob("*.npz")) if wrong else ():
         columns = load(path, ("of", "row", "label"))
         places = zip(numbers(columns, "of"), numbers(columns, "row"), texts(columns, "label").array(), strict=True)
         for number, row, label in places:
             if int(number) in wrong and label.decode() not in allowed:
-                yield int(number), int(row), f"label: {label.decode()!r} is none of model.LABELS"
+                yield int(number), int(row), f"{schema.target.name}: {label.decode()!r} is none of model.LABELS"
 
 
 def read_all_problems(storage: Storage, known: Known, schema: Schema, work: Path) -> Iterator[tuple[str, int, str]]:
     """Name of the file, row and reason of every record of these files that is no example."""
-    allowed = schema.allowed_labels()
+    allowed = schema.target.allowed(schema.record)
     wrong = {name: entry for name, entry in known.items() if entry[2].problems or unfit_labels(entry[2], allowed) != 0}
     for part in parts_of(wrong, wrong):
         for number, row, reason in read_problems(storage, part, schema, work):
@@ -199,7 +200,7 @@ class _PartWriter:
         labels = texts(table, "label")
         self.files[number].rows += len(labels)
         counts = self._labels.setdefault(number, Counter())
-        if len(counts) <= LISTED_LABELS:
+        if self._schema.target.labels and len(counts) <= LISTED_LABELS:
             counts.update(labels.array().tolist())
         self._tables.append(table)
         self._waiting += size(table)

@@ -57,7 +57,8 @@ def as_page_of_text(dataset: Dataset, findings: Sequence[Finding], described: De
         if finding.ids:
             more = f" and {finding.count - len(finding.ids)} more" if finding.count > len(finding.ids) else ""
             lines.append(f"    ids: {', '.join(finding.ids)}{more}")
-    lines += ["", columns([("class", *SPLITS), *((row["name"], *row["counts"]) for row in balance(dataset))])]
+    if dataset.labels:
+        lines += ["", columns([("class", *SPLITS), *((row["name"], *row["counts"]) for row in balance(dataset))])]
     if described:
         head = ("input", "minimum", "median", "maximum", "distinct", "most frequent")
         rows = [(f["name"], f["minimum"], f["median"], f["maximum"], f["distinct"], f["frequent"]) for f in described]
@@ -75,7 +76,7 @@ def balance(dataset: Dataset) -> list[dict[str, Any]]:
             "counts": [splits[split]["classes"][label] for split in SPLITS],
             "shares": [splits[split]["classes"][label] / max(1, sizes[split]) for split in SPLITS],
         }
-        for label in splits["train"]["classes"]
+        for label in splits["train"].get("classes", ())
     ]
     if len(rows) <= SHOWN_CLASSES:
         return rows
@@ -114,6 +115,11 @@ def features(dataset: Dataset) -> Described:
 def chosen(dataset: Dataset, count: int) -> list[int]:
     """Indices of examples to look at: as many of each class as of the others, in turn; each run shows the same."""
     labels = dataset.column("label")
+    if not dataset.labels:
+        # By their values, from the lowest to the highest.
+        places = np.linspace(0, len(labels) - 1, min(count, len(labels))).astype(np.int64)
+        ordered: list[int] = np.argsort(labels.reshape(len(labels), -1)[:, 0])[places].tolist()
+        return ordered
     rows = [np.flatnonzero(labels == label).tolist()[: count + 1] for label in np.unique(labels)]
     picked: list[int] = []
     for turn in range(count):
@@ -137,7 +143,7 @@ def _shown(dataset: Dataset, row: int) -> dict[str, Any]:
     statistics = dataset.version.properties["splits"]["train"]["inputs"]
     shown: dict[str, Any] = {
         "id": dataset.column("id", at)[0].decode(),
-        "label": dataset.labels[int(dataset.column("label", at)[0])],
+        "label": dataset.truth(row),
         "split": SPLITS[int(dataset.splits()[row])],
         "pictures": [],
         "values": [],

@@ -1,9 +1,10 @@
-"""What the team's package `model` says of data: its record, its labels, and what of a request may be kept."""
+"""What the team's package `model` says of data: its record, what is learned, and what of a request may be kept."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from mlplatform.contract.labels import label_texts
+from mlplatform.config.settings import SettingsError
+from mlplatform.contract.targets import Target, of_model
 
 Redact = Callable[[dict[str, Any]], dict[str, Any] | None]
 
@@ -16,11 +17,21 @@ def record_schema() -> Mapping[str, Any]:
     return schema
 
 
-def labels() -> tuple[str, ...]:
-    """`model.LABELS` as text. Raises SettingsError."""
-    from model import LABELS
+def target() -> Target:
+    """What the model learns. Raises SettingsError."""
+    import model
 
-    return label_texts(LABELS)
+    return of_model(model)
+
+
+def labels() -> tuple[str, ...]:
+    """The model's labels as text, for people to choose from. Raises SettingsError if it has none."""
+    found = target()
+    if not found.labels:
+        raise SettingsError(
+            f"model.TARGETS: {found.name!r} is of kind {found.kind!r}; people can only choose from labels"
+        )
+    return found.labels
 
 
 def redact() -> Redact | None:

@@ -17,6 +17,7 @@ from typing import Any
 
 from mlplatform.contract import events
 from mlplatform.contract.errors import CommandError, ExitCode
+from mlplatform.contract.targets import Classes, Target
 from mlplatform.data.settings import DataSettings
 from mlplatform.data.team import Redact
 from mlplatform.store.storage import Storage
@@ -54,11 +55,14 @@ class Row:
     predicted: Any
     score: float | None
 
-    def record(self, schema: Mapping[str, Any], label: Any = None) -> dict[str, Any]:
-        """The row as a record: with `id`, `at`, `model` and `predicted`, if the schema has these properties."""
+    def record(self, schema: Mapping[str, Any], truth: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """The row as a record: with `id`, `at`, `model` and `predicted`, if the schema has these properties.
+
+        truth: by the name of the target, if it is known.
+        """
         beside = {"id": self.id, "at": self.at, "model": self.version, "predicted": self.predicted}
         known = {name: value for name, value in beside.items() if name in schema.get("properties", {})}
-        return {**self.inputs, **known, **({} if label is None else {"label": label})}
+        return {**self.inputs, **known, **(truth or {})}
 
 
 def check_consent(settings: DataSettings) -> None:
@@ -80,14 +84,16 @@ def write_records(
     sample: float = 1.0,
     redact: Redact | None = None,
     by_hand: Set[str] = frozenset(),
+    target: Target | None = None,
 ) -> Joined:
     """Write the labelled rows that a live service answered between two moments (UTC) as a .jsonl.gz file of records.
 
     Labels that came after `until` count as well. schema: `model.RECORD`. sample: share of the requests, always the
-    same ones. by_hand: ids of records that people labelled, which are records already. The same events give the same
-    bytes. Raises EventsError or StorageError.
+    same ones. by_hand: ids of records that people labelled, which are records already. target: the model's; None: a
+    label. The same events give the same bytes. Raises EventsError or StorageError.
     """
     labels = request_labels(storage, service, since)
+    target = target or Classes("label", ())
     joined = Joined()
     lines = []
 
@@ -99,10 +105,11 @@ def write_records(
         if len(rows) != len(given):
             joined.left_out["requests with another number of rows than labels"] += 1
             continue
-        for row, label in zip(rows, given, strict=True):
-            record = None if label is None or row.id in by_hand else row.record(schema, label)
+        for row, value in zip(rows, given, strict=True):
+            truth = target.known(value)
+            record = None if truth is None or row.id in by_hand else row.record(schema, {target.name: truth})
             if record is None:
-                joined.left_out["rows without a label" if label is None else "rows labelled by hand"] += 1
+                joined.left_out["rows without a label" if truth is None else "rows labelled by hand"] += 1
                 continue
             record = redact(record) if redact is not None else record
             if record is None:
@@ -186,7 +193,7 @@ def _row(event: Mapping[str, Any], process: events.Process, inputs: Mapping[str,
         inputs=inputs,
         at=event["at"],
         version=process.version,
-        predicted=said["labels"][0] if said["labels"] else None,
+        predicted=next(iter(said["labels"] or said["scores"]), None),
         score=said["scores"][0] if said["scores"] else None,
     )
 

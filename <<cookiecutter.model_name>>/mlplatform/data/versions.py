@@ -55,7 +55,8 @@ def prepare(
         properties = {
             "schema": schema.fingerprint(),
             "inputs": [asdict(spec) for spec in schema.inputs],
-            "labels": list(schema.labels),
+            "labels": list(schema.target.labels),
+            "targets": [schema.target.to_json()],
             "options": asdict(rule),
             "splits": writer.splits(),
             "duplicates": {"repeated": repeated, "conflicting": len(conflicts), **writer.same_inputs()},

@@ -43,11 +43,11 @@ class DatasetWriter:
             split.flush()
 
     def splits(self) -> dict[str, Any]:
-        """By split: examples and examples per class; for train also minimum, maximum, mean, deviation per input."""
+        """By split: examples and what the target says of their truths; for train also figures of each numeric input."""
         described: dict[str, Any] = {}
         for name, split in self._splits.items():
-            classes = dict(zip(self.schema.labels, split.class_counts.tolist(), strict=True))
-            described[name] = {"examples": int(split.class_counts.sum()), "classes": classes}
+            truth = np.concatenate(split.truths) if split.truths else np.empty(0, np.int32)
+            described[name] = {"examples": len(truth), **self.schema.target.described(truth)}
         described["train"]["inputs"] = {name: figures.summary() for name, figures in self._statistics.items()}
         return described
 
@@ -73,14 +73,14 @@ class _SplitWriter:
     def __init__(self, directory: Path, schema: Schema) -> None:
         self.directory = directory
         self.schema = schema
-        self.class_counts = np.zeros(len(schema.labels), np.int64)
+        self.truths: list[Array] = []
         self.hashes: list[NDArray[np.uint64]] = []
         self._digests: dict[str, Any] = {}
         self._pending: list[Columns] = []
         self._shards = 0
 
     def add(self, examples: Columns) -> None:
-        self.class_counts += np.bincount(numbers(examples, "label"), minlength=len(self.schema.labels))
+        self.truths.append(numbers(examples, "label"))
         columns = _stored(examples)
         for name, column in columns.items():
             for part, array in _content(name, column).items():

@@ -9,16 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlplatform.config.hints import hint
-from mlplatform.contract import events
+from mlplatform.contract import events, targets
 from mlplatform.contract.events import EVENT_COUNTERS, MIRROR_COUNTERS, Segment
 from mlplatform.contract.labels import label_text
+from mlplatform.contract.targets import Classes, Number, Target
+from mlplatform.contract.targets.base import Answers, Objects
 from mlplatform.store import manifest
 from mlplatform.store.manifest import ArtifactError
 from mlplatform.store.storage import MissingKeyError, Storage
 
 Floats = NDArray[np.float64]
 Whole = NDArray[np.int64]
-Texts = NDArray[np.object_]
 
 
 class NothingObservedError(Exception):
@@ -84,20 +85,17 @@ class Side:
 class Pairs:
     """The answers of both sides to the same requests.
 
-    Per request, arrays of (requests,): live_ms, ghost_ms, live_status, ghost_status. Per row that both predicted,
-    arrays of (rows,): live_label, ghost_label (text or None), live_score, ghost_score, truth (text, or None if not
-    known).
+    Per request, arrays of (requests,): live_ms, ghost_ms, live_status, ghost_status. Per row that both predicted: live,
+    ghost, and truth (rows,), as the target has it, None where it is not known.
     """
 
     live_ms: Floats
     ghost_ms: Floats
     live_status: Whole
     ghost_status: Whole
-    live_label: Texts
-    ghost_label: Texts
-    live_score: Floats
-    ghost_score: Floats
-    truth: Texts
+    live: Answers
+    ghost: Answers
+    truth: Objects
 
     @property
     def requests(self) -> int:
@@ -107,20 +105,19 @@ class Pairs:
 
 @dataclass(frozen=True)
 class Alone:
-    """All answers of the ghost: per request (requests,): ms, status; per row: label, score, truth."""
+    """All answers of the ghost: per request (requests,): ms, status; per row: what it said, and truth (rows,)."""
 
     ms: Floats
     status: Whole
-    label: Texts
-    score: Floats
-    truth: Texts
+    ghost: Answers
+    truth: Objects
 
 
 @dataclass(frozen=True)
 class Observed:
     """Everything that the report is made from. live: None without live events. sampled: share of the requests that are
-    kept one by one. classes: the ghost's labels in their order, by its manifest; empty if that is not in the store.
-    labels: ids with a known label. unmatched: those whose number of labels differs from their rows'.
+    kept one by one. target: the ghost's, by its manifest, or if that says none `guessed` by its answers. labels: ids
+    with a known truth. unmatched: those whose number of truths differs from their rows'.
     """
 
     service: str
@@ -132,7 +129,8 @@ class Observed:
     pairs: Pairs
     alone: Alone
     sampled: float
-    classes: tuple[str, ...]
+    target: Target
+    guessed: bool
     labels: int
     unmatched: int
     segments: int
@@ -148,7 +146,7 @@ class Collector:
         self._since, self._until, self._most = since, until, most
         self._below = events.SHARES
         self._sides: dict[tuple[str, str], Side] = {}
-        self._truth: dict[str, tuple[float, tuple[str | None, ...]]] = {}
+        self._truth: dict[str, tuple[float, tuple[Any, ...]]] = {}
         self._counters: dict[str, tuple[Side, Mapping[str, Any]]] = {}
         self._usage: dict[tuple[str, str, str, int], dict[str, dict[str, Usage]]] = {}
         self.segments = 0
@@ -188,16 +186,16 @@ class Collector:
         self._usage.clear()
         return sorted((side for side in self._sides.values() if side.role == role and side.requests), key=_last)
 
-    def truth(self) -> dict[str, tuple[str | None, ...]]:
-        """The labels known, by request id."""
-        return {id: labels for id, (_, labels) in self._truth.items()}
+    def truth(self, target: Target) -> dict[str, tuple[Any, ...]]:
+        """The truths known, by request id, as the target has them."""
+        return {id: tuple(target.known(value) for value in values) for id, (_, values) in self._truth.items()}
 
     def _take(self, segment: Segment, event: Mapping[str, Any]) -> None:
         at, kind, who = float(event["at"]), event["kind"], segment.process
         if kind == "label":
             # The latest label counts, in the period or not: a label comes later than its request.
             if self._kept(event["id"]) and at >= self._truth.get(event["id"], (0.0, ()))[0]:
-                self._truth[event["id"]] = (at, _labels(event["labels"]))
+                self._truth[event["id"]] = (at, tuple(event["labels"]))
             return
         if not self._since.timestamp() <= at <= self._until.timestamp():
             return
@@ -275,7 +273,9 @@ def observe(
     live = max(
         lives, key=lambda side: (len(side.predictions.keys() & chosen.predictions.keys()), side.last), default=None
     )
-    truth = collector.truth()
+    published = _published_target(storage, chosen.version)
+    target = published or _guessed_target(chosen)
+    truth = collector.truth(target)
     pairs, unmatched = _pairs(live, chosen, truth)
     return Observed(
         service=service,
@@ -287,7 +287,8 @@ def observe(
         pairs=pairs,
         alone=_alone(chosen, truth),
         sampled=collector.sampled,
-        classes=_classes(storage, chosen.version),
+        target=target,
+        guessed=published is None,
         labels=len(truth),
         unmatched=unmatched,
         segments=collector.segments,
@@ -295,12 +296,18 @@ def observe(
     )
 
 
-def _classes(storage: Storage, version: str) -> tuple[str, ...]:
-    """The labels of a published model; none if it is not in the store. Raises StorageError."""
+def _published_target(storage: Storage, version: str) -> Target | None:
+    """The target of a published model; None if it is not in the store, or does not say. Raises StorageError."""
     try:
-        return tuple(label_text(label) for label in manifest.read(storage, f"models/{version}").properties["labels"])
-    except (MissingKeyError, ArtifactError, KeyError):
-        return ()
+        return targets.of_manifest(manifest.read(storage, f"models/{version}").properties)
+    except (MissingKeyError, ArtifactError, KeyError, ValueError):
+        return None
+
+
+def _guessed_target(side: Side) -> Target:
+    """By whether it says labels: a number is never taken for one."""
+    labelled = any(prediction.labels for prediction in side.predictions.values())
+    return Classes("label", ()) if labelled else Number("value")
 
 
 def _chosen_ghost(ghosts: Sequence[Side], version: str | None, where: str) -> Side:
@@ -316,12 +323,12 @@ def _chosen_ghost(ghosts: Sequence[Side], version: str | None, where: str) -> Si
     return chosen
 
 
-def _pairs(live: Side | None, ghost: Side, truth: Mapping[str, tuple[str | None, ...]]) -> tuple[Pairs, int]:
-    """The pairs, and how many of their requests have labels that do not match their rows."""
+def _pairs(live: Side | None, ghost: Side, truth: Mapping[str, tuple[Any, ...]]) -> tuple[Pairs, int]:
+    """The pairs, and how many of their requests have truths that do not match their rows."""
     known = live.predictions if live else {}
     repeated = ghost.repeated | (live.repeated if live else set())
     shared = [id for id in known if id in ghost.predictions and id not in repeated]
-    rows: list[tuple[str | None, str | None, float, float, str | None]] = []
+    rows: list[tuple[str | None, str | None, float, float, Any]] = []
     unmatched = 0
     for id in shared:
         one, other = known[id], ghost.predictions[id]
@@ -341,18 +348,16 @@ def _pairs(live: Side | None, ghost: Side, truth: Mapping[str, tuple[str | None,
             ghost_ms=_floats(ghost.predictions[id].ms for id in shared),
             live_status=np.array([known[id].status for id in shared], np.int64),
             ghost_status=np.array([ghost.predictions[id].status for id in shared], np.int64),
-            live_label=_texts(columns[0]),
-            ghost_label=_texts(columns[1]),
-            live_score=_floats(columns[2]),
-            ghost_score=_floats(columns[3]),
-            truth=_texts(columns[4]),
+            live=Answers(_objects(columns[0]), _floats(columns[2])),
+            ghost=Answers(_objects(columns[1]), _floats(columns[3])),
+            truth=_objects(columns[4]),
         ),
         unmatched,
     )
 
 
-def _alone(ghost: Side, truth: Mapping[str, tuple[str | None, ...]]) -> Alone:
-    rows: list[tuple[str | None, float, str | None]] = []
+def _alone(ghost: Side, truth: Mapping[str, tuple[Any, ...]]) -> Alone:
+    rows: list[tuple[str | None, float, Any]] = []
     for id, prediction in ghost.predictions.items():
         count, true = len(prediction.scores), truth.get(id, ())
         fitting = true if len(true) == count and id not in ghost.repeated else (None,) * count
@@ -362,9 +367,8 @@ def _alone(ghost: Side, truth: Mapping[str, tuple[str | None, ...]]) -> Alone:
     return Alone(
         ms=_floats(prediction.ms for prediction in predictions),
         status=np.array([prediction.status for prediction in predictions], np.int64),
-        label=_texts(columns[0]),
-        score=_floats(columns[1]),
-        truth=_texts(columns[2]),
+        ghost=Answers(_objects(columns[0]), _floats(columns[1])),
+        truth=_objects(columns[2]),
     )
 
 
@@ -402,7 +406,7 @@ def _floats(values: Iterable[Any]) -> Floats:
     return np.array(list(values), np.float64)
 
 
-def _texts(values: Iterable[Any]) -> Texts:
+def _objects(values: Iterable[Any]) -> Objects:
     array = np.empty(len(content := list(values)), object)
     array[:] = content
     return array

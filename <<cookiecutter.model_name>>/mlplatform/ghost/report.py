@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from mlplatform.contract.comparison import Comparison
 from mlplatform.contract.criteria import Criteria
 from mlplatform.contract.events import MIRROR_COUNTERS, MIRROR_RESULTS
+from mlplatform.contract.targets.class_judging import LabelAgreement
 from mlplatform.ghost import sizing, statistics, verdict
 from mlplatform.ghost.observed import Floats, Observed, Side
 from mlplatform.ghost.settings import GhostSettings
@@ -79,7 +81,11 @@ class Report:
 
 
 def make(observed: Observed, criteria: Criteria, settings: GhostSettings, made_at: datetime) -> Report:
-    """Compute the figures and the verdict. criteria: the gate's tables."""
+    """Compute the figures and the verdict. criteria: the gate's tables.
+
+    Raises SettingsError if a table cannot apply to what the ghost predicts.
+    """
+    criteria = observed.target.own(criteria) if observed.guessed else observed.target.fitted(criteria)
     figures = statistics.compute(observed, criteria)
     return Report(
         made_at=made_at,
@@ -105,9 +111,11 @@ def render(report: Report) -> str:
         figures=figures,
         charts=_charts(report),
         asked=_asked(report),
+        target=report.observed.target,
         recall=_recall(figures),
         margin=report.criteria.margin("accuracy"),
-        disagreements=figures.disagreements[:SHOWN_DISAGREEMENTS],
+        disagreements=figures.agreement.disagreements if isinstance(figures.agreement, LabelAgreement) else (),
+        shown_disagreements=SHOWN_DISAGREEMENTS,
         mirror_counters=MIRROR_COUNTERS,
         waiting=_waiting(report.observed.live),
         waiting_in_ghost=_waiting(report.observed.ghost),
@@ -124,7 +132,7 @@ def _asked(report: Report) -> list[dict[str, Any]]:
             {
                 "metric": f"{row.metric} of each class" if row.of_each_class else row.metric,
                 "least": row.facts.higher_is_better,
-                "bound": bound if bound not in (None, math.inf) else None,
+                "bound": bound if bound is not None and math.isfinite(bound) else None,
                 "measured": task.metrics.get(row.metric) if task else None,
                 "change": task.opponent.changes.get(row.metric) if task else None,
                 "margin": row.maximum_regression,
@@ -162,13 +170,15 @@ def _charts(report: Report) -> Mapping[str, Any]:
         drawn["accuracy"] = charts.intervals(
             [(name, share.interval().low, share.value, share.interval().high) for name, share in rows]
         )
-    if figures.comparison:
+    if isinstance(figures.comparison, Comparison):
         interval = figures.comparison.score_interval()
         drawn["difference"] = charts.difference(
             interval.low, figures.comparison.difference, interval.high, report.criteria.margin("accuracy")
         )
     if figures.shift:
-        drawn["scores"] = charts.histograms("score", figures.shift.edges, figures.shift.ghost, figures.shift.live)
+        drawn["scores"] = charts.histograms(
+            observed.target.noun, figures.shift.edges, figures.shift.ghost, figures.shift.live
+        )
     paired = observed.pairs.requests > 0
     ghost = _percentiles(observed.pairs.ghost_ms if paired else observed.alone.ms)
     drawn["latency"] = charts.percentiles(

@@ -8,40 +8,18 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binomtest, ks_2samp
 
-from mlplatform.contract.comparison import CONFIDENCE, Comparison, Interval, proportion_interval
+from mlplatform.contract.comparison import CONFIDENCE, Comparison, Constant, Interval, Opponent, Paired, Share
 from mlplatform.contract.criteria import Criteria
 from mlplatform.contract.drift import describe, psi, shares
-from mlplatform.contract.gate import Constant, Opponent, against_constant, compare
-from mlplatform.contract.measures import Sample, intervals
-from mlplatform.contract.metrics import METRICS, split_name
-from mlplatform.ghost.observed import Alone, Floats, Observed, Pairs, Texts, Whole
+from mlplatform.contract.targets import Target
+from mlplatform.contract.targets.base import Agreement, Objects
+from mlplatform.ghost.observed import Alone, Floats, Observed, Pairs, Whole
 
 QUANTILES = (0.5, 0.9, 0.95, 0.99)
 BINS = 10
 # 500 resamples give the interval to within 3 % of its width; more than 20,000 requests make it no better.
 RESAMPLES = 500
 RESAMPLED = 20_000
-
-
-@dataclass(frozen=True)
-class Share:
-    """So many of so many, with Wilson's interval."""
-
-    hits: int
-    total: int
-
-    @property
-    def value(self) -> float:
-        """The share."""
-        return self.hits / self.total
-
-    def interval(self) -> Interval:
-        """With 95 % confidence."""
-        return proportion_interval(self.hits, self.total)
-
-    def to_json(self) -> dict[str, Any]:
-        """All figures as JSON values."""
-        return {**asdict(self), "value": self.value, "interval": asdict(self.interval())}
 
 
 @dataclass(frozen=True)
@@ -94,27 +72,16 @@ class Errors:
 
 
 @dataclass(frozen=True)
-class Disagreement:
-    """What both say where they differ, for how many rows, and how often each is right of those whose label is known."""
-
-    live: str
-    ghost: str
-    rows: int
-    known: int
-    live_right: int
-    ghost_right: int
-
-
-@dataclass(frozen=True)
 class Task:
-    """How well the ghost does on the rows whose label is known, those that both predicted where both did.
+    """How well the ghost does on the rows whose truth is known, those that both predicted where both did.
 
-    sample: its answers. metrics: low end, value and high end (95 %) of what the gate's tables ask for; unmeasured: of
-    those the names that cannot be had from events, or have no value. opponent: beside the live model, if there is one.
-    constant: beside always answering with the most frequent label.
+    target: of the ghost. rows: its answers. metrics: low end, value and high end (95 %) of what the gate's tables ask
+    for; unmeasured: of those the names that cannot be had from events, or have no value. opponent: beside the live
+    model, if there is one. constant: beside always answering the same.
     """
 
-    sample: Sample
+    target: Target
+    rows: Any
     metrics: Mapping[str, tuple[float, float, float]]
     unmeasured: tuple[str, ...]
     opponent: Opponent
@@ -126,7 +93,7 @@ class Task:
         return {
             "metrics": {name: dict(zip(("low", "value", "high"), m, strict=True)) for name, m in self.metrics.items()},
             "unmeasured": list(self.unmeasured),
-            "rows": dict(zip(self.sample.labels, self.sample.counts.tolist(), strict=True)),
+            "rows": self.target.counted(self.rows),
             "changes": opponent["changes"],
             "recall": opponent["recall"],
             "constant": self.constant.to_json() if self.constant else None,
@@ -137,27 +104,24 @@ class Task:
 class Figures:
     """Everything that is computed. None: there was nothing to compute it from.
 
-    agreement_by_label: by what the live model says, of the rows that both predicted.
+    agreement: of the rows that both predicted. accuracy, live_accuracy: where rows are right or wrong.
     """
 
-    agreement: Share | None
-    agreement_by_label: Mapping[str, Share]
+    agreement: Agreement | None
     task: Task | None
-    comparison: Comparison | None
+    comparison: Comparison | Paired | None
     accuracy: Share | None
     live_accuracy: Share | None
     latency: Latency
     shift: Shift | None
     errors: Errors
     coverage: Share | None
-    disagreements: tuple[Disagreement, ...]
 
     def to_json(self) -> dict[str, Any]:
         """All figures as JSON values."""
         ratio = self.latency.interval
         return {
-            "agreement": _json(self.agreement),
-            "agreement_by_label": {label: share.to_json() for label, share in self.agreement_by_label.items()},
+            **(self.agreement.to_json() if self.agreement else {"agreement": None}),
             "task": self.task.to_json() if self.task else None,
             "accuracy": _json(self.accuracy),
             "live_accuracy": _json(self.live_accuracy),
@@ -166,34 +130,25 @@ class Figures:
             "shift": asdict(self.shift) if self.shift else None,
             "errors": {**asdict(self.errors), "excess": self.errors.excess},
             "coverage": _json(self.coverage),
-            "disagreements": [asdict(disagreement) for disagreement in self.disagreements],
         }
 
 
 def compute(observed: Observed, criteria: Criteria) -> Figures:
     """All figures. criteria: what the gate's tables ask for."""
     pairs, alone = observed.pairs, observed.alone
-    labelled = [
-        np.array([value is not None for value in column], bool)
-        for column in (pairs.live_label, pairs.ghost_label, pairs.truth)
-    ]
-    both = labelled[0] & labelled[1] if pairs.requests else np.zeros(0, bool)
-    known = both & labelled[2] if pairs.requests else both
-    task = _task(observed, known, criteria)
+    task = _task(observed, criteria)
     comparison = task.opponent.comparison if task else None
     live = observed.live
     return Figures(
-        agreement=_share(pairs.live_label[both] == pairs.ghost_label[both]),
-        agreement_by_label=_agreement_by_label(pairs, both),
+        agreement=observed.target.agreement(pairs.live, pairs.ghost, pairs.truth),
         task=task,
         comparison=comparison,
-        accuracy=_accuracy(task),
-        live_accuracy=Share(comparison.both + comparison.only_production, comparison.examples) if comparison else None,
+        accuracy=task.target.right(task.rows) if task else None,
+        live_accuracy=_right_live(comparison),
         latency=latency(pairs, alone),
-        shift=shift(pairs.live_score, pairs.ghost_score) if len(pairs.live_score) else None,
+        shift=shift(pairs.live.scores, pairs.ghost.scores) if len(pairs.live.scores) else None,
         errors=errors(pairs, alone),
         coverage=_coverage(observed) if live and live.mirrored else None,
-        disagreements=_disagreements(pairs, both),
     )
 
 
@@ -277,71 +232,44 @@ def _ratio(ghost: Floats, live: Floats, q: float) -> float:
     return float(np.quantile(ghost, q) / max(np.quantile(live, q), 1e-3))
 
 
-def _task(observed: Observed, known: NDArray[np.bool_], criteria: Criteria) -> Task | None:
-    """Of the rows that both predicted and whose label is known, or of the ghost's alone where there are none."""
-    pairs, alone = observed.pairs, observed.alone
-    columns: list[tuple[Texts, Floats]] = []
+def _task(observed: Observed, criteria: Criteria) -> Task | None:
+    """Of the rows that both predicted and whose truth is known, or of the ghost's alone where there are none."""
+    pairs, alone, target = observed.pairs, observed.alone, observed.target
+    known = target.comparable(pairs.live) & target.comparable(pairs.ghost) & _known(pairs.truth)
     if known.any():
-        truth = pairs.truth[known]
-        columns = [
-            (pairs.ghost_label[known], pairs.ghost_score[known]),
-            (pairs.live_label[known], pairs.live_score[known]),
-        ]
+        truth, answers = pairs.truth[known], [pairs.ghost.at(known), pairs.live.at(known)]
     else:
-        chosen = np.array(
-            [a is not None and b is not None for a, b in zip(alone.label, alone.truth, strict=True)], bool
-        )
-        if not chosen.any():
+        known = target.comparable(alone.ghost) & _known(alone.truth)
+        if not known.any():
             return None
-        truth = alone.truth[chosen]
-        columns = [(alone.label[chosen], alone.score[chosen])]
-    seen = {str(label) for column in (truth, *(said for said, _ in columns)) for label in column}
-    labels = (*observed.classes, *sorted(seen - {*observed.classes}))
-    ghost, *live = (_sample(labels, truth, said, score) for said, score in columns)
+        truth, answers = alone.truth[known], [alone.ghost.at(known)]
+    ghost, *live = target.observed(truth, answers)
     asked = [row for row in criteria.rows if not row.of_each_class]
-    names = [row.metric for row in asked if _can_be_had(row.metric, ghost)]
-    names += [f"{row.metric}.{label}" for row in criteria.rows if row.of_each_class for label in labels]
+    names = [row.metric for row in asked if target.measurable(row.metric, ghost)]
+    each = [f"{row.metric}.{label}" for row in criteria.rows if row.of_each_class for label in target.counted(ghost)]
     measured = replace(criteria, rows=tuple(row for row in criteria.rows if row.of_each_class or row.metric in names))
-    metrics = intervals(ghost, names)
+    metrics = target.intervals(ghost, [*names, *each])
     opponent = Opponent()
     if live:
-        opponent = compare(observed.live.version if observed.live else "", ghost, live[0], measured)
+        opponent = target.compare(observed.live.version if observed.live else "", ghost, live[0], measured)
     return Task(
+        target,
         ghost,
         metrics,
         tuple(row.metric for row in asked if row.metric not in metrics),
         opponent,
-        against_constant(ghost, measured),
+        target.against_constant(ghost, measured),
     )
 
 
-def _sample(labels: tuple[str, ...], truth: Texts, said: Texts, scores: Floats) -> Sample:
-    """An event holds the predicted label and its probability: of two classes that is all there is to know."""
-    places = {label: place for place, label in enumerate(labels)}
-    true, predicted = (np.array([places[str(label)] for label in column], np.int64) for column in (truth, said))
-    probabilities = None
-    if len(labels) == 2:
-        probabilities = np.empty((len(scores), 2))
-        rows = np.arange(len(scores))
-        probabilities[rows, predicted], probabilities[rows, 1 - predicted] = scores, 1 - scores
-    return Sample(labels, true, predicted, probabilities)
+def _known(truth: Objects) -> NDArray[np.bool_]:
+    return np.array([value is not None for value in truth], bool)
 
 
-def _can_be_had(name: str, of: Sample) -> bool:
-    metric, label = split_name(name)
-    return (label is None or label in of.labels) and (of.probabilities is not None or not METRICS[metric].probabilities)
-
-
-def _accuracy(task: Task | None) -> Share | None:
-    return _share(task.sample.predicted == task.sample.true) if task else None
-
-
-def _agreement_by_label(pairs: Pairs, both: NDArray[np.bool_]) -> dict[str, Share]:
-    live, ghost = pairs.live_label[both], pairs.ghost_label[both]
-    return {
-        label: Share(int((ghost[live == label] == label).sum()), int((live == label).sum()))
-        for label in sorted({*live})
-    }
+def _right_live(comparison: Comparison | Paired | None) -> Share | None:
+    if not isinstance(comparison, Comparison):
+        return None
+    return Share(comparison.both + comparison.only_production, comparison.examples)
 
 
 def _coverage(observed: Observed) -> Share | None:
@@ -351,22 +279,5 @@ def _coverage(observed: Observed) -> Share | None:
     return Share(sum(id in ghost.predictions for id in mirrored), len(mirrored)) if mirrored else None
 
 
-def _share(hits: Texts | NDArray[np.bool_]) -> Share | None:
-    return Share(int(np.asarray(hits, bool).sum()), len(hits)) if len(hits) else None
-
-
-def _disagreements(pairs: Pairs, both: NDArray[np.bool_]) -> tuple[Disagreement, ...]:
-    counted: dict[tuple[str, str], list[int]] = {}
-    for live, ghost, true in zip(pairs.live_label[both], pairs.ghost_label[both], pairs.truth[both], strict=True):
-        if live != ghost:
-            numbers = counted.setdefault((live, ghost), [0, 0, 0, 0])
-            numbers[0] += 1
-            numbers[1] += true is not None
-            numbers[2] += true == live
-            numbers[3] += true == ghost
-    ordered = sorted(counted.items(), key=lambda item: -item[1][0])
-    return tuple(Disagreement(live, ghost, *numbers) for (live, ghost), numbers in ordered)
-
-
-def _json(figures: Share | Comparison | None) -> dict[str, Any] | None:
+def _json(figures: Share | Comparison | Paired | None) -> dict[str, Any] | None:
     return figures.to_json() if figures else None

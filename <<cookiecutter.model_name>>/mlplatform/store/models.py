@@ -44,11 +44,13 @@ def columns(rows: Sequence[Sequence[str]]) -> str:
 
 def _row(model: Manifest, previous: Manifest | None, live: bool) -> tuple[str, ...]:
     made_from = model.properties
-    accuracy = made_from.get("metrics", {}).get("accuracy")
+    metrics = made_from.get("metrics", {})
+    accuracy, error = metrics.get("accuracy"), metrics.get("mean_absolute_error")
+    figure = f"{accuracy:.4f}" if isinstance(accuracy, int | float) else UNKNOWN
     return (
         model.id,
         model.created_at,
-        f"{accuracy:.4f}" if isinstance(accuracy, int | float) else UNKNOWN,
+        f"MAE {error:.4g}" if isinstance(error, int | float) else figure,
         str(made_from.get("dataset") or UNKNOWN),
         str(made_from.get("code") or UNKNOWN),
         str(made_from.get("git_commit") or UNKNOWN)[:10],

@@ -68,13 +68,16 @@ PREDICTIONS = Metric(
 CONFIDENCE = Metric(
     "ml.confidence", "distribution", "fraction", (), "Probability of the predicted class.", percentiles=True
 )
+PREDICTED_VALUES = Metric(
+    "ml.prediction.values", "distribution", "", (), "What is predicted, of a model of numbers.", percentiles=True
+)
 DRIFT = Metric(
     "ml.drift.psi",
     "gauge",
     "",
     ("signal",),
     "Population stability index of the last 500 to 1,000 rows looked at, against the baseline in the model's manifest; "
-    "0 is equal, above 0.2 is commonly called a shift. signal: input.<name>, classes or confidence.",
+    "0 is equal, above 0.2 is commonly called a shift. signal: input.<name>, classes, confidence or values.",
 )
 PROCESS_CPU = Metric("ml.process.cpu", "gauge", "core", (), "CPU time of the worker process per second.")
 PROCESS_MEMORY = Metric("ml.process.memory", "gauge", "byte", (), "Resident memory of the worker process.")
@@ -163,6 +166,7 @@ METRICS: dict[str, Metric] = {
         MODEL_AGE,
         PREDICTIONS,
         CONFIDENCE,
+        PREDICTED_VALUES,
         DRIFT,
         PROCESS_CPU,
         PROCESS_MEMORY,

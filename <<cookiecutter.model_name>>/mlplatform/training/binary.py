@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlplatform.contract.measures import Sample
+from mlplatform.contract.targets.class_measures import Sample
 
 Floats = NDArray[np.float64]
 Points = list[tuple[float, float]]

@@ -6,10 +6,8 @@ import click
 
 from mlplatform.config.settings import ServiceSettings, SettingsError, StorageSettings, load
 from mlplatform.contract import team_code
-from mlplatform.contract.criteria import check
-from mlplatform.contract.labels import label_texts
 from mlplatform.contract.options import parameter_options
-from mlplatform.contract.parameters import criteria_of, labels, load_parameters, parameters_type
+from mlplatform.contract.parameters import criteria_of, load_parameters, parameters_type, target
 from mlplatform.contract.stopping import Stop
 from mlplatform.data.settings import DataSettings
 from mlplatform.store.storage import StorageError, open_storage
@@ -60,8 +58,7 @@ def gather(stop: Stop, /, **parameters: str | None) -> int:
 def _carry_out(command: str, stop: Stop, arguments: dict[str, Any]) -> int:
     try:
         parameters = load_parameters({name: value for name, value in arguments.items() if value is not None})
-        criteria = criteria_of(parameters)
-        check(criteria, label_texts(labels()))
+        criteria = target().fitted(criteria_of(parameters))
         service, storage = load(ServiceSettings), open_storage(load(StorageSettings).url)
         # Read where a dataset is made; a wrong one is refused here, before that takes its time.
         load(DataSettings)

@@ -11,21 +11,21 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from mlplatform.contract.errors import PipelineError
+from mlplatform.contract.targets import Target
 from mlplatform.data.dataset import InputSpec, Split
 from mlplatform.runtime import saved_model
 
-OUTPUT = "probabilities"
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
-# From inputs by name, each (n, *shape), to probabilities, float32 (n, classes).
+# From inputs by name, each (n, *shape), to predictions, float32 (n, *row_shape of the target).
 Predict = Callable[[Mapping[str, NDArray[Any]]], NDArray[np.float32]]
 
 
-def input_specs(network: keras.Model, classes: int) -> tuple[InputSpec, ...]:
+def input_specs(network: keras.Model, target: Target) -> tuple[InputSpec, ...]:
     """Name, shape of one example and dtype of each input.
 
     Raises PipelineError if the pipeline cannot work with the network: inputs that are no dict by name or vary in shape,
-    an output that is not one tensor (batch, classes).
+    an output that is not what the target needs.
     """
     try:
         inputs = network.input
@@ -43,11 +43,9 @@ def input_specs(network: keras.Model, classes: int) -> tuple[InputSpec, ...]:
             "leave out batch_size and batch_shape, and with them layers that are stateful"
         )
     output = getattr(network.output, "shape", None)
-    if output != (None, classes):
-        raise PipelineError(
-            f"model.build: the output has shape {output}; it must be one probability for each of the {classes} labels "
-            f"of model.LABELS, (None, {classes})"
-        )
+    fault = target.output_fault(output)
+    if fault:
+        raise PipelineError(f"model.build: the output has shape {output}; it must be {fault}")
     specs: list[InputSpec] = []
     for name, tensor in inputs.items():
         if not NAME.fullmatch(name) or name == "self":
@@ -68,16 +66,19 @@ def input_specs(network: keras.Model, classes: int) -> tuple[InputSpec, ...]:
     return tuple(specs)
 
 
-def export(network: keras.Model, directory: Path) -> dict[str, Any]:
+def export(network: keras.Model, target: Target, directory: Path) -> dict[str, Any]:
     """Write the network as a SavedModel with the signature `serving_default`, and return the signature.
 
-    Inputs go by their names with the batch first; the output is `probabilities`, float32 (batch, classes).
+    Inputs go by their names with the batch first; the output is the target's, float32 (batch, *row_shape).
     """
-    specs = input_specs(network, network.output.shape[-1])
+    specs = input_specs(network, target)
     tensors = {spec.name: tf.TensorSpec((None, *spec.shape), spec.dtype, spec.name) for spec in specs}
 
     def serve(inputs: Any) -> dict[str, Any]:
-        return {OUTPUT: tf.cast(network(inputs, training=False), tf.float32)}
+        predictions = tf.cast(network(inputs, training=False), tf.float32)
+        if len(predictions.shape) != 1 + len(target.row_shape):
+            predictions = tf.reshape(predictions, (-1, *target.row_shape))
+        return {target.output: predictions}
 
     # Keras's own archive leaves out the optimiser, whose moments are twice the size of the weights. It finds the
     # variables by itself, but not lookup tables. Within a module, as of a network it would store all weights twice.
@@ -89,14 +90,14 @@ def export(network: keras.Model, directory: Path) -> dict[str, Any]:
     archive.write_out(str(directory), verbose=False)
     return {
         "inputs": [{"name": s.name, "shape": [None, *s.shape], "dtype": s.dtype} for s in specs],
-        "outputs": [{"name": OUTPUT, "shape": [None, network.output.shape[-1]], "dtype": "float32"}],
+        "outputs": [{"name": target.output, "shape": [None, *target.row_shape], "dtype": "float32"}],
     }
 
 
 class Exported:
     """The SavedModel in a directory, loaded as the server loads it.
 
-    Called with inputs by name, each (n, *shape), it gives probabilities. signature: as `export` returned it, or the
+    Called with inputs by name, each (n, *shape), it gives predictions. signature: as `export` returned it, or the
     `signature` of the model's manifest. Raises OSError or ValueError if it cannot be loaded.
     """
 
@@ -105,12 +106,13 @@ class Exported:
         # On a GPU as much memory as it needs, not all of it.
         config = tf.compat.v1.ConfigProto(allow_soft_placement=True)
         config.gpu_options.allow_growth = True
-        self._run = saved_model.open_model(directory, self._inputs, [OUTPUT], config)
+        outputs = [str(tensor["name"]) for tensor in signature["outputs"]]
+        self._run = saved_model.open_model(directory, self._inputs, outputs, config)
 
     def __call__(self, inputs: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
         """See the class. Raises ModelRejectsError for values that the model cannot take."""
-        (probabilities,) = self._run([_as_text(inputs[name]) for name in self._inputs])
-        return np.asarray(probabilities, np.float32)
+        (predictions,) = self._run([_as_text(inputs[name]) for name in self._inputs])
+        return np.asarray(predictions, np.float32)
 
 
 def _as_text(array: NDArray[Any]) -> NDArray[Any]:
@@ -119,6 +121,6 @@ def _as_text(array: NDArray[Any]) -> NDArray[Any]:
 
 
 def predict_split(predict: Predict, split: Split, batch_size: int) -> NDArray[np.float32]:
-    """Probabilities (examples, classes) for a split, in its order."""
+    """Predictions (examples, ...) for a split, in its order."""
     starts = range(0, len(split), batch_size)
     return np.concatenate([predict(split.take(np.arange(at, min(at + batch_size, len(split))))[0]) for at in starts])

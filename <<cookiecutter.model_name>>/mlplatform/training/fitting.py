@@ -198,7 +198,7 @@ def evaluate(network: keras.Model, split: Split, batch_size: int) -> dict[str, f
 
 
 def predict(network: keras.Model, split: Split, batch_size: int) -> NDArray[np.float32]:
-    """Probabilities (examples, classes) of a split, in its order."""
+    """What the network gives, (examples, ...), for a split, in its order."""
     return np.asarray(network.predict(_in_order(split, batch_size).map(lambda x, _: x), verbose=0), np.float32)
 
 
@@ -234,10 +234,10 @@ def _steps(split: Split, batch_size: int) -> int:
 
 
 def _from_generator(batches: Any, split: Split, count: int) -> tf.data.Dataset:
-    inputs, labels = split.take(np.zeros(1, np.int64))
+    inputs, truth = split.take(np.zeros(1, np.int64))
     signature = (
         {name: tf.TensorSpec((None, *array.shape[1:]), _tensor_dtype(array)) for name, array in inputs.items()},
-        tf.TensorSpec((None,), labels.dtype),
+        tf.TensorSpec((None, *truth.shape[1:]), truth.dtype),
     )
     # Two batches ahead: the next one is gathered from disk while the current one is computed.
     dataset = tf.data.Dataset.from_generator(batches, output_signature=signature).prefetch(2)

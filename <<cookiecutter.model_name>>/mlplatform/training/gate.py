@@ -12,13 +12,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from mlplatform.contract import gate, measures
+from mlplatform.contract import gate
+from mlplatform.contract.comparison import Opponent
 from mlplatform.contract.criteria import Criteria
 from mlplatform.contract.errors import BadDataError
 from mlplatform.contract.opponent import UnusableError, choose, in_production
 from mlplatform.store import manifest
 from mlplatform.store.manifest import Manifest
-from mlplatform.training import binary, evaluation, production, report
+from mlplatform.training import findings, production, report
 from mlplatform.training.results import Results, write_json
 
 
@@ -57,7 +58,7 @@ def check_labels(dataset: Manifest, criteria: Criteria) -> None:
     for split, what in (("train", "learn from"), ("test", "measure by")):
         lacking = [
             label
-            for label, examples in dataset.properties["splits"][split]["classes"].items()
+            for label, examples in dataset.properties["splits"][split].get("classes", {}).items()
             if not examples and label not in criteria.absent_labels
         ]
         if lacking:
@@ -91,8 +92,8 @@ def judge(results: Results) -> Judged:
             if manifest.find(storage, _prefix(results, choice.production)) is None:
                 opponent, compared = _compare(results, choice.production)
         except UnusableError as error:
-            opponent = gate.Opponent(unusable=str(error))
-    opponent = opponent or gate.Opponent()
+            opponent = Opponent(unusable=str(error))
+    opponent = opponent or Opponent()
     # The reason is part of the name: once production is mended, the run is judged anew.
     prefix = _prefix(results, choice.production, opponent.unusable)
     if manifest.find(storage, prefix) is None:
@@ -101,27 +102,29 @@ def judge(results: Results) -> Judged:
     return Judged(verdict, content, prefix, storage.url)
 
 
-def _compare(results: Results, current: Manifest) -> tuple[gate.Opponent, report.Compared]:
+def _compare(results: Results, current: Manifest) -> tuple[Opponent, findings.Compared]:
     """The comparison with production, for the gate and for the report. Raises UnusableError."""
     context = results.context
     test = results.split("test")
     theirs = production.predict(current, context.storage, context.work, test, context.parameters.batch_size)
-    labels = results.labels("test")
-    other = measures.sample(context.schema.labels, labels, theirs)
-    compared = report.Compared(
+    target = context.schema.target
+    other = target.rows(results.truth("test"), theirs)
+    compared = findings.Compared(
         version=current.id,
         created_at=current.created_at,
-        metrics=evaluation.metrics(theirs, labels, context.schema.labels),
+        metrics=target.metrics(other),
+        test=other,
         may_have_learned=production.may_have_learned(current, results.properties()),
     )
-    return gate.compare(current.id, results.test_sample(), other, context.criteria), compared
+    return target.compare(current.id, results.test_rows(), other, context.criteria), compared
 
 
-def _publish(results: Results, prefix: str, opponent: gate.Opponent, compared: report.Compared | None) -> None:
-    context, metrics, test = results.context, results.metrics(), results.test_sample()
-    verdict = gate.judge(metrics, context.criteria, opponent, gate.against_constant(test, context.criteria))
-    validation = results.validation_sample()
-    findings = report.Findings(
+def _publish(results: Results, prefix: str, opponent: Opponent, compared: findings.Compared | None) -> None:
+    context, metrics, test = results.context, results.metrics(), results.test_rows()
+    target = context.schema.target
+    constant = target.against_constant(test, context.criteria, results.truth("train"))
+    verdict = gate.judge(target, metrics, context.criteria, opponent, constant)
+    made = findings.Findings(
         service=context.service,
         schema=context.schema,
         run=results.run_id,
@@ -129,18 +132,16 @@ def _publish(results: Results, prefix: str, opponent: gate.Opponent, compared: r
         dataset=results.prepared(),
         history=results.history(),
         metrics=metrics,
-        mistakes=report.collect_mistakes(
-            results.split("test"), results.predictions(), results.labels("test"), context.schema.labels
-        ),
+        mistakes=report.collect_mistakes(target, results.split("test"), test),
         test=test,
-        threshold=binary.choose_threshold(validation, context.criteria.cost_of_miss) if validation else None,
+        validation=results.validation_rows(),
         verdict=verdict,
         compared=compared,
     )
     with TemporaryDirectory(dir=context.work) as temporary:
         directory = Path(temporary)
         write_json(directory / "metrics.json", metrics)
-        (directory / "report.html").write_text(report.render(findings), encoding="utf-8")
+        (directory / "report.html").write_text(report.render(made), encoding="utf-8")
         manifest.publish(context.storage, prefix, directory, "judged", results.run_id, verdict.to_json())
 
 

@@ -9,13 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from mlplatform.contract.targets import Target
 from mlplatform.data.dataset import Split
 from mlplatform.runtime.call import BATCHES
-from mlplatform.training.evaluation import Probabilities
 from mlplatform.training.work import temporary
 
 FILE = "model.tflite"
+Predictions = NDArray[np.float32]
+
 # The same network in float32 differs by 1e-6 to 1e-4, as sums are taken in another order; a broken one by 0.1 and more.
 TOLERANCE = 1e-3
 AGREEMENT = 0.999
@@ -32,17 +35,18 @@ def runtime(
     saved_model: Path,
     directory: Path,
     test: Split,
-    expected: Probabilities,
+    expected: Predictions,
     batch_size: int,
     work: Path,
+    target: Target,
     converter: Sequence[str] = CONVERTER,
 ) -> dict[str, Any]:
     """Write FILE into `directory` if LiteRT predicts like the SavedModel; return the manifest's entry about it.
 
-    expected: (examples, classes), what the SavedModel predicts for the test split. The entry: `path`, `valid`, and
-    either `reason`, which names the op that does not convert or by how much the predictions differ, or `difference`
-    (the largest, of a probability) and `agreement` (share of examples with the same label). Valid is what the server's
-    own loader computes for the whole split, and for the first examples at each number of rows that it uses.
+    expected: (examples, ...), what the SavedModel predicts for the test split. The entry: `path`, `valid`, and either
+    `reason`, which names the op that does not convert or by how much the predictions differ, or `difference` (the
+    largest, as the target measures it) and `agreement` (share of the examples that are answered the same). Valid is
+    what the server's own loader computes for the whole split, and for the first examples at each number of rows.
     """
     with temporary(work) as batches:
         for number, at in enumerate(range(0, len(test), batch_size)):
@@ -50,20 +54,20 @@ def runtime(
             # With a prefix, for `file` is a parameter of savez. Texts are objects, read from our own directory.
             named = {f"input_{name}": array for name, array in inputs.items()}
             np.savez(batches / f"{number:08}.npz", allow_pickle=True, **named)
-        target = batches / FILE
-        reason = _convert(converter, saved_model, batches, target)
+        converted = batches / FILE
+        reason = _convert(converter, saved_model, batches, converted)
         if reason:
             return {"path": FILE, "valid": False, "reason": reason}
-        compared = compare(np.load(batches / "predictions.npy"), expected)
-        few = compare(np.load(batches / "rows.npy"), _few_rows(expected, batch_size))
+        compared = compare(np.load(batches / "predictions.npy"), expected, target)
+        few = compare(np.load(batches / "rows.npy"), _few_rows(expected, batch_size), target)
         if compared["valid"] and not few["valid"]:
             compared = {"valid": False, "reason": f"in batches of 1 to {BATCHES[-1]} rows {few['reason']}"}
         if compared["valid"]:
-            target.replace(directory / FILE)
+            converted.replace(directory / FILE)
     return {"path": FILE, **compared}
 
 
-def _few_rows(expected: Probabilities, batch_size: int) -> Probabilities:
+def _few_rows(expected: Predictions, batch_size: int) -> Predictions:
     """What the SavedModel predicts for the batches of the server's sizes, made of the first examples in turn."""
     first = min(len(expected), batch_size)
     rows = np.concatenate([np.arange(size) % first for size in BATCHES])
@@ -75,15 +79,14 @@ def switched_off() -> dict[str, Any]:
     return {"path": FILE, "valid": False, "reason": "it was published with [training] litert = false"}
 
 
-def compare(found: Probabilities, expected: Probabilities) -> dict[str, Any]:
-    """Whether predictions (examples, classes) are the same within TOLERANCE and AGREEMENT, and by how much."""
+def compare(found: Predictions, expected: Predictions, target: Target) -> dict[str, Any]:
+    """Whether predictions (examples, ...) are the same within TOLERANCE and AGREEMENT, and by how much."""
     if not np.isfinite(found).all():
         return {"valid": False, "reason": "its predictions are not finite"}
-    difference = float(np.abs(found - expected).max())
-    agreement = float(np.mean(found.argmax(axis=1) == expected.argmax(axis=1)))
+    difference, agreement = target.difference(found, expected), target.agreeing(found, expected)
     if difference > TOLERANCE or agreement < AGREEMENT:
         reason = (
-            f"a probability differs by {difference:.2g} from the SavedModel's and {agreement:.2%} of the labels agree; "
+            f"{target.one} differs by {difference:.2g} from the SavedModel's and {agreement:.2%} of the rows agree; "
             f"allowed are {TOLERANCE:g} and {AGREEMENT:.1%}"
         )
         return {"valid": False, "reason": reason}

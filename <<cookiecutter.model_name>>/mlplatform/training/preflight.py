@@ -23,6 +23,7 @@ from mlplatform.contract import gate, team_code
 from mlplatform.contract.errors import PipelineError
 from mlplatform.contract.parameters import TrainingParameters, hyperparameters
 from mlplatform.contract.runtimes import RuntimeSettings
+from mlplatform.contract.targets import Target, of_model
 from mlplatform.data.dataset import InputSpec, Split
 from mlplatform.runtime.call import BATCHES
 from mlplatform.training import litert
@@ -32,10 +33,8 @@ from mlplatform.training.work import temporary
 
 log = logging.getLogger(__name__)
 
-LOSS = "sparse_categorical_crossentropy"
 # More than float32 sums in another order differ by, less than a network that lost its weights does.
 TOLERANCE = 0.02
-RESERVED = ("id", "label")
 # Keras's messages are bold.
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 # Names in one message.
@@ -58,32 +57,34 @@ def build(parameters: TrainingParameters) -> keras.Model:
 
 def definition(parameters: TrainingParameters) -> tuple[InputSpec, ...]:
     """The network's inputs, once what `model/` defines fits together. Raises PipelineError."""
-    properties = _properties(model.RECORD)
-    specs = input_specs(build(parameters), len(model.LABELS))
+    target = of_model(model)
+    properties = _properties(model.RECORD, target)
+    reserved = ("id", "label", target.name)
+    specs = input_specs(build(parameters), target)
     for spec in specs:
-        if spec.name in RESERVED:
+        if spec.name in reserved:
             raise PipelineError(
                 f"model.build: an input cannot be called {spec.name!r}, which is the record's {spec.name}; rename it"
             )
         if spec.name not in properties:
-            others = ", ".join(name for name in properties if name not in RESERVED) or "none"
+            others = ", ".join(name for name in properties if name not in reserved) or "none"
             raise PipelineError(
                 f"model.build: input {spec.name!r} is no property of model.RECORD; its properties are: {others}"
             )
-    unused = [name for name in properties if name not in RESERVED and name not in {spec.name for spec in specs}]
+    unused = [name for name in properties if name not in reserved and name not in {spec.name for spec in specs}]
     if unused:
         log.warning("train: no input of the network, so nothing is learned from it: model.RECORD's %s", _list(unused))
     return specs
 
 
-def check(train: Split, validation: Split, parameters: TrainingParameters, work: Path) -> None:
+def check(train: Split, validation: Split, parameters: TrainingParameters, target: Target, work: Path) -> None:
     """Take the splits' first rows through all that a run does, with a network of its own. Raises PipelineError.
 
     It draws random numbers: the caller seeds what it builds afterwards.
     """
     started = time.monotonic()
     network = build(parameters)
-    _check_compiled(network, parameters)
+    _check_compiled(network, parameters, target)
     few = parameters.model_copy(update={"epochs": 1, "batch_size": min(parameters.batch_size, BATCHES[-1])})
     rows = _FirstRows(train, few.batch_size)
     try:
@@ -94,8 +95,8 @@ def check(train: Split, validation: Split, parameters: TrainingParameters, work:
         part = _failing_part(network, rows)
         raise PipelineError(f"model.build{_place(error)}: {part}: {_sentence(error)}") from error
     with temporary(work) as directory:
-        expected = _check_served(network, rows, directory / "saved_model")
-        _check_litert(rows, expected, parameters, directory)
+        expected = _check_served(network, target, rows, directory / "saved_model")
+        _check_litert(rows, expected, parameters, target, directory)
     log.info("train: the network passes the preflight, %.1f s", time.monotonic() - started)
 
 
@@ -114,8 +115,8 @@ class _FirstRows(Split):
         return self._split.column(name, indices)
 
 
-def _properties(record: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The record's properties, of a valid schema that has labels. Raises PipelineError."""
+def _properties(record: Mapping[str, Any], target: Target) -> Mapping[str, Any]:
+    """The record's properties, of a valid schema that has the target. Raises PipelineError."""
     if not isinstance(record, Mapping):
         raise PipelineError(f"model.RECORD is {type(record).__name__}; it must be a JSON Schema, a dict")
     try:
@@ -126,8 +127,10 @@ def _properties(record: Mapping[str, Any]) -> Mapping[str, Any]:
             f"model.RECORD is no valid JSON Schema: {f'{place}: ' if place else ''}{error.message}"
         ) from None
     properties: Mapping[str, Any] = record.get("properties", {})
-    if "label" not in properties:
-        raise PipelineError("model.RECORD has no property 'label', what is to be learned; add it to its properties")
+    if target.name not in properties:
+        raise PipelineError(
+            f"model.RECORD has no property {target.name!r}, what is to be learned; add it to its properties"
+        )
     return properties
 
 
@@ -137,18 +140,18 @@ def _list(names: Sequence[str]) -> str:
     return f"{shown} and {len(names) - SHOWN} more" if len(names) > SHOWN else shown
 
 
-def _check_compiled(network: keras.Model, parameters: TrainingParameters) -> None:
+def _check_compiled(network: keras.Model, parameters: TrainingParameters, target: Target) -> None:
     if not network.compiled:
         raise PipelineError(
-            f"model.build: the network is not compiled; call network.compile(optimizer=..., loss={LOSS!r}, "
-            "metrics=['accuracy']) before it is returned"
+            f"model.build: the network is not compiled; call network.compile(optimizer=..., loss={target.loss!r}, "
+            f"metrics=[{target.metric!r}]) before it is returned"
         )
     if network.steps_per_execution != 1:
         raise PipelineError(
             f"model.build: leave out steps_per_execution={network.steps_per_execution}; a run can be stopped, and "
             "resumed, between any two steps"
         )
-    _check_loss(network.loss)
+    _check_loss(network.loss, target)
     schedule = isinstance(network.optimizer.get_config().get("learning_rate"), dict)
     if parameters.plateau_patience and schedule:
         raise PipelineError(
@@ -157,25 +160,23 @@ def _check_compiled(network: keras.Model, parameters: TrainingParameters) -> Non
         )
 
 
-def _check_loss(loss: Any) -> None:
-    """Refuse Keras's losses for other labels: mse, for one, computes nonsense of an index, and no error."""
+def _check_loss(loss: Any, target: Target) -> None:
+    """Refuse Keras's losses for another kind of target, which compute nonsense, and no error."""
     try:
         known = keras.losses.get(loss) if isinstance(loss, str) else loss
     except ValueError:
-        raise PipelineError(f"model.build: loss={loss!r} is not known to Keras; use {LOSS!r}") from None
+        raise PipelineError(f"model.build: loss={loss!r} is not known to Keras; use {target.loss!r}") from None
     name = str(getattr(known, "__name__", type(known).__name__))
     module = str(getattr(known, "__module__", ""))
-    if known is None or (module.startswith("keras.") and "sparse" not in name.lower()):
-        raise PipelineError(
-            f"model.build: loss={loss if isinstance(loss, str) or loss is None else name!r} is not for labels that "
-            f"are positions in model.LABELS; use {LOSS!r}"
-        )
+    if known is None or (module.startswith("keras.") and not target.fits_loss(name)):
+        shown = loss if isinstance(loss, str) or loss is None else name
+        raise PipelineError(f"model.build: loss={shown!r} is not for {target.truths}; use {target.loss!r}")
 
 
 def _failing_part(network: keras.Model, rows: Split) -> str:
     """Which part of the network a step fails in, found by trying them one after the other."""
-    inputs, labels = rows.take(np.arange(len(rows)))
-    x, y = _tensors(inputs), tf.constant(labels)
+    inputs, truth = rows.take(np.arange(len(rows)))
+    x, y = _tensors(inputs), tf.constant(truth)
     part = "the layers fail on the dataset's first rows"
     try:
         predicted = network(x, training=True)
@@ -192,10 +193,10 @@ def _failing_part(network: keras.Model, rows: Split) -> str:
     return "a training step fails"
 
 
-def _check_served(network: keras.Model, rows: Split, directory: Path) -> NDArray[np.float32]:
+def _check_served(network: keras.Model, target: Target, rows: Split, directory: Path) -> NDArray[np.float32]:
     """Export the network, predict with it as the server does, and return what it predicts for all rows."""
     try:
-        exported = Exported(directory, export(network, directory))
+        exported = Exported(directory, export(network, target, directory))
     except Exception as error:
         raise PipelineError(
             f"model.build{_place(error)}: the network cannot be exported and served: {_sentence(error)}"
@@ -208,14 +209,16 @@ def _check_served(network: keras.Model, rows: Split, directory: Path) -> NDArray
             raise PipelineError(
                 f"model.build: the exported network cannot predict {size} rows: {_sentence(error)}"
             ) from error
-        _check_probabilities(served)
-        expected = np.asarray(network(_tensors(inputs), training=False), np.float32)
-        if np.abs(served - exported(inputs)).max() > gate.EXPORT_TOLERANCE:
+        fault = target.prediction_fault(served)
+        if fault:
+            raise PipelineError(f"model.build: {fault}")
+        expected = np.asarray(network(_tensors(inputs), training=False), np.float32).reshape(served.shape)
+        if target.difference(served, exported(inputs)) > gate.EXPORT_TOLERANCE:
             raise PipelineError(
                 f"model.build: for the same {size} rows the exported network predicts something else each time; "
                 f"{_random_layer(network, inputs) or 'a layer'} must not be random where training is False"
             )
-        difference = float(np.abs(served - expected).max())
+        difference = target.difference(served, expected)
         if difference > TOLERANCE:
             raise PipelineError(
                 f"model.build: for {size} rows the exported network differs from the trained one by {difference:.2g}; "
@@ -224,14 +227,16 @@ def _check_served(network: keras.Model, rows: Split, directory: Path) -> NDArray
     return exported(rows.take(np.arange(len(rows)))[0])
 
 
-def _check_litert(rows: Split, expected: NDArray[np.float32], parameters: TrainingParameters, directory: Path) -> None:
+def _check_litert(
+    rows: Split, expected: NDArray[np.float32], parameters: TrainingParameters, target: Target, directory: Path
+) -> None:
     """Convert the exported network to LiteRT and predict with it as the server does.
 
     A network that LiteRT cannot compute is refused where LiteRT is to serve it, and else gets no copy.
     """
     serving = load(RuntimeSettings).runtime
     if parameters.litert:
-        entry = litert.runtime(directory / "saved_model", directory, rows, expected, len(rows), directory)
+        entry = litert.runtime(directory / "saved_model", directory, rows, expected, len(rows), directory, target)
     else:
         entry = litert.switched_off()
     if entry["valid"]:
@@ -262,17 +267,6 @@ def _random_layer(network: keras.Model, inputs: Mapping[str, NDArray[Any]]) -> s
 
 def _tensors(inputs: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
     return {name: tf.constant(array) for name, array in inputs.items()}
-
-
-def _check_probabilities(served: NDArray[np.float32]) -> None:
-    if not np.isfinite(served).all():
-        raise PipelineError("model.build: a prediction is not finite after one step; lower the learning rate, or scale")
-    sums = served.sum(axis=1)
-    if served.min() < -TOLERANCE or np.abs(sums - 1).max() > TOLERANCE:
-        raise PipelineError(
-            f"model.build: the output is no probability, a row sums to {sums[np.abs(sums - 1).argmax()]:.3g}; end with "
-            "activation='softmax', and a loss with from_logits=False"
-        )
 
 
 def _place(error: BaseException) -> str:

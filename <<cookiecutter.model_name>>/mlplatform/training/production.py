@@ -4,17 +4,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from mlplatform.contract.opponent import UnusableError
 from mlplatform.data.dataset import Split
 from mlplatform.store import manifest
 from mlplatform.store.manifest import ArtifactError, Manifest
 from mlplatform.store.storage import MissingKeyError, Storage
-from mlplatform.training.evaluation import Probabilities
 from mlplatform.training.export import Exported, predict_split
 
 
-def predict(production: Manifest, storage: Storage, work: Path, split: Split, batch_size: int) -> Probabilities:
-    """Probabilities (examples, classes) of production's model for a split. Raises UnusableError or StorageError."""
+def predict(production: Manifest, storage: Storage, work: Path, split: Split, batch_size: int) -> NDArray[np.float32]:
+    """Predictions (examples, ...) of production's model for a split. Raises UnusableError or StorageError."""
     try:
         _, content = manifest.fetch(storage, f"models/{production.id}", work)
     except (ArtifactError, MissingKeyError) as error:

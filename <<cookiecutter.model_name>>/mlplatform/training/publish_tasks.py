@@ -48,9 +48,10 @@ class Evaluate(Task):
         about, trained = results.trained()
         exported = Exported(trained / "saved_model", about.properties["signature"])
         predictions = predict_split(exported, test, context.parameters.batch_size)
-        difference = float(np.abs(predictions - np.load(trained / "predictions.npy")).max())
+        target = context.schema.target
+        difference = target.difference(predictions, np.load(trained / "predictions.npy").reshape(predictions.shape))
         metrics = {
-            **evaluation.metrics(predictions, results.labels("test"), context.schema.labels),
+            **target.metrics(target.rows(results.truth("test"), predictions)),
             "export_difference": difference if np.isfinite(difference) else None,
             "inference_ms": evaluation.inference_ms(exported, test),
             "bytes": evaluation.directory_bytes(trained / "saved_model"),
@@ -58,18 +59,12 @@ class Evaluate(Task):
         with temporary(context.work) as directory:
             write_json(directory / "metrics.json", metrics)
             np.save(directory / "predictions.npy", predictions)
-            if len(context.schema.labels) == 2:
+            if target.has_threshold:
                 validation = predict_split(exported, results.split("validation"), context.parameters.batch_size)
                 np.save(directory / VALIDATION, validation)
             prefix = f"{results.prefix}/evaluation"
             manifest.publish(context.storage, prefix, directory, "evaluation", self.run_id, _listed(metrics))
-        log.info(
-            "evaluate: accuracy %.4f, between %.4f and %.4f with 95 %% confidence, on %d test examples",
-            metrics["accuracy"],
-            metrics["accuracy_interval"]["low"],
-            metrics["accuracy_interval"]["high"],
-            metrics["examples"],
-        )
+        log.info("evaluate: %s, on %d test examples", target.said(metrics), metrics["examples"])
 
 
 class Publish(Task):
@@ -115,7 +110,7 @@ class Publish(Task):
             shutil.copytree(content / "saved_model", directory / "saved_model")
             for name in ("report.html", "metrics.json"):
                 shutil.copyfile(judged.content / name, directory / name)
-            labels, inputs = context.schema.labels, context.schema.inputs
+            target, inputs = context.schema.target, context.schema.inputs
             properties = {
                 "name": context.service.name,
                 **trained.properties,
@@ -123,7 +118,7 @@ class Publish(Task):
                 "metrics": _listed(results.metrics()),
                 "gate": dict(judged.manifest.properties),
                 "report": "report.html",
-                "baseline": baseline(results.split("train"), inputs, results.predictions(), labels),
+                "baseline": baseline(results.split("train"), inputs, results.predictions(), target),
                 "samples": _samples(results),
                 "runtimes": {
                     "tensorflow": {"path": "saved_model", "valid": True},
@@ -140,7 +135,8 @@ class Publish(Task):
         if not parameters.litert:
             return litert.switched_off()
         test, expected = results.split("test"), results.predictions()
-        entry = litert.runtime(saved_model, directory, test, expected, parameters.batch_size, self.context.work)
+        target = self.context.schema.target
+        entry = litert.runtime(saved_model, directory, test, expected, parameters.batch_size, self.context.work, target)
         if entry["valid"]:
             log.info("publish: LiteRT predicts the same, the largest difference is %.1e", entry["difference"])
         else:
@@ -156,19 +152,20 @@ def publish_task(context: Context, version: str) -> Publish:
 def _samples(results: Results) -> list[dict[str, Any]]:
     """A few examples of the test split, to try the service with."""
     test = results.split("test")
-    inputs, labels = test.take(np.arange(min(SAMPLES, len(test))))
+    target = results.context.schema.target
+    inputs, truth = test.take(np.arange(min(SAMPLES, len(test))))
     return [
         {
             "instance": {name: _json_value(array[i]) for name, array in inputs.items()},
-            "label": results.context.schema.labels[label],
+            "label": target.decode(true),
         }
-        for i, label in enumerate(labels)
+        for i, true in enumerate(truth)
     ]
 
 
 def _listed(metrics: dict[str, Any]) -> dict[str, Any]:
     """The metrics as a manifest holds them."""
-    too_many = len(metrics["classes"]) > LISTED_CLASSES
+    too_many = len(metrics.get("classes", ())) > LISTED_CLASSES
     return {name: value for name, value in metrics.items() if not (too_many and name == "confusion")}
 
 

@@ -1,9 +1,14 @@
-"""The report on a run: one self-contained HTML file, which is the model card of a published model."""
+"""The report on a run: one self-contained HTML file, which is the model card of a published model.
+
+report_template.html is the same for every model; each kind of target fills its blocks.
+"""
 
 import base64
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -11,20 +16,19 @@ import tensorflow as tf
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from mlplatform.config.settings import ServiceSettings
 from mlplatform.contract.criteria import Criterion
-from mlplatform.contract.gate import Verdict, figure
-from mlplatform.contract.measures import Sample
+from mlplatform.contract.gate import figure
 from mlplatform.contract.metrics import METRICS, split_name
-from mlplatform.data.dataset import SPLITS, InputSpec, Schema, Split
+from mlplatform.contract.targets import Target
+from mlplatform.data.dataset import SPLITS, InputSpec, Split
 from mlplatform.reporting import charts, page
 from mlplatform.reporting.page import as_number
-from mlplatform.store.manifest import Manifest
-from mlplatform.training import binary
-from mlplatform.training.binary import Threshold
-from mlplatform.training.evaluation import Labels, Probabilities, predicted_classes, worst_mistakes
+from mlplatform.training import report_classes, report_number
+from mlplatform.training.findings import Findings, Mistake
 
-TEMPLATE = Path(__file__).parent / "report_template.html"
+KINDS: Mapping[str, ModuleType] = {"classes": report_classes, "number": report_number}
+"""By kind of target a module with a TEMPLATE, `mistakes(rows, count)` and `values(findings)` for the template."""
+
 MISTAKES = 12
 # Pixels along the longer side of a picture: twelve of noise are 0.5 MB. Smaller ones are enlarged by the browser.
 PICTURE = 96
@@ -32,102 +36,35 @@ PICTURE = 96
 SHOWN_VALUES = 8
 SHOWN_INPUTS = 24
 SHOWN_TEXT = 600
-# Classes up to which everything is shown of each; with more, what is worth seeing.
-SHOWN_CLASSES = 30
-# With fewer examples of a class its figures say little: 30 right of 30 may still be 89 %.
-FEW_EXAMPLES = 30
 
 
-@dataclass(frozen=True)
-class Mistake:
-    """A wrong example of the test split: probabilities of what was predicted and of what is true, inputs by name."""
-
-    id: str
-    label: str
-    predicted: str
-    probability: float
-    probability_of_label: float
-    inputs: Mapping[str, NDArray[Any]]
-
-
-@dataclass(frozen=True)
-class Compared:
-    """The model in production, measured on the same test split.
-
-    may_have_learned: part of this test split may have been in its training data.
-    """
-
-    version: str
-    created_at: str
-    metrics: Mapping[str, Any]
-    may_have_learned: bool
-
-
-@dataclass(frozen=True)
-class Findings:
-    """The contents of the report.
-
-    compared: set if the verdict holds a comparison. test: the predictions for the test split. threshold: chosen on the
-    validation split, of a model with two classes.
-    """
-
-    service: ServiceSettings
-    schema: Schema
-    run: str
-    trained: Manifest
-    dataset: Manifest
-    history: Sequence[Mapping[str, float]]
-    metrics: Mapping[str, Any]
-    mistakes: Sequence[Mistake]
-    verdict: Verdict
-    compared: Compared | None
-    test: Sample
-    threshold: Threshold | None = None
-
-
-def collect_mistakes(test: Split, probabilities: Probabilities, labels: Labels, names: Sequence[str]) -> list[Mistake]:
-    """The most confident wrong examples of the test split. probabilities: (examples, classes); labels: (examples,)."""
-    indices = worst_mistakes(probabilities, labels, MISTAKES)
+def collect_mistakes(target: Target, test: Split, rows: Any) -> list[Mistake]:
+    """The worst predictions for the test split. rows: of the target, of the whole split."""
+    worst = KINDS[target.kind].mistakes(rows, MISTAKES)
+    indices = np.array([said.row for said in worst], np.int64)
     inputs, _ = test.take(indices)
     ids = test.column("id", indices)
-    predicted = predicted_classes(probabilities)
     return [
-        Mistake(
-            id=_text(ids[n]),
-            label=names[labels[i]],
-            predicted=names[predicted[i]],
-            probability=float(probabilities[i, predicted[i]]),
-            probability_of_label=float(probabilities[i, labels[i]]),
-            inputs={name: array[n] for name, array in inputs.items()},
-        )
-        for n, i in enumerate(indices)
+        Mistake(_text(ids[n]), said, {name: array[n] for name, array in inputs.items()}) for n, said in enumerate(worst)
     ]
 
 
 def render(findings: Findings) -> str:
     """The page."""
+    kind = KINDS[findings.schema.target.kind]
     return page.render(
-        TEMPLATE,
+        Path(__file__).with_name(kind.TEMPLATE),
         findings=findings,
         service=findings.service,
         metrics=findings.metrics,
         verdict=findings.verdict,
         compared=findings.compared,
-        comparison=_comparison(findings),
         asked=_asked(findings),
-        binary=_binary(findings),
         curves=_curves(findings.history),
-        confusion=_confusion(findings.metrics),
-        reliability=charts.reliability(findings.metrics["calibration"]["bins"]),
-        mean_confidence=_mean_confidence(findings.metrics),
-        classes=_classes(findings.metrics),
-        shown_classes=SHOWN_CLASSES,
-        balance=_balance(findings.dataset.properties),
+        totals={name: findings.dataset.properties["splits"][name]["examples"] for name in SPLITS},
         inputs=_inputs(findings),
         mistakes=[_shown(mistake, findings) for mistake in findings.mistakes],
-        weakest=_weakest(findings.metrics),
-        scarce=[name for name, figures in findings.metrics["classes"].items() if figures["examples"] < FEW_EXAMPLES],
-        few_examples=FEW_EXAMPLES,
+        **kind.values(findings),
     )
 
 
@@ -146,84 +83,6 @@ def _curves(history: Sequence[Mapping[str, float]]) -> dict[str, Any]:
     return {"charts": drawn, "epochs": len(history), "best": best, "best_loss": losses[best - 1] if best else None}
 
 
-def _confusion(metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """Rows of cells with their strength in per cent; the most frequent confusions where there are too many classes."""
-    names = list(metrics["classes"])
-    matrix = np.array(metrics["confusion"])
-    pairs = [
-        {"label": names[i], "predicted": names[j], "examples": int(matrix[i, j]), "of": int(matrix[i].sum())}
-        for i, j in np.argwhere(matrix)
-        if i != j
-    ]
-    pairs.sort(key=lambda pair: -pair["examples"])
-    rows = []
-    for i, row in enumerate(matrix if len(names) <= SHOWN_CLASSES else []):
-        shares = row / max(1, row.sum())
-        # The root makes single mistakes visible; a count of 0 has no colour.
-        strength = [shares[j] if i == j else shares[j] ** 0.5 for j in range(len(names))]
-        cells = [
-            {"count": int(row[j]), "strength": round(8 + 84 * float(strength[j])) if row[j] else 0, "right": i == j}
-            for j in range(len(names))
-        ]
-        rows.append({"label": names[i], "cells": cells})
-    # Names of columns stand side by side as long as they fit into a line of some 36 letters.
-    upright = len(names) * (max(map(len, names)) + 1) > 36
-    return {"names": names, "rows": rows, "pairs": pairs[:SHOWN_CLASSES], "all_pairs": len(pairs), "upright": upright}
-
-
-def _classes(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Figures per class in the order of the labels; with many classes, those with the lowest F1."""
-    rows = [{"name": name, **figures} for name, figures in metrics["classes"].items()]
-    if len(rows) > SHOWN_CLASSES:
-        rows = sorted(rows, key=lambda row: 2.0 if row["f1"] is None else row["f1"])[:SHOWN_CLASSES]
-    return rows
-
-
-def _weakest(metrics: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The class that is found least often, or None if none is ever missed."""
-    present = [
-        {"name": name, **figures} for name, figures in metrics["classes"].items() if figures["recall"] is not None
-    ]
-    weakest = min(present, key=lambda row: row["recall"])
-    return weakest if weakest["recall"] < 1 else None
-
-
-def _mean_confidence(metrics: Mapping[str, Any]) -> float:
-    bins = [bin for bin in metrics["calibration"]["bins"] if bin["examples"]]
-    return float(sum(bin["examples"] * bin["confidence"] for bin in bins) / metrics["examples"])
-
-
-def _comparison(findings: Findings) -> dict[str, Any] | None:
-    """Charts, figures of both models, and the classes whose recall changed, by how much."""
-    counted, compared = findings.verdict.opponent.comparison, findings.compared
-    if counted is None or compared is None:
-        return None
-    rows = []
-    for name, metrics in (("this model", findings.metrics), (f"production, {compared.version}", compared.metrics)):
-        interval = metrics["accuracy_interval"]
-        rows.append((name, interval["low"], metrics["accuracy"], interval["high"]))
-    changes = []
-    for name, here in findings.metrics["classes"].items():
-        there = compared.metrics["classes"][name]
-        if here["recall"] != there["recall"] or here["precision"] != there["precision"]:
-            changes.append({"name": name, "here": here, "there": there, "change": _gain(here, there)})
-    changes.sort(key=lambda row: row["change"])
-    interval_of_difference = counted.interval()
-    return {
-        **counted.to_json(),
-        "both_charts": charts.intervals(rows),
-        "difference_chart": charts.difference(
-            interval_of_difference.low,
-            counted.difference,
-            interval_of_difference.high,
-            findings.verdict.criteria.margin("accuracy"),
-        ),
-        "margin": findings.verdict.criteria.margin("accuracy"),
-        "changes": changes if len(changes) <= SHOWN_CLASSES else [*changes[:15], *changes[-15:]],
-        "all_changes": len(changes),
-    }
-
-
 def _asked(findings: Findings) -> list[dict[str, str]]:
     """The gate's tables: what each asks for, the model's figure, production's, and how much may be lost."""
     criteria, compared = findings.verdict.criteria, findings.compared
@@ -236,7 +95,7 @@ def _asked(findings: Findings) -> list[dict[str, str]]:
         rows.append(
             {
                 "metric": f"{row.metric} of each class" if row.of_each_class else row.metric,
-                "asked": "" if bound is None else f"{least} {_figure(row.metric, bound)}",
+                "asked": "" if bound is None or not math.isfinite(bound) else f"{least} {_figure(row.metric, bound)}",
                 "value": value,
                 "label": label,
                 "production": production,
@@ -262,70 +121,6 @@ def _figure(metric: str, value: float) -> str:
     """Metrics that are shares in per cent, others as numbers."""
     facts = METRICS[split_name(metric)[0]]
     return page.as_percent(value) if facts.higher_is_better and facts.worst == 0 else as_number(value)
-
-
-def _binary(findings: Findings) -> dict[str, Any] | None:
-    """Curves, and what the chosen threshold costs, of a model with two classes; None of any other, or without both."""
-    test, threshold = findings.test, findings.threshold
-    if len(test.labels) != 2 or not test.counts.all():
-        return None
-    positives = int(test.counts[binary.POSITIVE])
-    cost = threshold.cost_of_miss if threshold else None
-    used = [("half", 0.5), *([("chosen", threshold.value)] if threshold else [])]
-    rows = {name: binary.costs(test, value) for name, value in used}
-    chosen = rows.get("chosen")
-    negatives = len(test) - positives
-    return {
-        "label": test.labels[binary.POSITIVE],
-        "positives": positives,
-        "share": positives / len(test),
-        "threshold": threshold,
-        "rows": [
-            {
-                "name": name,
-                "costs": row,
-                "cost": None if cost is None else row.cost(cost),
-            }
-            for name, row in reversed(rows.items())
-        ],
-        "roc": charts.curve(
-            ("false alarms: share of the others", "recall"),
-            binary.roc(test),
-            None,
-            (chosen.false_alarms / negatives, chosen.found / positives) if chosen else None,
-        ),
-        "precision_recall": charts.curve(
-            ("recall", "precision"),
-            binary.precision_recall(test),
-            positives / len(test),
-            (chosen.recall or 0.0, chosen.precision) if chosen and chosen.precision is not None else None,
-        ),
-    }
-
-
-def _gain(here: Mapping[str, Any], there: Mapping[str, Any]) -> float:
-    return (here["f1"] or 0.0) - (there["f1"] or 0.0)
-
-
-def _balance(dataset: Mapping[str, Any]) -> dict[str, Any]:
-    """Per class its examples and share in each split; `most`: the largest share, which bars are drawn against."""
-    splits = {name: dataset["splits"][name] for name in SPLITS}
-    rows = [
-        {
-            "name": name,
-            "cells": [
-                {"examples": split["classes"][name], "share": split["classes"][name] / max(1, split["examples"])}
-                for split in splits.values()
-            ],
-        }
-        for name in splits["train"]["classes"]
-    ]
-    most = max(cell["share"] for row in rows for cell in row["cells"])
-    if len(rows) > SHOWN_CLASSES:
-        rows.sort(key=lambda row: -row["cells"][0]["examples"])
-        rows = [*rows[:10], *rows[-10:]]
-    totals = {name: split["examples"] for name, split in splits.items()}
-    return {"rows": rows, "most": most or 1.0, "totals": totals, "all": sum(totals.values())}
 
 
 def _inputs(findings: Findings) -> list[dict[str, Any]]:

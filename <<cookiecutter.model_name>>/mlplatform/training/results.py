@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from mlplatform.contract.measures import Sample, sample
 from mlplatform.data.dataset import Split
 from mlplatform.store import manifest
 from mlplatform.store.manifest import Manifest
-from mlplatform.training.evaluation import Labels, Probabilities
 from mlplatform.training.task import Context
 
 VALIDATION = "validation_predictions.npy"
@@ -41,19 +40,18 @@ class Results:
         _, content = self._fetch(f"datasets/{self.dataset}")
         return Split(content, name, [spec.name for spec in self.context.schema.inputs])
 
-    def labels(self, split: str) -> Labels:
-        """(examples of a split,): index into the labels."""
+    def truth(self, split: str) -> NDArray[Any]:
+        """(examples of a split, ...): what is true, as the target encodes it."""
         _, content = self._fetch(f"datasets/{self.dataset}")
         rows = Split(content, split, [])
-        labels: Labels = rows.column("label", np.arange(len(rows)))
-        return labels
+        return rows.column("label", np.arange(len(rows)))
 
     def trained(self) -> tuple[Manifest, Path]:
         """What Train published: `saved_model/`, `predictions.npy`, `history.json`."""
         return self._fetch(f"{self.prefix}/training")
 
     def properties(self) -> Mapping[str, Any]:
-        """What the manifest of the trained model says: signature, labels, parameters. Its files are not read."""
+        """What the manifest of the trained model says: signature, targets, parameters. Its files are not read."""
         return manifest.read(self.context.storage, f"{self.prefix}/training").properties
 
     def history(self) -> list[dict[str, float]]:
@@ -61,21 +59,21 @@ class Results:
         history: list[dict[str, float]] = json.loads((self.trained()[1] / "history.json").read_bytes())
         return history
 
-    def predictions(self) -> Probabilities:
-        """(examples of the test split, classes): what the exported model predicts."""
-        predictions: Probabilities = np.load(self._fetch(f"{self.prefix}/evaluation")[1] / "predictions.npy")
+    def predictions(self) -> NDArray[np.float32]:
+        """(examples of the test split, ...): what the exported model predicts."""
+        predictions: NDArray[np.float32] = np.load(self._fetch(f"{self.prefix}/evaluation")[1] / "predictions.npy")
         return predictions
 
-    def test_sample(self) -> Sample:
-        """What the exported model predicts for the test split, and what is true."""
-        return sample(self.context.schema.labels, self.labels("test"), self.predictions())
+    def test_rows(self) -> Any:
+        """What the exported model predicts for the test split, and what is true, as rows of the target."""
+        return self.context.schema.target.rows(self.truth("test"), self.predictions())
 
-    def validation_sample(self) -> Sample | None:
-        """The same for the validation split, which Evaluate keeps of a model with two classes."""
+    def validation_rows(self) -> Any | None:
+        """The same for the validation split, which Evaluate keeps where a threshold is chosen by it."""
         path = self._fetch(f"{self.prefix}/evaluation")[1] / VALIDATION
         if not path.exists():
             return None
-        return sample(self.context.schema.labels, self.labels("validation"), np.load(path))
+        return self.context.schema.target.rows(self.truth("validation"), np.load(path))
 
     def metrics(self) -> dict[str, Any]:
         """What Evaluate measured."""

@@ -12,10 +12,10 @@ from mlplatform.config.hints import hint
 from mlplatform.config.settings import ServiceSettings, load
 from mlplatform.contract.criteria import Criteria
 from mlplatform.contract.errors import ExitCode, PipelineError
-from mlplatform.contract.labels import label_texts
 from mlplatform.contract.parameters import TrainingParameters
 from mlplatform.contract.result import JobResult
 from mlplatform.contract.stopping import Stop
+from mlplatform.contract.targets import of_model
 from mlplatform.data.dataset import Schema
 from mlplatform.data.review import check_build
 from mlplatform.data.settings import DataSettings
@@ -59,7 +59,7 @@ def prepare_context(
         storage=storage,
         work=work,
         parameters=parameters,
-        schema=Schema(model.RECORD, inputs, label_texts(model.LABELS)),
+        schema=Schema(model.RECORD, inputs, of_model(model)),
         code=code_version(data=Path(model.DATA)),
         stop=stop,
         criteria=criteria,
@@ -91,7 +91,7 @@ def _print_summary(context: Context, published: Manifest, report: str) -> None:
         log.info("nothing to do: this run is finished")
     url = context.storage.url
     lines = [
-        f"model version {published.id}, accuracy {published.properties['metrics']['accuracy']:.4f}",
+        f"model version {published.id}, {context.schema.target.in_words(published.properties['metrics'])}",
         f"  model   {url}/models/{published.id}",
         f"  report  {url}/{report}",
         f"  next    {hint('serve')}",

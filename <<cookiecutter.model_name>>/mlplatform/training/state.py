@@ -43,12 +43,12 @@ def variables(network: keras.Model, train: Split) -> list[Any]:
 
 def _traced(network: keras.Model, train: Split) -> list[Any]:
     """The variables that a training step captures. Raises PipelineError for state beside them."""
-    inputs, labels = train.take(np.zeros(1, np.int64))
+    inputs, truth = train.take(np.zeros(1, np.int64))
 
     def step(data: Any) -> Any:
         return tf.distribute.get_strategy().run(network.train_step, args=(data,))
 
-    data = ({name: tf.constant(array) for name, array in inputs.items()}, tf.constant(labels))
+    data = ({name: tf.constant(array) for name, array in inputs.items()}, tf.constant(truth))
     # As Keras does, without AutoGraph.
     try:
         graph = tf.function(step, autograph=False).get_concrete_function(data).graph

@@ -39,12 +39,12 @@ class Train(Task):
         checkpoints = Checkpoints(context.storage, self.run_id)
         with devices.strategy().scope():
             if not checkpoints.exist():
-                preflight.check(train, validation, parameters, context.work)
+                preflight.check(train, validation, parameters, context.schema.target, context.work)
             devices.seed(parameters)
             network = preflight.build(parameters)
             reached = Fitting(network, train, validation, parameters, context.metrics).run(checkpoints, context.stop)
         with temporary(context.work) as directory:
-            signature = export.export(network, directory / "saved_model")
+            signature = export.export(network, context.schema.target, directory / "saved_model")
             np.save(directory / "predictions.npy", fitting.predict(network, test, parameters.batch_size))
             (directory / "history.json").write_text(json.dumps(reached.history, indent=1))
             properties = {
@@ -55,7 +55,8 @@ class Train(Task):
                 "git_commit": provenance.git_commit(),
                 "packages": provenance.package_versions(),
                 "signature": signature,
-                "labels": list(context.schema.labels),
+                "labels": list(context.schema.target.labels),
+                "targets": [context.schema.target.to_json()],
             }
             manifest.publish(
                 context.storage, f"runs/{self.run_id}/training", directory, "training", self.run_id, properties

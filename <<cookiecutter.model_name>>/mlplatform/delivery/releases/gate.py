@@ -16,16 +16,15 @@ from numpy.typing import NDArray
 
 from mlplatform.config.hints import hint
 from mlplatform.config.settings import load
-from mlplatform.contract.comparison import Comparison
-from mlplatform.contract.criteria import Criteria, check
-from mlplatform.contract.gate import Constant, Opponent, Verdict, compare, judge
-from mlplatform.contract.labels import label_text
-from mlplatform.contract.measures import sample
+from mlplatform.contract.comparison import Comparison, Constant, Opponent
+from mlplatform.contract.criteria import Criteria
+from mlplatform.contract.gate import Verdict, judge
 from mlplatform.contract.opponent import choose
 from mlplatform.contract.parameters import criteria_of
+from mlplatform.contract.targets import Target, of_manifest
 from mlplatform.data.dataset import column_files, read_column
 from mlplatform.delivery.console import Console
-from mlplatform.delivery.errors import GateClosedError
+from mlplatform.delivery.errors import DeliveryError, GateClosedError
 from mlplatform.delivery.images.commands import find_model
 from mlplatform.delivery.jobs.parameters import known_parameters
 from mlplatform.delivery.options import console_option, store_option
@@ -64,12 +63,13 @@ class Answer:
 
 def ask(model: Manifest, store: Storage) -> Answer:
     """Judge a published model. Raises DeliveryError, SettingsError or StorageError."""
-    criteria = criteria_of(load(known_parameters()[0]))
-    check(criteria, _labels(model))
+    target = _target(model)
+    criteria = target.fitted(criteria_of(load(known_parameters()[0])))
     opponent, how = against_production(model, store, criteria)
-    verdict = judge(model.properties["metrics"], criteria, opponent, _constant(model, criteria))
+    metrics = model.properties["metrics"]
+    verdict = judge(target, metrics, criteria, opponent, _constant(model, criteria))
     if verdict.passed:
-        said = f"the gate is open for model {model.id}, accuracy {model.properties['metrics']['accuracy']:.4f}"
+        said = f"the gate is open for model {model.id}, {target.in_words(metrics)}"
     else:
         said = f"the gate is closed for model {model.id}: {'; '.join(verdict.reasons)}"
     return Answer(verdict, said, how or f"not compared with production: {opponent.skipped or opponent.unusable}")
@@ -99,12 +99,10 @@ def against_production(model: Manifest, store: Storage, criteria: Criteria) -> t
     _, own, other = np.intersect1d(here.ids, there.ids, return_indices=True)
     if not len(own):
         return Opponent(unusable=f"no example is in the test split of both this model and {live.id} in production"), ""
-    labels = _labels(model)
-    opponent = compare(
-        live.id,
-        sample(labels, here.labels[own], here.probabilities[own]),
-        sample(labels, here.labels[own], there.probabilities[other]),
-        criteria,
+    target = _target(model)
+    truth = here.truth[own]
+    opponent = target.compare(
+        live.id, target.rows(truth, here.predictions[own]), target.rows(truth, there.predictions[other]), criteria
     )
     return opponent, f"with {live.id}, on the {len(own)} examples that are in the test split of both"
 
@@ -114,8 +112,8 @@ class _Predicted:
     """What a model's run predicted on its test split; arrays of (examples, ...)."""
 
     ids: NDArray[Any]
-    labels: NDArray[np.int32]
-    probabilities: NDArray[np.float32]
+    truth: NDArray[Any]
+    predictions: NDArray[np.float32]
 
 
 def _judged(model: Manifest, live: str, store: Storage, criteria: Criteria) -> Opponent | None:
@@ -158,12 +156,19 @@ def _constant(model: Manifest, criteria: Criteria) -> Constant | None:
     return Constant(label, Comparison(label, hits, right, rows - hits, others - right))
 
 
-def _labels(model: Manifest) -> tuple[str, ...]:
-    return tuple(label_text(label) for label in model.properties["labels"])
+def _target(model: Manifest) -> Target:
+    """What the model learned. Raises DeliveryError."""
+    try:
+        target = of_manifest(model.properties)
+    except ValueError as error:
+        raise DeliveryError(f"model {model.id}: {error}") from None
+    if target is None:
+        raise DeliveryError(f"model {model.id}: its manifest does not say what it predicts, so nothing can be judged")
+    return target
 
 
 def _predicted(model: Manifest, store: Storage, cache: Path) -> _Predicted:
-    """Predictions and labels, verified. Raises MissingKeyError, ArtifactError, KeyError or StorageError."""
+    """Predictions and truths, verified. Raises MissingKeyError, ArtifactError, KeyError or StorageError."""
     _, evaluation = manifest.fetch(store, f"runs/{model.properties['run']}/evaluation", cache)
     dataset = f"datasets/{model.properties['dataset']}"
     described = manifest.read(store, dataset)

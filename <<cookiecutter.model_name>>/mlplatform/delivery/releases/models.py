@@ -17,7 +17,7 @@ from mlplatform.store.storage import Storage
 @readable_store_option
 @console_option
 def models(store: Storage, console: Console) -> None:
-    """List the published models: accuracy, what each was made from, what changed, which one is in production."""
+    """List the published models: how good each is, what it was made from, what changed, which one is in production."""
     published = list_models(store, damaged=lambda error: console.say(f"models: left out: {error}"))
     live = production(store)
     text = (
@@ -33,5 +33,6 @@ def _described(model: Manifest, live: bool) -> dict[str, Any]:
         "created_at": model.created_at,
         "production": live,
         "accuracy": made_from.get("metrics", {}).get("accuracy"),
+        "mean_absolute_error": made_from.get("metrics", {}).get("mean_absolute_error"),
         **{name: made_from.get(name) for name in ("dataset", "code", "git_commit", "parameters", "packages", "run")},
     }

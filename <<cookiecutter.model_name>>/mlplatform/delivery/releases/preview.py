@@ -80,13 +80,19 @@ def _over(store: Storage) -> str:
 
 
 def _figures(report: dict[str, Any]) -> str:
-    """The verdict, agreement and accuracy of a report on a ghost, in one line."""
+    """The verdict, and how far a ghost agrees with the live model and is better, of its report, in one line."""
     told = [f"the report says {report['verdict']['decision']}"]
     if report.get("agreement"):
         told.append(f"agreement {100 * report['agreement']['value']:.1f} %")
+    if closeness := report.get("closeness"):
+        told.append(f"mean difference {closeness['mean']:.4g}")
     ghost, live = report.get("accuracy"), report.get("live_accuracy")
     if ghost and live:
         told.append(f"accuracy {100 * (ghost['value'] - live['value']):+.1f} points")
+    elif changes := (report.get("task") or {}).get("changes"):
+        told += [
+            f"{change['metric']} {change['model']:.4g} against {change['other']:.4g}" for change in changes.values()
+        ]
     return ", ".join(told)
 
 

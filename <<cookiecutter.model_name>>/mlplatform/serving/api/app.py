@@ -170,7 +170,7 @@ class _Views:
             raise feedback_body.not_kept()
         settings, model = self._service.settings, self._service.model
         body = read_body(request.environ, settings.max_body_bytes)
-        id, labels = feedback_body.decode(body, model.labels if model else (), settings.max_instances)
+        id, labels = feedback_body.decode(body, model.target if model else None, settings.max_instances)
         if not self._log.label(id, labels):
             raise feedback_body.no_room()
         return _json({"request_id": id, "labels": labels}, HTTPStatus.ACCEPTED)
@@ -238,6 +238,7 @@ def _summary(service: Service, model: ServedModel) -> dict[str, Any]:
         "runtime": service.settings.runtime,
         "signature": properties["signature"],
         "labels": model.labels or None,
+        "targets": properties.get("targets"),
         "metrics": properties.get("metrics"),
         "samples": properties.get("samples"),
     }

@@ -4,17 +4,17 @@ from http import HTTPStatus
 from typing import Any
 
 from mlplatform.contract.events import is_request_id
-from mlplatform.contract.labels import label_text
+from mlplatform.contract.targets import Classes, Target
 from mlplatform.serving.errors import RequestError, bad_request
 from mlplatform.serving.http.request_body import parse_json
 from mlplatform.serving.protocols.tensors import show
 
 _FIELDS = ("request_id", "label", "labels")
-_FORM = '{"request_id": "...", "label": "..."}, or "labels" with one for each row, null where it is not known'
+_FORM = '{"request_id": "...", "label": ...}, or "labels" with one for each row, null where it is not known'
 
 
-def decode(body: bytes, known: tuple[str, ...], most: int) -> tuple[str, list[str | None]]:
-    """The request's id and the labels of its rows, `most` at most. known: the model's labels; empty if it has none.
+def decode(body: bytes, target: Target | None, most: int) -> tuple[str, list[str | float | None]]:
+    """The request's id and the truths of its rows, `most` at most. target: the model's; None if it is not known.
 
     Raises RequestError (400) naming the first fault.
     """
@@ -34,19 +34,16 @@ def decode(body: bytes, known: tuple[str, ...], most: int) -> tuple[str, list[st
         raise bad_request(f"labels is {show(given)}; expected a list with a label for each row")
     if len(given) > most:
         raise bad_request(f"labels has {len(given)} entries; a request has at most {most} rows")
-    return id, [_label(label, known) for label in given]
+    return id, [_truth(truth, target) for truth in given]
 
 
-def _label(given: Any, known: tuple[str, ...]) -> str | None:
+def _truth(given: Any, target: Target | None) -> str | float | None:
     if given is None:
         return None
-    if not isinstance(given, str | int | float):
-        raise bad_request(f"label is {show(given)}; expected text")
-    label = label_text(given)
-    if known and label not in known:
-        shown = ", ".join(known[:20]) + (", ..." if len(known) > 20 else "")
-        raise bad_request(f"label is {show(given)}; the model knows: {shown}")
-    return label
+    try:
+        return (target or Classes("label", ())).feedback(given)
+    except ValueError as error:
+        raise bad_request(f"label is {show(given)}; {error}") from None
 
 
 def not_kept() -> RequestError:

@@ -83,7 +83,7 @@ def _operations(service: Service, model: ServedModel | None) -> dict[str, Schema
 
 
 def _feedback(most: int) -> Schema:
-    label = {"type": ["string", "integer", "null"]}
+    label = {"type": ["string", "number", "null"]}
     request_id = {"request_id": {"type": "string", "minLength": 1, "maxLength": LONGEST_ID, "pattern": "^[ -~]+$"}}
     given = {"label": label, "labels": {"type": "array", "items": label, "minItems": 1, "maxItems": most}}
     request = {"oneOf": [_object({**request_id, name: schema}) for name, schema in given.items()]}

@@ -75,7 +75,7 @@ class EventLog:
         """Processor time that is not to count as used: of what a ghost does that a live service would not do."""
         self._left_out += cpu_seconds
 
-    def label(self, id: str, labels: Sequence[str | None]) -> bool:
+    def label(self, id: str, labels: Sequence[str | float | None]) -> bool:
         """Write what the rows of a request really were; False, and nothing is kept, where that cannot be done now.
 
         Labels are taken while half of the spool is free; the other half is kept for predictions.

@@ -8,6 +8,7 @@ from pathlib import Path
 from mlplatform.config.hints import hint
 from mlplatform.config.settings import StorageSettings, load
 from mlplatform.contract.runtimes import runtime_path
+from mlplatform.contract.targets import of_manifest
 from mlplatform.runtime.saved_model import FrozenCopy
 from mlplatform.serving.model import cpu
 from mlplatform.serving.model.runtime import RuntimeUnavailableError, WarmRuntime, load_runtime
@@ -78,6 +79,7 @@ def open_model(settings: ServingSettings) -> OpenedModel:
         if version not in (None, manifest.id):
             raise UnusableModelError(f"{directory}: holds model {manifest.id!r}; publish {version!r} again")
         signature = read_signature(manifest.properties)
+        of_manifest(manifest.properties)
         threads = settings.threads or cpu.threads_per_worker(settings.workers)
         path = content / runtime_path(manifest, settings.runtime)
         copy = FrozenCopy(Path(settings.frozen), manifest.content) if settings.frozen else None

@@ -5,12 +5,14 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from http import HTTPStatus
 
 import gevent
 from gevent.event import Event
 from gevent.threadpool import ThreadPool
 
+from mlplatform.contract.targets import Target, of_manifest
 from mlplatform.serving.errors import RequestError
 from mlplatform.serving.model.batching import Batcher
 from mlplatform.serving.model.loading import NoModelError, OpenedModel, UnusableModelError, open_model
@@ -33,10 +35,15 @@ class ServedModel:
     signature: Signature
     batcher: Batcher
 
+    @cached_property
+    def target(self) -> Target | None:
+        """What it predicts; None if its manifest does not say."""
+        return of_manifest(self.manifest.properties)
+
     @property
     def labels(self) -> tuple[str, ...]:
         """In the order of the values of its output; empty if it has none."""
-        return tuple(self.manifest.properties.get("labels") or ())
+        return self.target.labels if self.target else ()
 
 
 class Service:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from mlplatform.contract.drift import psi, shares
+from mlplatform.contract.targets import Target
 from mlplatform.serving.model.signature import Array
 
 HALF = 500
@@ -38,10 +39,10 @@ class Window:
 class Drift:
     """Windows over everything that the baseline has; mlplatform/training/baseline.py describes its form.
 
-    names: of the inputs, in the order of the arrays. labels: by class.
+    names: of the inputs, in the order of the arrays. target: says what is watched of the predictions.
     """
 
-    def __init__(self, baseline: Mapping[str, Any], names: Sequence[str], labels: Sequence[str]) -> None:
+    def __init__(self, baseline: Mapping[str, Any], names: Sequence[str], target: Target) -> None:
         histograms: Mapping[str, Any] = baseline["inputs"]
         self._inputs = {
             position: (name, np.asarray(histograms[name]["edges"]), Window(histograms[name]["shares"]))
@@ -49,9 +50,7 @@ class Drift:
             if name in histograms
         }
         self._places: dict[int, Array] = {}
-        self._classes = Window([baseline["classes"].get(label, 0.0) for label in labels])
-        self._confidence_edges = np.asarray(baseline["confidence"]["edges"])
-        self._confidence = Window(baseline["confidence"]["shares"])
+        self._signals = {signal: (edges, Window(shares)) for signal, (edges, shares) in target.edges(baseline).items()}
 
     def add_inputs(self, arrays: Sequence[Array]) -> None:
         """Arrays of (rows, ...), one for each input."""
@@ -61,15 +60,16 @@ class Drift:
                 values = values[:, self._places_of(values.shape[1])]
             window.add(np.searchsorted(edges, values, side="left"), len(values))
 
-    def add_predictions(self, classes: Array, confidences: Array) -> None:
-        """Predicted classes (rows,), int, and their probabilities (rows,)."""
-        self._classes.add(classes, len(classes))
-        self._confidence.add(np.searchsorted(self._confidence_edges, confidences, side="left"), len(confidences))
+    def add_predictions(self, signals: Mapping[str, Array]) -> None:
+        """What the target watches of the predictions, (rows,) each."""
+        for signal, (edges, window) in self._signals.items():
+            values = signals[signal]
+            window.add(values if edges is None else np.searchsorted(edges, values, side="left"), len(values))
 
     def psi(self) -> dict[str, float]:
-        """PSI by signal, input.<name>, classes and confidence: of those that have seen enough rows."""
+        """PSI by signal, input.<name> and those of the target: of those that have seen enough rows."""
         signals = {f"input.{name}": window.psi() for name, _, window in self._inputs.values()}
-        signals |= {"classes": self._classes.psi(), "confidence": self._confidence.psi()}
+        signals |= {name: window.psi() for name, (_, window) in self._signals.items()}
         return {signal: value for signal, value in signals.items() if value is not None}
 
     def _places_of(self, size: int) -> Array:

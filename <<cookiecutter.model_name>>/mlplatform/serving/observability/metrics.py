@@ -1,6 +1,6 @@
 """The server's metrics, from what it does with each request.
 
-A request is only counted here, and every n-th is timed. What takes longer (classes, confidence, drift) is done for many
+A request is only counted here, and every n-th is timed. What takes longer (predictions, drift) is done for many
 requests at once. benchmarks/serving/telemetry.py measures what that costs.
 """
 
@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 
+from mlplatform.contract.targets import Target
 from mlplatform.serving.errors import OverloadedError
 from mlplatform.serving.model.batching import ModelCall
 from mlplatform.serving.model.service import ServedModel
@@ -25,6 +26,8 @@ KEEP = 1000
 """Requests that are timed between two reports, at most twice as many; at more each stands for several."""
 _FOLD = 512
 _CLASSES = 100
+# What a target watches of its predictions, and the metric that has it; anything else is a class, which is counted.
+_DISTRIBUTIONS = {"confidence": registry.CONFIDENCE, "values": registry.PREDICTED_VALUES}
 # Rows whose inputs are compared with the baseline between two reports, so that it costs no request much.
 _DRIFT_REQUESTS = 100
 _DRIFT_ROWS = 4
@@ -46,7 +49,7 @@ class ServingMetrics:
         self._outputs: list[Array] = []
         self._looked_at = 0
         self._counted: Array = np.zeros(0, dtype=np.int64)
-        self._confidences: list[Array] = []
+        self._values: dict[str, list[Array]] = {}
         self._watched = False
         self._predictions: _Predictions | None = None
         self._reported = self._cpu_at = time.monotonic()
@@ -74,13 +77,14 @@ class ServingMetrics:
         outputs, self._outputs = self._outputs, []
         if not outputs or self._predictions is None:
             return
-        probabilities = np.concatenate(outputs)
-        classes = probabilities.argmax(axis=1)
-        confidences = probabilities[np.arange(len(classes)), classes]
-        self._counted = self._counted + np.bincount(classes, minlength=len(self._counted))
-        self._confidences.append(confidences)
+        signals = self._predictions.target.signals(np.concatenate(outputs))
+        for signal, values in signals.items():
+            if signal in _DISTRIBUTIONS:
+                self._values.setdefault(signal, []).append(values)
+            else:
+                self._counted = self._counted + np.bincount(values, minlength=len(self._counted))
         if self._predictions.drift is not None:
-            self._predictions.drift.add_predictions(classes, confidences)
+            self._predictions.drift.add_predictions(signals)
 
     def report(self) -> None:
         """Send everything since the last report."""
@@ -117,7 +121,8 @@ class ServingMetrics:
         self._watched = True
         model.batcher.watch = self._calls
         self._predictions = _Predictions.of(model)
-        self._counted = np.zeros(len(self._predictions.labels) if self._predictions else 0, dtype=np.int64)
+        labels = self._predictions.target.labels if self._predictions else ()
+        self._counted = np.zeros(len(labels), dtype=np.int64)
 
     def _report_requests(self) -> None:
         requests, self._requests = self._requests, {}
@@ -164,17 +169,17 @@ class ServingMetrics:
         if predictions is None:
             return
         counted, self._counted = self._counted, np.zeros_like(self._counted)
-        for label, number in zip(predictions.labels[:_CLASSES], counted[:_CLASSES].tolist(), strict=False):
+        for label, number in zip(predictions.target.labels[:_CLASSES], counted[:_CLASSES].tolist(), strict=False):
             if number:
                 self._metrics.count(registry.PREDICTIONS, number, f"class:{label}")
         others = int(counted[_CLASSES:].sum())
         if others:
             self._metrics.count(registry.PREDICTIONS, others, "class:other")
-        if self._confidences:
-            confidences = np.concatenate(self._confidences)
-            self._confidences = []
-            stride = 1 << max(0, (len(confidences) // KEEP).bit_length())
-            self._metrics.distribution(registry.CONFIDENCE, confidences[::stride].tolist(), stride=stride)
+        folded, self._values = self._values, {}
+        for signal, pieces in folded.items():
+            values = np.concatenate(pieces)
+            stride = 1 << max(0, (len(values) // KEEP).bit_length())
+            self._metrics.distribution(_DISTRIBUTIONS[signal], values[::stride].tolist(), stride=stride)
         if predictions.drift is not None:
             for signal, value in predictions.drift.psi().items():
                 self._metrics.gauge(registry.DRIFT, value, f"signal:{signal}")
@@ -190,23 +195,22 @@ class ServingMetrics:
 
 
 class _Predictions:
-    """How to read classes out of a model's outputs. output: which one has the probabilities, (rows, classes)."""
+    """How to read predictions out of a model's outputs. output: which one is the target's, (rows, *row_shape)."""
 
-    def __init__(self, output: int, labels: list[str], drift: Drift | None) -> None:
+    def __init__(self, output: int, target: Target, drift: Drift | None) -> None:
         self.output = output
-        self.labels = labels
+        self.target = target
         self.drift = drift
 
     @classmethod
     def of(cls, model: ServedModel) -> "_Predictions | None":
-        """None for a model without labels: there are no classes to count."""
-        properties = model.manifest.properties
-        labels = [str(label) for label in properties.get("labels") or ()]
+        """None for a model whose manifest says no target: it is not known what its predictions are."""
+        target = model.target
         for position, tensor in enumerate(model.signature.outputs):
-            if labels and tensor.dtype.startswith("float") and tensor.shape == (len(labels),):
+            if target and tensor.dtype.startswith("float") and tensor.shape == target.row_shape:
                 names = [tensor.name for tensor in model.signature.inputs]
-                baseline = properties.get("baseline")
-                return cls(position, labels, Drift(baseline, names, labels) if baseline else None)
+                baseline = model.manifest.properties.get("baseline")
+                return cls(position, target, Drift(baseline, names, target) if baseline else None)
         return None
 
 

@@ -24,20 +24,19 @@ class Predicted(NamedTuple):
 def predicted(model: ServedModel, answers: Sequence[Sequence[Array]]) -> Predicted:
     """Labels and scores, worked out for many requests at once, which takes less time than one by one.
 
-    answers: of each request its outputs of (rows, ...) in the signature's order; none where it failed. A model with
-    labels and an output (rows, labels) predicts the label with the highest value, the first of several; that value is
-    its score. Of any other model the scores are its first numeric output of one value a row, and there are no labels;
-    without such an output, or if its shape differs between the requests, there is nothing to compare. A score that is
-    not finite counts as 0, which JSON can hold.
+    answers: of each request its outputs of (rows, ...) in the signature's order; none where it failed. Of a model with
+    a target it is what the target notes of its output. Of any other model the scores are its first numeric output of
+    one value a row, and there are no labels; without such an output, or if its shape differs between the requests,
+    there is nothing to compare. A score that is not finite counts as 0, which JSON can hold.
     """
-    names = model.manifest.properties.get("labels") or ()
+    target = model.target
     said = [outputs for outputs in answers if outputs]
     numeric = [place for place, tensor in enumerate(model.signature.outputs) if tensor.dtype != "string"]
     nothing = Predicted([0] * len(answers), None, None)
     if not said:
         return nothing
-    place = next((n for n in numeric if names and said[0][n].shape[1:] == (len(names),)), None)
-    labelled = place is not None
+    place = next((n for n in numeric if target and said[0][n].shape[1:] == target.row_shape), None)
+    noted = target.noted if target and place is not None else None
     if place is None:
         place = next((n for n in numeric if said[0][n].size == len(said[0][n])), None)
     if place is None:
@@ -47,9 +46,8 @@ def predicted(model: ServedModel, answers: Sequence[Sequence[Array]]) -> Predict
     except ValueError:
         return nothing
     rows = [len(outputs[place]) if outputs else 0 for outputs in answers]
-    if not labelled:
-        return Predicted(rows, None, _finite(whole.reshape(-1)))
-    return Predicted(rows, [names[index] for index in whole.argmax(axis=1).tolist()], _finite(whole.max(axis=1)))
+    labels, scores = noted(whole) if noted else (None, whole.reshape(-1))
+    return Predicted(rows, labels, _finite(scores))
 
 
 def _finite(scores: Array) -> Array:

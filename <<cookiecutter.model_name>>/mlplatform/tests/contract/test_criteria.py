@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from mlplatform.config.settings import SettingsError
-from mlplatform.contract.criteria import Criteria, Criterion, check, load_criteria
+from mlplatform.contract.criteria import Criteria, Criterion, load_criteria
 from mlplatform.contract.parameters import PipelineParameters, criteria_of
+from mlplatform.contract.targets import Classes, Number
 
 LABELS = ("no", "fraud")
 
@@ -76,7 +77,8 @@ def test_minimum_accuracy_is_still_taken_with_a_warning(service_toml: Path, capl
             "[gate.xyz]\nminimum = 0.9",
             "[gate.xyz] (service.toml): no such metric; there are: accuracy, balanced_accuracy, macro_precision, "
             "macro_recall, macro_f1, weighted_precision, weighted_f1, matthews_corrcoef, precision, recall, f1, "
-            "roc_auc, average_precision, log_loss, brier_score",
+            "roc_auc, average_precision, log_loss, brier_score, mean_absolute_error, median_absolute_error, "
+            "mean_squared_error, root_mean_squared_error, r2_score",
         ),
         (
             "[gate.log_loss]\nminimum = 0.9",
@@ -149,7 +151,7 @@ def test_a_wrong_variable_is_refused_by_its_name(service_toml: Path, monkeypatch
 )
 def test_a_label_that_the_model_does_not_have_is_refused(criteria: Criteria, sentence: str) -> None:
     with pytest.raises(SettingsError) as refused:
-        check(criteria, LABELS)
+        Classes("label", LABELS).fitted(criteria)
     assert str(refused.value) == sentence
 
 
@@ -157,3 +159,33 @@ def test_only_a_minimum_of_zero_asks_for_nothing() -> None:
     assert Criteria((Criterion("accuracy", minimum=0.0, maximum_regression=0.01),)).asks_nothing
     assert not Criteria((Criterion("accuracy", maximum_regression=0.01),)).asks_nothing
     assert not Criteria((Criterion("accuracy", minimum=0.0), Criterion("recall.fraud", minimum=0.5))).asks_nothing
+
+
+def test_a_table_about_another_kind_of_target_is_refused_with_what_would_do() -> None:
+    with pytest.raises(SettingsError) as refused:
+        Number("price").fitted(Criteria())
+    assert str(refused.value) == (
+        "[gate.accuracy]: target 'price' of model.TARGETS is of kind 'number', which has no accuracy; ask for "
+        "[gate.r2_score] minimum = ..., or by another of: mean_absolute_error, median_absolute_error, "
+        "mean_squared_error, root_mean_squared_error, r2_score"
+    )
+
+
+def test_without_tables_each_kind_of_target_has_its_own(service_toml: Path) -> None:
+    assert Number("price").fitted(load_criteria()).rows == (
+        Criterion("r2_score", minimum=0.0, maximum_regression=0.02),
+    )
+    assert Classes("label", LABELS).fitted(load_criteria()).rows == Criteria().rows
+
+
+def test_errors_are_asked_for_by_a_maximum_in_the_units_of_the_target(service_toml: Path) -> None:
+    service_toml.write_text("[gate.mae]\nmaximum = 12.5\nmaximum_regression = 0.5\n")
+    assert Number("price").fitted(load_criteria()).rows == (
+        Criterion("mean_absolute_error", maximum=12.5, maximum_regression=0.5),
+    )
+
+
+def test_a_bound_that_every_model_reaches_is_no_number_in_json() -> None:
+    open_gate = Criteria((Criterion("r2_score", minimum=float("-inf")), Criterion("log_loss", maximum=float("inf"))))
+    assert open_gate.asks_nothing
+    assert open_gate.to_json()["criteria"] == {"r2_score": {}, "log_loss": {}}

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from sklearn import metrics as scikit
 
-from mlplatform.contract import measures
-from mlplatform.contract.measures import Sample, Weighted, changes, most_frequent, sample, value
 from mlplatform.contract.metrics import METRICS, split_name
+from mlplatform.contract.resampling import changes
+from mlplatform.contract.targets import class_measures
+from mlplatform.contract.targets.class_measures import Sample, Weighted, most_frequent, sample, value
 
 TWO, THREE = ("no", "yes"), ("cat", "dog", "owl")
 
@@ -56,7 +57,7 @@ def by_scikit(name: str, of: Sample, weights: np.ndarray) -> float:
     return float(getattr(scikit, f"{metric}_score")(true, said, **options))
 
 
-NAMES = [name for name, facts in METRICS.items() if facts.whole]
+NAMES = [name for name, facts in METRICS.items() if facts.kind == "classes" and facts.whole]
 NAMES_OF_CLASSES = [name for name, facts in METRICS.items() if facts.of_class]
 
 
@@ -91,7 +92,7 @@ def test_a_row_without_a_valid_prediction_is_never_right() -> None:
 
 
 def test_only_labels_leave_out_what_takes_probabilities() -> None:
-    found = measures.listed(Sample(TWO, np.array([0, 1]), np.array([0, 1])))
+    found = class_measures.listed(Sample(TWO, np.array([0, 1]), np.array([0, 1])))
     assert "macro_f1" in found
     assert not {"roc_auc", "log_loss"} & found.keys()
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from mlplatform.contract.gate import Opponent
+from mlplatform.contract.comparison import Opponent
 from mlplatform.contract.opponent import choose
 from mlplatform.store import manifest
 from mlplatform.store.releases import PRODUCTION, set_production

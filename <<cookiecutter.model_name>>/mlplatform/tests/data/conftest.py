@@ -16,6 +16,7 @@ import pytest
 from mlplatform.cli import main
 from mlplatform.contract import events
 from mlplatform.contract.events import Process
+from mlplatform.contract.targets import Classes
 from mlplatform.data.dataset import InputSpec, Schema
 from mlplatform.store import manifest
 from mlplatform.store.manifest import Manifest
@@ -29,7 +30,7 @@ SCHEMA = Schema(
         InputSpec("row", (8,), "float32"),
         InputSpec("text", (), "string"),
     ),
-    labels=("no", "yes"),
+    target=Classes("label", ("no", "yes")),
 )
 
 Prepare = Callable[[list[dict[str, Any]]], Manifest]
@@ -96,6 +97,7 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.chdir(tmp_path)
     properties: dict[str, Any] = {"id": {}, "image": {}, "label": {}, "model": {}, "predicted": {}}
     package = ModuleType("model")
+    package.__dict__["LABELS"] = ("7", "3")
     package.__dict__["RECORD"] = {"type": "object", "properties": properties}
     monkeypatch.setitem(sys.modules, "model", package)
     return package

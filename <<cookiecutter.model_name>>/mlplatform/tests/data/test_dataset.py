@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from mlplatform.contract.errors import BadDataError
+from mlplatform.contract.targets import Classes
 from mlplatform.data import merging, parts, records, writing
 from mlplatform.data.dataset import OTHERS, SPLITS, InputSpec, Schema, Split
 from mlplatform.data.parts import check_files, known_files, parts_of
@@ -22,7 +23,7 @@ from mlplatform.store.storage import LocalStorage
 SCHEMA = Schema(
     record={"properties": {"label": {"enum": ["no", "yes"]}}},
     inputs=(InputSpec("grid", (2, 2), "float32"), InputSpec("count", (), "int32"), InputSpec("name", (), "string")),
-    labels=("no", "yes"),
+    target=Classes("label", ("no", "yes")),
 )
 FRACTIONS = SplitRule(validation_fraction=0.2, test_fraction=0.2)
 
@@ -90,7 +91,7 @@ def test_values_come_back_as_they_went_in(tmp_path: Path) -> None:
 
 
 def test_an_input_may_be_called_others_beside_properties_that_are_none(tmp_path: Path) -> None:
-    schema = Schema({"type": "object"}, (InputSpec("others", (), "int32"),), ("a",))
+    schema = Schema({"type": "object"}, (InputSpec("others", (), "int32"),), Classes("label", ("a",)))
     records = [{"id": f"e{i}", "others": i, "label": "a", "camera": "left"} for i in range(50)]
     prepared, storage = prepared_from(tmp_path, records, schema=schema)
     split = Split(storage.root / "datasets" / prepared.id / prepared.content, "train", ["others", OTHERS])
@@ -132,7 +133,7 @@ def test_memory_holds_a_share_of_the_data_only(tmp_path: Path, monkeypatch: pyte
     for module, name in ((writing, "SHARD_BYTES"), (parts, "BUFFER_BYTES"), (merging, "BUCKET_BYTES")):
         monkeypatch.setattr(module, name, 1 << 19)
     monkeypatch.setattr(records, "BLOCK_BYTES", 1 << 19)
-    schema = Schema(record={}, inputs=(InputSpec("x", (), "string"),), labels=("a",))
+    schema = Schema(record={}, inputs=(InputSpec("x", (), "string"),), target=Classes("label", ("a",)))
     source = tmp_path / "source"
     source.mkdir()
     (tmp_path / "work").mkdir()

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mlplatform.contract.targets import Classes
 from mlplatform.data import parts
 from mlplatform.data.columns import load
 from mlplatform.data.dataset import InputSpec, Schema
@@ -21,7 +22,7 @@ SCHEMA = Schema(
         "properties": {"label": {"enum": ["no", "yes"]}, "name": {"type": "string", "title": "Name"}},
     },
     inputs=(InputSpec("grid", (2, 2), "float32"), InputSpec("count", (), "int32"), InputSpec("name", (), "string")),
-    labels=("no", "yes"),
+    target=Classes("label", ("no", "yes")),
 )
 
 Check = Callable[..., dict[str, CheckedFile]]
@@ -110,7 +111,9 @@ def test_an_added_label_and_a_changed_description_read_nothing_again(pipeline: P
     pipeline.check()
     assert pipeline.problems() == [(2, "label: 'maybe' is none of model.LABELS")]
     properties = {"label": {"enum": ["no", "yes", "maybe"]}, "name": {"type": "string", "title": "Another"}}
-    schema = Schema({"type": "object", "properties": properties}, SCHEMA.inputs, ("no", "yes", "maybe"))
+    schema = Schema(
+        {"type": "object", "properties": properties}, SCHEMA.inputs, Classes("label", ("no", "yes", "maybe"))
+    )
     pipeline.check(schema)
     assert pipeline.problems(schema) == []
     assert pipeline.read == ["x.jsonl"]
@@ -120,7 +123,7 @@ def test_a_changed_type_reads_again(pipeline: Pipeline) -> None:
     pipeline.write("x.jsonl", record(1))
     pipeline.check()
     properties = SCHEMA.record["properties"] | {"count": {"type": "integer", "maximum": 0}}
-    schema = Schema({"type": "object", "properties": properties}, SCHEMA.inputs, SCHEMA.labels)
+    schema = Schema({"type": "object", "properties": properties}, SCHEMA.inputs, SCHEMA.target)
     pipeline.check(schema)
     assert pipeline.problems(schema) == [(1, "count: 1 is greater than the maximum of 0")]
 
@@ -183,7 +186,7 @@ def test_more_labels_than_are_listed_are_still_told_by_row(pipeline: Pipeline, m
 
 
 def test_long_whole_numbers_keep_their_digits(pipeline: Pipeline) -> None:
-    schema = Schema({"type": "object"}, (InputSpec("n", (), "int64"),), ("a",))
+    schema = Schema({"type": "object"}, (InputSpec("n", (), "int64"),), Classes("label", ("a",)))
     values = [2**62 + 1, 3, 2**53 + 1]
     pipeline.write("x.jsonl", *({"id": 10**25 + i, "n": value, "label": "a"} for i, value in enumerate(values)))
     pipeline.check(schema)

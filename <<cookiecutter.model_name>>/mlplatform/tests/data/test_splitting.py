@@ -10,6 +10,7 @@ import pytest
 from mlplatform.config.settings import SettingsError, load
 from mlplatform.contract.errors import BadDataError
 from mlplatform.contract.parameters import PipelineParameters
+from mlplatform.contract.targets import Classes
 from mlplatform.data.catalog import fetch
 from mlplatform.data.dataset import SPLITS, InputSpec, Schema
 from mlplatform.data.parts import check_files, known_files, parts_of
@@ -18,7 +19,7 @@ from mlplatform.data.splitting import SplitRule
 from mlplatform.data.versions import prepare
 from mlplatform.store.storage import LocalStorage
 
-SCHEMA = Schema({"type": "object"}, (InputSpec("x", (), "float32"),), ("a", "b"))
+SCHEMA = Schema({"type": "object"}, (InputSpec("x", (), "float32"),), Classes("label", ("a", "b")))
 FIXED = SplitRule(0.2, 0.2, fixed="part")
 TIMED = SplitRule(0.2, 0.2, time="part", test_after="2026-10-01")
 

@@ -9,12 +9,17 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mlplatform.config.settings import SettingsError
+from mlplatform.contract.comparison import Comparison
 from mlplatform.contract.criteria import Criteria, Criterion
+from mlplatform.contract.targets import Number, Target
+from mlplatform.contract.targets.class_judging import LabelAgreement
 from mlplatform.ghost.observed import NothingObservedError, Observed, observe
 from mlplatform.ghost.report import Report, make, render
 from mlplatform.ghost.settings import GhostSettings
 from mlplatform.ghost.statistics import quantile_ratio, shift
 from mlplatform.ghost.verdict import Decision
+from mlplatform.store.manifest import publish
 from mlplatform.store.storage import LocalStorage
 from mlplatform.tests.ghost.observations import (
     GHOST,
@@ -70,7 +75,8 @@ def test_a_ghost_that_is_certainly_less_accurate_is_rejected(tmp_path: Path) -> 
 def test_the_same_model_is_promoted_with_an_agreement_of_one(tmp_path: Path) -> None:
     answered(tmp_path, hits(450, 500), hits(450, 500))
     found = judged(tmp_path)
-    assert (found.verdict.decision, found.figures.agreement and found.figures.agreement.value) == ("promote", 1.0)
+    assert isinstance(found.figures.agreement, LabelAgreement)
+    assert (found.verdict.decision, found.figures.agreement.share.value) == ("promote", 1.0)
 
 
 def test_the_same_model_is_held_while_few_labels_leave_room_for_a_loss(tmp_path: Path) -> None:
@@ -258,8 +264,9 @@ def test_rows_of_a_request_are_compared_one_by_one(tmp_path: Path) -> None:
     write(tmp_path, "ghost", [prediction("r", None, labels=["1", "2", "0"], scores=[0.9, 0.8, 0.7])])
     write(tmp_path, "feedback", [{**truth("r"), "labels": ["1", None, "3"]}])
     figures = judged(tmp_path).figures
-    assert figures.agreement and figures.comparison
-    assert (figures.agreement.hits, figures.agreement.total) == (2, 3)
+    assert isinstance(figures.agreement, LabelAgreement)
+    assert isinstance(figures.comparison, Comparison)
+    assert (figures.agreement.share.hits, figures.agreement.share.total) == (2, 3)
     assert (figures.comparison.both, figures.comparison.only_production, figures.comparison.examples) == (1, 1, 2)
 
 
@@ -443,7 +450,7 @@ def test_the_page_of_a_first_model_and_of_a_model_without_labels_are_whole(tmp_p
     write(tmp_path, "ghost", [prediction("a", None)])
     assert "nothing is live yet" in Page(render(judged(tmp_path))).text
     write(tmp_path, "live", [prediction("a", None)])
-    assert "predict no labels that could be compared" in Page(render(judged(tmp_path))).text
+    assert "The values of both differ by 0 in the mean over 1 row" in Page(render(judged(tmp_path))).text
 
 
 def test_the_json_holds_no_nan(tmp_path: Path) -> None:
@@ -451,3 +458,65 @@ def test_the_json_holds_no_nan(tmp_path: Path) -> None:
     found = json.loads(json.dumps(judged(tmp_path).to_json(), allow_nan=False))
     assert found["verdict"]["decision"] == "not enough data"
     assert found["ghost"]["version"] == GHOST
+
+
+def published(root: Path, target: Target) -> None:
+    """The ghost's model in the store, with what it learned."""
+    (root / "empty").mkdir()
+    publish(LocalStorage(root), f"models/{GHOST}", root / "empty", "model", GHOST, {"targets": [target.to_json()]})
+
+
+def valued(root: Path, live: float, ghost: float, known: int = 400, of: int = 400) -> None:
+    """Both predict prices around 1,000 that are so far off, up and down in turn; some truths become known."""
+    published(root, Number("price", "EUR"))
+    true = [1000.0 + 10 * (i % 40) for i in range(of)]
+    sides = {"live": live, "ghost": ghost}
+    for role, error in sides.items():
+        said = [value + error * (-1) ** i * (0.5 + i % 3 / 2) for i, value in enumerate(true)]
+        write(root, role, [prediction(f"r{i}", None, scores=[value]) for i, value in enumerate(said)])
+    write(root, "feedback", [{**truth(f"r{i}"), "labels": [value]} for i, value in enumerate(true[:known])])
+
+
+PRICES = Criteria((Criterion("mean_absolute_error", maximum=200.0, maximum_regression=1.0),))
+
+
+def test_a_ghost_that_is_wrong_by_100_everywhere_is_rejected(tmp_path: Path) -> None:
+    valued(tmp_path, live=1, ghost=100)
+    found = judged(tmp_path, criteria=PRICES)
+    assert found.verdict.decision is Decision.REJECT
+    assert found.verdict.reasons[0].startswith("mean_absolute_error is 99.8750 against 0.9988 of the live model")
+
+
+def test_a_ghost_whose_values_are_nearer_is_promoted(tmp_path: Path) -> None:
+    valued(tmp_path, live=10, ghost=5)
+    found = judged(tmp_path, criteria=PRICES)
+    assert found.verdict.decision is Decision.PROMOTE
+    assert "comes closer to 400" in " ".join(Page(render(found)).text.split())
+
+
+def test_with_few_truths_models_that_say_nearly_the_same_cannot_differ(tmp_path: Path) -> None:
+    valued(tmp_path, live=10, ghost=10.1, known=3)
+    found = judged(tmp_path, criteria=PRICES)
+    assert found.verdict.decision is Decision.PROMOTE
+    assert "their values differ by 0.09" in found.verdict.reasons[0]
+
+
+def test_with_few_truths_models_that_are_apart_are_held(tmp_path: Path) -> None:
+    valued(tmp_path, live=10, ghost=20, known=3)
+    found = judged(tmp_path, criteria=PRICES)
+    assert found.verdict.decision is Decision.HOLD
+    assert "leaves open which of them is nearer by mean_absolute_error; 3 rows with a known" in found.verdict.reasons[0]
+
+
+def test_numbers_are_never_read_as_labels(tmp_path: Path) -> None:
+    valued(tmp_path, live=1, ghost=100)
+    write(tmp_path, "feedback", [{**truth("r0", at=7200), "labels": ["cat"]}], process="p2")
+    task = judged(tmp_path, criteria=PRICES).figures.task
+    assert task is not None
+    assert len(task.rows) == 399
+
+
+def test_the_gates_tables_have_to_fit_what_the_ghost_predicts(tmp_path: Path) -> None:
+    valued(tmp_path, live=1, ghost=1)
+    with pytest.raises(SettingsError, match=r"\[gate.accuracy\]: target 'price' .* has no accuracy"):
+        judged(tmp_path)

@@ -17,11 +17,12 @@ from typing import Any
 
 import pytest
 
+from mlplatform.contract.parameters import target
 from mlplatform.store.manifest import Manifest, read_directory
 from mlplatform.tests.conftest import ROOT, run
 from mlplatform.tests.serving.running import NAME, Running, serving
 
-ONE_EPOCH = ("--epochs", "1", "--minimum-accuracy", "0")
+ONE_EPOCH = ("--epochs", "1")
 # The pipeline's own command line, told to stop as the first step begins. A signal from outside might come too late.
 STOP_AT_THE_FIRST_STEP = """
 import logging, sys
@@ -62,21 +63,27 @@ class Trained:
 
 
 def write_settings(directory: Path) -> None:
-    """Write a service.toml with this repository's [training] and [serving], and a store in the directory."""
+    """Write a service.toml with this repository's [training] and [serving], an open gate, and a store beside it."""
     given = tomllib.loads((ROOT / "service.toml").read_text(encoding="utf-8"))
     training = dict(given.get("training", {}))
     if training.get("source") and "://" not in training["source"]:
         training["source"] = str(ROOT / training["source"])
+    asked = target().default
     sections = {
         "service": {"name": NAME},
         "storage": {"url": str(directory / "store")},
         "training": training,
         "serving": given.get("serving", {}),
+        f"gate.{asked.metric}": {"minimum" if asked.facts.higher_is_better else "maximum": asked.facts.worst},
     }
     lines = []
     for section, values in sections.items():
-        lines += [f"[{section}]", *(f"{name} = {json.dumps(value)}" for name, value in values.items())]
+        lines += [f"[{section}]", *(f"{name} = {_toml(value)}" for name, value in values.items())]
     (directory / "service.toml").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _toml(value: Any) -> str:
+    return str(value) if isinstance(value, float) else json.dumps(value)
 
 
 def chosen_by_the_caller() -> dict[str, str]:

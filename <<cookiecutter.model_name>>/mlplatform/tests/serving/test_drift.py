@@ -3,7 +3,8 @@
 import numpy as np
 
 from mlplatform.contract.drift import SHIFTED, STABLE
-from mlplatform.serving.observability.drift import HALF, Window
+from mlplatform.contract.targets import Number
+from mlplatform.serving.observability.drift import HALF, Drift, Window
 
 SHARES = [0.1] * 10
 
@@ -23,3 +24,15 @@ def test_rows_like_those_of_the_training_are_stable_and_others_are_shifted() -> 
     for _ in range(2):
         window.add(np.arange(HALF) % 5, HALF)
     assert (window.psi() or 0) > SHIFTED > STABLE
+
+
+def test_values_are_watched_by_the_bins_that_the_test_split_had() -> None:
+    price = Number("price")
+    said = np.random.default_rng(0).normal(100, 20, 5000).astype(np.float32)
+    drift = Drift({"inputs": {}, **price.baseline(said)}, [], price)
+    drift.add_predictions(price.signals(said[:HALF]))
+    assert drift.psi()["values"] < STABLE
+    for _ in range(2):
+        drift.add_predictions(price.signals(np.append(said[: HALF - 1] + 20, np.float32(np.nan))))
+        drift.add_predictions(price.signals(said[:1] + 20))
+    assert drift.psi()["values"] > SHIFTED

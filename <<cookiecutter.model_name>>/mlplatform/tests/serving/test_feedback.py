@@ -2,6 +2,7 @@
 
 import pytest
 
+from mlplatform.contract.targets import Classes, Number
 from mlplatform.serving.api.feedback import decode
 from mlplatform.serving.errors import RequestError
 
@@ -18,14 +19,24 @@ from mlplatform.serving.errors import RequestError
 def test_a_label_that_is_a_number_or_a_boolean_is_the_text_of_it(
     given: str, known: tuple[str, str], label: str
 ) -> None:
-    assert decode(f'{{"request_id": "r", "label": {given}}}'.encode(), known, 8) == ("r", [label])
+    assert decode(f'{{"request_id": "r", "label": {given}}}'.encode(), Classes("label", known), 8) == ("r", [label])
 
 
 def test_a_label_of_another_model_is_refused_with_those_that_it_knows() -> None:
     with pytest.raises(RequestError, match="label is 2; the model knows: 0, 1"):
-        decode(b'{"request_id": "r", "label": 2}', ("0", "1"), 8)
+        decode(b'{"request_id": "r", "label": 2}', Classes("label", ("0", "1")), 8)
 
 
 def test_labels_of_more_rows_than_a_request_may_have_are_refused() -> None:
     with pytest.raises(RequestError, match="labels has 9 entries; a request has at most 8 rows"):
-        decode(b'{"request_id": "r", "labels": [0,0,0,0,0,0,0,0,0]}', ("0", "1"), 8)
+        decode(b'{"request_id": "r", "labels": [0,0,0,0,0,0,0,0,0]}', Classes("label", ("0", "1")), 8)
+
+
+def test_the_truth_of_a_model_of_numbers_is_a_number() -> None:
+    assert decode(b'{"request_id": "r", "labels": [12.5, null, 3]}', Number("price"), 8) == ("r", [12.5, None, 3.0])
+
+
+@pytest.mark.parametrize("given", ['"12.5"', "true", "[1]", "1e39"])
+def test_anything_else_is_none(given: str) -> None:
+    with pytest.raises(RequestError, match="expected a number, the true price"):
+        decode(f'{{"request_id": "r", "label": {given}}}'.encode(), Number("price"), 8)

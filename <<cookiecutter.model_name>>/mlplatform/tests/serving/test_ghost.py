@@ -498,6 +498,7 @@ def test_feedback_without_a_place_for_it_is_refused(server: Running) -> None:
 
 def test_what_both_sides_recorded_makes_a_report(light: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from mlplatform.contract.criteria import Criteria, Criterion
+    from mlplatform.contract.targets.class_judging import LabelAgreement
     from mlplatform.ghost.observed import observe
     from mlplatform.ghost.report import make
     from mlplatform.ghost.settings import GhostSettings
@@ -526,7 +527,8 @@ def test_what_both_sides_recorded_makes_a_report(light: Path, tmp_path: Path, mo
     criteria = Criteria((Criterion("accuracy", minimum=0.0, maximum_regression=0.01),))
     report = make(observed, criteria, asked, now)
     assert report.observed.pairs.requests == 40
-    assert report.figures.agreement and report.figures.agreement.value == 1.0
+    assert isinstance(report.figures.agreement, LabelAgreement)
+    assert report.figures.agreement.share.value == 1.0
     assert report.figures.coverage and report.figures.coverage.value == 1.0
     assert report.verdict.decision in ("hold", "promote")
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mlplatform.contract.targets import Number, of_manifest
 from mlplatform.serving.model.signature import Array, Tensor
 from mlplatform.serving.observability.predictions import Predicted, predicted
 
@@ -16,9 +17,7 @@ NAMES = ["cat", "dog", "owl"]
 def model(*dtypes: str, labels: list[str] | None = None) -> Any:
     """As much of a served model as is asked: labels, and what type its outputs have."""
     outputs = [Tensor(f"output{n}", (None,), dtype) for n, dtype in enumerate(dtypes)]
-    return SimpleNamespace(
-        manifest=SimpleNamespace(properties={"labels": labels}), signature=SimpleNamespace(outputs=outputs)
-    )
+    return SimpleNamespace(target=of_manifest({"labels": labels}), signature=SimpleNamespace(outputs=outputs))
 
 
 def scores(said: Predicted) -> list[float]:
@@ -66,3 +65,10 @@ def test_without_such_an_output_there_is_nothing_to_compare() -> None:
 
 def test_nor_if_its_shape_differs_between_the_requests() -> None:
     assert predicted(model("float32"), [rows([1.0]), rows([1.0, 2.0])]) == Predicted([0, 0], None, None)
+
+
+def test_of_a_model_of_numbers_the_values_are_noted() -> None:
+    served = model("float32")
+    served.target = Number("price")
+    said = predicted(served, [(np.array([1.5, -3], np.float32),), (), (np.array([1e6], np.float32),)])
+    assert (said.rows, said.labels, scores(said)) == ([2, 0, 1], None, [1.5, -3, 1e6])

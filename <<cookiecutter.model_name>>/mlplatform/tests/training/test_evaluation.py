@@ -9,13 +9,18 @@ import pytest
 from numpy.typing import NDArray
 
 from mlplatform.contract.comparison import proportion_interval
+from mlplatform.contract.drift import histogram
+from mlplatform.contract.targets import Classes
+from mlplatform.contract.targets.class_measures import calibration
 from mlplatform.data.dataset import InputSpec
 from mlplatform.tests.training.splits import split
-from mlplatform.training.baseline import baseline, histogram
-from mlplatform.training.evaluation import calibration, inference_ms, metrics, worst_mistakes
+from mlplatform.training.baseline import baseline
+from mlplatform.training.evaluation import inference_ms
+from mlplatform.training.report_classes import mistakes
 
 CAT, DOG, OWL = range(3)
 NAMES = ("cat", "dog", "owl")
+TARGET = Classes("label", NAMES)
 
 
 def sure_of(*predicted: int, confidence: float = 0.8, classes: int = 3) -> NDArray[np.float32]:
@@ -29,6 +34,10 @@ def labels(*true: int) -> NDArray[np.int32]:
     return np.array(true, np.int32)
 
 
+def metrics(predictions: NDArray[np.float32], true: NDArray[np.int32]) -> dict[str, Any]:
+    return TARGET.metrics(TARGET.rows(true, predictions))
+
+
 def shown(figures: dict[str, Any]) -> tuple[Any, ...]:
     """Figures of a class that can be counted by hand."""
     return tuple(figures[name] for name in ("examples", "precision", "recall", "f1"))
@@ -36,7 +45,7 @@ def shown(figures: dict[str, Any]) -> tuple[Any, ...]:
 
 def test_figures_follow_from_the_confusion() -> None:
     # Of four cats three are found, one is called a dog; both dogs are found.
-    found = metrics(sure_of(CAT, CAT, CAT, DOG, DOG, DOG), labels(CAT, CAT, CAT, CAT, DOG, DOG), NAMES)
+    found = metrics(sure_of(CAT, CAT, CAT, DOG, DOG, DOG), labels(CAT, CAT, CAT, CAT, DOG, DOG))
     assert (found["examples"], found["correct"], found["accuracy"]) == (6, 5, 5 / 6)
     assert found["confusion"] == [[3, 1, 0], [0, 2, 0], [0, 0, 0]]
     assert shown(found["classes"]["cat"]) == (4, 1.0, 0.75, 6 / 7)
@@ -45,24 +54,24 @@ def test_figures_follow_from_the_confusion() -> None:
 
 
 def test_a_class_that_does_not_occur_has_no_figures_and_no_part_in_the_mean() -> None:
-    found = metrics(sure_of(CAT, DOG), labels(CAT, DOG), NAMES)
+    found = metrics(sure_of(CAT, DOG), labels(CAT, DOG))
     assert shown(found["classes"]["owl"]) == (0, None, None, None)
     assert found["macro_f1"] == 1.0
 
 
 def test_a_class_that_is_never_said_has_no_precision_and_an_f1_of_zero() -> None:
-    found = metrics(sure_of(CAT, CAT), labels(CAT, OWL), NAMES)
+    found = metrics(sure_of(CAT, CAT), labels(CAT, OWL))
     assert shown(found["classes"]["owl"]) == (1, None, 0.0, 0.0)
     assert found["macro_f1"] == pytest.approx((2 / 3 + 0) / 2)
 
 
 def test_log_loss_is_the_mean_surprise_at_what_is_true() -> None:
-    found = metrics(sure_of(CAT, DOG), labels(CAT, CAT), NAMES)
+    found = metrics(sure_of(CAT, DOG), labels(CAT, CAT))
     assert found["log_loss"] == pytest.approx(-(np.log(0.8) + np.log(0.1)) / 2, abs=1e-6)
 
 
 def test_certainty_of_what_is_false_is_a_large_loss_and_not_an_infinite_one() -> None:
-    found = metrics(sure_of(DOG, confidence=1.0), labels(CAT), NAMES)
+    found = metrics(sure_of(DOG, confidence=1.0), labels(CAT))
     assert found["log_loss"] == pytest.approx(15.94, abs=0.01)
 
 
@@ -112,7 +121,7 @@ def test_bins_are_closed_above_and_empty_ones_have_no_figures() -> None:
 )
 def test_what_are_no_probabilities_is_counted_and_never_right(row: list[float]) -> None:
     predictions = np.vstack([sure_of(CAT), np.array([row], np.float32)])
-    found = metrics(predictions, labels(CAT, CAT), NAMES)
+    found = metrics(predictions, labels(CAT, CAT))
     assert (found["invalid"], found["correct"]) == (1, 1)
     json.dumps(found, allow_nan=False)
 
@@ -121,13 +130,13 @@ def test_metrics_are_json_and_the_same_again() -> None:
     generator = np.random.default_rng(0)
     predictions = generator.dirichlet(np.ones(3), 500).astype(np.float32)
     true = generator.integers(0, 3, 500).astype(np.int32)
-    once, again = (json.dumps(metrics(predictions, true, NAMES), allow_nan=False) for _ in range(2))
+    once, again = (json.dumps(metrics(predictions, true), allow_nan=False) for _ in range(2))
     assert once == again
 
 
 def test_the_worst_mistakes_are_those_that_the_model_was_most_sure_of() -> None:
     predictions = np.vstack([sure_of(DOG, confidence=p) for p in (0.6, 0.9, 0.7, 0.99)])
-    assert worst_mistakes(predictions, labels(CAT, CAT, CAT, DOG), 2).tolist() == [1, 2]
+    assert [said.row for said in mistakes(TARGET.rows(labels(CAT, CAT, CAT, DOG), predictions), 2)] == [1, 2]
 
 
 def test_inference_is_timed_alone_and_in_batches_of_any_split(tmp_path: Path) -> None:
@@ -171,7 +180,7 @@ def test_the_baseline_has_every_numeric_input_and_what_was_predicted(tmp_path: P
         name=np.array([b"x"] * 50),
     )
     specs = [InputSpec("size", (), "float32"), InputSpec("picture", (4, 4), "float32"), InputSpec("name", (), "string")]
-    found = baseline(train, specs, sure_of(CAT, CAT, CAT, DOG), NAMES)
+    found = baseline(train, specs, sure_of(CAT, CAT, CAT, DOG), TARGET)
     assert set(found["inputs"]) == {"size", "picture"}
     assert found["classes"] == {"cat": 0.75, "dog": 0.25, "owl": 0}
     assert found["examples"] == {"train": 50, "test": 4}
@@ -183,5 +192,5 @@ def test_of_large_inputs_a_part_of_the_values_is_counted(tmp_path: Path, monkeyp
     monkeypatch.setattr("mlplatform.training.baseline.LARGE_EXAMPLES", 100)
     values = np.random.default_rng(0).random((200, 30, 30), np.float32)
     train = split(tmp_path, picture=values)
-    found = baseline(train, [InputSpec("picture", (30, 30), "float32")], sure_of(CAT), NAMES)
+    found = baseline(train, [InputSpec("picture", (30, 30), "float32")], sure_of(CAT), TARGET)
     assert found["inputs"]["picture"]["edges"] == pytest.approx(np.arange(1, 10) / 10, abs=0.1)

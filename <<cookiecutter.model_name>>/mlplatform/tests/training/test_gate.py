@@ -12,11 +12,12 @@ from scipy.stats import binomtest
 
 import model
 from mlplatform.cli import main
-from mlplatform.contract.comparison import Comparison
+from mlplatform.contract.comparison import Comparison, Opponent
 from mlplatform.contract.criteria import Criteria, Criterion
-from mlplatform.contract.gate import Opponent, Verdict, against_constant, compare, judge, why_incomparable
-from mlplatform.contract.measures import Sample
+from mlplatform.contract.gate import Verdict, judge, why_incomparable
 from mlplatform.contract.opponent import in_production
+from mlplatform.contract.targets import Classes
+from mlplatform.contract.targets.class_measures import Sample
 from mlplatform.data.dataset import Split
 from mlplatform.store import releases
 from mlplatform.store.manifest import Manifest, fetch, list_artifacts, read
@@ -24,6 +25,7 @@ from mlplatform.store.storage import LocalStorage
 from mlplatform.training import production
 
 CRITERIA = Criteria()
+TARGET = Classes("label", ("no", "fraud"))
 
 
 def metrics(**changes: Any) -> dict[str, Any]:
@@ -34,8 +36,13 @@ def compared(both: int, only_model: int, only_production: int, neither: int = 0)
     return Opponent(Comparison("c0ffee", both, only_model, only_production, neither))
 
 
+def counted(opponent: Opponent) -> Comparison:
+    assert isinstance(opponent.comparison, Comparison)
+    return opponent.comparison
+
+
 def verdict(opponent: Opponent, **changes: Any) -> Verdict:
-    return judge(metrics(**changes), CRITERIA, opponent)
+    return judge(TARGET, metrics(**changes), CRITERIA, opponent)
 
 
 NO_PRODUCTION = Opponent(skipped="there is no model in production yet")
@@ -103,15 +110,14 @@ def test_a_loss_within_the_margin_that_is_no_chance_and_may_be_more_is_refused()
 def test_a_loss_that_is_certain_to_be_within_the_margin_is_what_the_margin_allows() -> None:
     # A loss of 0.1 % that is beyond doubt, and that it is less than 1 % too.
     opponent = compared(both=99_000, only_model=200, only_production=300, neither=500)
-    assert opponent.comparison is not None
-    assert opponent.comparison.p_value() < 1e-5
+    assert counted(opponent).p_value() < 1e-5
     assert verdict(opponent).passed
 
 
 def test_no_loss_is_allowed_with_a_margin_of_nothing() -> None:
     strict = Criteria((Criterion("accuracy", minimum=0.9, maximum_regression=0.0),))
-    assert judge(metrics(), strict, compared(990, 5, 5)).passed
-    assert not judge(metrics(), strict, compared(990, 4, 5, 1)).passed
+    assert judge(TARGET, metrics(), strict, compared(990, 5, 5)).passed
+    assert not judge(TARGET, metrics(), strict, compared(990, 4, 5, 1)).passed
 
 
 def test_a_better_model_passes_however_certain_that_is() -> None:
@@ -121,12 +127,11 @@ def test_a_better_model_passes_however_certain_that_is() -> None:
 def test_answers_are_counted_example_by_example() -> None:
     true = np.array([0, 1, 2, 0, 1])
     model, other = (Sample(("a", "b", "c"), true, np.array(said)) for said in ([0, 1, 0, 0, 0], [0, 0, 2, 0, 0]))
-    opponent = compare("c0ffee", model, other, CRITERIA)
-    found = opponent.comparison
-    assert found is not None
+    opponent = TARGET.compare("c0ffee", model, other, CRITERIA)
+    found = counted(opponent)
     assert (found.both, found.only_model, found.only_production, found.neither) == (2, 1, 1, 1)
     assert (found.examples, found.difference) == (5, 0.0)
-    assert {label: counted.examples for label, counted in opponent.classes.items()} == {"a": 2, "b": 2, "c": 1}
+    assert {label: of_label.examples for label, of_label in opponent.classes.items()} == {"a": 2, "b": 2, "c": 1}
 
 
 def rare(found: int, false_alarms: int = 0, of: int = 20, rows: int = 4000) -> Sample:
@@ -142,7 +147,7 @@ def rare_verdict(model: Sample, *rows: Criterion, opponent: Opponent = NO_PRODUC
     criteria = Criteria(rows) if rows else CRITERIA
     accuracy = float((model.predicted == model.true).mean())
     measured = metrics(examples=len(model), accuracy=accuracy, **changes)
-    return judge(measured, criteria, opponent, against_constant(model, criteria))
+    return judge(TARGET, measured, criteria, opponent, TARGET.against_constant(model, criteria))
 
 
 def test_a_model_that_always_says_no_at_one_in_two_hundred_is_refused() -> None:
@@ -171,25 +176,25 @@ def test_where_a_minimum_of_zero_asks_for_nothing_any_model_passes() -> None:
 
 def test_a_metric_where_lower_is_better_has_a_maximum() -> None:
     criteria = Criteria((Criterion("log_loss", maximum=0.3),))
-    assert judge(metrics(log_loss=0.3), criteria, NO_PRODUCTION).passed
-    (reason,) = judge(metrics(log_loss=0.4), criteria, NO_PRODUCTION).reasons
+    assert judge(TARGET, metrics(log_loss=0.3), criteria, NO_PRODUCTION).passed
+    (reason,) = judge(TARGET, metrics(log_loss=0.4), criteria, NO_PRODUCTION).reasons
     assert reason == "log_loss 0.4000 on the test split is above maximum 0.3 of [gate.log_loss]"
 
 
 def test_a_table_for_each_class_asks_it_of_every_class_that_has_examples() -> None:
     criteria = Criteria((Criterion("recall", minimum=0.5),))
     classes = {"cat": {"recall": 0.6}, "dog": {"recall": 0.4}, "owl": {"recall": None}}
-    (reason,) = judge(metrics(classes=classes), criteria, NO_PRODUCTION).reasons
+    (reason,) = judge(TARGET, metrics(classes=classes), criteria, NO_PRODUCTION).reasons
     assert reason == "recall.dog 0.4000 on the test split is below minimum 0.5 of [gate.recall]"
 
 
 def test_a_figure_that_the_test_split_does_not_give_closes_the_gate() -> None:
-    (reason,) = judge(metrics(), Criteria((Criterion("macro_f1", minimum=0.5),)), NO_PRODUCTION).reasons
+    (reason,) = judge(TARGET, metrics(), Criteria((Criterion("macro_f1", minimum=0.5),)), NO_PRODUCTION).reasons
     assert reason.startswith("macro_f1 has no value on the test split, and [gate.macro_f1] asks for one")
 
 
 def test_recall_of_a_rare_class_that_is_certainly_lost_is_refused_though_accuracy_hides_it() -> None:
-    opponent = compare("c0ffee", rare(found=12), rare(found=20), CRITERIA)
+    opponent = TARGET.compare("c0ffee", rare(found=12), rare(found=20), CRITERIA)
     (reason,) = rare_verdict(rare(found=12), opponent=opponent).reasons
     assert reason == (
         "recall is certainly lost (95 % over all classes): of 'fraud' it finds 12 and c0ffee 20 of 20 test examples"
@@ -197,7 +202,7 @@ def test_recall_of_a_rare_class_that_is_certainly_lost_is_refused_though_accurac
 
 
 def test_recall_of_a_class_that_may_be_lost_by_chance_is_not_refused() -> None:
-    opponent = compare("c0ffee", rare(found=17), rare(found=20), CRITERIA)
+    opponent = TARGET.compare("c0ffee", rare(found=17), rare(found=20), CRITERIA)
     assert rare_verdict(rare(found=17), opponent=opponent).passed
 
 
@@ -205,7 +210,7 @@ def test_a_metric_that_is_worse_than_productions_by_more_than_its_margin_is_refu
     row = Criterion("balanced_accuracy", minimum=0.5, maximum_regression=0.05)
     for lost, passes in ((2, True), (3, False)):
         model, live = rare(found=20 - lost), rare(found=20)
-        opponent = compare("c0ffee", model, live, Criteria((row,)))
+        opponent = TARGET.compare("c0ffee", model, live, Criteria((row,)))
         verdict = rare_verdict(model, row, opponent=opponent, balanced_accuracy=1 - lost / 40)
         assert verdict.passed is passes
     assert verdict.reasons == (
@@ -216,7 +221,7 @@ def test_a_metric_that_is_worse_than_productions_by_more_than_its_margin_is_refu
 
 def test_a_comparison_is_read_from_a_verdict_as_it_was_written() -> None:
     row = Criterion("macro_f1", minimum=0.5, maximum_regression=0.05)
-    opponent = compare("c0ffee", rare(found=12), rare(found=20), Criteria((row,)))
+    opponent = TARGET.compare("c0ffee", rare(found=12), rare(found=20), Criteria((row,)))
     written = json.loads(json.dumps(rare_verdict(rare(found=12), row, opponent=opponent).to_json(), allow_nan=False))
     assert Opponent.from_json(written) == opponent
 
@@ -425,7 +430,8 @@ def test_a_production_model_of_another_task_is_not_compared_with(here: LocalStor
     key = f"models/{releases.production(here)}"
     live = read(here, key)
     labels = ["another", *live.properties["labels"][1:]]
-    here.write(f"{key}/manifest.json", replace(live, properties={**live.properties, "labels": labels}).to_json())
+    targets = [Classes("label", labels).to_json()]
+    here.write(f"{key}/manifest.json", replace(live, properties={**live.properties, "targets": targets}).to_json())
     assert main(["train", *ANEW]) == 0
     (newer,) = (each for each in list_artifacts(here, "models") if each.id != releases.production(here))
     assert newer.properties["gate"]["skipped"] == (

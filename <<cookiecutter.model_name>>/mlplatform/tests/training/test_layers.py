@@ -10,10 +10,12 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
+from mlplatform.contract.targets import Classes
 from mlplatform.runtime.call import BATCHES
 from mlplatform.training.export import Exported, export
 
 ROWS = 16
+TARGET = Classes("label", "abc")
 RANDOM = np.random.default_rng(0)
 NUMBERS = RANDOM.normal(size=(ROWS, 6)).astype(np.float32)
 SERIES = RANDOM.normal(size=(ROWS, 5, 4)).astype(np.float32)
@@ -78,7 +80,7 @@ def test_the_server_predicts_what_keras_does_at_every_batch_size(kind: str, tmp_
     values, features = KINDS[kind]
     network = trained(values, features)
     expected = np.asarray(network({"x": tf.constant(values)}, training=False))
-    exported = Exported(tmp_path, export(network, tmp_path))
+    exported = Exported(tmp_path, export(network, TARGET, tmp_path))
     for rows in BATCHES:
         np.testing.assert_allclose(exported({"x": values[:rows]}), expected[:rows], atol=1e-6)
 
@@ -88,7 +90,7 @@ def test_tensorflow_serving_s_two_loaders_take_it(kind: str, tmp_path: Path) -> 
     values, features = KINDS[kind]
     network = trained(values, features)
     expected = np.asarray(network({"x": tf.constant(values)}, training=False))
-    export(network, tmp_path)
+    export(network, TARGET, tmp_path)
     loaded = tf.saved_model.load(str(tmp_path))
     outputs = loaded.signatures["serving_default"](x=tf.constant(values))
     np.testing.assert_allclose(outputs["probabilities"], expected, atol=1e-6)
@@ -100,7 +102,7 @@ def test_tensorflow_serving_s_two_loaders_take_it(kind: str, tmp_path: Path) -> 
 
 def test_the_optimiser_is_not_exported(tmp_path: Path) -> None:
     network = trained(NUMBERS, lambda x: layers.Dense(2000)(x))
-    export(network, tmp_path)
+    export(network, TARGET, tmp_path)
     weights = sum(array.nbytes for array in network.get_weights())
     exported = sum(path.stat().st_size for path in (tmp_path / "variables").iterdir())
     assert weights <= exported < 1.1 * weights

@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from mlplatform.contract.targets import Classes
 from mlplatform.tests.training.splits import split
 from mlplatform.training import litert
 from mlplatform.training.export import Exported, export, predict_split
 
 STEPS = (6, 3)
-SIGNATURE = {"inputs": [{"name": "x"}]}
+TARGET = Classes("label", "abc")
+SIGNATURE = {"inputs": [{"name": "x"}], "outputs": [{"name": "probabilities"}]}
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +26,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model that converts."""
     x = keras.Input(STEPS, name="x")
     directory = tmp_path_factory.mktemp("exported") / "saved_model"
-    export(_classifier(x, keras.layers.Flatten()(x)), directory)
+    export(_classifier(x, keras.layers.Flatten()(x)), TARGET, directory)
     return directory
 
 
@@ -35,7 +37,9 @@ def runtime(tmp_path: Path) -> Callable[..., dict[str, Any]]:
 
     def entry(saved_model: Path, change: float = 0.0, **options: Any) -> dict[str, Any]:
         expected: NDArray[np.float32] = predict_split(Exported(saved_model, SIGNATURE), test, 16)
-        return litert.runtime(saved_model, tmp_path, test, expected + np.float32(change), 16, tmp_path, **options)
+        return litert.runtime(
+            saved_model, tmp_path, test, expected + np.float32(change), 16, tmp_path, TARGET, **options
+        )
 
     return entry
 
@@ -53,7 +57,7 @@ def test_a_model_that_converts_is_published_with_its_difference(
 
 def test_a_recurrent_model_is_not_and_the_op_is_named(runtime: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
     x = keras.Input(STEPS, name="x")
-    export(_classifier(x, keras.layers.GRU(4)(x)), tmp_path / "saved_model")
+    export(_classifier(x, keras.layers.GRU(4)(x)), TARGET, tmp_path / "saved_model")
     entry = runtime(tmp_path / "saved_model")
     assert not entry["valid"]
     assert entry["reason"].startswith("op tf.TensorListReserve requires element_shape to be static")
@@ -72,8 +76,8 @@ def test_a_model_that_predicts_something_else_is_not(
 def test_labels_that_differ_are_counted() -> None:
     expected = np.array([[0.5, 0.5], [0.9, 0.1]], np.float32)
     found = expected + np.array([[-1e-4, 1e-4], [0, 0]], np.float32)
-    assert "50.00% of the labels agree" in litert.compare(found, expected)["reason"]
-    assert litert.compare(np.full_like(found, np.nan), expected)["reason"] == "its predictions are not finite"
+    assert "50.00% of the rows agree" in litert.compare(found, expected, TARGET)["reason"]
+    assert litert.compare(np.full_like(found, np.nan), expected, TARGET)["reason"] == "its predictions are not finite"
 
 
 def test_a_converter_that_crashes_does_not_end_the_run(exported: Path, runtime: Callable[..., dict[str, Any]]) -> None:

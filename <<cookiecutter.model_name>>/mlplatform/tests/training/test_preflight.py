@@ -16,6 +16,7 @@ from mlplatform.config.settings import SettingsError
 from mlplatform.contract.errors import PipelineError
 from mlplatform.contract.parameters import TrainingParameters, parameters_type
 from mlplatform.contract.stopping import Stop
+from mlplatform.contract.targets import Classes
 from mlplatform.data.dataset import Split
 from mlplatform.store.storage import LocalStorage
 from mlplatform.tests.training.splits import split
@@ -28,6 +29,7 @@ RECORD = {
     "properties": {"x": {"type": "array", "items": {"type": "number"}}, "label": {"enum": ["a", "b", "c"]}},
     "required": ["x", "label"],
 }
+TARGET = Classes("label", "abc")
 SPARSE = "sparse_categorical_crossentropy"
 
 
@@ -155,7 +157,7 @@ def test_with_the_first_rows(
     build, sentence = WITH_THE_FIRST_ROWS[fault]
     monkeypatch.setattr(model, "build", lambda hyperparameters: build())
     with pytest.raises(PipelineError) as refused:
-        preflight.check(rows, rows, parameters, tmp_path)
+        preflight.check(rows, rows, parameters, TARGET, tmp_path)
     assert sentence in str(refused.value)
     assert "\n" not in str(refused.value)
 
@@ -165,9 +167,9 @@ def test_a_schedule_and_a_plateau_exclude_each_other(
 ) -> None:
     schedule = keras.optimizers.schedules.CosineDecay(0.1, 100)
     monkeypatch.setattr(model, "build", lambda _: network(optimizer=keras.optimizers.Adam(schedule)))
-    preflight.check(rows, rows, parameters, tmp_path)
+    preflight.check(rows, rows, parameters, TARGET, tmp_path)
     with pytest.raises(PipelineError, match="the optimizer has a learning-rate schedule, and plateau_patience"):
-        preflight.check(rows, rows, parameters.model_copy(update={"plateau_patience": 1}), tmp_path)
+        preflight.check(rows, rows, parameters.model_copy(update={"plateau_patience": 1}), TARGET, tmp_path)
 
 
 def test_a_record_that_is_no_json_schema_is_refused(
@@ -216,13 +218,13 @@ def test_a_network_that_litert_cannot_compute_is_refused_where_litert_is_to_serv
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr(model, "build", lambda _: network(middle=recurrent))
-    preflight.check(rows, rows, parameters.model_copy(update={"litert": True}), tmp_path)
+    preflight.check(rows, rows, parameters.model_copy(update={"litert": True}), TARGET, tmp_path)
     warnings = [record for record in caplog.records if record.levelname == "WARNING"]
     (warning,) = (record.getMessage() for record in warnings if record.name == preflight.__name__)
     assert warning.startswith("train: there will be no copy for LiteRT: op tf.TensorListReserve requires ")
     monkeypatch.setenv("SERVING_RUNTIME", "litert")
     with pytest.raises(PipelineError, match=r"LiteRT cannot compute the network \(.*\), and \[serving\] runtime = "):
-        preflight.check(rows, rows, parameters, tmp_path)
+        preflight.check(rows, rows, parameters, TARGET, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -249,7 +251,7 @@ def test_the_runs_result_is_the_same_with_and_without(
 
     def trained(checked: bool) -> list[Any]:
         if checked:
-            preflight.check(rows, rows, parameters, tmp_path)
+            preflight.check(rows, rows, parameters, TARGET, tmp_path)
         devices.seed(parameters)
         built = preflight.build(parameters)
         few = parameters.model_copy(update={"epochs": 1})

@@ -2,6 +2,7 @@
 
 import base64
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -14,18 +15,21 @@ from numpy.typing import NDArray
 
 from mlplatform.config.settings import ServiceSettings
 from mlplatform.contract import gate
+from mlplatform.contract.comparison import Opponent
 from mlplatform.contract.criteria import Criteria, Criterion
-from mlplatform.contract.measures import sample
+from mlplatform.contract.targets import Classes, Number
+from mlplatform.contract.targets.class_measures import sample
 from mlplatform.data.dataset import InputSpec, Schema
 from mlplatform.reporting import charts
 from mlplatform.reporting.page import as_percent
 from mlplatform.store.manifest import Manifest
 from mlplatform.tests.training.splits import split
-from mlplatform.training import evaluation, report
-from mlplatform.training.binary import Threshold, choose_threshold
+from mlplatform.training import report
+from mlplatform.training.binary import choose_threshold
+from mlplatform.training.findings import Compared, Findings
 
 HOSTILE = "<script>alert('&\"')</script>"
-NO_PRODUCTION = gate.Opponent(skipped="there is no model in production yet")
+NO_PRODUCTION = Opponent(skipped="there is no model in production yet")
 CRITERIA = Criteria((Criterion("accuracy", minimum=0.5, maximum_regression=0.01),))
 INLINE = {"b", "strong", "code", "span"}
 # Elements that have no end.
@@ -77,7 +81,7 @@ def predictions(classes: int, *predicted: int) -> NDArray[np.float32]:
     return rows
 
 
-def findings(tmp_path: Path, inputs: dict[str, NDArray[Any]], **changes: Any) -> report.Findings:
+def findings(tmp_path: Path, inputs: dict[str, NDArray[Any]], **changes: Any) -> Findings:
     """A run on six test examples with these inputs; the first two, of `cat`, are said to be a dog."""
     names: tuple[str, ...] = changes.pop("labels", ("cat", "dog"))
     true = np.array([0, 0, 0, 0, 1, 1], np.int32)
@@ -92,8 +96,10 @@ def findings(tmp_path: Path, inputs: dict[str, NDArray[Any]], **changes: Any) ->
         for name in inputs
         if kinds[name] != "string"
     }
+    target = Classes("label", names)
+    rows = target.rows(true, found)
     measured = {
-        **evaluation.metrics(found, true, names),
+        **target.metrics(rows),
         "export_difference": 0.0,
         "inference_ms": {"1": 0.5, "32": 2.0},
         "bytes": 123_456,
@@ -108,9 +114,9 @@ def findings(tmp_path: Path, inputs: dict[str, NDArray[Any]], **changes: Any) ->
         "splits": {"train": {**counted, "inputs": statistics}, "validation": counted, "test": counted},
         "duplicates": {"repeated": 3, "conflicting": 0},
     }
-    made = report.Findings(
+    made = Findings(
         service=ServiceSettings.model_construct(name="pets", description="Tells pets apart.", team="animals"),
-        schema=Schema({}, specs, names),
+        schema=Schema({}, specs, target),
         run="0123456789ab",
         trained=Manifest("training", "0123456789ab", "2026-11-23T12:00:00Z", "", {}, trained),
         dataset=Manifest("dataset", "da7a5e700000", "2026-11-23T11:00:00Z", "", {}, dataset),
@@ -119,10 +125,10 @@ def findings(tmp_path: Path, inputs: dict[str, NDArray[Any]], **changes: Any) ->
             {"loss": 0.5, "val_loss": 0.7, "accuracy": 0.7, "val_accuracy": 0.6},
         ],
         metrics=measured,
-        mistakes=report.collect_mistakes(test, found, true, names),
-        verdict=gate.judge(measured, CRITERIA, NO_PRODUCTION),
+        mistakes=report.collect_mistakes(target, test, rows),
+        verdict=gate.judge(target, measured, CRITERIA, NO_PRODUCTION),
         compared=None,
-        test=sample(names, true, found),
+        test=rows,
     )
     return replace(made, **changes)
 
@@ -224,7 +230,7 @@ def test_whatever_comes_from_data_is_text_and_never_markup(tmp_path: Path) -> No
         columns={"id": np.array([hostile] * 6)},
         service=ServiceSettings.model_construct(name=HOSTILE, description=HOSTILE, team=HOSTILE),
         history=[{HOSTILE: 1.0, f"val_{HOSTILE}": float("nan")}],
-        verdict=gate.Verdict(CRITERIA, gate.Opponent(unusable=HOSTILE), reasons=(HOSTILE,)),
+        verdict=gate.Verdict(CRITERIA, Opponent(unusable=HOSTILE), reasons=(HOSTILE,)),
     )
     page = Page(report.render(found))
     assert page.all("script") == []
@@ -234,22 +240,22 @@ def test_whatever_comes_from_data_is_text_and_never_markup(tmp_path: Path) -> No
 
 def test_a_closed_gate_says_why(tmp_path: Path) -> None:
     found = findings(tmp_path, NUMBERS)
-    strict = gate.judge(found.metrics, Criteria(), NO_PRODUCTION)
+    strict = gate.judge(found.schema.target, found.metrics, Criteria(), NO_PRODUCTION)
     page = Page(report.render(replace(found, verdict=strict)))
     assert "The gate is closed" in page.words
     assert "Accuracy 0.6667 on the test split is below minimum 0.9 of [gate.accuracy]." in page.words
     assert "Passed" not in page.words
 
 
-def compared(found: report.Findings, theirs: NDArray[np.float32], **changes: Any) -> report.Findings:
+def compared(found: Findings, theirs: NDArray[np.float32], **changes: Any) -> Findings:
     true = np.array([0, 0, 0, 0, 1, 1], np.int32)
-    names = found.schema.labels
-    opponent = gate.compare("c0ffee000000", found.test, sample(names, true, theirs), CRITERIA)
-    measured = evaluation.metrics(theirs, true, found.schema.labels)
+    target = found.schema.target
+    other = target.rows(true, theirs)
+    opponent = target.compare("c0ffee000000", found.test, other, CRITERIA)
     return replace(
         found,
-        verdict=gate.judge(found.metrics, CRITERIA, opponent),
-        compared=report.Compared("c0ffee000000", "2026-11-01T08:00:00Z", measured, **changes),
+        verdict=gate.judge(found.schema.target, found.metrics, CRITERIA, opponent),
+        compared=Compared("c0ffee000000", "2026-11-01T08:00:00Z", target.metrics(other), other, **changes),
     )
 
 
@@ -275,18 +281,23 @@ def test_what_is_asked_for_stands_beside_the_figures_of_both(tmp_path: Path) -> 
     assert "accuracy at least 50.0 % 66.7 % 83.3 % 1.0 %" in Page(report.render(found)).words
 
 
-def imbalanced(tmp_path: Path, threshold: Threshold | None, **changes: Any) -> report.Findings:
-    """As `findings`, with a model that gives the two dogs 0.4 and 0.9, and the cats 0.1 to 0.45."""
+def imbalanced(tmp_path: Path, cost_of_miss: float | None, validated: bool = True) -> Findings:
+    """As `findings`, with a model that gives the two dogs 0.4 and 0.9, and the cats 0.1 to 0.45.
+
+    The threshold is chosen on the very same rows, unless there are none.
+    """
     true = np.array([0, 0, 0, 0, 1, 1], np.int32)
     dog = np.array([0.1, 0.2, 0.3, 0.45, 0.4, 0.9], np.float32)
     said = np.stack([1 - dog, dog], axis=1)
     found = findings(tmp_path, NUMBERS)
-    measured = {**found.metrics, **evaluation.metrics(said, true, ("cat", "dog"))}
-    return replace(found, metrics=measured, test=sample(("cat", "dog"), true, said), threshold=threshold, **changes)
+    rows = found.schema.target.rows(true, said)
+    measured = {**found.metrics, **found.schema.target.metrics(rows)}
+    verdict = replace(found.verdict, criteria=replace(CRITERIA, cost_of_miss=cost_of_miss))
+    return replace(found, metrics=measured, test=rows, validation=rows if validated else None, verdict=verdict)
 
 
 def test_two_classes_have_curves_and_a_threshold_with_what_it_costs(tmp_path: Path) -> None:
-    page = Page(report.render(imbalanced(tmp_path, Threshold(0.4, "cost", 10))))
+    page = Page(report.render(imbalanced(tmp_path, 10)))
     for told in (
         "Finding dog 2 of the 6 test examples are dog, 33.3 %.",
         "ROC curve, area 0.8750",
@@ -300,8 +311,11 @@ def test_two_classes_have_curves_and_a_threshold_with_what_it_costs(tmp_path: Pa
 
 
 def test_without_costs_the_threshold_is_that_of_the_highest_f1(tmp_path: Path) -> None:
-    assert "Chosen for the highest F1" in Page(report.render(imbalanced(tmp_path, Threshold(0.4, "f1", None)))).words
-    assert "None is chosen: the validation split" in Page(report.render(imbalanced(tmp_path / "n", None))).words
+    assert "Chosen for the highest F1" in Page(report.render(imbalanced(tmp_path, None))).words
+    assert (
+        "None is chosen: the validation split"
+        in Page(report.render(imbalanced(tmp_path / "n", None, validated=False))).words
+    )
 
 
 def test_the_threshold_follows_from_the_validation_split() -> None:
@@ -380,3 +394,68 @@ def test_a_long_history_makes_no_long_page() -> None:
 def test_what_is_not_all_is_never_called_all() -> None:
     assert as_percent(0.99999) == "99.9\N{NARROW NO-BREAK SPACE}%"
     assert as_percent(1.0) == "100.0\N{NARROW NO-BREAK SPACE}%"
+
+
+PRICE = Number("price", "EUR")
+
+
+def priced(tmp_path: Path, *predicted: float, other: Sequence[float] | None = None) -> Findings:
+    """A run that predicts the prices 10, 20, ... of six test examples, and what production says of them."""
+    true = np.array([10, 20, 30, 40, 50, 60], np.float32)
+    rows = PRICE.rows(true, np.array(predicted, np.float32))
+    found = findings(tmp_path, NUMBERS)
+    counted = {"examples": 6, **PRICE.described(true)}
+    dataset = {**found.dataset.properties, "splits": dict.fromkeys(("train", "validation", "test"), counted)}
+    measured = {**found.metrics, **PRICE.metrics(rows)}
+    criteria = Criteria((Criterion("mean_absolute_error", maximum=5.0, maximum_regression=1.0),))
+    opponent, compared = NO_PRODUCTION, None
+    if other is not None:
+        there = PRICE.rows(true, np.array(other, np.float32))
+        opponent = PRICE.compare("c0ffee000000", rows, there, criteria)
+        compared = Compared("c0ffee000000", "2026-11-01T08:00:00Z", PRICE.metrics(there), there, False)
+    return replace(
+        found,
+        schema=replace(found.schema, target=PRICE),
+        dataset=replace(found.dataset, properties=dataset),
+        metrics=measured,
+        test=rows,
+        mistakes=report.collect_mistakes(PRICE, split(tmp_path / "n", **NUMBERS), rows),
+        verdict=gate.judge(PRICE, measured, criteria, opponent, PRICE.against_constant(rows, criteria, true)),
+        compared=compared,
+    )
+
+
+def test_a_number_has_residuals_and_errors_by_range_of_the_truth(tmp_path: Path) -> None:
+    (tmp_path / "n").mkdir()
+    page = Page(report.render(priced(tmp_path, 11, 19, 31, 39, 51, 68)))
+    for told in (
+        "2.167 mean_absolute_error",
+        "Passed the gate",
+        "predictions are off by 2.167 EUR in the mean, with 95 % confidence between",
+        "Always answering the median 35 is certainly worse.",
+        "mean_absolute_error at most 5 2.167",
+        "says 68 +8 is 60",
+        "root mean squared error 3.391",
+        "It has learned from values between 10 and 60",
+    ):
+        assert told in page.words, told
+    assert len(page.all("svg")) == 4
+
+
+def test_a_number_is_compared_with_production_row_by_row(tmp_path: Path) -> None:
+    (tmp_path / "n").mkdir()
+    page = Page(report.render(priced(tmp_path, 14, 24, 34, 44, 54, 64, other=[11, 21, 31, 41, 51, 70])))
+    for told in (
+        "this model comes closer to 1 and production to 5",
+        "Wilcoxon's signed-rank test",
+        "mean_absolute_error 4 2.5 1.5",
+        "The gate is closed",
+    ):
+        assert told in page.words, told
+
+
+def test_a_prediction_that_is_no_number_stands_first_among_the_mistakes(tmp_path: Path) -> None:
+    (tmp_path / "n").mkdir()
+    page = Page(report.render(priced(tmp_path, 11, float("nan"), 31, 39, 51, 60, other=[11, 21, 31, 41, 51, 70])))
+    assert "says nan nan is 20" in page.words
+    assert "for 1 of 6 test examples are no numbers: not finite" in page.words

@@ -62,7 +62,8 @@ function show(row, model) {
     } else if (value !== null && typeof value !== "object" && value !== undefined) {
       const line = make("p", "", at("values"), { class: "figure" });
       line.textContent = typeof value === "number" ? number(value) : String(value);
-      make("span", ` ${output.name}`, line, { class: "note" });
+      const unit = model.targets?.find((target) => target.name === output.name)?.unit;
+      make("span", unit ? ` ${unit} ${output.name}` : ` ${output.name}`, line, { class: "note" });
     }
   });
 }

@@ -5,26 +5,24 @@ scikit-learn, and with weights, because an interval comes from some hundred resa
 scikit-learn's.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mlplatform.contract.comparison import CONFIDENCE, Change
+from mlplatform.contract.comparison import proportion_interval
 from mlplatform.contract.metrics import METRICS, split_name
 
 Floats = NDArray[np.float64]
 Whole = NDArray[np.int64]
 
-# 500 resamples give an interval to within 3 % of its width. Of more rows than these, fewer resamples do.
-RESAMPLES = 500
-LEAST_RESAMPLES = 100
-RESAMPLED_ROWS = 5_000_000
 # Probabilities whose order is kept for the resamples: 80 MB. Of more it is worked out each time.
 KEPT_RANKS = 10_000_000
+# Bins of confidence.
+BINS = 10
 # How far the probabilities of an example may be from a sum of 1: half precision leaves 1e-3, forgetting softmax more.
 SUM_TOLERANCE = 1e-2
 
@@ -72,6 +70,11 @@ class Sample:
         if self.of_every_class().size <= KEPT_RANKS:
             self._ranks[label] = ranks
         return ranks
+
+    def values(self, names: Iterable[str], weights: Floats | None = None) -> dict[str, float]:
+        """Metrics by their names, with each row counted so many times; see `value`."""
+        weighted = Weighted(self, weights)
+        return {name: value(weighted, name) for name in names}
 
     @cached_property
     def _ranks(self) -> dict[int, tuple[Whole, Whole]]:
@@ -253,40 +256,6 @@ def value(rows: Weighted, name: str) -> float:
     return _WHOLE[metric](rows) if label is None else _OF_CLASS[metric](rows, rows.sample.labels.index(label))
 
 
-def changes(model: Sample, other: Sample, names: Iterable[str]) -> dict[str, Change]:
-    """Metrics of two models on the same rows, with the percentile bootstrap's interval of each difference.
-
-    Rows are drawn again with both models' answers: Efron (1979), Ann. Statist. 7, 1. A resample in which a metric has
-    no value, as no row of its class was drawn, says nothing about it. Metrics that have none at all are left out.
-    """
-    here, there = Weighted(model), Weighted(other)
-    values = {name: (value(here, name), value(there, name)) for name in names}
-    values = {name: pair for name, pair in values.items() if np.isfinite(pair).all()}
-    drawn: dict[str, list[float]] = {name: [] for name in values}
-    for weights in _resamples(len(model)) if values else ():
-        here, there = Weighted(model, weights), Weighted(other, weights)
-        for name, differences in drawn.items():
-            differences.append(value(here, name) - value(there, name))
-    return {
-        name: Change(name, *pair, *_bounds(drawn[name]), METRICS[split_name(name)[0]].higher_is_better)
-        for name, pair in values.items()
-    }
-
-
-def intervals(model: Sample, names: Iterable[str]) -> dict[str, tuple[float, float, float]]:
-    """By metric the low end, the value and the high end, with 95 % confidence; as in `changes`, of one model."""
-    here = Weighted(model)
-    values = {name: figure for name in names if np.isfinite(figure := value(here, name))}
-    drawn: dict[str, list[float]] = {name: [] for name in values}
-    for weights in _resamples(len(model)) if values else ():
-        here = Weighted(model, weights)
-        for name, figures in drawn.items():
-            figures.append(value(here, name))
-    return {
-        name: (bounds[0], values[name], bounds[1]) for name, figures in drawn.items() for bounds in [_bounds(figures)]
-    }
-
-
 def most_frequent(sample: Sample) -> Sample:
     """What always answering with the most frequent label says to the same rows; its probabilities are the shares."""
     label = int(sample.counts.argmax())
@@ -316,25 +285,38 @@ def of_classes(sample: Sample) -> dict[str, dict[str, float | None]]:
     }
 
 
+def calibration(confidence: NDArray[np.floating[Any]], right: NDArray[np.bool_]) -> dict[str, Any]:
+    """How far the model's confidence is from how often it is right.
+
+    confidence: (examples,), probability of the predicted class; right: (examples,). `error` is the expected
+    calibration error of Guo et al. (2017), arXiv:1706.04599, equation 3: the mean over the examples of
+    |accuracy - confidence| of their bin. `bins`: ten of equal width, closed above; `accuracy`, its Wilson interval
+    (`low`, `high`) and mean `confidence` are null in a bin without examples.
+    """
+    # Binned in float64: in float32 a confidence of 0.7 lies above the edge 0.7.
+    number = np.clip(np.ceil(np.round(confidence.astype(np.float64), 6) * BINS) - 1, 0, BINS - 1).astype(np.int64)
+    bins = []
+    error = 0.0
+    for i in range(BINS):
+        chosen = number == i
+        examples = int(chosen.sum())
+        described: dict[str, Any] = {"from": i / BINS, "to": (i + 1) / BINS, "examples": examples}
+        described |= dict.fromkeys(("accuracy", "low", "high", "confidence"))
+        if examples:
+            hits, mean = int(right[chosen].sum()), float(confidence[chosen].astype(np.float64).mean())
+            described |= {
+                "accuracy": hits / examples,
+                "confidence": mean,
+                **asdict(proportion_interval(hits, examples)),
+            }
+            error += examples / len(right) * abs(hits / examples - mean)
+        bins.append(described)
+    return {"error": error, "bins": bins}
+
+
 def none_if_nan(number: float) -> float | None:
     """JSON has no NaN."""
     return float(number) if np.isfinite(number) else None
-
-
-def _resamples(rows: int) -> Iterator[Floats]:
-    """How often each row is drawn, (rows,), again and again."""
-    generator = np.random.default_rng(0)
-    for _ in range(int(np.clip(RESAMPLED_ROWS // max(1, rows), LEAST_RESAMPLES, RESAMPLES))):
-        yield np.bincount(generator.integers(0, rows, rows), minlength=rows).astype(np.float64)
-
-
-def _bounds(drawn: Sequence[float]) -> tuple[float, float]:
-    """The percentiles between which 95 % of what has a value lies."""
-    finite = np.array(drawn)[np.isfinite(drawn)]
-    if not len(finite):
-        return -1.0, 1.0
-    low, high = np.quantile(finite, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    return float(low), float(high)
 
 
 def _divide(part: Floats, whole: Floats) -> Floats:

@@ -1,0 +1,321 @@
+"""What a model learns: the interface through which everything else knows a target. Each kind is a file beside this one.
+
+A target is named like the record's property that holds its truth. It owns what depends on the task: how a truth is
+read and stored, what a network has to give, the metrics, the comparison of two models, what an event notes of a row,
+how far predictions have drifted, and what speaks for and against a ghost. Serving and delivery use it as well, so it
+imports no TensorFlow, no scikit-learn, and SciPy only where it is used.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlplatform.config.settings import SettingsError
+from mlplatform.contract.comparison import Constant, Opponent, Share
+from mlplatform.contract.criteria import Criteria, Criterion
+from mlplatform.contract.metrics import METRICS
+from mlplatform.contract.resampling import Rows, intervals
+from mlplatform.contract.targets.clauses import Clauses, judge_change, lost
+
+Array = NDArray[Any]
+Floats = NDArray[np.float64]
+Objects = NDArray[np.object_]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What events note of the rows that a model predicted: per row a label (None without one) and a score."""
+
+    labels: Objects
+    scores: Floats
+
+    def at(self, rows: NDArray[np.bool_]) -> "Answers":
+        """Some of the rows."""
+        return Answers(self.labels[rows], self.scores[rows])
+
+
+class Agreement(ABC):
+    """How far two models say the same to the same rows, whatever is true."""
+
+    @abstractmethod
+    def to_json(self) -> dict[str, Any]:
+        """All figures as JSON values."""
+
+    @abstractmethod
+    def judge(self, criteria: Criteria, clause: str, clauses: Clauses) -> None:
+        """What follows where too few truths are known, which `clause` says."""
+
+    @abstractmethod
+    def in_words(self) -> str:
+        """In a few words, for a line."""
+
+
+@dataclass(frozen=True)
+class Target(ABC):
+    """One target. name: the record's property that holds the truth."""
+
+    name: str
+
+    kind: ClassVar[str]
+    default: ClassVar[Criterion]
+    """What the gate asks for without any table."""
+    loss: ClassVar[str]
+    """A loss of Keras for it."""
+    truths: ClassVar[str]
+    """What a loss takes as true, in the plural."""
+    noun: ClassVar[str] = "score"
+    """What the scores of events are."""
+    labels_agree: ClassVar[bool] = False
+    """Whether two models say the same or not, row by row; else they are more or less apart."""
+    headline: ClassVar[str]
+    """The metric that a model is named with."""
+    metric: ClassVar[str]
+    """A metric of Keras for it."""
+    predictions: ClassVar[str]
+    """What the model gives, in the plural."""
+    one: ClassVar[str]
+    """One of them, as its difference is measured."""
+    invalid: ClassVar[str]
+    """What makes them invalid, as a clause."""
+
+    # What it is.
+
+    @property
+    @abstractmethod
+    def output(self) -> str:
+        """Name of the exported model's output."""
+
+    @property
+    @abstractmethod
+    def row_shape(self) -> tuple[int, ...]:
+        """Shape of the output for one row."""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels in order; empty where there are none."""
+        return ()
+
+    @property
+    def has_threshold(self) -> bool:
+        """Whether a threshold is chosen on the validation split."""
+        return False
+
+    @abstractmethod
+    def check(self) -> None:
+        """Raises SettingsError if it cannot be learned as it is defined."""
+
+    def to_json(self) -> dict[str, Any]:
+        """As a manifest holds it."""
+        return {"kind": self.kind, "name": self.name}
+
+    @classmethod
+    @abstractmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "Target":
+        """See `to_json`. Raises KeyError or TypeError."""
+
+    @abstractmethod
+    def in_words(self, metrics: Mapping[str, Any]) -> str:
+        """The figure that a line about a model names. metrics: of `metrics`."""
+
+    def said(self, metrics: Mapping[str, Any]) -> str:
+        """What a log says of an evaluation. metrics: of `metrics`."""
+        return self.in_words(metrics)
+
+    # The truth.
+
+    @abstractmethod
+    def text(self, value: object) -> str:
+        """The truth in a record as text, which parts of a dataset keep. Raises ValueError with a clause."""
+
+    def texts(self, values: Sequence[object]) -> tuple[list[bytes], NDArray[np.bool_]]:
+        """The truths of many records as text in UTF-8, and which of them are valid."""
+        texts, valid = [b""] * len(values), np.ones(len(values), bool)
+        for place, value in enumerate(values):
+            try:
+                texts[place] = self.text(value).encode()
+            except ValueError:
+                valid[place] = False
+        return texts, valid
+
+    @abstractmethod
+    def encode(self, texts: Sequence[bytes], record: Mapping[str, Any]) -> tuple[Array, NDArray[np.bool_]]:
+        """Truths (n, ...) as the loss takes them, and which of them are valid. record: the record's JSON Schema."""
+
+    def allowed(self, record: Mapping[str, Any]) -> Mapping[str, int]:
+        """Labels that a record may have, with their index; empty where there are none. record: its JSON Schema."""
+        return {}
+
+    def identity(self) -> Any:
+        """JSON values that change with everything that changes what a truth is encoded as."""
+        return self.to_json()
+
+    def described(self, truth: Array) -> dict[str, Any]:
+        """What a dataset version says of the truths of a split. truth: of `encode`, of all of it."""
+        return {}
+
+    @abstractmethod
+    def decode(self, truth: Any) -> str | float:
+        """A truth as `encode` gave it, as a JSON value."""
+
+    @abstractmethod
+    def feedback(self, value: object) -> str | float:
+        """A truth that a caller sends, as events hold it. Raises ValueError with what is expected."""
+
+    def known(self, value: object) -> str | float | None:
+        """A truth of an event, None if it is none of this target: whatever another version's callers sent."""
+        try:
+            return self.feedback(value)
+        except ValueError:
+            return None
+
+    # The network.
+
+    @abstractmethod
+    def output_fault(self, shape: tuple[int | None, ...] | None) -> str:
+        """What an output of this shape has to be instead; empty if it fits."""
+
+    @abstractmethod
+    def fits_loss(self, name: str) -> bool:
+        """Whether Keras's loss of this name may be for the target."""
+
+    @abstractmethod
+    def prediction_fault(self, served: NDArray[np.float32]) -> str:
+        """Why what a network predicts is nothing, as a clause; empty if it is valid."""
+
+    @abstractmethod
+    def difference(self, found: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
+        """The largest difference of predictions that should be the same, so that 1e-4 is a hundred times rounding."""
+
+    @abstractmethod
+    def agreeing(self, found: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
+        """The share of the rows that both answer the same."""
+
+    # Rows whose truth is known.
+
+    @abstractmethod
+    def rows(self, truth: Array, predictions: NDArray[np.float32]) -> Any:
+        """Rows for the methods below. truth: of `encode`; predictions: (n, *row_shape)."""
+
+    @abstractmethod
+    def metrics(self, rows: Any) -> dict[str, Any]:
+        """Everything that follows from the predictions, as JSON values without NaN.
+
+        At least `examples`, `invalid` (predictions that are none), and each metric by its name.
+        """
+
+    # The gate.
+
+    def fitted(self, criteria: Criteria) -> Criteria:
+        """What is asked of this target. Raises SettingsError with a line for each table that cannot apply."""
+        if criteria.by_default:
+            return replace(criteria, rows=(self.default,))
+        faults = [fault for row in criteria.rows if (fault := self._misplaced(row))]
+        faults = faults or [*self.label_faults(criteria)]
+        if faults:
+            raise SettingsError("\n".join(faults))
+        return criteria
+
+    def own(self, criteria: Criteria) -> Criteria:
+        """The tables that are about this kind of target, or its default."""
+        rows = tuple(row for row in criteria.rows if not self._misplaced(row))
+        return replace(criteria, rows=rows or (self.default,))
+
+    def label_faults(self, criteria: Criteria) -> Iterator[str]:
+        """What is wrong with the labels that the tables name."""
+        yield from ()
+
+    @abstractmethod
+    def compare(self, production: str, model: Any, other: Any, criteria: Criteria) -> Opponent:
+        """The model beside the one in production, on the same rows. production: its version."""
+
+    @abstractmethod
+    def against_constant(self, model: Any, criteria: Criteria, learned: Array | None = None) -> Constant | None:
+        """The model beside always answering the same; None if nothing is asked for.
+
+        learned: the truths of the train split, if they are at hand.
+        """
+
+    def losses(self, opponent: Opponent, criteria: Criteria) -> Iterator[str]:
+        """Why the gate is closed against production."""
+        examples = opponent.comparison.examples if opponent.comparison else 0
+        production = opponent.comparison.production if opponent.comparison else ""
+        for row in criteria.judged:
+            if row.metric in opponent.changes:
+                yield from lost(opponent.changes[row.metric], row.maximum_regression or 0.0, production, examples)
+
+    @abstractmethod
+    def why_other(self, there: "Target") -> str:
+        """Why a model with that target does another task, as a clause; empty if it does the same."""
+
+    # Serving.
+
+    @abstractmethod
+    def noted(self, output: Array) -> tuple[list[str] | None, Array]:
+        """What events note of the output (n, *row_shape): labels, if there are any, and scores (n,)."""
+
+    @abstractmethod
+    def signals(self, output: Array) -> dict[str, Array]:
+        """Values (n,) whose distribution drift is measured by, by signal. output: (n, *row_shape)."""
+
+    @abstractmethod
+    def edges(self, baseline: Mapping[str, Any]) -> dict[str, tuple[Array | None, Sequence[float]]]:
+        """By signal the edges of its bins, None if the values are bins, and their shares. baseline: of a manifest."""
+
+    @abstractmethod
+    def baseline(self, predictions: NDArray[np.float32]) -> dict[str, Any]:
+        """What a manifest's baseline holds of the predictions for the test split."""
+
+    # Ghosts.
+
+    @abstractmethod
+    def observed(self, truth: Objects, answers: Sequence[Answers]) -> list[Any]:
+        """Rows of each model's answers to the same rows. truth: (n,), none of them None."""
+
+    def comparable(self, answers: Answers) -> NDArray[np.bool_]:
+        """Which rows (n,) have an answer of this target."""
+        return np.isfinite(answers.scores)
+
+    def counted(self, rows: Any) -> dict[str, int]:
+        """By label the rows that are it; empty where there are none."""
+        return {}
+
+    def right(self, rows: Any) -> Share | None:
+        """How many rows are right; None where a row is nearer or farther."""
+        return None
+
+    def measurable(self, metric: str, rows: Any) -> bool:
+        """Whether a metric can be had from what events hold."""
+        return True
+
+    def intervals(self, rows: Rows, names: Iterable[str]) -> dict[str, tuple[float, float, float]]:
+        """By metric the low end, the value and the high end, with 95 % confidence."""
+        return intervals(rows, names)
+
+    @abstractmethod
+    def agreement(self, live: Answers, ghost: Answers, truth: Objects) -> Agreement | None:
+        """How far both agree over the rows that both predicted; None without any."""
+
+    @abstractmethod
+    def all_the_same(self, rows: Any) -> str:
+        """The truth of every row if it is the same, as text; else empty."""
+
+    def judge(self, opponent: Opponent, criteria: Criteria, clauses: Clauses) -> None:
+        """What is said for and against a ghost by the truths known, beside the live model."""
+        for row in criteria.judged:
+            if row.metric in opponent.changes:
+                judge_change(opponent.changes[row.metric], row.maximum_regression or 0.0, clauses)
+
+    def _misplaced(self, row: Criterion) -> str:
+        """What is wrong with a table about a metric of another kind of target; empty if nothing is."""
+        if row.facts.kind == self.kind:
+            return ""
+        example = "minimum" if METRICS[self.default.metric].higher_is_better else "maximum"
+        others = ", ".join(name for name, facts in METRICS.items() if facts.kind == self.kind)
+        return (
+            f"[gate.{row.metric}]: target {self.name!r} of model.TARGETS is of kind {self.kind!r}, which has no "
+            f"{row.metric}; ask for [gate.{self.default.metric}] {example} = ..., or by another of: {others}"
+        )
