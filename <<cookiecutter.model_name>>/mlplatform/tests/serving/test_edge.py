@@ -53,6 +53,8 @@ http {{
             proxy_pass http://server;
             proxy_http_version 1.1;
             proxy_set_header Connection "";
+            # The tests close their side once all is sent.
+            proxy_ignore_client_abort on;
             proxy_request_buffering {buffering};
         }}
     }}
@@ -89,13 +91,13 @@ def test_behind_nginx_nobody_gets_the_answer_to_anothers_request(
         for table, shapes in TABLES.items():
             for name, (raw, _, _) in shapes.items():
                 answers = statuses(exchange(front, raw + PROBE))
-                # One for each of the two requests; of the second only if the first could be told from it.
-                assert len(answers) in (1, 2), f"{table}: {name}"
+                # One at most for each of the two requests: some end where nginx waits for more, and gets nothing.
+                assert len(answers) <= 2, f"{table}: {name}"
                 for number in range(2):
                     asked = f"{table}-{name}-{number}".encode().hex()[:128]
                     reply = front.ask("POST", PREDICT, BODY, {"X-Request-ID": asked})
                     assert (reply.status, reply.headers["X-Request-ID"]) == (200, asked), f"{table}: {name}"
-        assert "upstream sent" not in (tmp_path / "nginx" / "error.log").read_text()
+        assert b"upstream sent" not in (tmp_path / "nginx" / "error.log").read_bytes()
 
 
 @pytest.mark.parametrize("runtime", ["litert", "tensorflow"])
