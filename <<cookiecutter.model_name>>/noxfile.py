@@ -90,10 +90,9 @@ def platform_tests(session: nox.Session) -> None:
     # The contract of the model is part of `tests`.
     own = ("mlplatform/tests", "--ignore=mlplatform/tests/model_contract")
     by_default = "not nightly and not clients and not policies and not cluster"
-    session.run(
-        *("pytest", *own, "-m", f"not serial and {by_default}"),
-        *("--numprocesses=auto", "--maxprocesses=4", "--dist=loadfile"),
-    )
+    # Twice as many as cores: half of the time they wait for programs that they start.
+    processes = min(4, 2 * (os.cpu_count() or 1))
+    session.run("pytest", *own, "-m", f"not serial and {by_default}", f"--numprocesses={processes}", "--dist=loadfile")
     session.run("pytest", *own, "-m", f"serial and {by_default}")
 
 

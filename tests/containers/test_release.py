@@ -44,6 +44,7 @@ def test_a_release_from_a_changed_parameter_to_an_answer_is_one_command(
     assert engine.output(*images) == before
 
 
+@pytest.mark.nightly
 def test_a_job_that_is_killed_ends_the_release_with_the_reason_and_its_last_lines(
     engine: Engine, repository: Path, tmp_path: Path
 ) -> None:

@@ -7,13 +7,6 @@ import pytest
 from mlplatform.tests.serving.running import Running, service_toml, serving
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests of this directory as serial: most of them measure how long a server takes."""
-    for item in items:
-        if item.path.is_relative_to(Path(__file__).parent):
-            item.add_marker("serial")
-
-
 @pytest.fixture(scope="session")
 def published(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
     """A directory with a service.toml and a store that holds `pictures`; and the Keras model itself."""

@@ -16,6 +16,8 @@ from mlplatform.serving.errors import RequestError
 from mlplatform.serving.model.batching import Arrays, Batcher
 from mlplatform.serving.model.signature import Array
 
+pytestmark = pytest.mark.serial
+
 FAST = {1: 1e-6, 4: 1e-6}
 SLOW = {1: 0.01, 4: 0.01}
 

@@ -12,6 +12,8 @@ import pytest
 from mlplatform.tests.serving.running import PREDICT, Running, connections_to, serving
 from mlplatform.tests.telemetry.sink import until
 
+pytestmark = pytest.mark.serial
+
 BODY = json.dumps({"instances": [[[1.0] * 8] * 8]}).encode()
 MOST = 8
 PART_OF_A_BODY = f"POST {PREDICT} HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{{".encode()

@@ -26,6 +26,8 @@ from mlplatform.serving.ghost.replay import COPY_HEADER, LIVE_HEADER
 from mlplatform.tests.serving.running import NAME, PREDICT, ROOT, Running, free_port, serving
 from mlplatform.tests.telemetry.sink import Sink, until
 
+pytestmark = pytest.mark.serial
+
 BODY = {"instances": [{"image": [[1.0] * 8] * 8}]}
 
 

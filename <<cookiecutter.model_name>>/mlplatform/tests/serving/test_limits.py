@@ -13,6 +13,8 @@ import pytest
 from mlplatform.tests.serving.running import PREDICT, Running, connections_to, serving
 from mlplatform.tests.telemetry.sink import until
 
+pytestmark = pytest.mark.serial
+
 IMAGE = [[1.0] * 8] * 8
 BODY = json.dumps({"instances": [IMAGE]}).encode()
 JSON = {"Content-Type": "application/json"}

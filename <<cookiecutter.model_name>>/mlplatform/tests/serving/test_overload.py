@@ -15,6 +15,8 @@ import pytest
 
 from mlplatform.tests.serving.running import PREDICT, Running, service_toml, serving
 
+pytestmark = pytest.mark.serial
+
 SECOND = 3000
 """Work for one second on a fast machine, for three on a slow one."""
 

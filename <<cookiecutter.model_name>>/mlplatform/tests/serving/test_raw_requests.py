@@ -15,6 +15,8 @@ import pytest
 
 from mlplatform.tests.serving.running import NAME, PREDICT, Running
 
+pytestmark = pytest.mark.serial
+
 BODY = json.dumps({"instances": [[[1] * 8] * 8]}).encode()
 LENGTH = b"Content-Length: %d" % len(BODY)
 CHUNKED = b"Transfer-Encoding: chunked"

@@ -11,7 +11,11 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import pytest
+
 from mlplatform.tests.serving.running import Client, Running, serving
+
+pytestmark = pytest.mark.serial
 
 BODY = json.dumps({"instances": [[[1.0] * 8] * 8]}).encode()
 PROBE_SECONDS = 0.1

@@ -11,6 +11,8 @@ import pytest
 from mlplatform.tests.serving.running import NAME, PREDICT, Client, Running, service_toml, serving
 from mlplatform.tests.telemetry.sink import until
 
+pytestmark = pytest.mark.serial
+
 ONE = {"instances": [[[0] * 8] * 8]}
 
 

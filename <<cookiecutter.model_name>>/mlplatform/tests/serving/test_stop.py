@@ -9,9 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from mlplatform.store.manifest import Manifest
 from mlplatform.tests.serving.running import NAME, PREDICT, Client, connections_to, service_toml, serving
 from mlplatform.tests.telemetry.sink import until
+
+pytestmark = pytest.mark.serial
 
 BODY = json.dumps({"instances": [[[1.0] * 8] * 8]}).encode()
 

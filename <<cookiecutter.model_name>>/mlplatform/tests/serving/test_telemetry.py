@@ -12,6 +12,8 @@ from mlplatform.telemetry.registry import METRICS
 from mlplatform.tests.serving.running import PREDICT, Running, serving
 from mlplatform.tests.telemetry.sink import Sink, TraceAgent, trace_agent, until
 
+pytestmark = pytest.mark.serial
+
 BODY = json.dumps({"instances": [[[0.9] * 8] * 8] * 4}).encode()
 JSON = {"Content-Type": "application/json"}
 CALLER = {"x-datadog-trace-id": "1234", "x-datadog-parent-id": "77", "x-datadog-sampling-priority": "1"}

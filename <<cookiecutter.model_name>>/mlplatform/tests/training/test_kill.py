@@ -156,6 +156,7 @@ def directories(tmp_path: Path) -> tuple[Path, Path]:
     return tmp_path / "alone", tmp_path / "killed"
 
 
+@pytest.mark.nightly
 def test_told_to_stop_in_any_phase_it_has_stopped(directories: tuple[Path, Path]) -> None:
     directory, _ = directories
     process = PROCESSES.Process(target=train_and_be_told, args=(directory,))
