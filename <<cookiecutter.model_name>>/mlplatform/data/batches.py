@@ -1,10 +1,16 @@
 """Batches: some thousand rows of a file, parsed together and not checked yet."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from operator import itemgetter
+from typing import Any, Protocol
+
+import numpy as np
 
 from mlplatform.data.columns import Array
+
+# float64 holds every whole number below this one.
+EXACT = 2.0**53
 
 Record = Mapping[str, Any]
 
@@ -24,39 +30,81 @@ class Problem:
     reason: str
 
 
-@dataclass(frozen=True)
-class Batch:
-    """Rows of a file. rows: the first line of each, from 1; problems: rows between them that are no records.
+class Batch(Protocol):
+    """Rows of a file; `problems`: rows between them that are no records."""
 
-    record: one of the records by its index; column: a property of all records by its name, MISSING where it is.
-    others: the properties of each record that are none of these names, or None if no record has any.
-    numbers: a property as float64 (n,) where every record has a number that it holds exactly, if that is known.
+    problems: list[Problem]
+
+    @property
+    def rows(self) -> Sequence[int]:
+        """The first line of each row, from 1."""
+
+    def record(self, i: int) -> Any:
+        """One of the records by its index."""
+
+    def column(self, name: str) -> Sequence[Any]:
+        """A property of all records, MISSING where it is."""
+
+    def others(self, known: frozenset[str]) -> Sequence[Record] | None:
+        """The properties of each record that are none of these, or None if no record has any."""
+
+    def numbers(self, name: str) -> Array | None:
+        """A property as float64 (n,) if every record has a number that float64 holds exactly, and that is known."""
+
+
+class JsonBatch:
+    """A batch of JSON values, which need be no objects. names: properties that will be asked for.
+
+    has_booleans: whether `true` or `false` may stand in one of them.
     """
 
-    rows: Sequence[int]
-    record: Callable[[int], Any]
-    column: Callable[[str], Sequence[Any]]
-    others: Callable[[frozenset[str]], Sequence[Record] | None]
-    problems: list[Problem] = field(default_factory=list)
-    numbers: Callable[[str], Array | None] = lambda name: None
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-
-def batch_of_records(rows: Sequence[int], records: Sequence[Any], problems: list[Problem]) -> Batch:
-    """A batch of JSON values, which need be no objects."""
-
-    def column(name: str) -> Sequence[Any]:
+    def __init__(
+        self,
+        rows: Sequence[int],
+        records: Sequence[Any],
+        problems: list[Problem],
+        names: Sequence[str],
+        has_booleans: bool,
+    ) -> None:
+        self.rows = rows
+        self.problems = problems
+        self._records = records
+        self._has_booleans = has_booleans
+        self._columns: dict[str, Sequence[Any]] = {}
         try:
-            return [record[name] for record in records]
-        except (LookupError, TypeError):
-            return [record.get(name, MISSING) if isinstance(record, dict) else MISSING for record in records]
+            # All properties of a record while it is near: a column at a time takes twice as long.
+            self._columns = dict(zip(names, zip(*map(itemgetter(*names), records), strict=True), strict=True))
+        except (LookupError, TypeError, ValueError):
+            self._columns = {}
 
-    def others(known: frozenset[str]) -> Sequence[Record] | None:
-        objects = [record if isinstance(record, dict) else {} for record in records]
+    def record(self, i: int) -> Any:
+        """See `Batch`."""
+        return self._records[i]
+
+    def column(self, name: str) -> Sequence[Any]:
+        """See `Batch`."""
+        if name in self._columns:
+            return self._columns[name]
+        return [record.get(name, MISSING) if isinstance(record, dict) else MISSING for record in self._records]
+
+    def others(self, known: frozenset[str]) -> Sequence[Record] | None:
+        """See `Batch`."""
+        if known == self._columns.keys() and set(map(len, self._records)) == {len(known)}:
+            return None
+        objects = [record if isinstance(record, dict) else {} for record in self._records]
         if all(map(known.issuperset, objects)):
             return None
         return [{name: value for name, value in record.items() if name not in known} for record in objects]
 
-    return Batch(rows, records.__getitem__, column, others, problems)
+    def numbers(self, name: str) -> Array | None:
+        """See `Batch`."""
+        # NumPy takes booleans among numbers for numbers.
+        if self._has_booleans or name not in self._columns:
+            return None
+        try:
+            array = np.asarray(self._columns[name])
+        except (ValueError, OverflowError):
+            return None
+        if array.ndim > 1 or array.dtype.kind not in "if" or not (np.abs(array) < EXACT).all():
+            return None
+        return array.astype(np.float64, copy=False)

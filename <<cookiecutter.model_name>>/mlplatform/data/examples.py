@@ -69,7 +69,7 @@ class ExampleMaker:
         `row` (int64): where the record stands; `others` (Texts): properties that are no input, as JSON, if the schema
         has any; `input_<name>` for each input.
         """
-        plain, rest = self._plain(batch) if len(batch) and self._checks.possible else (None, range(len(batch)))
+        plain, rest = self._plain(batch) if batch.rows and self._checks.possible else (None, range(len(batch.rows)))
         alone, problems = self._alone(batch, rest)
         tables = [self._table(rows, file) for rows in (plain, alone) if rows is not None and len(rows.rows)]
         return tables, sorted([*batch.problems, *problems], key=attrgetter("row"))
@@ -84,7 +84,7 @@ class ExampleMaker:
         target = self.schema.target
         ids, truths = batch.column("id"), batch.column(target.name)
         for name, values in (("id", ids), (target.name, truths)):
-            fits &= _all_if_none(self._checks.fits(name, values), len(batch))
+            fits &= _all_if_none(self._checks.fits(name, values), len(batch.rows))
         labels, valid = target.texts(truths)
         fits &= valid
         rows = _Rows(batch.rows, _id_bytes(ids), labels, others, inputs)
@@ -92,7 +92,7 @@ class ExampleMaker:
 
     def _check_others(self, batch: Batch) -> tuple[NDArray[np.bool_], Sequence[Record] | None]:
         """Which records' properties that are no input fit, and these properties."""
-        fits = np.ones(len(batch), bool)
+        fits = np.ones(len(batch.rows), bool)
         others = batch.others(self._known)
         named = self._checks.names - self._known
         if others is None:
@@ -101,7 +101,7 @@ class ExampleMaker:
             fits &= np.array([named.issuperset(properties) for properties in others], bool)
         for name in sorted(named):
             values = [properties.get(name, MISSING) for properties in others]
-            fits &= _all_if_none(self._checks.fits(name, values), len(batch))
+            fits &= _all_if_none(self._checks.fits(name, values), len(batch.rows))
         return fits, others if self._has_others else None
 
     def _input(self, spec: InputSpec, batch: Batch) -> tuple[Column, NDArray[np.bool_]]:

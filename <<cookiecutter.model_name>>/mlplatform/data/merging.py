@@ -85,9 +85,8 @@ def _divided(examples: Columns, count: int) -> Iterator[tuple[int, Columns]]:
         yield 0, examples
         return
     order = np.argsort(bucket, kind="stable")
-    present, starts = np.unique(bucket[order], return_index=True)
-    for number, rows in zip(present, np.split(order, starts[1:]), strict=True):
-        yield int(number), take(examples, rows)
+    for rows in np.split(order, np.flatnonzero(np.diff(bucket[order])) + 1):
+        yield int(bucket[rows[0]]), take(examples, rows)
 
 
 def _row_bytes(examples: Columns, row: int) -> tuple[list[bytes], bytes]:

@@ -11,15 +11,13 @@ import jsonschema_rs
 import numpy as np
 from numpy.typing import NDArray
 
-from mlplatform.data.batches import MISSING
+from mlplatform.data.batches import EXACT, MISSING
 from mlplatform.data.columns import Array
 from mlplatform.data.dataset import ANNOTATIONS
 
 Mask = NDArray[np.bool_]
 
 NUMBERS = frozenset((int, float))
-# float64 holds every whole number below this one.
-EXACT = 2.0**53
 # What a schema of records may say for its properties to be checked one by one.
 BY_PROPERTY = {"$schema", "type", "properties", "required", "additionalProperties", "$defs", "definitions"}
 DEFINITIONS = ("$defs", "definitions", "properties")

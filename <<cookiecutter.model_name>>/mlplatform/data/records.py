@@ -15,7 +15,7 @@ from typing import Any
 
 import orjson
 
-from mlplatform.data.batches import Batch, Problem, batch_of_records
+from mlplatform.data.batches import Batch, JsonBatch, Problem
 from mlplatform.data.checking import RecordChecker, shortened
 from mlplatform.data.errors import BrokenFileError
 from mlplatform.data.headers import Header, read_header
@@ -29,6 +29,8 @@ SUFFIXES = tuple(f"{ending}{packed}" for ending in FORMATS for packed in ("", ".
 FIELD_BYTES = 64 << 20
 # Read at once; as Python's objects it takes several times as much.
 BLOCK_BYTES = 1 << 20
+# Lines of JSON parsed at once: their objects stay in the processor's cache.
+LINES = 1000
 UTF8_MARK = b"\xef\xbb\xbf"
 # Ends of lines of old Macs, which Python's csv does not take for one.
 LONE_RETURN = re.compile(rb"(?<=\r)(?!\n)")
@@ -59,6 +61,7 @@ class RecordFile:
         self._path = path
         self._kind = kind
         self._checker = checker
+        self._names = sorted({"id", *checker.needed})
         # Lines of all blocks but the one that is being read.
         self._line = 0
         self._broken = ""
@@ -110,12 +113,18 @@ class RecordFile:
     def _json_batches(self, blocks: Iterator[bytes]) -> Iterator[Batch]:
         for block in blocks:
             lines = _lines(block)
-            records = _records(block, lines)
-            if records is None:
-                yield from self._mixed_batch(lines)
-            else:
-                yield batch_of_records(range(self._line + 1, self._line + len(lines) + 1), records, [])
-                self._line += len(lines)
+            for at in range(0, len(lines), LINES):
+                yield from self._json_batch(lines[at : at + LINES])
+
+    def _json_batch(self, lines: Sequence[bytes]) -> Iterator[Batch]:
+        text = b"\n".join(lines)
+        records = _records(text, lines)
+        if records is None:
+            yield from self._mixed_batch(lines)
+            return
+        rows = range(self._line + 1, self._line + len(lines) + 1)
+        yield JsonBatch(rows, records, [], self._names, b"true" in text or b"false" in text)
+        self._line += len(lines)
 
     def _mixed_batch(self, lines: Iterable[bytes]) -> Iterator[Batch]:
         """Lines of which some may be no records."""
@@ -135,7 +144,7 @@ class RecordFile:
             elif line.strip():
                 rows.append(self._line)
                 records.append(record)
-        yield batch_of_records(rows, records, problems)
+        yield JsonBatch(rows, records, problems, self._names, True)
         if fault:
             raise BrokenFileError(fault)
 
@@ -150,18 +159,19 @@ class RecordFile:
         csv.field_size_limit(FIELD_BYTES)
         line = header.row
         for text in chain([read[-1].read()], texts):
-            plain = plain_lines(text, header) if len(text) <= FIELD_BYTES else None
+            short = len(text) <= FIELD_BYTES
+            plain = plain_lines(header, self._checker, line + 1, text) if short else None
             if plain is not None:
-                yield plain.batch(header, self._checker, line + 1)
+                yield plain
                 line += _count_lines(text)
             else:
                 rows = SplitRows(header, self._checker)
                 try:
                     line += self._split(text, texts, line, rows)
                 except BrokenFileError:
-                    yield rows.batch()
+                    yield rows
                     raise
-                yield rows.batch()
+                yield rows
 
     def _split(self, text: str, more: Iterator[str], line: int, rows: SplitRows) -> int:
         """Split the lines of a text, and of more if its last row goes on there; returns how many lines these are.
@@ -182,8 +192,7 @@ class RecordFile:
         while True:
             try:
                 for cells in reader:
-                    rows.rows.append(row)
-                    rows.cells.append(cells)
+                    rows.add(row, cells)
                     row = line + 1 + reader.line_num
                     if reader.line_num == given:
                         return given
@@ -236,13 +245,17 @@ def _not_utf8(error: UnicodeDecodeError, row: int) -> str:
     return f"is not UTF-8 in row {row}: byte 0x{error.object[error.start]:02x}; convert it to UTF-8"
 
 
-def _records(block: bytes, lines: Sequence[bytes]) -> list[dict[str, Any]] | None:
+def _records(text: bytes, lines: Sequence[bytes]) -> list[dict[str, Any]] | None:
     """The objects of lines that each hold one and whose values orjson reads exactly; None if others are among them."""
     try:
         records = list(map(orjson.loads, lines))
     except orjson.JSONDecodeError:
         return None
-    if set(map(type, records)) != {dict} or block.count(b'":') != sum(map(len, records)):
+    if set(map(type, records)) != {dict}:
+        return None
+    members = sum(map(len, records))
+    # Texts may hold colons as well; then those after names are counted, which takes longer.
+    if text.count(b":") != members and text.count(b'":') != members:
         return None
     return None if float in {type(record.get("id")) for record in records} else records
 

@@ -30,8 +30,9 @@ class DatasetWriter:
     def add(self, examples: Columns) -> None:
         """Divide examples into splits. Raises BadDataError if the rule cannot say where one belongs."""
         splits = self.rule.assign(examples)
-        for index in np.unique(splits):
-            self._splits[SPLITS[index]].add(take(examples, splits == index))
+        for index, name in enumerate(SPLITS):
+            if (chosen := splits == index).any():
+                self._splits[name].add(take(examples, chosen))
         train = splits == SPLITS.index("train")
         if train.any():
             for name, statistics in self._statistics.items():
@@ -55,8 +56,8 @@ class DatasetWriter:
         """How many examples have the same inputs as another, and how many have those of one in the train split."""
         hashes = {name: np.concatenate([np.empty(0, np.uint64), *split.hashes]) for name, split in self._splits.items()}
         all_hashes = np.concatenate(list(hashes.values()))
-        outside = np.concatenate([hashes["validation"], hashes["test"]])
-        across = int(np.isin(outside, hashes["train"]).sum())
+        outside, train = np.concatenate([hashes["validation"], hashes["test"]]), np.sort(hashes["train"])
+        across = int((np.searchsorted(train, outside, "right") > np.searchsorted(train, outside)).sum())
         all_hashes.sort()
         return {"same_inputs": int((all_hashes[1:] == all_hashes[:-1]).sum()), "across_splits": across}
 
