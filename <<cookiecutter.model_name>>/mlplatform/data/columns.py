@@ -61,11 +61,15 @@ class Texts:
     def array(self, indices: Array | None = None) -> Array:
         """Texts as an array (n, *shape) of bytes objects; NumPy's own text type would cut zeros off their ends."""
         starts, ends = self._spans(np.arange(len(self)) if indices is None else self._rows(indices))
-        # Bytes are cut faster than an array on disk, but have to be read as a whole.
-        content = self.data.tobytes() if indices is None else self.data.data
         spans = zip(starts.tolist(), ends.tolist(), strict=True)
         array = np.empty(len(starts), object)
-        array[:] = [bytes(content[start:end]) for start, end in spans]
+        if indices is None:
+            whole = self.data.tobytes()
+            array[:] = [whole[start:end] for start, end in spans]
+        else:
+            # What is on disk is not read as a whole for some of it.
+            content = self.data.data
+            array[:] = [bytes(content[start:end]) for start, end in spans]
         return array.reshape(-1, *self.ends.shape[1:])
 
     def _rows(self, indices: Array) -> NDArray[np.int64]:
@@ -129,10 +133,18 @@ def size(columns: Columns) -> int:
 
 
 def arrays_of(name: str, column: Column) -> dict[str, Array]:
-    """A column as the arrays that are stored: one, or two for texts."""
+    """A column as arrays: one, or two for texts."""
     if isinstance(column, Texts):
         return {f"{name}{BYTES}": column.data, f"{name}{ENDS}": column.ends}
     return {name: column}
+
+
+def stored_arrays(name: str, column: Column) -> dict[str, Array]:
+    """A column as the arrays that are stored: the ends of texts in 32 bits if there are not too many bytes for that."""
+    arrays = arrays_of(name, column)
+    if isinstance(column, Texts) and len(column.data) < 2**31:
+        arrays[f"{name}{ENDS}"] = column.ends.astype(np.int32)
+    return arrays
 
 
 def columns_of(arrays: Mapping[str, Array]) -> dict[str, Column]:
@@ -140,7 +152,7 @@ def columns_of(arrays: Mapping[str, Array]) -> dict[str, Column]:
     columns: dict[str, Column] = {}
     for name, array in arrays.items():
         if name.endswith(ENDS):
-            columns[name.removesuffix(ENDS)] = Texts(arrays[name.removesuffix(ENDS) + BYTES], array)
+            columns[name.removesuffix(ENDS)] = Texts(arrays[name.removesuffix(ENDS) + BYTES], array.astype(np.int64))
         elif not name.endswith(BYTES):
             columns[name] = array
     return columns
@@ -150,7 +162,7 @@ def save(path: Path, columns: Columns) -> None:
     """Write a table as one .npz file, not compressed."""
     arrays: dict[str, Any] = {}
     for name, column in columns.items():
-        arrays |= arrays_of(name, column)
+        arrays |= stored_arrays(name, column)
     np.savez(path, **arrays)
 
 

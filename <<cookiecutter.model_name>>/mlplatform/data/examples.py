@@ -65,9 +65,9 @@ class ExampleMaker:
     def make(self, batch: Batch, file: int) -> tuple[list[Columns], list[Problem]]:
         """Tables of those records of a batch that are examples, and all other rows in order.
 
-        Columns of n rows: `high`, `low` (uint64): the first 16 bytes of the id's hash; `id`, `label` (Texts); `of`,
-        `row` (int64): where the record stands; `others` (Texts): properties that are no input, as JSON, if the schema
-        has any; `input_<name>` for each input.
+        Columns of n rows: `high`, `low` (uint64): the first 16 bytes of the id's hash; `id`, `label` (Texts); `of`
+        (int32), `row` (int64): where the record stands; `others` (Texts): properties that are no input, as JSON, if the
+        schema has any; `input_<name>` for each input.
         """
         plain, rest = self._plain(batch) if batch.rows and self._checks.possible else (None, range(len(batch.rows)))
         alone, problems = self._alone(batch, rest)
@@ -176,7 +176,7 @@ class ExampleMaker:
             "low": halves[:, 1].copy(),
             "id": Texts.of(ids),
             "label": Texts.of(examples.labels),
-            "of": np.full(count, file, np.int64),
+            "of": np.full(count, file, np.int32),
             "row": np.array(examples.rows, np.int64),
         }
         if self._has_others:

@@ -27,10 +27,8 @@ SUFFIXES = tuple(f"{ending}{packed}" for ending in FORMATS for packed in ("", ".
 
 # A field of a table that is longer than this in one line is a bad record; over several, a quote that is never closed.
 FIELD_BYTES = 64 << 20
-# Read at once; as Python's objects it takes several times as much.
-BLOCK_BYTES = 1 << 20
-# Lines of JSON parsed at once: their objects stay in the processor's cache.
-LINES = 1000
+# Read at once. As Python's objects it takes several times as much, and stays in the processor's cache.
+BLOCK_BYTES = 1 << 18
 UTF8_MARK = b"\xef\xbb\xbf"
 # Ends of lines of old Macs, which Python's csv does not take for one.
 LONE_RETURN = re.compile(rb"(?<=\r)(?!\n)")
@@ -113,18 +111,13 @@ class RecordFile:
     def _json_batches(self, blocks: Iterator[bytes]) -> Iterator[Batch]:
         for block in blocks:
             lines = _lines(block)
-            for at in range(0, len(lines), LINES):
-                yield from self._json_batch(lines[at : at + LINES])
-
-    def _json_batch(self, lines: Sequence[bytes]) -> Iterator[Batch]:
-        text = b"\n".join(lines)
-        records = _records(text, lines)
-        if records is None:
-            yield from self._mixed_batch(lines)
-            return
-        rows = range(self._line + 1, self._line + len(lines) + 1)
-        yield JsonBatch(rows, records, [], self._names, b"true" in text or b"false" in text)
-        self._line += len(lines)
+            records = _records(block, lines)
+            if records is None:
+                yield from self._mixed_batch(lines)
+            else:
+                rows = range(self._line + 1, self._line + len(lines) + 1)
+                yield JsonBatch(rows, records, [], self._names, b"true" in block or b"false" in block)
+                self._line += len(lines)
 
     def _mixed_batch(self, lines: Iterable[bytes]) -> Iterator[Batch]:
         """Lines of which some may be no records."""
@@ -230,14 +223,16 @@ def _opened(text: str, opened: list[io.StringIO]) -> io.StringIO:
 
 def _lines(block: bytes) -> list[bytes]:
     """Lines without their ends, but for a carriage return."""
-    if block.count(b"\r") > block.count(b"\r\n"):
+    if b"\r" in block and block.count(b"\r") > block.count(b"\r\n"):
         return [piece for line in io.BytesIO(block) for piece in LONE_RETURN.split(line) if piece]
     lines = block.split(b"\n")
     return lines if lines[-1] else lines[:-1]
 
 
 def _count_lines(text: str) -> int:
-    ends = text.count("\n") + text.count("\r") - text.count("\r\n")
+    ends = text.count("\n")
+    if "\r" in text:
+        ends += text.count("\r") - text.count("\r\n")
     return ends + bool(text and text[-1] not in "\r\n")
 
 
@@ -245,7 +240,7 @@ def _not_utf8(error: UnicodeDecodeError, row: int) -> str:
     return f"is not UTF-8 in row {row}: byte 0x{error.object[error.start]:02x}; convert it to UTF-8"
 
 
-def _records(text: bytes, lines: Sequence[bytes]) -> list[dict[str, Any]] | None:
+def _records(block: bytes, lines: Sequence[bytes]) -> list[dict[str, Any]] | None:
     """The objects of lines that each hold one and whose values orjson reads exactly; None if others are among them."""
     try:
         records = list(map(orjson.loads, lines))
@@ -255,7 +250,7 @@ def _records(text: bytes, lines: Sequence[bytes]) -> list[dict[str, Any]] | None
         return None
     members = sum(map(len, records))
     # Texts may hold colons as well; then those after names are counted, which takes longer.
-    if text.count(b":") != members and text.count(b'":') != members:
+    if block.count(b":") != members and block.count(b'":') != members:
         return None
     return None if float in {type(record.get("id")) for record in records} else records
 

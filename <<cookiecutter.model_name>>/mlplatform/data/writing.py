@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlplatform.data.columns import Array, Column, Columns, Texts, arrays_of, concatenate, numbers, size, take
+from mlplatform.data.columns import Array, Column, Columns, Texts, concatenate, numbers, size, stored_arrays, take
 from mlplatform.data.dataset import OTHERS, SPLITS, Schema
 from mlplatform.data.splitting import SplitRule
 from mlplatform.data.statistics import RunningStatistics
@@ -101,7 +101,7 @@ class _SplitWriter:
             return
         self.directory.mkdir(exist_ok=True)
         for name, column in concatenate(self._pending).items():
-            for part, array in arrays_of(name, column).items():
+            for part, array in stored_arrays(name, column).items():
                 np.save(self.directory / f"{self._shards:05}.{part}.npy", np.ascontiguousarray(array))
         self._pending = []
         self._shards += 1

@@ -100,7 +100,6 @@ def test_many_at_a_time_give_what_each_alone_gives(
     assert made(path, schema) == alone
     for size in (100, 5000):
         monkeypatch.setattr(records, "BLOCK_BYTES", size)
-        monkeypatch.setattr(records, "LINES", 1 + size // 200)
         assert made(path, schema) == alone
     examples, problems = alone
     assert len(examples) > 300
