@@ -10,6 +10,7 @@ import gzip
 import json
 import os
 import random
+import shutil
 import statistics
 import sys
 import tempfile
@@ -30,6 +31,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=200_000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--small-files", type=int, default=SMALL_FILES)
+    parser.add_argument("--with", dest="variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         directory = Path(temporary)
@@ -38,9 +40,10 @@ def main() -> None:
         for round_number in range(options.rounds):
             for source, path in sources.items():
                 # Files of one record each are what the scripts would have to be rewritten for.
-                for variant in VARIANTS if source.startswith("1 ") else ["platform"]:
+                for variant in options.variants if source.startswith("1 ") else ["platform"]:
                     target = directory / f"out-{round_number}-{variant}-{path.name}"
                     figures.setdefault((source, variant), []).append(measure(variant, path, target))
+                    shutil.rmtree(target)
         print("| source | made with | CPU s | wall s | peak MB | written MB |")
         print("| --- | --- | ---: | ---: | ---: | ---: |")
         for (source, variant), runs in figures.items():
