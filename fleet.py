@@ -520,7 +520,9 @@ def unlocked(clone: Clone) -> Iterator[str]:
         lock = path.with_name(f"{path.stem.removesuffix('.team')}.txt")
         try:
             wanted = [line.partition("#")[0].strip() for line in path.read_text(encoding="utf-8").splitlines()]
-            locked = set(map(package, re.findall(r"^([\w.-]+)(?:\[.*\])?==", lock.read_text(encoding="utf-8"), re.MULTILINE)))
+            locked = set(
+                map(package, re.findall(r"^([\w.-]+)(?:\[.*\])?==", lock.read_text(encoding="utf-8"), re.MULTILINE))
+            )
         except (OSError, UnicodeError):
             continue
         names = [found[0] for line in wanted if (found := re.match(r"\w[\w.-]*", line))]

@@ -1,9 +1,9 @@
 """What reading a file of 13 numbers by the platform's rules costs with DuckDB, PyArrow, and orjson with NumPy.
 
 `python readers.py FILE [--rounds 3]` prints CPU seconds, each the median of the rounds, in turn and each in a process
-of its own. A number is what JSON calls one: in a table DuckDB and PyArrow take `nan`, `+1`, `01` and `1e400` for one, and
-in JSON DuckDB takes `"1"`, `true` and `NaN`, and passes over unknown members. So the strict variants read text and match
-it. `lenient` is what an engine's own types cost.
+of its own. A number is what JSON calls one. In a table, DuckDB and PyArrow take `nan`, `+1`, `01` and `1e400` for one;
+in JSON, DuckDB takes `"1"`, `true` and `NaN`, and passes over unknown members. So the strict variants read text and
+match it. `lenient` is what an engine's own types cost.
 """
 
 import argparse

@@ -16,6 +16,7 @@ LABELS = ("no", "yes")
 
 def platform(source: Path, target: Path) -> None:
     """As `gather` does."""
+    from mlplatform.contract.targets import Classes
     from mlplatform.data.dataset import InputSpec, Schema
     from mlplatform.data.parts import check_files, known_files, parts_of
     from mlplatform.data.sources import list_source
@@ -30,7 +31,7 @@ def platform(source: Path, target: Path) -> None:
         "required": ["id", *NAMES, "label"],
         "additionalProperties": False,
     }
-    schema = Schema(record, tuple(InputSpec(name, (), "float32") for name in NAMES), LABELS)
+    schema = Schema(record, tuple(InputSpec(name, (), "float32") for name in NAMES), Classes("label", LABELS))
     storage, work = LocalStorage(target / "store"), target / "work"
     work.mkdir(parents=True)
     files = list_source(str(source)).files

@@ -1,6 +1,7 @@
 """Batches: some thousand rows of a file, parsed together and not checked yet."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any, Protocol
@@ -71,11 +72,14 @@ class JsonBatch:
         self._records = records
         self._has_booleans = has_booleans
         self._columns: dict[str, Sequence[Any]] = {}
-        try:
+        # Most sources have an id in every record, or in none.
+        for wanted in (names, [name for name in names if name != "id"]):
+            if len(wanted) < 2:
+                continue
             # All properties of a record while it is near: a column at a time takes twice as long.
-            self._columns = dict(zip(names, zip(*map(itemgetter(*names), records), strict=True), strict=True))
-        except (LookupError, TypeError, ValueError):
-            self._columns = {}
+            with suppress(LookupError, TypeError, ValueError):
+                self._columns = dict(zip(wanted, zip(*map(itemgetter(*wanted), records), strict=True), strict=True))
+                break
 
     def record(self, i: int) -> Any:
         """See `Batch`."""
@@ -89,7 +93,7 @@ class JsonBatch:
 
     def others(self, known: frozenset[str]) -> Sequence[Record] | None:
         """See `Batch`."""
-        if known == self._columns.keys() and set(map(len, self._records)) == {len(known)}:
+        if self._columns and set(map(len, self._records)) == {len(known & self._columns.keys())}:
             return None
         objects = [record if isinstance(record, dict) else {} for record in self._records]
         if all(map(known.issuperset, objects)):

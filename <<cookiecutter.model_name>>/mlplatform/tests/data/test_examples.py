@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mlplatform.contract.targets import Classes
 from mlplatform.data import records
 from mlplatform.data.columns import Columns, Texts, concatenate
 from mlplatform.data.dataset import InputSpec, Schema
@@ -33,6 +34,7 @@ INPUTS = (
     InputSpec("text", (), "string"),
     InputSpec("kind", (), "string"),
 )
+TARGET = Classes("label", ("no", "yes"))
 CLOSED = {"type": "object", "properties": PROPERTIES, "required": ["x", "n"], "additionalProperties": False}
 OPEN = {"type": "object", "properties": PROPERTIES, "required": ["x", "n", "note"]}
 
@@ -94,9 +96,9 @@ def test_many_at_a_time_give_what_each_alone_gives(
     path = tmp_path / name
     rows = lines(chance, 1000) if name == "x.jsonl" else table(chance, 1000, quote)
     path.write_text("\n".join(rows) + "\n")
-    schema = Schema(record, INPUTS, ("no", "yes"))
+    schema = Schema(record, INPUTS, TARGET)
     # What a schema says of several properties at once is not checked many at a time.
-    alone = made(path, Schema({**record, "minProperties": 0}, INPUTS, ("no", "yes")))
+    alone = made(path, Schema({**record, "minProperties": 0}, INPUTS, TARGET))
     assert made(path, schema) == alone
     for size in (100, 5000):
         monkeypatch.setattr(records, "BLOCK_BYTES", size)
@@ -120,12 +122,12 @@ def test_nested_numbers_many_at_a_time_are_those_of_each_alone(tmp_path: Path, l
         None,
     ]
     grids = [[[i % 9, 1], [2.0, i % 100]] for i in range(500)]
-    inputs = (InputSpec("grid", (2, 2), "float32"),)
+    rest = (InputSpec("grid", (2, 2), "float32"),), Classes("label", ("a", "b"))
     for i, fault in enumerate(faults):
         path = tmp_path / f"{i}.jsonl"
         path.write_text("".join(json.dumps({"grid": grid, "label": "a"}) + "\n" for grid in [*grids, fault]))
-        examples, problems = made(path, Schema(record, inputs, ("a",)))
-        assert (examples, problems) == made(path, Schema({**record, "minProperties": 0}, inputs, ("a",)))
+        examples, problems = made(path, Schema(record, *rest))
+        assert (examples, problems) == made(path, Schema({**record, "minProperties": 0}, *rest))
         assert (len(examples), [row for row, _ in problems]) == (500, [501])
 
 
@@ -145,4 +147,4 @@ def made(path: Path, schema: Schema) -> tuple[list[tuple[Any, ...]], list[tuple[
 
 
 def _values(column: np.ndarray[Any, Any] | Texts) -> list[Any]:
-    return column.array().tolist() if isinstance(column, Texts) else column.tolist()
+    return list(column.array() if isinstance(column, Texts) else column.tolist())
