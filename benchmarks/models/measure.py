@@ -7,7 +7,6 @@ take a model, the table says why. The figures go to results.json.
 
 import argparse
 import json
-import os
 import sys
 import time
 from collections.abc import Callable
@@ -16,50 +15,16 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+from train import HERE, KINDS, train
 
-HERE = Path(__file__).resolve().parent
-TEMPLATE = HERE.parent.parent / "<<cookiecutter.model_name>>"
-sys.path[:0] = [str(HERE), str(TEMPLATE)]
-
-from data import KINDS, records  # noqa: E402
-
-from mlplatform.store.manifest import Manifest, read_directory  # noqa: E402
-from mlplatform.tests.model_contract import protocols  # noqa: E402
-from mlplatform.tests.serving.running import NAME, Running, serving  # noqa: E402
+from mlplatform.store.manifest import Manifest, read_directory
+from mlplatform.tests.model_contract import protocols
+from mlplatform.tests.serving.running import Running, serving
 
 Ask = Callable[[Running, Any], protocols.Predictions]
 ASKED: dict[str, Ask] = {"V1": protocols.v1_rows, "V2": protocols.v2_json, "V2 binary": protocols.v2_binary}
 # LiteRT adds up in another order.
 CLOSE = 1e-4
-
-
-def train(kind: str, directory: Path) -> dict[str, Any]:
-    """Train a model in an empty directory. `why`: the last words of a run that published none."""
-    (directory / "data").mkdir()
-    lines = "".join(json.dumps(record) + "\n" for record in records(kind))
-    (directory / "data" / "records.jsonl").write_text(lines, encoding="utf-8")
-    toml = f'[service]\nname = "{NAME}"\n[storage]\nurl = "{directory / "store"}"\n'
-    (directory / "service.toml").write_text(toml, encoding="utf-8")
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE / "kinds" / kind), str(TEMPLATE)])}
-    command = ["-m", "mlplatform", "train", "--source", "data", "--epochs", str(KINDS[kind][2])]
-    started = time.monotonic()
-    with (directory / "train.log").open("w") as log:
-        process = os.posix_spawn(
-            "/usr/bin/env",
-            ["env", "-C", str(directory), sys.executable, *command],
-            environment,
-            file_actions=[(os.POSIX_SPAWN_DUP2, log.fileno(), 1), (os.POSIX_SPAWN_DUP2, log.fileno(), 2)],
-        )
-    # Memory: the largest of the run and of the processes that it has waited for.
-    _, status, used = os.wait4(process, 0)
-    said = (directory / "train.log").read_text(encoding="utf-8").strip()
-    return {
-        "exit_code": os.waitstatus_to_exitcode(status),
-        "seconds": time.monotonic() - started,
-        "cpu": used.ru_utime + used.ru_stime,
-        "memory": used.ru_maxrss * 1024,
-        "why": next((line for line in reversed(said.splitlines()) if line.startswith("train: ")), said[-300:]),
-    }
 
 
 def serve(directory: Path, model: Manifest, runtime: str, expected: protocols.Predictions | None) -> dict[str, Any]:

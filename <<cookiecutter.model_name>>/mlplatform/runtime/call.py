@@ -12,6 +12,12 @@ Run = Callable[[Sequence[Array]], Sequence[Array]]
 BATCHES = (1, 2, 4, 8, 16)
 """Numbers of rows at which a model is tried before it is trusted; a larger batch takes the same paths."""
 
+DTYPES = (
+    *("bool", "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64"),
+    *("float16", "float32", "float64", "string"),
+)
+"""TensorFlow's names of the types that the server's protocols can carry."""
+
 
 class ModelRejectsError(Exception):
     """The model cannot compute these values, such as an index beyond an embedding; the message is the model's own."""

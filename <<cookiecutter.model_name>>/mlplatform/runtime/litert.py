@@ -9,6 +9,9 @@ import numpy as np
 from mlplatform.runtime.call import BATCHES, Array, ModelRejectsError, Run
 
 _SIZES = tuple(sorted(BATCHES, reverse=True))
+_LARGE_BYTES = 32 << 20
+_SIZES_OF_LARGE = (16, 4, 1)
+"""Each interpreter has a copy of the weights, packed for the CPU: a large model has fewer of them."""
 
 
 def load(path: Path, inputs: Sequence[str], outputs: Sequence[str], threads: int) -> Run:
@@ -17,15 +20,17 @@ def load(path: Path, inputs: Sequence[str], outputs: Sequence[str], threads: int
     inputs, outputs: names in the order in which arrays are handed around.
 
     An interpreter computes one number of rows, and changing that allocates anew: so there is one for each of a few
-    numbers of rows, and a call of eleven is computed as 8 + 2 + 1. They are not thread-safe, and need not be.
+    numbers of rows, and a call of eleven is computed as 8 + 2 + 1, of a large model as 4 + 4 + 1 + 1 + 1. They are not
+    thread-safe, and need not be.
     """
+    sizes = _SIZES if path.stat().st_size <= _LARGE_BYTES else _SIZES_OF_LARGE
     interpreters: dict[int, _Interpreter] = {}
 
     def run(arrays: Sequence[Array]) -> Sequence[Array]:
         rows, start = len(arrays[0]), 0
         parts = []
         while start < rows:
-            size = next(size for size in _SIZES if size <= rows - start)
+            size = next(size for size in sizes if size <= rows - start)
             if size not in interpreters:
                 interpreters[size] = _Interpreter(path, inputs, outputs, threads)
             parts.append(interpreters[size].run([array[start : start + size] for array in arrays]))

@@ -1,5 +1,6 @@
 """The exported model: a SavedModel with one signature, which is all that serving knows."""
 
+import keyword
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,6 +15,7 @@ from mlplatform.contract.errors import PipelineError
 from mlplatform.contract.targets import Target
 from mlplatform.data.dataset import InputSpec, Split
 from mlplatform.runtime import saved_model
+from mlplatform.runtime.call import DTYPES
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
@@ -48,10 +50,11 @@ def input_specs(network: keras.Model, target: Target) -> tuple[InputSpec, ...]:
         raise PipelineError(f"model.build: the output has shape {output}; it must be {fault}")
     specs: list[InputSpec] = []
     for name, tensor in inputs.items():
-        if not NAME.fullmatch(name) or name == "self":
+        if not NAME.fullmatch(name) or name == "self" or keyword.iskeyword(name):
             raise PipelineError(
-                f"model.build: input {name!r} needs a name that TensorFlow does not change: letters from a to z, "
-                "digits and _, a letter first, and not 'self'; rename it, and the property of model.RECORD with it"
+                f"model.build: input {name!r} needs a name that TensorFlow takes as it is: letters from a to z, digits "
+                "and _, a letter first, and neither 'self' nor a keyword of Python; rename it, and the property of "
+                "model.RECORD with it"
             )
         twin = next((spec.name for spec in specs if spec.name.lower() == name.lower()), None)
         if twin:
@@ -62,6 +65,11 @@ def input_specs(network: keras.Model, target: Target) -> tuple[InputSpec, ...]:
         if None in tensor.shape[1:]:
             raise PipelineError(f"model.build: input {name!r} has shape {tensor.shape}; only the batch may vary")
         dtype = keras.backend.standardize_dtype(tensor.dtype)
+        if dtype not in DTYPES:
+            raise PipelineError(
+                f"model.build: input {name!r} is {dtype}, which no request can carry; use one of {', '.join(DTYPES)}, "
+                "and cast it in the network"
+            )
         specs.append(InputSpec(name, tuple(tensor.shape[1:]), dtype))
     return tuple(specs)
 

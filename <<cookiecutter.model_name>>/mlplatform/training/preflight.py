@@ -35,6 +35,8 @@ log = logging.getLogger(__name__)
 
 # More than float32 sums in another order differ by, less than a network that lost its weights does.
 TOLERANCE = 0.02
+# How many of the first rows are also predicted one by one.
+ROWS_ALONE = 4
 # Keras's messages are bold.
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 # Names in one message.
@@ -216,7 +218,7 @@ def _check_served(network: keras.Model, target: Target, rows: Split, directory: 
         if target.difference(served, exported(inputs)) > gate.EXPORT_TOLERANCE:
             raise PipelineError(
                 f"model.build: for the same {size} rows the exported network predicts something else each time; "
-                f"{_random_layer(network, inputs) or 'a layer'} must not be random where training is False"
+                f"{_differing_layer(network, inputs, inputs, 0)} must not be random where training is False"
             )
         difference = target.difference(served, expected)
         if difference > TOLERANCE:
@@ -224,7 +226,28 @@ def _check_served(network: keras.Model, target: Target, rows: Split, directory: 
                 f"model.build: for {size} rows the exported network differs from the trained one by {difference:.2g}; "
                 "a layer must compute the same from the same inputs in both"
             )
+    _check_rows_alone(network, exported, rows, target)
     return exported(rows.take(np.arange(len(rows)))[0])
+
+
+def _check_rows_alone(network: keras.Model, exported: Exported, rows: Split, target: Target) -> None:
+    """Refuse a network that predicts something else for a row when others are beside it: the server mixes requests."""
+    together = rows.take(np.arange(len(rows)))[0]
+    single = [
+        {name: array[row : row + 1] for name, array in together.items()} for row in range(min(ROWS_ALONE, len(rows)))
+    ]
+    alone = np.concatenate([exported(inputs) for inputs in single])
+    beside = exported(together)[: len(alone)]
+    difference = target.difference(alone, beside)
+    if difference > TOLERANCE:
+        row = int(np.abs(alone - beside).reshape(len(alone), -1).max(axis=1).argmax())
+        from_this = {name: np.roll(array, -row, axis=0) for name, array in together.items()}
+        raise PipelineError(
+            f"model.build: a row's prediction differs by {difference:.2g} where no other row is beside it, and the "
+            "server computes rows of several requests together; "
+            f"{_differing_layer(network, from_this, single[row], TOLERANCE)} must compute each row by itself, and "
+            "not, for one, take a mean over the batch"
+        )
 
 
 def _check_litert(
@@ -250,19 +273,28 @@ def _check_litert(
         log.warning("train: there will be no copy for LiteRT: %s", entry["reason"])
 
 
-def _random_layer(network: keras.Model, inputs: Mapping[str, NDArray[Any]]) -> str:
-    """The first layer that gives another output for the same input, as `layer 'noise'`; empty if none is found."""
+def _differing_layer(
+    network: keras.Model, one: Mapping[str, NDArray[Any]], other: Mapping[str, NDArray[Any]], tolerance: float
+) -> str:
+    """The first layer with another output for the first row of two batches, as `layer 'noise'`, or `a layer`."""
     layers = [layer for layer in network.layers if not isinstance(layer, keras.layers.InputLayer)]
     try:
         within = keras.Model(network.inputs, [layer.output for layer in layers])
-        twice = [within(_tensors(inputs), training=False) for _ in range(2)]
+        outputs = [within(_tensors(inputs), training=False) for inputs in (one, other)]
     # A network that is no graph of layers, whose parts have no outputs.
     except (AttributeError, ValueError):
-        return ""
-    for layer, one, other in zip(layers, *twice, strict=True):
-        if not np.array_equal(one, other):
+        return "a layer"
+    for layer, *parts in zip(layers, *outputs, strict=True):
+        first, second = ([np.atleast_1d(part)[0] for part in keras.tree.flatten(output)] for output in parts)
+        if not all(_close(a, b, tolerance) for a, b in zip(first, second, strict=True)):
             return f"layer {layer.name!r}"
-    return ""
+    return "a layer"
+
+
+def _close(one: NDArray[Any], other: NDArray[Any], tolerance: float) -> bool:
+    if one.dtype == object or not tolerance:
+        return np.array_equal(one, other)
+    return np.allclose(one, other, rtol=0, atol=tolerance)
 
 
 def _tensors(inputs: Mapping[str, NDArray[Any]]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mlplatform.delivery import programs
 from mlplatform.delivery.cluster import VERSION_LABEL, Cluster, items
 from mlplatform.delivery.pods import REVISION, Object
 
@@ -24,6 +25,19 @@ class Snapshot:
 
     planned: Sequence[Object]
     before: Sequence[Object]
+
+
+def read(manifests: str) -> list[Object]:
+    """The objects in manifests, as YAML. Raises DeliveryError."""
+    # A patch of nothing, for kubectl's parser, which knows YAML; --local asks no cluster.
+    options = ("--local", "--type=merge", "--patch={}", "--filename=-", "--output=json")
+    said = programs.output("kubectl", "patch", *options, stdin=manifests).strip()
+    objects: list[Object] = []
+    while said:
+        parsed, end = json.JSONDecoder().raw_decode(said)
+        objects.append(parsed)
+        said = said[end:].lstrip()
+    return objects
 
 
 def snapshot(cluster: Cluster, planned: Sequence[Object]) -> Snapshot:

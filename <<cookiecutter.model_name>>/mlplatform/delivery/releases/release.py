@@ -21,9 +21,8 @@ from mlplatform.delivery.errors import DeliveryError, RefusedError, StoppedError
 from mlplatform.delivery.images import build
 from mlplatform.delivery.images.registry import Image, Registry
 from mlplatform.delivery.pods import Object
-from mlplatform.delivery.releases import objects, smoke, under_way
+from mlplatform.delivery.releases import memory, objects, smoke, under_way
 from mlplatform.delivery.releases.history import DONE, FAILED, ROLLBACK, ROLLED_BACK, Entry, now, person, record
-from mlplatform.delivery.releases.memory import check_limit
 from mlplatform.delivery.releases.objects import Snapshot
 from mlplatform.delivery.releases.under_way import UnderWay
 from mlplatform.delivery.settings import DeliverySettings
@@ -36,6 +35,7 @@ from mlplatform.store.storage import Storage
 
 # As deploy/k8s/base/deployment.yaml names the image that is put in its place.
 PLACEHOLDER = "serving"
+KUSTOMIZATION = "kustomization.yaml"
 # As deploy/k8s/components/events names its own, and the container that runs it.
 EVENTS = "events"
 # Jenkins kills what has not ended 5 s after it was asked to; the history takes one of them.
@@ -94,7 +94,15 @@ class Releaser:
     def render(self, release: Release) -> str:
         """The manifests as they would be applied. Raises DeliveryError."""
         with self._kustomization(release) as directory:
-            return programs.output("kubectl", "kustomize", str(directory))
+            manifests = _built(directory)
+            patches = memory.patches(objects.read(manifests), CONTAINER, release.memory)
+            if not patches:
+                return manifests
+            file = directory / KUSTOMIZATION
+            content = json.loads(file.read_text(encoding="utf-8"))
+            content["patches"] += patches
+            file.write_text(json.dumps(content), encoding="utf-8")
+            return _built(directory)
 
     def release(self, release: Release) -> Entry:
         """Apply, wait, smoke-test; on failure, or if stopped, take it back. Returns the entry of the history.
@@ -111,7 +119,7 @@ class Releaser:
         entry = self._entry(release)
         try:
             planned = self._try_apply(manifests)
-            check_limit(planned, CONTAINER, release.memory)
+            memory.check_limit(planned, CONTAINER, release.memory)
         except DeliveryError as error:
             said = f"{release.model} was not released to {environment}, and nothing was changed: {error}"
             self._record(replace(entry, outcome=FAILED, reason=str(error)))
@@ -337,7 +345,7 @@ class Releaser:
                 "labels": [{"pairs": {VERSION_LABEL: release.version}, "includeTemplates": True}],
                 "patches": [{"target": {"kind": "Deployment"}, "patch": json.dumps(deployment)}],
             }
-            (directory / "kustomization.yaml").write_text(json.dumps(content), encoding="utf-8")
+            (directory / KUSTOMIZATION).write_text(json.dumps(content), encoding="utf-8")
             yield directory
 
     def _events_image(self, environment: str) -> dict[str, Image]:
@@ -396,6 +404,11 @@ class Releaser:
             reason=release.reason,
             to=release.to,
         )
+
+
+def _built(directory: Path) -> str:
+    """The manifests of a kustomization."""
+    return programs.output("kubectl", "kustomize", str(directory))
 
 
 def _failure(entry: Entry, error: str) -> str:

@@ -7,25 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mlplatform.runtime.call import DTYPES
+
 Array = NDArray[Any]
 
-DTYPES: dict[str, np.dtype[Any]] = {
-    name: np.dtype(name)
-    for name in [
-        "bool",
-        "uint8",
-        "uint16",
-        "uint32",
-        "uint64",
-        "int8",
-        "int16",
-        "int32",
-        "int64",
-        "float16",
-        "float32",
-        "float64",
-    ]
-} | {"string": np.dtype(object)}
+NUMPY_DTYPES: dict[str, np.dtype[Any]] = {name: np.dtype(object if name == "string" else name) for name in DTYPES}
 
 
 class SignatureError(ValueError):
@@ -43,7 +29,7 @@ class Tensor:
     @property
     def numpy_dtype(self) -> np.dtype[Any]:
         """The NumPy type; object (of bytes) for strings."""
-        return DTYPES[self.dtype]
+        return NUMPY_DTYPES[self.dtype]
 
     def describe(self) -> str:
         """Dtype and shape of one row in words: `float32 of shape [8, 8]`."""

@@ -1,4 +1,4 @@
-"""The manifests under a policy linter that others wrote, Checkov, as they are deployed: with the image by digest.
+"""The manifests under a policy linter that others wrote, Checkov, as they are deployed: with image and memory.
 
 It brings a hundred packages of its own, some older than ours, so it comes from the network into an environment of its
 own: `nox -s policies`.
@@ -26,6 +26,8 @@ def check(directory: Path) -> subprocess.CompletedProcess[str]:
 def test_no_policy_is_broken_and_one_would_be_noticed(tmp_path: Path) -> None:
     for overlay in OVERLAYS:
         manifests = build(K8S / "overlays" / overlay)
+        container(manifests)["resources"]["limits"]["memory"] = "1Gi"
+        container(manifests)["resources"]["requests"]["memory"] = "1Gi"
         container(manifests)["image"] = f"registry.example.com/serving@sha256:{'0' * 64}"
         (tmp_path / f"{overlay}.yaml").write_text(yaml.safe_dump_all(manifests))
     kept = check(tmp_path)

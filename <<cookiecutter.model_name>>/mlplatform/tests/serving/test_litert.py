@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mlplatform.runtime import litert
 from mlplatform.tests.serving.running import ROOT, Running, serving
 
 
@@ -22,6 +23,17 @@ def test_gives_the_same_predictions(light_server: Running, reference: Any, rows:
     images = np.random.default_rng(rows).uniform(0, 16, (rows, 8, 8)).astype(np.float32)
     reply = light_server.predict({"instances": images.tolist()})
     np.testing.assert_allclose(reply.body["predictions"], reference({"image": images}), atol=1e-5)
+
+
+@pytest.mark.parametrize("rows", [1, 3, 15, 70])
+def test_a_large_model_is_computed_in_other_batches_and_the_same(
+    light: Path, reference: Any, rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(litert, "_LARGE_BYTES", 0)
+    (file,) = light.parent.glob("store/models/*/*/model.tflite")
+    run = litert.load(file, ["image"], ["probabilities"], threads=1)
+    images = np.random.default_rng(rows).uniform(0, 16, (rows, 8, 8)).astype(np.float32)
+    np.testing.assert_allclose(run([images])[0], reference({"image": images}), atol=1e-5)
 
 
 def test_needs_no_tensorflow(light_server: Running) -> None:

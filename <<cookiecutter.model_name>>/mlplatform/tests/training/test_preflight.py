@@ -59,6 +59,13 @@ class RandomAlways(layers.Layer):  # type: ignore[misc]
         return inputs + keras.random.normal(ops.shape(inputs))
 
 
+class MeanOfBatch(layers.Layer):  # type: ignore[misc]
+    """Depends on the rows that come along."""
+
+    def call(self, inputs: Any) -> Any:
+        return inputs - ops.mean(inputs, axis=0, keepdims=True)
+
+
 class Subclassed(keras.Model):  # type: ignore[misc]
     def call(self, inputs: Any) -> Any:
         return layers.Dense(3)(inputs["x"])
@@ -113,10 +120,14 @@ BEFORE_THE_DATA: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: keras.Model({"x": (x := keras.Input(batch_shape=(8, 4), name="x"))}, layers.Dense(3)(x)),
         "input 'x' has a batch of 8 rows; the server's varies, so leave out batch_size and batch_shape",
     ),
+    "an input that no request can carry": (
+        lambda: keras.Model({"x": (x := keras.Input((4,), dtype="bfloat16", name="x"))}, layers.Dense(3)(x)),
+        "input 'x' is bfloat16, which no request can carry; use one of bool, uint8",
+    ),
     "an input called label": (lambda: network("label"), "an input cannot be called 'label'"),
     **{
-        name: (partial(network, name), f"input {name!r} needs a name that TensorFlow does not change")
-        for name in ("sepal length (cm)", "1st", "a.b", "größe", "a/b", "self")
+        name: (partial(network, name), f"input {name!r} needs a name that TensorFlow takes as it is")
+        for name in ("sepal length (cm)", "1st", "a.b", "größe", "a/b", "self", "class")
     },
 }
 
@@ -142,6 +153,10 @@ WITH_THE_FIRST_ROWS: dict[str, tuple[Callable[[], Any], str]] = {
     "random when it serves": (
         lambda: network(middle=RandomAlways(name="jitter")),
         "layer 'jitter' must not be random where training is False",
+    ),
+    "rows that are not alone": (
+        lambda: network(middle=lambda x: MeanOfBatch(name="centred")(layers.Rescaling(9)(x))),
+        "layer 'centred' must compute each row by itself",
     ),
     "logits": (
         lambda: network(activation=None, loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True)),

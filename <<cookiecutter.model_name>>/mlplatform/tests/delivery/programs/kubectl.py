@@ -1,4 +1,4 @@
-"""Stands in for kubectl and the cluster behind it: `kustomize` is the real one's, objects are kept in a file.
+"""Stands in for kubectl and the cluster behind it: `kustomize` and --local are the real one's, objects lie in a file.
 
 A pod template becomes a ReplicaSet, as in a cluster, and its pods do what $STAND_IN/behaviour.json says of its image:
 {"<digest>": "crash" | "sidecar" | "pending" | "quota" | "wrong" | "ok"}; "sidecar" has one that crashes, "wrong" runs
@@ -47,6 +47,13 @@ def behaviour(template: dict[str, Any]) -> str:
 def kustomize(directory: str) -> str:
     return subprocess.run(
         [os.environ["REAL_KUBECTL"], "kustomize", directory], stdout=subprocess.PIPE, text=True, check=True
+    ).stdout
+
+
+def local(arguments: list[str]) -> str:
+    """What the real one makes of standard input without a cluster."""
+    return subprocess.run(
+        [os.environ["REAL_KUBECTL"], *arguments], stdin=sys.stdin, stdout=subprocess.PIPE, text=True, check=True
     ).stdout
 
 
@@ -295,6 +302,8 @@ def main(arguments: list[str]) -> None:
             apply(arguments)
         case "get":
             get(arguments[1:])
+        case "patch" if "--local" in arguments:
+            print(local(arguments))
         case "patch":
             patch(arguments)
         case "delete":
