@@ -111,19 +111,19 @@ class Buildah(Builder):
 
 
 def _with_values(dockerfile: str, arguments: Mapping[str, str]) -> str:
-    """The Dockerfile with arguments as defaults of its ARG lines.
+    """The Dockerfile with the values of arguments in place of `=${NAME}`, as LABEL and ENV have them.
 
-    Buildah takes LABEL and ENV from its cache if their text is the same, whatever the arguments that they name are now.
+    Buildah takes such a line from its cache if its text is the same, whatever the value of the argument is now.
     """
 
-    def line(found: re.Match[str]) -> str:
-        name, value = found[1], arguments.get(found[1])
+    def assigned(found: re.Match[str]) -> str:
+        value = arguments.get(found[1])
         if value is None:
             return found[0]
         quoted = re.sub(r'([\\"$])', r"\\\1", value)
-        return f'ARG {name}="{quoted}"'
+        return f'="{quoted}"'
 
-    return re.sub(r"^ARG (\w+)(?:=.*)?$", line, dockerfile, flags=re.MULTILINE)
+    return re.sub(r"=\$\{(\w+)\}", assigned, dockerfile)
 
 
 def _options(arguments: Mapping[str, str]) -> list[str]:

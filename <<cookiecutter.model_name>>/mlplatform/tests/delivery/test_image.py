@@ -320,6 +320,15 @@ class TestBuildah:
         (command,) = (asked for asked in repository.asked("buildah") if asked.startswith("build "))
         assert "--format=docker --layers" in command
 
+    def test_labels_are_part_of_the_text_that_its_cache_compares(
+        self, repository: Repository, delivery: Delivery
+    ) -> None:
+        assert delivery("image", "training").code == 0
+        (dockerfile,) = (repository.programs / "built").glob("*/Dockerfile")
+        commit = repository.environment["GIT_COMMIT"]
+        for line in (f'ENV GIT_COMMIT="{commit}"', f'LABEL org.opencontainers.image.revision="{commit}"'):
+            assert line in dockerfile.read_text()
+
     def test_logins_are_those_that_docker_keeps(
         self, repository: Repository, registry: Registry, delivery: Delivery, tmp_path: Path
     ) -> None:
