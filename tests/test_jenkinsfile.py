@@ -447,6 +447,12 @@ class TestApproval:
         assert (done.result, done.stages[-1]) == ("FAILURE", "Approval")
         assert done.error == f"{STARTER} started this build; somebody else of {TEAM} has to approve it"
 
+    def test_by_one_of_two_whose_builds_became_one_releases_nothing(self, job: Job) -> None:
+        second = APPROVER.upper()
+        done = job.press({"ACTION": "promote"}, startedBy=f"{STARTER},{second}")
+        assert (done.result, done.stages[-1]) == ("FAILURE", "Approval")
+        assert done.error == f"{APPROVER} started this build; somebody else of {TEAM} has to approve it"
+
     @pytest.mark.parametrize(("action", "stage"), [("deploy, production", "Deploy"), ("promote", "Promote")])
     def test_is_not_left_out_by_a_restart_of_a_later_stage(self, job: Job, action: str, stage: str) -> None:
         before = job.press(ACTIONS[action][0])

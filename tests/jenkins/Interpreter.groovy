@@ -97,8 +97,9 @@ class Interpreter {
     }
 
     List<Map> causes() {
-        String user = request.startedBy
-        return user ? [[_class: 'hudson.model.Cause$UserIdCause', userId: user, shortDescription: "Started by user ${user}".toString()]] :
+        // Several, with commas between, where builds with the same parameters waited and became one.
+        List<String> users = request.startedBy ? request.startedBy.tokenize(',') : []
+        return users.collect { [_class: 'hudson.model.Cause$UserIdCause', userId: it, shortDescription: "Started by user ${it}".toString()] } ?:
             [[_class: 'hudson.triggers.TimerTrigger$TimerTriggerCause', shortDescription: 'Started by timer']]
     }
 

@@ -88,7 +88,7 @@ class Validator {
     ]
     // What the sandbox lets a script call on a value.
     static final Set<String> METHODS = ['any', 'collect', 'contains', 'containsKey', 'each', 'every', 'find', 'findAll', 'get',
-                                        'getBuildCauses', 'isEmpty', 'join', 'size', 'startsWith', 'trim', 'call', 'matches', 'toString']
+                                        'equalsIgnoreCase', 'getBuildCauses', 'isEmpty', 'join', 'size', 'startsWith', 'trim', 'call', 'matches', 'toString']
     static final Set<Class<?>> EXPRESSIONS = [
         ArrayExpression, BinaryExpression, BooleanExpression, CastExpression, ClosureExpression, ConstantExpression,
         DeclarationExpression, ElvisOperatorExpression, GStringExpression, ListExpression, MapExpression,

@@ -15,6 +15,7 @@ from mlplatform.delivery.cluster import Cluster
 from mlplatform.delivery.console import Console
 from mlplatform.delivery.errors import DeliveryError
 from mlplatform.delivery.images import build
+from mlplatform.delivery.images.builders import builder
 from mlplatform.delivery.images.registry import Registry
 from mlplatform.delivery.jobs.batch import Batch
 from mlplatform.delivery.options import console_option
@@ -86,7 +87,7 @@ def checks(settings: DeliverySettings, service: str, console: Console) -> dict[s
             Check("job definition", lambda: _file(settings.job_definition)),
         ],
         "build images": [
-            Check("docker", _engine),
+            Check(settings.builder, builder(settings).check),
             Check("git", lambda: f"commit {build.revision()[:10] or _no_commit()}"),
             Check("registry", lambda: _registry(host), in_aws if ".dkr.ecr." in host else ""),
         ],
@@ -162,10 +163,6 @@ def _finding(group: str, check: Check) -> Finding:
         return Finding(group, check.name, True, check.find())
     except (DeliveryError, StorageError, ArtifactError, SettingsError) as error:
         return Finding(group, check.name, False, " ".join(str(error).split()))
-
-
-def _engine() -> str:
-    return f"engine {programs.output('docker', 'version', '--format={{.Server.Version}}').strip()}"
 
 
 def _no_commit() -> str:

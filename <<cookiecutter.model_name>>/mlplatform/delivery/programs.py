@@ -1,4 +1,4 @@
-"""The programs that delivery calls: docker, kubectl and git, from PATH."""
+"""The programs that delivery calls: docker or buildah, kubectl and git, from PATH."""
 
 import os
 import re
@@ -12,6 +12,7 @@ from mlplatform.delivery.errors import DeliveryError
 
 INSTALL = {
     "docker": "https://docs.docker.com/engine/install",
+    "buildah": "https://github.com/containers/buildah/blob/main/install.md",
     "kubectl": "https://kubernetes.io/docs/tasks/tools",
     "git": "https://git-scm.com/downloads",
 }

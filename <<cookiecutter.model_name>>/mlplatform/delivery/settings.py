@@ -21,6 +21,11 @@ class DeliverySettings(Section, section="delivery"):
     datadog_site: str = Field(min_length=1, description="Datadog site that metrics and traces go to")
     datadog_url: str = Field(default="", description="address of Datadog's API; empty: that of the site")
     training_device: str = Field(pattern="^(cpu|gpu)$", description="what training jobs run on")
+    builder: str = Field(
+        default="docker",
+        pattern="^(docker|buildah)$",
+        description="what builds images; buildah needs no daemon",
+    )
     base_image: str = Field(
         default="", description="image that the Dockerfiles start from; empty: the one they name themselves"
     )

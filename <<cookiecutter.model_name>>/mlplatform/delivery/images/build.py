@@ -20,7 +20,8 @@ from mlplatform.contract import memory
 from mlplatform.delivery import programs
 from mlplatform.delivery.console import Console
 from mlplatform.delivery.errors import DeliveryError
-from mlplatform.delivery.images.registry import Image, Registry, docker_environment
+from mlplatform.delivery.images.builders import Builder, builder
+from mlplatform.delivery.images.registry import Image, Registry
 from mlplatform.delivery.settings import DeliverySettings
 
 KINDS = ("training", "serving", "events")
@@ -156,9 +157,10 @@ def ensure(
         console.say(f"image: would build {host}/{path}:{name} of {len(made_of.files)} files and push it")
         return None
     console.say(f"image: building {host}/{path}:{name}")
-    _build(made_of, f"{host}/{path}:{name}", version or tag)
+    program = builder(settings)
+    _build(made_of, program, registry, f"{host}/{path}:{name}", version or tag)
     console.say(f"image: pushing {host}/{path}:{name}")
-    _push(registry, f"{host}/{path}:{name}")
+    _push(program, registry, f"{host}/{path}:{name}")
     digest = registry.digest(path, name)
     if digest is None:
         raise DeliveryError(f"{host}/{path}:{name}: was pushed, but the registry does not have it")
@@ -177,13 +179,12 @@ def _files(source: str, dockerfile: Path) -> dict[str, Path]:
     return files
 
 
-def _build(made_of: Recipe, name: str, version: str) -> None:
+def _build(made_of: Recipe, builder: Builder, registry: Registry, name: str, version: str) -> None:
     template = load(TemplateSettings).version
     labels = {"REVISION": revision(), "VERSION": version, "SOURCE": _source(), "TEMPLATE_VERSION": template}
-    # How the build reaches packages is no part of what comes out; Docker knows these without ARG.
+    # How the build reaches packages is no part of what comes out; builders know these without ARG.
     proxies = {variable: os.environ[variable] for variable in PROXIES if variable in os.environ}
-    options = [f"--build-arg={key}={value}" for key, value in {**made_of.arguments, **labels}.items()]
-    options += [f"--build-arg={variable}" for variable in proxies]
+    arguments = {**made_of.arguments, **labels, **proxies}
     with tempfile.TemporaryDirectory(prefix="delivery-build-") as temporary:
         context = Path(temporary) / "context"
         for path, source in made_of.files.items():
@@ -192,34 +193,20 @@ def _build(made_of: Recipe, name: str, version: str) -> None:
             (context / path).chmod(0o644)
         dockerfile = Path(temporary) / "Dockerfile"
         shutil.copyfile(made_of.dockerfile, dockerfile)
-
-        def build(*more: str) -> None:
-            programs.follow(
-                *("docker", "build", "--tag", name, "--file", str(dockerfile), *options, *more, str(context)),
-                environment={"DOCKER_BUILDKIT": "1", "BUILDKIT_PROGRESS": "plain"},
-            )
-
-        build()
+        builder.build(name, dockerfile, context, arguments)
         if made_of.kind == "serving":
             # Known only now that the image has loaded the model; all but the label is in the builder's cache.
-            build(f"--build-arg=MEMORY_BYTES={_measured(name)}")
+            measured = builder.read(registry, name, memory.FILE).strip()
+            builder.build(name, dockerfile, context, {**arguments, "MEMORY_BYTES": measured})
 
 
-def _measured(name: str) -> str:
-    """How many bytes of memory the model took while the image was built."""
-    return programs.output(
-        *("docker", "run", "--rm", "--network", "none", "--entrypoint", "cat", name, memory.FILE)
-    ).strip()
-
-
-def _push(registry: Registry, name: str) -> None:
-    with docker_environment(registry) as environment:
-        try:
-            programs.follow("docker", "push", name, environment=environment)
-        except programs.ProgramError as error:
-            raise DeliveryError(
-                f"{error}. If it says that the repository does not exist: deploy/aws/stack.yaml creates it"
-            ) from None
+def _push(builder: Builder, registry: Registry, name: str) -> None:
+    try:
+        builder.push(registry, name)
+    except programs.ProgramError as error:
+        raise DeliveryError(
+            f"{error}. If it says that the repository does not exist: deploy/aws/stack.yaml creates it"
+        ) from None
 
 
 def revision() -> str:

@@ -70,14 +70,14 @@ class Login:
 
 
 class Registry:
-    """One registry, by the host of an image's name. Every call raises DeliveryError."""
+    """One registry, by the host of an image's name; local: on this machine. Every call raises DeliveryError."""
 
     def __init__(self, host: str) -> None:
         self.host = host
-        self._local = bool(LOOPBACK.fullmatch(host))
+        self.local = bool(LOOPBACK.fullmatch(host))
         self._session = requests.Session()
         # A registry on this machine is not reached through a proxy.
-        self._session.trust_env = not self._local
+        self._session.trust_env = not self.local
         for scheme in ("http://", "https://"):
             self._session.mount(scheme, HTTPAdapter(max_retries=RETRIES))
         self._login: Login | None = None
@@ -124,7 +124,7 @@ class Registry:
 
     @property
     def _base(self) -> str:
-        return f"{'http' if self._local else 'https'}://{self.host}"
+        return f"{'http' if self.local else 'https'}://{self.host}"
 
     def _manifest(self, image: Image, digest: str) -> dict[str, Any]:
         answer = self._ask("GET", f"/v2/{image.repository}/manifests/{digest}", image.repository)
@@ -180,7 +180,7 @@ class Registry:
 
 @contextmanager
 def docker_environment(registry: Registry) -> Iterator[dict[str, str]]:
-    """Variables with which docker pushes to the registry.
+    """Variables with which docker, or Buildah by its configuration, pushes to the registry.
 
     Where the user's docker is not logged in and the password comes from AWS, a helper of ours gives it to docker, from
     its environment: the password is never written to disk.
@@ -192,7 +192,7 @@ def docker_environment(registry: Registry) -> Iterator[dict[str, str]]:
         return
     with tempfile.TemporaryDirectory(prefix="delivery-docker-") as temporary:
         directory = Path(temporary)
-        own = _docker_directory()
+        own = docker_config_file({}).parent
         for path in own.iterdir() if own.is_dir() else ():
             if path.name != "config.json":
                 (directory / path.name).symlink_to(path)
@@ -231,13 +231,15 @@ def _docker_login(host: str) -> Login | None:
     return Login(user, password)
 
 
-def _docker_directory() -> Path:
-    return Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker")
+def docker_config_file(environment: Mapping[str, str]) -> Path:
+    """Where docker keeps its logins, with these variables beside this process's own."""
+    directory = {**os.environ, **environment}.get("DOCKER_CONFIG")
+    return (Path(directory) if directory else Path.home() / ".docker") / "config.json"
 
 
 def _docker_config() -> dict[str, Any]:
     try:
-        config = json.loads((_docker_directory() / "config.json").read_text(encoding="utf-8"))
+        config = json.loads(docker_config_file({}).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return config if isinstance(config, dict) else {}

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import click
 
-from mlplatform.delivery import programs
+from mlplatform.config.settings import load
 from mlplatform.delivery.errors import BadRequestError, DeliveryError
-from mlplatform.delivery.images.registry import Image, Registry, docker_environment
+from mlplatform.delivery.images.builders import builder
+from mlplatform.delivery.images.registry import Image, Registry
+from mlplatform.delivery.settings import DeliverySettings
 
 # Where both Dockerfiles leave it.
 PLACE = "/opt/venv/share/sbom.cdx.json"
-# An image that is not on this machine is pulled first.
-SECONDS = 1800
 
 
 @click.command()
@@ -26,9 +26,7 @@ def sbom(image: str, output: Path | None) -> None:
     parsed = Image.parse(image)
     if parsed is None:
         raise BadRequestError(f"image {image!r}: must name its digest, registry/name@sha256:...")
-    with docker_environment(Registry(parsed.host)) as environment:
-        command = ("docker", "run", "--rm", "--network=none", "--entrypoint=cat", parsed.reference, PLACE)
-        text = programs.output(*command, environment=environment, seconds=SECONDS)
+    text = builder(load(DeliverySettings)).read(Registry(parsed.host), parsed.reference, PLACE)
     try:
         components = json.loads(text)["components"]
     except (ValueError, TypeError, KeyError):

@@ -1,11 +1,12 @@
 """Jobs of AWS Batch: submitting one, following it through its attempts, and why it failed, in words."""
 
+import hashlib
 import json
 import string
 import time
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,10 @@ LAST_LINES = 20
 QUIET_LOOKS = 2
 # How long a job may wait for machines in all, beyond what its attempts may take.
 WAITING_HOURS = 24
+# The parameter of a job that holds what it was submitted with, by digest.
+SUBMISSION = "submission"
+# As many jobs one call describes.
+MOST_DESCRIBED = 100
 # A container that the kernel or Docker killed: 128 + SIGKILL.
 KILLED = 137
 EXPLAINED: Mapping[int, str] = {
@@ -45,6 +50,11 @@ class Submission:
     name: str
     image: str
     environment: Mapping[str, str]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 in hex of all of it: jobs of the same digest would be the same training."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -129,9 +139,25 @@ class Batch:
                 jobQueue=self._settings.batch_job_queue,
                 jobDefinition=registered["jobDefinitionArn"],
                 containerOverrides={"environment": environment},
+                # No placeholder of the job definition: `under_way` knows the job by it.
+                parameters={SUBMISSION: submission.digest},
                 timeout={"attemptDurationSeconds": int(self._settings.training_hours * 3600)},
             )
         return str(job["jobId"])
+
+    def under_way(self, submission: Submission) -> str | None:
+        """The id of a job that was submitted with the same and has not ended, or None."""
+        named = {"name": "JOB_NAME", "values": [submission.name]}
+        with aws.told(f"job queue {self._settings.batch_job_queue}"):
+            pages = self._batch.get_paginator("list_jobs").paginate(
+                jobQueue=self._settings.batch_job_queue, filters=[named]
+            )
+            listed = [job["jobId"] for page in pages for job in page["jobSummaryList"] if job["status"] not in ENDED]
+            for ids in (listed[start : start + MOST_DESCRIBED] for start in range(0, len(listed), MOST_DESCRIBED)):
+                for job in self._batch.describe_jobs(jobs=ids)["jobs"]:
+                    if job.get("parameters", {}).get(SUBMISSION) == submission.digest:
+                        return str(job["jobId"])
+        return None
 
     def describe(self, job_id: str) -> dict[str, Any]:
         """The job as it is."""

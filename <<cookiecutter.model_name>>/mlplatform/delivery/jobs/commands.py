@@ -78,6 +78,7 @@ def submit(
     Each parameter of the training is an option, and a variable TRAINING_... of the environment; the others are as in
     service.toml. Ctrl-C asks whether to leave the job running. Batch starts a job again that loses its Spot instance,
     and the job resumes from its last checkpoint. Exit code 4: the gate is closed, the model is not published.
+    A job of the same image and parameters that has not ended is followed instead; `stop-training` ends it.
     --if-needed looks first, by [retraining] of service.toml: without a reason to train nothing is submitted.
     """
     settings = load(DeliverySettings)
@@ -112,8 +113,11 @@ def submit(
         text = f"would register {definition['jobDefinitionName']} and submit to {settings.batch_job_queue}"
         console.result(text, {"definition": definition, "environment": dict(submission.environment)})
         return
-    job = batch.submit(submission)
-    console.say(f"job: {job} in {settings.batch_job_queue}")
+    if job := batch.under_way(submission):
+        console.say(f"job: {job} is this training and has not ended; it is followed instead of a second one")
+    else:
+        job = batch.submit(submission)
+        console.say(f"job: {job} in {settings.batch_job_queue}")
     if detach:
         console.result(f"{job}\nfollow it: {hint(f'attach {job}')}", {"job": job, "said": f"{why}job {job}"})
         return

@@ -94,7 +94,8 @@ class Service:
         """The model, if it is the version asked for; None: any. Raises RequestError (503, 404)."""
         model = self.model
         if model is None:
-            raise RequestError(HTTPStatus.SERVICE_UNAVAILABLE, self.not_ready(), retry_after=1)
+            # On a connection that stays open the next request would come here as well, past the pods that are ready.
+            raise RequestError(HTTPStatus.SERVICE_UNAVAILABLE, self.not_ready(), retry_after=1, close=True)
         if version not in (None, model.manifest.id):
             raise RequestError(
                 HTTPStatus.NOT_FOUND, f"no version {version!r} here; this server has {model.manifest.id!r}"

@@ -40,6 +40,7 @@ def test_an_approved_release_is_made_and_written_down_under_the_approvers_name(
         ({"APPROVED_MODEL": VERSIONS[1]}, f"bob approved {VERSIONS[1]} in "),
         ({"APPROVED_IMAGE": "registry/other@sha256:0"}, "in registry/other@sha256:0; start a new build"),
         ({"STARTED_BY": "bob"}, "bob both started and approved the build"),
+        ({"STARTED_BY": "anne,Bob"}, "bob both started and approved the build"),
         # Where Jenkins does not know its own URL.
         ({"BUILD_URL": "", "JENKINS_SERVER_COOKIE": "c"}, "the approval is of another build"),
     ],

@@ -289,3 +289,67 @@ def test_a_login_that_docker_keeps_is_used(
     (tmp_path / ".docker").mkdir()
     (tmp_path / ".docker" / "config.json").write_text(json.dumps({"auths": {registry.host: {"auth": secret}}}))
     assert delivery("image", "training", "--dry-run").code == 0
+
+
+class TestBuildah:
+    """`builder = "buildah"`: the same image, built where there is no daemon."""
+
+    @pytest.fixture(autouse=True)
+    def selected(self, repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("DELIVERY_BUILDER", "buildah")
+
+    def test_the_image_is_of_the_same_files_arguments_and_labels(
+        self, repository: Repository, registry: Registry, delivery: Delivery, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        repository.publish("c0ffee")
+        digests = []
+        for builder in ("buildah", "docker"):
+            monkeypatch.setenv("DELIVERY_BUILDER", builder)
+            said = delivery("bundle", "c0ffee", "--force", "--json")
+            assert said.code == 0, said.err
+            digests.append(json.loads(said.out)["digest"])
+        assert digests[0] == digests[1]
+
+    def test_no_docker_is_needed(self, repository: Repository, delivery: Delivery) -> None:
+        repository.publish("c0ffee")
+        assert delivery("bundle", "c0ffee").code == 0
+        assert repository.asked("docker") == []
+
+    def test_the_format_is_the_one_that_keeps_a_health_check(self, repository: Repository, delivery: Delivery) -> None:
+        assert delivery("image", "training").code == 0
+        (command,) = (asked for asked in repository.asked("buildah") if asked.startswith("build "))
+        assert "--format=docker --layers" in command
+
+    def test_labels_are_part_of_the_text_that_its_cache_compares(
+        self, repository: Repository, delivery: Delivery
+    ) -> None:
+        assert delivery("image", "training").code == 0
+        (dockerfile,) = (repository.programs / "built").glob("*/Dockerfile")
+        commit = repository.environment["GIT_COMMIT"]
+        for line in (f'ENV GIT_COMMIT="{commit}"', f'LABEL org.opencontainers.image.revision="{commit}"'):
+            assert line in dockerfile.read_text()
+
+    def test_logins_are_those_that_docker_keeps(
+        self, repository: Repository, registry: Registry, delivery: Delivery, tmp_path: Path
+    ) -> None:
+        (tmp_path / ".docker").mkdir()
+        logins = tmp_path / ".docker" / "config.json"
+        logins.write_text(json.dumps({"auths": {registry.host: {"auth": base64.b64encode(b"me:mine").decode()}}}))
+        assert delivery("image", "training").code == 0
+        assert f"--authfile={logins} --tls-verify=false" in repository.asked("buildah")[-1]
+
+    def test_a_container_that_a_file_is_read_in_is_removed(self, repository: Repository, delivery: Delivery) -> None:
+        (repository.programs / "sbom.cdx.json").write_text('{"components": []}')
+        image = f"registry.example.com/team/under-test-serving@sha256:{'1' * 64}"
+        assert delivery("sbom", image).code == 0
+        assert repository.asked("buildah") == [
+            f"from {image}",
+            "run under-test-working-container -- cat /opt/venv/share/sbom.cdx.json",
+            "rm under-test-working-container",
+        ]
+
+    def test_one_that_is_too_old_is_refused(self, repository: Repository, delivery: Delivery) -> None:
+        (repository.programs / "buildah-version").write_text("buildah version 1.28.2 (image-spec 1.1.0-rc2)")
+        said = delivery("image", "training")
+        assert said.code == 1
+        assert "buildah version 1.28.2 (image-spec 1.1.0-rc2): must be 1.39 or newer" in said.err

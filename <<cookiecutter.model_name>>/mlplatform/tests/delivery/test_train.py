@@ -81,6 +81,31 @@ def test_the_job_gets_the_image_by_digest_the_store_and_the_parameters(
     assert definition["containerProperties"]["jobRoleArn"] == role
 
 
+def test_a_training_that_has_not_ended_is_followed_instead_of_a_second_one(
+    registry: Registry, account: Bucket, queue: str, delivery: Delivery
+) -> None:
+    from moto.backends import get_backend
+
+    registry.add_image(TRAINING, training_recipe(settings()).tag(), {})
+    submitted = []
+    for epochs in ("3", "3", "4"):
+        said = delivery("submit", "--epochs", epochs, "--detach", "--json")
+        submitted.append(json.loads(said.out)["job"])
+        # The stand-in says at once that a job went well.
+        job = get_backend("batch")["123456789012"]["us-east-1"].get_job_by_id(submitted[-1])
+        assert job is not None
+        job.status = "RUNNING"
+    assert submitted[0] == submitted[1] != submitted[2]
+
+
+def test_a_training_that_has_ended_is_submitted_again(
+    registry: Registry, account: Bucket, queue: str, delivery: Delivery
+) -> None:
+    registry.add_image(TRAINING, training_recipe(settings()).tag(), {})
+    submitted = [json.loads(delivery("submit", "--detach", "--json").out)["job"] for _ in range(2)]
+    assert submitted[0] != submitted[1]
+
+
 def test_a_dry_run_submits_nothing(registry: Registry, account: Bucket, queue: str, delivery: Delivery) -> None:
     registry.add_image(TRAINING, training_recipe(settings()).tag(), {})
     said = delivery("submit", "--dry-run")

@@ -1,10 +1,11 @@
-"""A rolling restart under load: every server is replaced, and nobody who asks notices."""
+"""Servers behind a balancer: all are replaced and nobody notices; one breaks and the other carries the load."""
 
 import asyncio
 import contextlib
 import itertools
 import json
 import os
+import shutil
 import signal
 import threading
 from collections.abc import Iterator
@@ -13,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from mlplatform.tests.serving.running import Client, Running, serving
+from mlplatform.tests.serving.running import Client, Running, service_toml, serving
+from mlplatform.tests.telemetry.sink import until
 
 pytestmark = pytest.mark.serial
 
@@ -85,7 +87,8 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
         while chunk := await reader.read(65536):
             writer.write(chunk)
             await writer.drain()
-        writer.close()
+    # Also after a connection that broke: the other side is to see it.
+    writer.close()
 
 
 def test_a_rolling_restart_under_load_loses_no_request(light: Path) -> None:
@@ -121,3 +124,37 @@ def test_a_rolling_restart_under_load_loses_no_request(light: Path) -> None:
         assert {status for client in clients for status in client.statuses} == {200}
         assert all(client.statuses for client in clients)
         assert not any(client.is_alive() for client in clients)
+
+
+def test_a_worker_that_does_not_come_back_costs_a_caller_one_answer_beside_that_in_flight(
+    tmp_path: Path, light: Path
+) -> None:
+    shutil.copytree(light.parent / "store", tmp_path / "store")
+    balancer = Balancer()
+    with ExitStack() as stack:
+        stack.enter_context(balancer.running())
+        toml = service_toml(tmp_path, runtime="litert")
+        # How long a request waits for the successor of the worker that it came for.
+        broken, other = (stack.enter_context(serving(path, deadline_ms=3000)) for path in (toml, light))
+        balancer.servers += [broken, other]
+        for server in (broken, other):
+            balancer.wait_for(server)
+        clients = [Client(balancer.port, BODY) for _ in range(8)]
+        try:
+            until(lambda: all(client.statuses for client in clients))
+            manifest = tmp_path / "store/models/aaaaaaaaaaaa/manifest.json"
+            manifest.unlink()
+            # Reading a pipe that nobody writes into never ends, and so the successor has no model.
+            os.mkfifo(manifest)
+            asked = [(client, len(client.statuses)) for client in clients]
+            (worker,) = broken.workers()
+            os.kill(worker, signal.SIGKILL)
+            until(lambda: balancer.ready == [other])
+            until(lambda: all(client.statuses[before:][-20:] == [200] * 20 for client, before in asked))
+        finally:
+            for client in clients:
+                client.stop.set()
+            for client in clients:
+                client.join(20)
+        assert all(client.statuses[before:].count(503) <= 1 for client, before in asked)
+        assert all(len(client.lost) <= 1 for client in clients)
