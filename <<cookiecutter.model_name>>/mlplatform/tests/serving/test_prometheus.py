@@ -27,7 +27,7 @@ def total(server: Running, name: str, **labels: str) -> float:
     assert reply.headers["Content-Type"] == "application/openmetrics-text; version=1.0.0; charset=utf-8"
     families = text_string_to_metric_families(reply.body.decode())
     return sum(
-        float(sample.value)
+        sample.value
         for family in families
         for sample in family.samples
         if sample.name == name and labels.items() <= sample.labels.items()
