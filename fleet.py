@@ -520,11 +520,10 @@ def unlocked(clone: Clone) -> Iterator[str]:
         lock = path.with_name(f"{path.stem.removesuffix('.team')}.txt")
         try:
             wanted = [line.partition("#")[0].strip() for line in path.read_text(encoding="utf-8").splitlines()]
-            locked = set(
-                map(package, re.findall(r"^([\w.-]+)(?:\[.*\])?==", lock.read_text(encoding="utf-8"), re.MULTILINE))
-            )
+            pinned = re.findall(r"^([\w.-]+)(?:\[.*\])?==", lock.read_text(encoding="utf-8"), re.MULTILINE)
         except (OSError, UnicodeError):
             continue
+        locked = {package(name) for name in pinned}
         names = [found[0] for line in wanted if (found := re.match(r"\w[\w.-]*", line))]
         for name in names:
             if package(name) not in locked:

@@ -7,6 +7,7 @@ the merge that fleet.py asks git for.
 
 import argparse
 import ast
+import functools
 import io
 import json
 import re
@@ -87,6 +88,7 @@ class Template:
         self.head = git(self.path, "rev-parse", "HEAD").strip()
         self._work = work
         self._renames: dict[tuple[str, str], dict[str, str]] = {}
+        self._files: dict[str, dict[str, bytes]] = {}
         migration = next(self.path.glob(f"{DIRECTORY}/mlplatform/migrations/0.2.0.toml"))
         self.moves = tomllib.loads(migration.read_text(encoding="utf-8"))
 
@@ -103,8 +105,11 @@ class Template:
 
     def files(self, commit: str) -> dict[str, bytes]:
         """What is in it, without cruft's own file."""
-        content = files(self.rendered(commit))
-        return {path: data for path, data in content.items() if path != ".cruft.json" and not path.startswith(".git/")}
+        if commit not in self._files:
+            content = files(self.rendered(commit))
+            own = {path for path in content if path != ".cruft.json" and not path.startswith(".git/")}
+            self._files[commit] = {path: content[path] for path in own}
+        return self._files[commit]
 
     def renames(self, old: str, new: str) -> dict[str, str]:
         """What the template renamed between two commits, as git sees it in what they render."""
@@ -279,23 +284,37 @@ def lost_imports(tree: Files) -> set[str]:
     folders = {str(folder).replace("/", ".") for path in tree for folder in PurePosixPath(path).parents}
     lost = set()
     for path, content in tree.items():
-        if path.endswith(".py") and not CONFLICT.search(content):
-            for node in ast.walk(ast.parse(content)):
-                named = imported(node, folders, tree)
-                lost |= {f"{path} {name}" for name in named if name not in modules | folders}
+        for package, name in imported(content) if path.endswith(".py") else ():
+            defined = tree.get(f"{package.replace('.', '/')}/__init__.py", b"")
+            of_package = name and package in folders and name.encode() not in defined
+            module = f"{package}.{name}" if of_package else package
+            if module not in modules | folders:
+                lost.add(f"{path} {module}")
     return lost
 
 
-def imported(node: ast.AST, folders: set[str], tree: Files) -> Iterator[str]:
-    """The modules of the platform that a statement imports; of a package's names, those that it does not define."""
-    if isinstance(node, ast.Import):
-        yield from (alias.name for alias in node.names if alias.name.startswith("mlplatform."))
-    elif isinstance(node, ast.ImportFrom) and not node.level and (node.module or "").startswith("mlplatform"):
-        package = str(node.module)
-        yield package
-        defined = tree.get(f"{package.replace('.', '/')}/__init__.py", b"")
-        if package in folders:
-            yield from (f"{package}.{alias.name}" for alias in node.names if alias.name.encode() not in defined)
+@functools.cache
+def imported(content: bytes) -> list[tuple[str, str]]:
+    """The modules of the platform that a file imports, each with a name that it imports from it, or none."""
+    if CONFLICT.search(content):
+        return []
+    found = []
+    for node in ast.walk(ast.parse(content)):
+        if isinstance(node, ast.Import):
+            found += [(alias.name, "") for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found += [(node.module, alias.name) for alias in node.names]
+    return [(module, name) for module, name in found if module.partition(".")[0] == "mlplatform"]
+
+
+def old_places(clone: Path, note: str) -> list[str]:
+    """Of what is to do by hand, the lines that name a place from before a move, and are there."""
+    lines = []
+    for path, number, text in re.findall(r"(\S+):(\d+) names an old place: ([^;]*)", note):
+        written = (clone / path).read_text(encoding="utf-8").splitlines()[int(number) - 1]
+        if written.strip().startswith(text.strip()):
+            lines.append(f"{path}:{number}")
+    return lines
 
 
 def complaints(repository: Repository, template: Template, clone: Path) -> list[str]:
@@ -306,7 +325,8 @@ def complaints(repository: Repository, template: Template, clone: Path) -> list[
     wrong = [line for each in verdicts for line in each.wrong]
     conflicts = set().union(*(each.conflicts for each in verdicts))
     lost = lost_imports(done[-1].after) if done and not conflicts else set()
-    expected = "by hand" if conflicts or lost else "updated"
+    by_hand = conflicts or lost or old_places(clone, state["note"])
+    expected = "by hand" if by_hand else "updated"
     if state["state"] != expected:
         wrong.append(f"is {state['state']}, and should be {expected}: {state['note']}")
     reported = "\n".join(state["details"])

@@ -118,10 +118,10 @@ def platform_import(root: Path, number: int) -> None:
 
 
 def own_module(root: Path, number: int) -> None:
-    """A module in one of the platform's folders, which imports the platform; every second one from what is gone."""
+    """A module in one of the platform's folders, which imports the platform; every second one what is gone later."""
     report = platform(root, "training/report.py")
     package = ".".join(report.parent.relative_to(root).parts)
-    module = "parameters" if number % 2 else "report"
+    module = "parameters" if number % 2 and report.with_name("parameters.py").exists() else "report"
     text = f"from {package} import {module}\n\nLEAVES = {number}, {module}\n"
     report.with_name("leaves.py").write_text(text, encoding="utf-8")
 

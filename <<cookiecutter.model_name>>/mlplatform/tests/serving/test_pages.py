@@ -101,7 +101,7 @@ def test_while_it_is_loading_the_pages_say_so_in_amber_and_become_ready_by_thems
         page.open(f"{waiting.url}/")
         docs.open(f"{waiting.url}/docs")
         for opened in (page, docs):
-            assert re.search(r"Loading: .* for \d+ seconds?", opened.wait_for("second"))
+            assert re.search(r"Not ready yet: no model in .* for \d+ seconds?", opened.wait_for("second"))
             assert opened.evaluate("getComputedStyle(document.getElementById('state')).backgroundColor") == AMBER
             assert opened.evaluate("document.querySelector('progress').checkVisibility()")
         assert "V1 protocol" in docs.text()

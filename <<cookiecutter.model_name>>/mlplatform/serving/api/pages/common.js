@@ -66,7 +66,7 @@ export async function whenReady(ready, before) {
     const said = serving ? "Ready"
       : !now ? "The server does not answer; asking again"
       : now.model ? `Not ready: ${now.reason}`
-      : `Loading: ${now.reason}`;
+      : `Not ready yet: ${now.reason}`;
     state.className = `state ${kind}`;
     // Only what is new is read out.
     if (state.dataset.said !== said) {
