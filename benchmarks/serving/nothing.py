@@ -13,6 +13,7 @@ sys.path.insert(0, str(TEMPLATE))
 
 import orjson
 
+from mlplatform.config.settings import ServiceSettings
 from mlplatform.serving.http.connection import Answer
 from mlplatform.serving.server import Gunicorn
 from mlplatform.serving.settings import ServingSettings
@@ -59,4 +60,4 @@ def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
 
 
 os.environ["SERVICE_TOML"] = os.devnull
-Nothing(ServingSettings(port=int(os.environ["PORT"])), "nothing", "").run()
+Nothing(ServingSettings(port=int(os.environ["PORT"])), ServiceSettings(name="nothing"), "").run()
