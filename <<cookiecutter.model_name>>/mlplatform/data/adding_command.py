@@ -125,7 +125,8 @@ def images(store: Storage, directory: Path, table: Path, name: str, resize: bool
     """
     schema = team.record_schema()
     picture = pictures.picture_of(schema, name)
-    _write(store, "sources/images", pictures.records(directory, table, picture, resize, schema))
+    found = pictures.records(directory, table, picture, resize, schema, team.target().name)
+    _write(store, "sources/images", found)
 
 
 @add.command()
@@ -154,7 +155,7 @@ def _train(store: Storage) -> str:
 
 
 def _checker() -> Checker:
-    return Checker(team.record_schema(), team.labels())
+    return Checker(team.record_schema(), team.target())
 
 
 def _told(written: Written) -> str:

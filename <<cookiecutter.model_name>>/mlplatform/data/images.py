@@ -60,9 +60,9 @@ def picture_of(schema: Mapping[str, Any], name: str = "") -> Picture:
 
 
 def records(
-    directory: Path, labels: Path, picture: Picture, resize: bool, schema: Mapping[str, Any]
+    directory: Path, labels: Path, picture: Picture, resize: bool, schema: Mapping[str, Any], truth: str
 ) -> Iterator[Found]:
-    """A record for each row of a table with the columns `file` and `label`, and others of the record's properties.
+    """A record for each row of a table with the columns `file`, the truth's, and others of the record's properties.
 
     A record without an id has the SHA-256 of its file, 32 hex digits. resize: whether an image of another size is
     scaled; else it does not fit. Images that the table does not name do not fit either. schema: `model.RECORD`. Raises
@@ -72,7 +72,7 @@ def records(
     checker = RecordChecker(schema)
     known = checker.names
     named = set()
-    for number, row in enumerate(_rows(labels, known), start=2):
+    for number, row in enumerate(_rows(labels, known, truth), start=2):
         place = f"{labels.name} row {number}"
         path = directory / row[FILE]
         named.add(path.resolve())
@@ -111,7 +111,7 @@ def _picture(name: str, schema: Any) -> Picture | None:
     return Picture(name, sizes[0], sizes[1], channels, len(sizes) == 2, low, high, inner["type"] == "integer")
 
 
-def _rows(labels: Path, known: frozenset[str]) -> list[dict[str, str]]:
+def _rows(labels: Path, known: frozenset[str], truth: str) -> list[dict[str, str]]:
     try:
         with labels.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file)
@@ -119,8 +119,8 @@ def _rows(labels: Path, known: frozenset[str]) -> list[dict[str, str]]:
             rows = list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ImagesError(f"{labels}: cannot be read as a table: {error}") from None
-    missing = [name for name in (FILE, "label") if name not in columns]
-    unknown = [name for name in columns if name not in known | {FILE, "label"}]
+    missing = [name for name in (FILE, truth) if name not in columns]
+    unknown = [name for name in columns if name not in known | {FILE, truth}]
     if missing or unknown:
         said = [f"lacks {', '.join(missing)}"] if missing else []
         said += [f"has {', '.join(unknown)}, which the record has not"] if unknown else []

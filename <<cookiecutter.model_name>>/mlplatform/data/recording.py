@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from mlplatform.contract.errors import BadDataError
-from mlplatform.contract.labels import label_text
+from mlplatform.contract.targets import Target
 from mlplatform.data.checking import RecordChecker
 from mlplatform.data.errors import BrokenFileError
 from mlplatform.data.forgetting import take_out
@@ -58,18 +58,26 @@ class Written:
 
 
 class Checker:
-    """Says why a record does not fit `model.RECORD`, or has a label that is none of `model.LABELS`."""
+    """Says why a record does not fit `model.RECORD`, or holds no truth of the model's target."""
 
-    def __init__(self, schema: Mapping[str, Any], labels: Iterable[str]) -> None:
-        self.of_schema = RecordChecker(schema, ("label",))
-        self._labels = frozenset(labels)
+    def __init__(self, schema: Mapping[str, Any], target: Target) -> None:
+        self.of_schema = RecordChecker(schema, (target.name,))
+        self.target = target
+        self._schema = schema
 
     def reason(self, record: Mapping[str, Any]) -> str:
         """Empty if it fits."""
         if reason := self.of_schema.reason(record):
             return reason
-        label = record.get("label")
-        return "" if label_text(label) in self._labels else f"label: {label!r} is none of model.LABELS"
+        name = self.target.name
+        if name not in record:
+            return f"{name}: missing"
+        try:
+            text = self.target.text(record[name])
+        except ValueError as error:
+            return f"{name}: {json.dumps(record[name])} {error}"
+        _, valid = self.target.encode([text.encode()], self._schema)
+        return "" if valid[0] else f"{name}: {json.dumps(record[name])} is none of model.LABELS"
 
 
 def write_records(
