@@ -43,6 +43,13 @@ def gather(session: nox.Session) -> None:
 
 
 @nox.session
+def data(session: nox.Session) -> None:
+    """Look at data, and add to it: `nox -s data -- report latest`."""
+    _install(session, "data")
+    session.run("python", "-m", "mlplatform", "data", *session.posargs)
+
+
+@nox.session
 def serve(session: nox.Session) -> None:
     """Serve the newest published model: `nox -s serve -- --port 9000`."""
     runtime = os.environ.get("SERVING_RUNTIME") or _settings(session, "serving").get("runtime", "tensorflow")
@@ -76,14 +83,14 @@ def release(session: nox.Session) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """Run the team's tests in model/tests, and hold the model against every stage, from training to serving."""
-    _install(session, "dev", "training", "serving", "delivery")
+    _install(session, "dev", "training", "serving", "delivery", "data")
     session.run("pytest", *session.posargs)
 
 
 @nox.session
 def platform_tests(session: nox.Session) -> None:
     """Run the platform's own tests, or some: `nox -s platform_tests -- mlplatform/tests/store`."""
-    _install(session, "dev", "training", "serving", "delivery")
+    _install(session, "dev", "training", "serving", "delivery", "data")
     if session.posargs:
         session.run("pytest", *session.posargs)
         return

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 # The sessions of noxfile.py that are a command of their own; all others run by the session `delivery`.
-SESSIONS = ("train", "gather", "serve")
+SESSIONS = ("train", "gather", "serve", "data")
 
 
 def program() -> str:

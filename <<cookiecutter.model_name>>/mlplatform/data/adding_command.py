@@ -1,18 +1,28 @@
 """`data add`: what the sources of a store are made from."""
 
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import click
 
+from mlplatform.config.hints import hint
 from mlplatform.config.settings import ServiceSettings, load
-from mlplatform.contract.errors import CommandError, ExitCode
-from mlplatform.data import labelling, retention, team
-from mlplatform.data.options import in_time, with_store
+from mlplatform.contract.errors import BadDataError, CommandError, ExitCode
+from mlplatform.contract.parameters import PipelineParameters
+from mlplatform.data import images as pictures
+from mlplatform.data import labelling, queries, retention, team
+from mlplatform.data.options import in_time, moment, with_store
+from mlplatform.data.recording import Checker, Found, Written, copy_files
+from mlplatform.data.recording import write_records as write_checked
 from mlplatform.data.settings import DataSettings
 from mlplatform.data.traffic import check_consent, write_records
+from mlplatform.store.moments import iso
 from mlplatform.store.storage import Storage
+
+# Records that do not fit and are shown of a file.
+SHOWN = 3
 
 
 class NoRecordsError(CommandError):
@@ -74,3 +84,84 @@ def traffic(store: Storage, since: datetime, until: datetime, sample: float | No
             store.upload(path, key)
             place = f"{store.url}/{key}"
         click.echo(f"written to {place}")
+
+
+@add.command()
+@click.argument("source")
+@with_store
+def files(store: Storage, source: str) -> None:
+    """Copy files of records into the store's sources, each once it is checked against the record's schema.
+
+    SOURCE: a directory, or s3://bucket/prefix. A file with the content of one that is there counts once. Which files
+    are left out, and what share of the records need not fit, pass_over and maximum_bad_records of [training] say.
+    """
+    parameters = load(PipelineParameters)
+    patterns = tuple(pattern.strip() for pattern in parameters.pass_over.split(",") if pattern.strip())
+    added = refused = 0
+    for file, written in copy_files(
+        store, source, patterns, _checker(), parameters.maximum_bad_records, Path(parameters.work)
+    ):
+        added += bool(written.key)
+        refused += not written.key
+        click.echo(f"{file.key}: {_told(written)}")
+    if refused:
+        raise BadDataError(f"{refused} of {added + refused} files do not fit model.RECORD and are not added")
+    click.echo(
+        f"{added} files in {store.url}/sources/files; train on them: {hint(f'train --source {store.url}/sources')}"
+    )
+
+
+@add.command()
+@click.argument("directory", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--labels", "table", type=click.Path(exists=True, dir_okay=False, path_type=Path), required=True)
+@click.option("--input", "name", default="", help="The property that holds the picture, if there are several.")
+@click.option("--resize", is_flag=True, help="Scale images of another size than the record's.")
+@with_store
+def images(store: Storage, directory: Path, table: Path, name: str, resize: bool) -> None:
+    """Make records of image files, whose numbers stand for their pixels as the record's schema says.
+
+    --labels: a table with the columns file, below DIRECTORY, and label, and any other properties of the record. Every
+    image is accounted for.
+    """
+    schema = team.record_schema()
+    picture = pictures.picture_of(schema, name)
+    found = pictures.records(directory, table, picture, resize, schema, team.target().name)
+    _write(store, "sources/images", found)
+
+
+@add.command()
+@click.argument("query")
+@click.option("--from", "database", type=click.Path(exists=True, dir_okay=False, path_type=Path), required=True)
+@click.option("--since", help="How long ago, or a date or time in ISO 8601: the value of :since in the query.")
+@with_store
+def sql(store: Storage, query: str, database: Path, since: str | None) -> None:
+    """Make records of the rows of a query to a SQLite database; columns are properties of the record.
+
+    --from: the database's file. A row with the id of one that came before replaces it.
+    """
+    values = {"since": iso(moment(since, datetime.now(UTC)))} if since else {}
+    _write(store, "sources/sql", queries.records(database, query, team.record_schema(), values))
+
+
+def _write(store: Storage, prefix: str, found: Iterable[Found]) -> None:
+    parameters = load(PipelineParameters)
+    written = write_checked(store, prefix, found, _checker(), parameters.maximum_bad_records, Path(parameters.work))
+    click.echo(_told(written))
+    click.echo(f"written to {store.url}/{written.key}; train on it: {_train(store)}")
+
+
+def _train(store: Storage) -> str:
+    return hint(f"train --source {store.url}/sources")
+
+
+def _checker() -> Checker:
+    return Checker(team.record_schema(), team.target())
+
+
+def _told(written: Written) -> str:
+    if not written.key:
+        total = written.records + written.unfit
+        unfit = f"{written.unfit} of {total} records do not fit: " if written.unfit else ""
+        return f"not added: {unfit}{'; '.join(written.left_out[:SHOWN]) or 'holds no record'}"
+    left_out = f", {written.unfit} left out: {'; '.join(written.left_out[:SHOWN])}" if written.unfit else ""
+    return f"{written.records} records{left_out}"

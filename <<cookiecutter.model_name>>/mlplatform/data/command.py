@@ -10,7 +10,7 @@ import numpy as np
 
 from mlplatform.config.settings import ServiceSettings, load
 from mlplatform.contract.parameters import PipelineParameters
-from mlplatform.data import catalog, differences, findings, forgetting, report, review
+from mlplatform.data import catalog, differences, findings, forgetting, label_errors, report, review
 from mlplatform.data.adding_command import add
 from mlplatform.data.catalog import Dataset
 from mlplatform.data.dataset import OTHERS, SPLITS
@@ -136,16 +136,20 @@ def diff(store: Storage, one: str, other: str, as_json: bool) -> None:
 )
 @with_store
 def make_report(store: Storage, version: str, against: str | None, output: Path | None, refuse: str | None) -> None:
-    """Write a version's report as HTML, and print what it found."""
+    """Write a version's report as HTML, and print what it found.
+
+    Once a model was trained on the version, it shows labels that are probably wrong, too.
+    """
     settings = load(DataSettings, {} if refuse is None else {"refuse": refuse})
     dataset = _fetched(store, version)
     previous = _fetched(store, against) if against else review.before(store, dataset.version, _work())
     found = findings.all_findings(dataset, previous)
     path = output or Path(f"dataset-{dataset.version.id}.html")
     described, service = report.features(dataset), load(ServiceSettings).name
-    page = report.render(dataset, found, described, service, previous.version.id if previous else "")
+    wrong = label_errors.find(store, dataset, _work())
+    page = report.render(dataset, found, described, service, previous.version.id if previous else "", wrong)
     path.write_text(page, encoding="utf-8")
-    click.echo(report.as_page_of_text(dataset, found, described))
+    click.echo(report.as_page_of_text(dataset, found, described, wrong))
     click.echo(f"\nreport {path}")
     review.refuse(dataset.version.id, found, settings.refuse)
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from mlplatform.contract.labels import label_text
+from mlplatform.contract.targets import Target
 from mlplatform.data.forgetting import take_out
 from mlplatform.data.label_studio import Label
 from mlplatform.store.moments import iso
@@ -41,14 +41,13 @@ def labelled_ids(storage: Storage) -> frozenset[str]:
 
 
 def join(
-    storage: Storage, labels: Sequence[Label], names: Sequence[str], schema: Mapping[str, Any]
+    storage: Storage, labels: Sequence[Label], target: Target, schema: Mapping[str, Any]
 ) -> tuple[list[dict[str, Any]], list[Label], Counter[str]]:
     """The records of labelled examples, their labels, and how many labels make none, by reason.
 
-    names: the labels that the model has. A record has `labelled_by` and `labelled_at`, if its schema, `model.RECORD`,
-    has these properties.
+    target: what the model learns, with labels. A record has `labelled_by` and `labelled_at`, if its schema,
+    `model.RECORD`, has these properties.
     """
-    known = {label_text(name) for name in names}
     waiting = {str(record["id"]): record for record in asked(storage)}
     properties = schema.get("properties", {})
     records, kept = [], []
@@ -56,12 +55,12 @@ def join(
     for label in labels:
         if label.id not in waiting:
             left_out["labels of examples that nobody was asked about"] += 1
-        elif label.label not in known:
+        elif label.label not in target.labels:
             left_out[f"labels {label.label!r}, which is none of model.LABELS"] += 1
         else:
             beside = {"labelled_by": label.by, "labelled_at": label.at}
             extra = {name: value for name, value in beside.items() if name in properties and value}
-            record = {**waiting[label.id], **extra, "label": label.label}
+            record = {**waiting[label.id], **extra, target.name: label.label}
             # Kept for joining; a record has one only if its schema does.
             records.append(record if "id" in properties else {k: v for k, v in record.items() if k != "id"})
             kept.append(label)

@@ -91,7 +91,7 @@ def labels(store: Storage, file: Path) -> None:
     labelled_at if known. A later label of a row replaces the former.
     """
     given = label_studio.read_labels(file)
-    records, kept, unknown = labelling.join(store, given.labels, team.labels(), team.record_schema())
+    records, kept, unknown = labelling.join(store, given.labels, team.target(), team.record_schema())
     for reason, number in (given.left_out + unknown).most_common():
         click.echo(f"{number:>8} {reason}")
     click.echo(f"{len(records):>8} records with labels")

@@ -12,6 +12,7 @@ from mlplatform.data.catalog import Dataset
 from mlplatform.data.columns import Array
 from mlplatform.data.dataset import SPLITS
 from mlplatform.data.findings import Finding, scalar_features
+from mlplatform.data.label_errors import LabelErrors
 from mlplatform.data.pictures import as_text, is_picture, png
 from mlplatform.reporting import charts, page
 
@@ -20,6 +21,7 @@ Described = list[dict[str, Any]]
 TEMPLATE = Path(__file__).with_name("report_template.html")
 
 SHOWN_EXAMPLES = 24
+SHOWN_ERRORS = 10
 SHOWN_CLASSES = 20
 SHOWN_FEATURES = 60
 SHOWN_VALUES = 3
@@ -27,9 +29,17 @@ BINS = 20
 
 
 def render(
-    dataset: Dataset, findings: Sequence[Finding], described: Described, service: str, previous: str = ""
+    dataset: Dataset,
+    findings: Sequence[Finding],
+    described: Described,
+    service: str,
+    previous: str = "",
+    wrong: LabelErrors | None = None,
 ) -> str:
-    """The page. described: the `features`; previous: the version that it was compared with, or an empty text."""
+    """The page. described: the `features`; previous: the version that it was compared with, or an empty text.
+
+    wrong: labels that are probably wrong, if a model was trained on the version.
+    """
     return page.render(
         TEMPLATE,
         service=service,
@@ -41,13 +51,17 @@ def render(
         balance=balance(dataset),
         features=described,
         examples=[_shown(dataset, row) for row in chosen(dataset, SHOWN_EXAMPLES)],
+        wrong=wrong,
+        suspects=[{**_shown(dataset, e.row), "error": e} for e in (wrong.errors[:SHOWN_EXAMPLES] if wrong else ())],
         pictures=any(is_picture(spec) for spec in dataset.inputs),
         duplicates=dataset.version.properties["duplicates"],
         records=dataset.version.properties.get("records"),
     )
 
 
-def as_page_of_text(dataset: Dataset, findings: Sequence[Finding], described: Described) -> str:
+def as_page_of_text(
+    dataset: Dataset, findings: Sequence[Finding], described: Described, wrong: LabelErrors | None = None
+) -> str:
     """What the page says first, for a terminal."""
     splits = ", ".join(f"{size} {name}" for name, size in dataset.split_sizes().items())
     lines = [f"dataset {dataset.version.id}, {len(dataset)} examples: {splits}", ""]
@@ -57,6 +71,13 @@ def as_page_of_text(dataset: Dataset, findings: Sequence[Finding], described: De
         if finding.ids:
             more = f" and {finding.count - len(finding.ids)} more" if finding.count > len(finding.ids) else ""
             lines.append(f"    ids: {', '.join(finding.ids)}{more}")
+    if wrong is not None:
+        lines += ["", f"{len(wrong.errors)} labels of {wrong.examples} are probably wrong, as run {wrong.run} says"]
+        lines += [
+            f"  {error.id}: is {error.label} ({page.as_percent(error.probability_of_label)}), "
+            f"says {error.suggested} ({page.as_percent(error.probability)})"
+            for error in wrong.errors[:SHOWN_ERRORS]
+        ]
     if dataset.labels:
         lines += ["", columns([("class", *SPLITS), *((row["name"], *row["counts"]) for row in balance(dataset))])]
     if described:

@@ -24,7 +24,9 @@ TEXTS = sorted(
     for path in ROOT.glob(pattern)
     if path.is_file()
 )
-COMMAND = re.compile(r"(?:nox -s delivery --|python -m mlplatform) ([a-z][^`]*?)(?=`|\s*\\?$)", re.MULTILINE)
+COMMAND = re.compile(
+    r"(?:nox -s delivery --|python -m mlplatform|nox -s (?=data)) ?([a-z][^`]*?)(?=`|\s*\\?$)", re.MULTILINE
+)
 TRAINING = re.compile(r"(?:nox -s train --|python -m mlplatform train) ([^`\n]+)")
 SESSION = re.compile(r"\bnox -s ([a-z_]+)")
 PATH = re.compile(r"(?<![\w:/.$}-])((?:[\w.-]+/)+[\w.-]+\.(?:py|toml|md|json|txt|yaml|Dockerfile))\b")

@@ -1,0 +1,166 @@
+"""Image files as records: decoded to the array of numbers that a property of `model.RECORD` describes."""
+
+import csv
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mlplatform.contract.errors import CommandError, ExitCode
+from mlplatform.data.checking import RecordChecker
+from mlplatform.data.recording import Found
+
+EDGE = 4
+FILE = "file"
+
+
+class ImagesError(CommandError):
+    """Images cannot become records of this model; the message says why."""
+
+    exit_code = ExitCode.BAD_REQUEST
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A property of a record that holds a picture. channels: 1 or 3; flat: grey without a dimension of its own.
+
+    low, high: what black and white are; integer: whether it holds whole numbers.
+    """
+
+    name: str
+    height: int
+    width: int
+    channels: int
+    flat: bool
+    low: float
+    high: float
+    integer: bool
+
+
+def picture_of(schema: Mapping[str, Any], name: str = "") -> Picture:
+    """The property of `model.RECORD` with this name, or the only one, that is a picture. Raises ImagesError.
+
+    It is an array of rows, of a fixed number of numbers, or of 1 or 3 numbers, at least 4 by 4. Its numbers' minimum
+    and maximum are black and white; without them, 0 and 255 are.
+    """
+    properties = schema.get("properties", {})
+    pictures = {key: picture for key, value in properties.items() if (picture := _picture(key, value)) is not None}
+    if name and name not in pictures:
+        raise ImagesError(f"--input {name}: model.RECORD has no picture of this name; it has: {_listed(pictures)}")
+    if not name and len(pictures) != 1:
+        raise ImagesError(
+            f"model.RECORD has {len(pictures)} properties that are pictures ({_listed(pictures)}), arrays of a fixed "
+            "number of rows, columns and 1 or 3 colours; name one of them by --input"
+        )
+    return pictures[name or next(iter(pictures))]
+
+
+def records(
+    directory: Path, labels: Path, picture: Picture, resize: bool, schema: Mapping[str, Any], truth: str
+) -> Iterator[Found]:
+    """A record for each row of a table with the columns `file`, the truth's, and others of the record's properties.
+
+    A record without an id has the SHA-256 of its file, 32 hex digits. resize: whether an image of another size is
+    scaled; else it does not fit. Images that the table does not name do not fit either. schema: `model.RECORD`. Raises
+    ImagesError.
+    """
+    image = _library()
+    checker = RecordChecker(schema)
+    known = checker.names
+    named = set()
+    for number, row in enumerate(_rows(labels, known, truth), start=2):
+        place = f"{labels.name} row {number}"
+        path = directory / row[FILE]
+        named.add(path.resolve())
+        if not path.is_file():
+            yield Found(place, None, f"{row[FILE]!r} is no file below {directory}")
+            continue
+        content = path.read_bytes()
+        try:
+            values = _values(image, path, picture, resize)
+        except ValueError as error:
+            yield Found(f"{place}, {row[FILE]}", None, str(error))
+            continue
+        digest = {"id": hashlib.sha256(content).hexdigest()[:32]} if "id" in known else {}
+        beside = {name: checker.cell_value(name, cell) for name, cell in row.items() if name in known and cell != ""}
+        yield Found(place, {**digest, **beside, picture.name: values})
+    for path in sorted(directory.rglob("*")):
+        inside = path.relative_to(directory)
+        hidden = any(part.startswith(".") for part in inside.parts)
+        if path.is_file() and not hidden and path.resolve() not in named | {labels.resolve()}:
+            yield Found(str(inside), None, f"{labels.name} does not name it")
+
+
+def _picture(name: str, schema: Any) -> Picture | None:
+    sizes: list[int] = []
+    inner = schema
+    while isinstance(inner, Mapping) and inner.get("type") == "array" and len(sizes) < 3:
+        if not inner.get("minItems") or inner["minItems"] != inner.get("maxItems"):
+            return None
+        sizes.append(int(inner["minItems"]))
+        inner = inner.get("items")
+    channels = sizes[2] if len(sizes) == 3 else 1
+    numbers = isinstance(inner, Mapping) and inner.get("type") in ("number", "integer")
+    if not numbers or len(sizes) not in (2, 3) or min(sizes[:2]) < EDGE or channels not in (1, 3):
+        return None
+    low, high = float(inner.get("minimum", 0)), float(inner.get("maximum", 255))
+    return Picture(name, sizes[0], sizes[1], channels, len(sizes) == 2, low, high, inner["type"] == "integer")
+
+
+def _rows(labels: Path, known: frozenset[str], truth: str) -> list[dict[str, str]]:
+    try:
+        with labels.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file)
+            columns = list(reader.fieldnames or ())
+            rows = list(reader)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ImagesError(f"{labels}: cannot be read as a table: {error}") from None
+    missing = [name for name in (FILE, truth) if name not in columns]
+    unknown = [name for name in columns if name not in known | {FILE, truth}]
+    if missing or unknown:
+        said = [f"lacks {', '.join(missing)}"] if missing else []
+        said += [f"has {', '.join(unknown)}, which the record has not"] if unknown else []
+        raise ImagesError(
+            f"{labels}: its header {' and '.join(said)}; it takes file, label, and properties of the record"
+        )
+    return rows
+
+
+def _library() -> Any:
+    try:
+        return import_module("PIL.Image")
+    except ModuleNotFoundError:
+        raise ImagesError("Pillow, which decodes images, is not installed here; `nox -s data` has it") from None
+
+
+def _values(image: Any, path: Path, picture: Picture, resize: bool) -> list[Any]:
+    """The numbers of an image. Raises ValueError with a clause that says why there are none."""
+    try:
+        with image.open(path) as opened:
+            if opened.mode.startswith(("I", "F")):
+                raise ValueError(f"has more than 8 bits for each colour ({opened.mode}); convert it")
+            turned = import_module("PIL.ImageOps").exif_transpose(opened)
+            decoded = turned.convert("L" if picture.channels == 1 else "RGB")
+    except (OSError, SyntaxError, image.DecompressionBombError) as error:
+        raise ValueError(f"cannot be decoded: {error}") from None
+    size = (picture.width, picture.height)
+    if decoded.size != size:
+        if not resize:
+            taken = f"the model takes {size[0]} x {size[1]}; --resize scales it"
+            raise ValueError(f"has {decoded.size[0]} x {decoded.size[1]} pixels, {taken}")
+        decoded = decoded.resize(
+            size, image.Resampling.BOX if min(decoded.size) >= min(size) else image.Resampling.BICUBIC
+        )
+    levels = np.asarray(decoded, np.float64) / 255 * (picture.high - picture.low) + picture.low
+    values = levels.round().astype(np.int64) if picture.integer else levels.round(6)
+    shape = (picture.height, picture.width) + (() if picture.flat else (picture.channels,))
+    numbers: list[Any] = values.reshape(shape).tolist()
+    return numbers
+
+
+def _listed(pictures: Mapping[str, Picture]) -> str:
+    return ", ".join(pictures) or "none"

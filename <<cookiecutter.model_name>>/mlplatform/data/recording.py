@@ -1,0 +1,151 @@
+"""Records from elsewhere, checked against `model.RECORD` and written as a source of the store."""
+
+import gzip
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from mlplatform.contract.errors import BadDataError
+from mlplatform.contract.targets import Target
+from mlplatform.data.checking import RecordChecker
+from mlplatform.data.errors import BrokenFileError
+from mlplatform.data.forgetting import take_out
+from mlplatform.data.records import RecordFile
+from mlplatform.data.sources import SourceFile, list_source, local_file
+from mlplatform.store.storage import Storage, open_storage
+
+# Records that do not fit and are shown; all are counted.
+SHOWN = 10
+
+
+@dataclass(frozen=True)
+class Found:
+    """What is to be a record. place: where it comes from, for a person; either a record, or why there is none."""
+
+    place: str
+    record: Mapping[str, Any] | None
+    reason: str = ""
+
+
+@dataclass
+class Written:
+    """What became of records. key: of the file; left_out: the first of those that do not fit, a sentence for each."""
+
+    key: str = ""
+    records: int = 0
+    unfit: int = 0
+    left_out: list[str] = field(default_factory=list)
+
+    def note(self, place: str, reason: str) -> None:
+        """Count a record that does not fit."""
+        self.unfit += 1
+        if len(self.left_out) < SHOWN:
+            self.left_out.append(f"{place}: {reason}")
+
+    def check(self, allowed: float) -> None:
+        """Raises BadDataError if more of the records do not fit than this share, or if there is none that does."""
+        total = self.records + self.unfit
+        if self.unfit > allowed * total or not self.records:
+            more = f"\n  and {self.unfit - len(self.left_out)} more" if self.unfit > len(self.left_out) else ""
+            lines = "".join(f"\n  {line}" for line in self.left_out)
+            raise BadDataError(
+                f"{self.unfit} of {total} records do not fit model.RECORD; nothing is added{lines}{more}"
+            )
+
+
+class Checker:
+    """Says why a record does not fit `model.RECORD`, or holds no truth of the model's target."""
+
+    def __init__(self, schema: Mapping[str, Any], target: Target) -> None:
+        self.of_schema = RecordChecker(schema, (target.name,))
+        self.target = target
+        self._schema = schema
+
+    def reason(self, record: Mapping[str, Any]) -> str:
+        """Empty if it fits."""
+        if reason := self.of_schema.reason(record):
+            return reason
+        name = self.target.name
+        if name not in record:
+            return f"{name}: missing"
+        try:
+            text = self.target.text(record[name])
+        except ValueError as error:
+            return f"{name}: {json.dumps(record[name])} {error}"
+        _, valid = self.target.encode([text.encode()], self._schema)
+        return "" if valid[0] else f"{name}: {json.dumps(record[name])} is none of model.LABELS"
+
+
+def write_records(
+    storage: Storage, prefix: str, found: Iterable[Found], checker: Checker, allowed: float, work: Path
+) -> Written:
+    """Write records as prefix/<content>.jsonl.gz, in place of those of the same ids that stand below the prefix.
+
+    allowed: share of the records that need not fit and are left out. Raises BadDataError; then nothing is written.
+    """
+    work.mkdir(parents=True, exist_ok=True)
+    written, ids = Written(), set()
+    content = hashlib.sha256()
+    with TemporaryDirectory(dir=work) as temporary:
+        path = Path(temporary) / "records.jsonl.gz"
+        with path.open("wb") as packed, gzip.GzipFile("", "wb", fileobj=packed, mtime=0) as file:
+            for one in found:
+                reason = one.reason or ("" if one.record is None else checker.reason(one.record))
+                if reason or one.record is None:
+                    written.note(one.place, reason)
+                    continue
+                line = json.dumps(one.record, ensure_ascii=False, sort_keys=True).encode() + b"\n"
+                content.update(line)
+                file.write(line)
+                written.records += 1
+                if "id" in one.record:
+                    ids.add(str(one.record["id"]))
+        written.check(allowed)
+        written.key = f"{prefix}/{content.hexdigest()[:16]}.jsonl.gz"
+        storage.upload(path, written.key)
+    # Afterwards, so what is killed in between has lost nothing, and the same call ends it.
+    for key in [key for key in storage.keys(f"{prefix}/") if key != written.key]:
+        take_out(storage, key, ids)
+    return written
+
+
+def copy_files(
+    storage: Storage, url: str, pass_over: tuple[str, ...], checker: Checker, allowed: float, work: Path
+) -> Iterator[tuple[SourceFile, Written]]:
+    """Copy each file of records that fits to sources/files/<content>-<name>, and yield what became of it.
+
+    A file of which more records do not fit than the share that is allowed, or that cannot be read to its end, is not
+    copied: its `key` is empty, and it has a line in `left_out`. Raises BadDataError as `list_source` does.
+    """
+    source = open_storage(url)
+    work.mkdir(parents=True, exist_ok=True)
+    for file in list_source(url, pass_over).files:
+        with local_file(source, file.key, work) as path:
+            written = _checked(path, file, checker)
+            total = written.records + written.unfit
+            if written.records and written.unfit <= allowed * total:
+                with path.open("rb") as content:
+                    digest = hashlib.file_digest(content, "sha256").hexdigest()[:16]
+                written.key = f"sources/files/{digest}-{Path(file.key).name}"
+                if not storage.exists(written.key):
+                    storage.upload(path, written.key)
+        yield file, written
+
+
+def _checked(path: Path, file: SourceFile, checker: Checker) -> Written:
+    written = Written()
+    try:
+        for row in RecordFile(path, file.format, checker.of_schema):
+            reason = row.reason or ("" if row.record is None else checker.reason(row.record))
+            if reason:
+                written.note(f"row {row.row}", reason)
+            else:
+                written.records += 1
+    except BrokenFileError as error:
+        # As a whole: what was read of it does not count.
+        return Written(left_out=[str(error)])
+    return written
