@@ -102,6 +102,14 @@ def bench_models(session: nox.Session) -> None:
     session.run("python", "benchmarks/models/measure.py", *session.posargs)
 
 
+@nox.session(venv_backend="uv", reuse_venv=True)
+def bench_memory(session: nox.Session) -> None:
+    """Measure what a serving container takes under load over what its model took: `-- text dense`."""
+    for purpose in ("training", "serving", "serving-litert"):
+        session.install("--require-hashes", "-r", f"{TEMPLATE}/requirements/{purpose}.txt")
+    session.run("python", "benchmarks/models/memory.py", *session.posargs)
+
+
 @nox.session
 def bench_serving(session: nox.Session) -> None:
     """Measure our server against FastAPI, BentoML, LitServe, MLServer and Ray Serve: `-- --rounds 3 --minutes 8`."""

@@ -44,6 +44,26 @@ def _text_sequence(x: Any) -> Any:
     return layers.GlobalAveragePooling1D()(layers.Embedding(6, 3)(tokens))
 
 
+class Table(layers.Layer):  # type: ignore[misc]
+    """A lookup table of TensorFlow's in a layer of a team's own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        entries = tf.lookup.KeyValueTensorInitializer(["free money"], tf.constant([1], tf.int64))
+        self.table = tf.lookup.StaticHashTable(entries, default_value=0)
+
+    def call(self, inputs: Any) -> Any:
+        return tf.one_hot(self.table.lookup(inputs), 2)
+
+    def compute_output_spec(self, inputs: Any) -> Any:
+        return keras.KerasTensor((*inputs.shape, 2), "float32")
+
+
+def _half_precision(x: Any) -> Any:
+    pixels = layers.SeparableConv2D(4, 3, dtype="mixed_float16")(x)
+    return layers.GlobalAveragePooling2D()(layers.BatchNormalization(dtype="mixed_float16")(pixels))
+
+
 Features = Callable[[Any], Any]
 KINDS: dict[str, tuple[Any, Features]] = {
     "TextVectorization": (TEXTS, layers.TextVectorization(vocabulary=["free", "money"], output_mode="multi_hot")),
@@ -59,6 +79,12 @@ KINDS: dict[str, tuple[Any, Features]] = {
     "GRU": (SERIES, layers.GRU(4)),
     "MultiHeadAttention": (SERIES, _attention),
     "Embedding with a mask": (TOKENS, lambda x: layers.LSTM(4)(layers.Embedding(6, 3, mask_zero=True)(x))),
+    "Bidirectional with a mask": (
+        TOKENS,
+        lambda x: layers.Bidirectional(layers.GRU(4))(layers.Embedding(6, 3, mask_zero=True)(x)),
+    ),
+    "a table of TensorFlow's": (TEXTS, lambda x: Table()(x)),
+    "half precision": (IMAGES, _half_precision),
     "BatchNormalization": (NUMBERS, layers.BatchNormalization()),
     "Dropout and noise": (NUMBERS, lambda x: layers.GaussianNoise(0.5)(layers.Dropout(0.5)(x))),
 }
