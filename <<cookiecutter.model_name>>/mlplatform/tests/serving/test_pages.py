@@ -41,7 +41,8 @@ def test_the_front_page_begins_with_what_it_is_for_and_a_try_and_then_has_the_fi
     parts = (NAME, "Ready", "Try it", "accuracy 98.0 %", "size", takes, "Labels: 0, 1, 2")
     places = [text.index(part) for part in parts]
     assert places == sorted(places)
-    assert re.search(r"size [\d.]+ kB age \d+ days? runtime tensorflow up for \d+ (second|minute)s?", text)
+    time = r"\d+ (second|minute|hour|day)s?"
+    assert re.search(rf"size [\d.]+ kB age {time} runtime tensorflow up for {time}", text)
 
 
 @needs_browser
