@@ -62,6 +62,9 @@ class TrainingParameters(Section, section="training", closed=True):
     split_fixed: str = Field(
         default="", description="property that is no input and says train, validation or test for each example"
     )
+    split_stratified: bool = Field(
+        default=False, description="the shares hold for each label; a few examples change their split as data grows"
+    )
     patience: int = Field(
         default=0,
         ge=0,
@@ -129,7 +132,9 @@ class TrainingParameters(Section, section="training", closed=True):
 
     @model_validator(mode="after")
     def _divide_in_one_way(self) -> "TrainingParameters":
-        ways = [name for name in ("split_group", "split_time", "split_fixed") if getattr(self, name)]
+        ways = [
+            name for name in ("split_group", "split_time", "split_fixed", "split_stratified") if getattr(self, name)
+        ]
         if len(ways) > 1:
             raise ValueError(f"{' and '.join(ways)}: one of them decides the split; leave the others empty")
         if bool(self.split_time) != bool(self.test_after):

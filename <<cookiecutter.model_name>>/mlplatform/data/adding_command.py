@@ -112,8 +112,8 @@ def files(store: Storage, source: str) -> None:
 
 
 @add.command()
-@click.argument("directory", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--labels", "table", type=click.Path(exists=True, dir_okay=False, path_type=Path), required=True)
+@click.argument("directory", type=click.Path(path_type=Path))
+@click.option("--labels", "table", type=click.Path(path_type=Path), required=True)
 @click.option("--input", "name", default="", help="The property that holds the picture, if there are several.")
 @click.option("--resize", is_flag=True, help="Scale images of another size than the record's.")
 @with_store
@@ -131,7 +131,7 @@ def images(store: Storage, directory: Path, table: Path, name: str, resize: bool
 
 @add.command()
 @click.argument("query")
-@click.option("--from", "database", type=click.Path(exists=True, dir_okay=False, path_type=Path), required=True)
+@click.option("--from", "database", type=click.Path(path_type=Path), required=True)
 @click.option("--since", help="How long ago, or a date or time in ISO 8601: the value of :since in the query.")
 @with_store
 def sql(store: Storage, query: str, database: Path, since: str | None) -> None:

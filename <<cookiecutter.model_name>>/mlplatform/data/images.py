@@ -68,6 +68,8 @@ def records(
     scaled; else it does not fit. Images that the table does not name do not fit either. schema: `model.RECORD`. Raises
     ImagesError.
     """
+    if not directory.is_dir():
+        raise ImagesError(f"{directory}: is no directory; name the one that holds the images")
     image = _library()
     checker = RecordChecker(schema)
     known = checker.names

@@ -10,11 +10,12 @@ from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mlplatform.contract.errors import CommandError, ExitCode
 from mlplatform.contract.labels import label_text
 from mlplatform.data.dataset import InputSpec
-from mlplatform.data.pictures import is_picture, png
+from mlplatform.data.pictures import EDGE, is_picture, png
 from mlplatform.data.traffic import Row
 
 # Names in a task's data and of the control that takes the label.
@@ -59,7 +60,7 @@ def tasks(rows: Sequence[Row], records: Sequence[Mapping[str, Any]]) -> list[dic
         for name, kind in shown.items():
             value = record.get(name)
             if kind == "Image" and value is not None:
-                data[name] = str(png(np.asarray(value, np.float64), *bounds[name]))
+                data[name] = str(png(_enlarged(np.asarray(value, np.float64)), *bounds[name]))
             elif kind == "Text":
                 data[name] = value
             else:
@@ -183,6 +184,12 @@ def _kind(values: Sequence[Any]) -> str:
         return "Table"
     pictures = arrays and all(is_picture(InputSpec("", array.shape, "float64")) for array in arrays)
     return "Image" if pictures else "Table"
+
+
+def _enlarged(picture: NDArray[np.float64]) -> NDArray[np.float64]:
+    """A picture large enough to be looked at: each pixel becomes a square of several."""
+    times = max(1, EDGE // max(picture.shape[:2]))
+    return picture.repeat(times, axis=0).repeat(times, axis=1)
 
 
 def _bounds(values: Sequence[Any]) -> tuple[float, float]:

@@ -82,7 +82,7 @@ def sample(
 
 
 @click.command()
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("file", type=click.Path(path_type=Path))
 @with_store
 def labels(store: Storage, file: Path) -> None:
     """Take in what people said of the rows that `data sample` chose, as a source.

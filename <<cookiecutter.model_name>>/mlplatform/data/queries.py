@@ -26,12 +26,16 @@ def records(path: Path, query: str, schema: Mapping[str, Any], values: Mapping[s
     A null is left out where the record's schema does not allow it; text in a column that is an array or an object is
     JSON. The database is only read. Raises QueryError.
     """
-    with path.open("rb") as file:
-        if file.read(len(MAGIC)) != MAGIC:
-            raise QueryError(
-                f"{path}: is no SQLite database, the only one that is read; export other data as CSV or JSON lines "
-                "for `data add files`"
-            )
+    try:
+        with path.open("rb") as file:
+            begins = file.read(len(MAGIC))
+    except OSError as error:
+        raise QueryError(f"{path}: {error.strerror}") from None
+    if begins != MAGIC:
+        raise QueryError(
+            f"{path}: is no SQLite database, the only one that is read; export other data as CSV or JSON lines for "
+            "`data add files`"
+        )
     checker = RecordChecker(schema)
     properties = schema.get("properties", {})
     structured = {name for name, value in properties.items() if value.get("type") in ("array", "object")}

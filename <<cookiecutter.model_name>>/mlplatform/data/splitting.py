@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ class SplitRule:
 
     The other fields name properties of the record that are no input. group: examples with the same value are in one
     split. time: those from `test_after` on (ISO 8601, UTC if it says no other) are the test split. fixed: it says
-    train, validation or test.
+    train, validation or test. stratified: the shares hold for each label.
     """
 
     validation_fraction: float
@@ -30,9 +30,22 @@ class SplitRule:
     time: str = ""
     test_after: str = ""
     fixed: str = ""
+    stratified: bool = False
 
-    def assign(self, examples: Columns) -> NDArray[np.int8]:
-        """(n,): index into SPLITS, for columns of ExampleMaker.make. Raises BadDataError where that is not said."""
+    def identity(self) -> dict[str, Any]:
+        """What a version's name follows from: a rule that is not stratified is named as before there were such."""
+        return {name: value for name, value in asdict(self).items() if name != "stratified" or value}
+
+    def assign(self, examples: Columns, bounds: NDArray[np.float64] | None = None) -> NDArray[np.int8]:
+        """(n,): index into SPLITS, for columns of ExampleMaker.make. Raises BadDataError where that is not said.
+
+        bounds: of a stratified rule, see stratifying.bounds.
+        """
+        if bounds is not None:
+            position, ends = numbers(examples, "high") / 2.0**64, bounds[numbers(examples, "label")]
+            splits = np.where(position < ends[:, 0], SPLITS.index("test"), 0)
+            inside = (position >= ends[:, 0]) & (position < ends[:, 1])
+            return np.where(inside, SPLITS.index("validation"), splits).astype(np.int8)
         if self.fixed:
             return self._as_fixed(examples)
         position = numbers(examples, "high") / 2.0**64

@@ -11,6 +11,7 @@ from mlplatform.data.dataset import Schema
 from mlplatform.data.merging import distinct, merged
 from mlplatform.data.parts import Part
 from mlplatform.data.splitting import SplitRule
+from mlplatform.data.stratifying import bounds
 from mlplatform.data.writing import DatasetWriter
 from mlplatform.store.manifest import Manifest, publish
 from mlplatform.store.storage import Storage
@@ -41,7 +42,8 @@ def prepare(
         buckets, directory = Path(temporary) / "buckets", Path(temporary) / "dataset"
         buckets.mkdir()
         directory.mkdir()
-        writer = DatasetWriter(directory, schema, rule)
+        ends = bounds(storage, parts, schema, rule, work) if rule.stratified else None
+        writer = DatasetWriter(directory, schema, rule, ends)
         repeated = 0
         conflicts: list[bytes] = []
         for examples in merged(storage, parts, schema, buckets, work):
@@ -57,7 +59,7 @@ def prepare(
             "inputs": [asdict(spec) for spec in schema.inputs],
             "labels": list(schema.target.labels),
             "targets": [schema.target.to_json()],
-            "options": asdict(rule),
+            "options": rule.identity(),
             "splits": writer.splits(),
             "duplicates": {"repeated": repeated, "conflicting": len(conflicts), **writer.same_inputs()},
             "parts": len(parts),

@@ -3,7 +3,6 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +20,18 @@ SHARD_BYTES = 32 << 20
 class DatasetWriter:
     """Writes examples that come in the order of their ids' hashes into shards of each split, and counts them."""
 
-    def __init__(self, directory: Path, schema: Schema, rule: SplitRule) -> None:
+    def __init__(
+        self, directory: Path, schema: Schema, rule: SplitRule, bounds: NDArray[np.float64] | None = None
+    ) -> None:
         self.schema = schema
         self.rule = rule
+        self._bounds = bounds
         self._splits = {name: _SplitWriter(directory / name, schema) for name in SPLITS}
         self._statistics = {spec.name: RunningStatistics() for spec in schema.inputs if spec.dtype != "string"}
 
     def add(self, examples: Columns) -> None:
         """Divide examples into splits. Raises BadDataError if the rule cannot say where one belongs."""
-        splits = self.rule.assign(examples)
+        splits = self.rule.assign(examples, self._bounds)
         for index, name in enumerate(SPLITS):
             if (chosen := splits == index).any():
                 self._splits[name].add(take(examples, chosen))
@@ -63,7 +65,7 @@ class DatasetWriter:
 
     def version(self) -> str:
         """12 hex digits that follow from the examples, their division and their meaning, not from their shards."""
-        meaning = json.dumps([self.schema.fingerprint(), asdict(self.rule)], sort_keys=True)
+        meaning = json.dumps([self.schema.fingerprint(), self.rule.identity()], sort_keys=True)
         digests = "".join(self._splits[name].digest() for name in SPLITS)
         return hashlib.sha256(f"{meaning}{digests}".encode()).hexdigest()[:12]
 

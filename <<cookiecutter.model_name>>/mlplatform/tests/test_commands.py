@@ -85,7 +85,7 @@ def texts() -> Iterator[tuple[Path, str]]:
 def written() -> list[tuple[str, str]]:
     """Commands in pages, manifests and settings: file, and the command's arguments."""
     return [
-        (str(path), found)
+        (str(path), found.replace("data -- ", "data ", 1))
         for path, text in texts()
         if path.name != "Jenkinsfile"
         for found in COMMAND.findall(text.replace("\\n", "\n"))

@@ -6,7 +6,6 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -218,10 +217,11 @@ def prepare_task(context: Context, url: str) -> Prepare:
         parameters.split_time,
         parameters.test_after,
         parameters.split_fixed,
+        parameters.split_stratified,
     )
     division = f"{rule.validation_fraction:g}-{rule.test_fraction:g}"
-    if rule.group or rule.time or rule.fixed:
-        division += "-" + hashlib.sha256(json.dumps(asdict(rule)).encode()).hexdigest()[:8]
+    if rule.group or rule.time or rule.fixed or rule.stratified:
+        division += "-" + hashlib.sha256(json.dumps(rule.identity()).encode()).hexdigest()[:8]
     return Prepare(
         context=context,
         source=source,

@@ -102,6 +102,23 @@ class TestFiles:
         assert [record["id"] for record in added("files")] == ["e1"]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("add images absent --labels absent.csv", "absent: is no directory; name the one that holds the images"),
+        ("add images . --labels absent.csv", "absent.csv: cannot be read as a table: "),
+        ("add sql x --from absent.sqlite", "absent.sqlite: No such file or directory"),
+        ("labels absent.json", "absent.json: No such file or directory"),
+    ],
+)
+def test_what_is_not_there_is_named(run: Run, record: dict[str, Any], arguments: str, said: str) -> None:
+    pytest.importorskip("PIL.Image", reason="Pillow is in requirements/data.txt")
+    record["image"] = grid(4, 6, {"type": "number"})
+    code, _, err = run(*arguments.split())
+    assert code == 2
+    assert said in err
+
+
 class TestSql:
     """`data add sql`."""
 

@@ -148,6 +148,11 @@ def test_contradictory_and_repeated_examples_are_named(prepare: Prepare, run: Ru
     assert set(named.split(", ")) == {"e0", "e1", "e2", "ce0", "ce1", "ce2"}
 
 
+def test_a_thousand_nulls_are_counted(prepare: Prepare, run: Run) -> None:
+    prepare([r | {"weight": None if i < 1000 else 1.5} for i, r in enumerate(clean(1500))])
+    assert "  null: 'weight' is null in 1000 of 1500 examples\n" in run("report", "latest")[1]
+
+
 def test_drift_against_the_version_before_is_found(prepare: Prepare, run: Run) -> None:
     old = prepare(clean(300))
     made_before(old, "2020-01-02T03:04:05Z")

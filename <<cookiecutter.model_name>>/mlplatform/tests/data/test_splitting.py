@@ -1,6 +1,7 @@
 """Splits: an example belongs to one by its id, its group, its time, or as the data says."""
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,22 @@ def test_the_data_may_say_the_split(divide: Divide) -> None:
     assert all(split == SPLITS[int(example[1:]) % 3] for example, split in splits.items())
 
 
+def test_every_split_has_the_same_share_of_each_label(divide: Divide) -> None:
+    examples = [record | {"label": "b" if i < 4 else "a"} for i, record in enumerate(records(104))]
+    splits = divide(examples, SplitRule(0.2, 0.1, stratified=True))
+    counts = Counter((splits[record["id"]], record["label"]) for record in examples)
+    assert counts == {
+        **{("train", "a"): 70, ("validation", "a"): 20, ("test", "a"): 10},
+        **{("train", "b"): 2, ("validation", "b"): 1, ("test", "b"): 1},
+    }
+
+
+def test_few_examples_leave_a_stratified_split_as_data_grows(divide: Divide) -> None:
+    rule = SplitRule(0.2, 0.2, stratified=True)
+    before, after = divide(records(200), rule), divide(records(220), rule)
+    assert sum(after[example] != split for example, split in before.items()) < 10
+
+
 @pytest.mark.parametrize(
     ("rule", "value", "sentence"),
     [
@@ -101,6 +118,7 @@ def test_an_example_that_says_nothing_is_named(divide: Divide, rule: SplitRule, 
     ("arguments", "sentence"),
     [
         ({"split_group": "a", "split_fixed": "b"}, "split_group and split_fixed: one of them decides the split"),
+        ({"split_group": "a", "split_stratified": "true"}, "split_group and split_stratified: one of them decides"),
         ({"split_time": "at"}, "split_time and test_after belong together"),
         ({"test_after": "2026-10-01"}, "split_time and test_after belong together"),
         ({"split_time": "at", "test_after": "October"}, "test_after = 'October': must be a date or time in ISO 8601"),

@@ -1,5 +1,6 @@
 """`python -m mlplatform gather`: what it says about files that are not as they should be."""
 
+import html
 import json
 import re
 from pathlib import Path
@@ -91,3 +92,13 @@ def test_a_wrong_setting_for_data_is_refused_at_once(source: Path, capfd: pytest
     assert main(["gather", "--source", "data"]) == 2
     assert "'leek' is no kind of finding" in capfd.readouterr().err
     assert not (source.parent / "store").exists()
+
+
+def test_records_with_a_null_for_an_input_are_left_out_and_the_report_counts_them(source: Path) -> None:
+    rows = ({"id": f"n{i}", "x": None, "label": "no"} for i in range(1000))
+    (source / "nulls.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert main(["gather", "--source", "data", "--maximum-bad-records", "0.9"]) == 0
+    assert main(["data", "report", "latest", "--output", "report.html"]) == 0
+    page = html.unescape((source.parent / "report.html").read_text())
+    assert "1,200 records in 2 files: 200 fit, 1,000 were left out for these reasons" in page
+    assert re.search(r"<td>x: null is not of type .array.</td><td class=.right.>1,000</td>", page)
