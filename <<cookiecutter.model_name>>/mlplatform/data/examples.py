@@ -62,6 +62,11 @@ class ExampleMaker:
         self._known = frozenset({"id", schema.target.name, *(spec.name for spec in schema.inputs)})
         self._has_others = not self._checks.closed or bool(self._checks.names - self._known)
 
+    @property
+    def forgets(self) -> bool:
+        """Whether there are examples to be dropped."""
+        return bool(self._forgotten)
+
     def make(self, batch: Batch, file: int) -> tuple[list[Columns], list[Problem]]:
         """Tables of those records of a batch that are examples, and all other rows in order.
 

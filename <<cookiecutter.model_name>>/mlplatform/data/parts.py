@@ -12,12 +12,16 @@ import hashlib
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
+import numpy as np
+
+from mlplatform.data.batches import JsonBatch, Problem
 from mlplatform.data.columns import Columns, concatenate, load, numbers, save, size, texts
 from mlplatform.data.dataset import Schema
 from mlplatform.data.errors import BrokenFileError
@@ -34,6 +38,9 @@ BUFFER_BYTES = 8 << 20
 PART_BYTES = 64 << 20
 PART_FILES = 5000
 PART_SECONDS = 60.0
+# Files up to this size are checked together, so many rows at a time.
+SMALL_FILE_BYTES = 4096
+SMALL_ROWS = 1000
 # Different labels of a file that the manifest lists.
 LISTED_LABELS = 1000
 PROBLEMS = "problems.jsonl"
@@ -152,6 +159,8 @@ class _PartWriter:
         self._labels: dict[int, Counter[bytes]] = {}
         self._tables: list[Columns] = []
         self._waiting = 0
+        # File, row and record of small files that are not made examples yet.
+        self._small: list[tuple[int, int, Any]] = []
         self._written = 0
         self._bytes = 0
         self._started = time.monotonic()
@@ -168,21 +177,25 @@ class _PartWriter:
         checked = CheckedFile(file.name)
         self.files.append(checked)
         rows = RecordFile(path, file.format, self._maker.checker)
-        with (self._directory / PROBLEMS).open("a", encoding="utf-8") as problems:
-            try:
-                for batch in rows.batches():
+        small = path.stat().st_size <= SMALL_FILE_BYTES and not self._maker.forgets
+        try:
+            for batch in rows.batches():
+                if small:
+                    self._note(batch.problems, lambda row: (number, row))
+                    self._small += [(number, row, batch.record(i)) for i, row in enumerate(batch.rows)]
+                    if len(self._small) >= SMALL_ROWS:
+                        self._make_small()
+                else:
                     tables, wrong = self._maker.make(batch, number)
+                    self._note(wrong, lambda row: (number, row))
                     for table in tables:
-                        self._keep(table, number)
-                    for problem in wrong:
-                        line = {"of": number, "row": problem.row, "reason": problem.reason}
-                        problems.write(json.dumps(line) + "\n")
-                    checked.problems += len(wrong)
-            except BrokenFileError as error:
-                checked.fault = str(error)
+                        self._keep(table)
+        except BrokenFileError as error:
+            checked.fault = str(error)
         checked.header = str(rows.header or "")
 
     def publish(self, storage: Storage) -> manifest.Manifest:
+        self._make_small()
         self._flush()
         (self._directory / PROBLEMS).touch()
         for number, file in enumerate(self.files):
@@ -196,12 +209,39 @@ class _PartWriter:
         properties = {"files": [asdict(file) for file in self.files]}
         return manifest.publish(storage, prefix, self._directory, "part", name, properties)
 
-    def _keep(self, table: Columns, number: int) -> None:
-        labels = texts(table, "label")
-        self.files[number].rows += len(labels)
-        counts = self._labels.setdefault(number, Counter())
-        if self._schema.target.labels and len(counts) <= LISTED_LABELS:
-            counts.update(labels.array().tolist())
+    def _make_small(self) -> None:
+        """Make examples of what small files hold, together: a table takes its time, however few rows it has."""
+        if not self._small:
+            return
+        records = [record for _, _, record in self._small]
+        names = sorted({"id", *self._maker.checker.needed})
+        tables, wrong = self._maker.make(JsonBatch(range(len(records)), records, [], names, True), 0)
+        self._note(wrong, lambda row: self._small[row][:2])
+        of, rows = (np.array([entry[i] for entry in self._small]) for i in (0, 1))
+        for table in tables:
+            at = numbers(table, "row")
+            self._keep({**table, "of": of[at].astype(np.int32), "row": rows[at]})
+        self._small = []
+
+    def _note(self, problems: Sequence[Problem], place: Callable[[int], tuple[int, int]]) -> None:
+        """Write problems down. place: the file and the row that a problem's row stands for."""
+        if not problems:
+            return
+        with (self._directory / PROBLEMS).open("a", encoding="utf-8") as file:
+            for problem in problems:
+                number, row = place(problem.row)
+                file.write(json.dumps({"of": number, "row": row, "reason": problem.reason}) + "\n")
+                self.files[number].problems += 1
+
+    def _keep(self, table: Columns) -> None:
+        of = numbers(table, "of")
+        labels = texts(table, "label").array()
+        for number in np.unique(of).tolist():
+            chosen = labels if of[0] == of[-1] else labels[of == number]
+            self.files[number].rows += len(chosen)
+            counts = self._labels.setdefault(number, Counter())
+            if self._schema.target.labels and len(counts) <= LISTED_LABELS:
+                counts.update(chosen.tolist())
         self._tables.append(table)
         self._waiting += size(table)
         if self._waiting >= BUFFER_BYTES:

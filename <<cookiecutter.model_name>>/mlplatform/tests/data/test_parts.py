@@ -144,6 +144,16 @@ def test_many_small_files_share_a_part(pipeline: Pipeline) -> None:
     assert len([path for path in pipeline.store.root.rglob("*") if path.is_file()]) == 3
 
 
+def test_records_of_small_files_keep_their_file_and_row(pipeline: Pipeline) -> None:
+    for i in range(5):
+        pipeline.write(f"{i}.jsonl", record(3 * i), record(3 * i + 1, count="x"), record(3 * i + 2))
+    checked = pipeline.check()
+    assert [(file.rows, file.problems, file.labels) for file in checked.values()] == [
+        (2, 1, {"no": 2}) if i % 2 == 0 else (2, 1, {"yes": 2}) for i in range(5)
+    ]
+    assert [row for row, _ in pipeline.problems()] == [2] * 5
+
+
 def test_a_part_is_closed_in_time(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parts, "PART_FILES", 4)
     for i in range(10):
