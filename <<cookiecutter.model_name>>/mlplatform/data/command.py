@@ -59,7 +59,7 @@ def list_versions(store: Storage, as_json: bool) -> None:
                 as_time(version.created_at),
                 str(sum(sizes.values())),
                 *(str(sizes[name]) for name in SPLITS),
-                str(described["classes"]),
+                str(described["classes"] or "-"),
                 as_bytes(described["bytes"]),
                 "yes" if described["used"] else "no",
             )
