@@ -31,7 +31,7 @@ def create(released: Path, directory: Path, release: str) -> Path:
     repository = next(path.parent for path in directory.glob("*/.cruft.json"))
     commit_all(repository, "As rendered")
     edit(repository / "model" / "network.py", '"""', '"""The team\'s own words. ')
-    edit(repository / "training" / "report.py", "MISTAKES = 12\n", "MISTAKES = 20\n")
+    edit(repository / "artifacts" / "counters.py", "COUNTERS_BYTES = 8 * 16\n", "COUNTERS_BYTES = 8 * 32\n")
     for path in DELETED:
         (repository / path).unlink()
     write(repository / "serving" / "rules.py", "from serving.tensors import Tensor\n\nRULES: list[Tensor] = []\n")
@@ -66,7 +66,8 @@ def model(repository: Path) -> dict[str, bytes]:
 
 def assert_team_work_moved(repository: Path) -> None:
     """What the team edited, deleted and added is so at the new paths, and nothing is left at the old ones."""
-    assert "MISTAKES = 20\n" in (repository / "mlplatform" / "training" / "report.py").read_text(encoding="utf-8")
+    counters = (repository / "mlplatform" / "ghost" / "counters.py").read_text(encoding="utf-8")
+    assert "COUNTERS_BYTES = 8 * 32\n" in counters
     for old, new in DELETED.items():
         assert not (repository / old).exists()
         assert not (repository / new).exists()
@@ -106,7 +107,7 @@ def test_a_release_without_a_map_carries_edits_and_names_imports_of_modules_that
     assert made.returncode == 0, made.stdout
     repository = next(path.parent for path in tmp_path.glob("*/.cruft.json"))
     training, serving = repository / "mlplatform" / "training", repository / "mlplatform" / "serving"
-    edit(serving / "model" / "litert_runtime.py", "not thread-safe, and need not be", "used by one thread each")
+    edit(serving / "model" / "litert_runtime.py", "for one shape of inputs at a time", "used by one thread")
     (serving / "__main__.py").unlink()
     write(training / "leaves.py", "from mlplatform.training.parameters import TrainingParameters as Leaves\n")
     commit_all(repository, "The team's work")
@@ -120,7 +121,7 @@ def test_a_release_without_a_map_carries_edits_and_names_imports_of_modules_that
     assert "mlplatform/training/leaves.py:1 imports mlplatform.training.parameters, which does not exist" in details
     assert "mlplatform/serving/command.py was deleted or renamed here and changed in the template" in details
     assert not (clone / "mlplatform" / "serving" / "command.py").exists()
-    assert "used by one thread each" in (clone / "mlplatform" / "runtime" / "litert.py").read_text(encoding="utf-8")
+    assert "used by one thread" in (clone / "mlplatform" / "runtime" / "litert.py").read_text(encoding="utf-8")
     assert git(repository, "branch", "--list", "template-update") == ""
 
 

@@ -162,18 +162,18 @@ def test_an_export_of_label_studio_becomes_records_and_who_labelled_when_is_kept
     stored(asked("r1", values=3.0))
     run("sample", "--random", "1", *PERIOD)
     code, out, _ = run(
-        "labels", exported(annotated([annotation("9", by={"id": 2, "email": "ann@example.com"})], tasks()[0]))
+        "labels", exported(annotated([annotation("9", by={"id": 2, "email": "ann@leaves.example"})], tasks()[0]))
     )
     assert code == 0
     assert "       1 records with labels\n" in out
     at = "2026-03-09T22:16:08.728378Z"
     image = np.full((4, 4), 3.0).tolist()
     assert labelled() == [
-        {"id": "r1", "image": image, "label": "9", "labelled_by": "ann@example.com", "labelled_at": at}
+        {"id": "r1", "image": image, "label": "9", "labelled_by": "ann@leaves.example", "labelled_at": at}
     ]
     (path,) = (tmp_path / "store" / "labelling" / "labels").iterdir()
     kept = [json.loads(line) for line in gzip.decompress(path.read_bytes()).splitlines()]
-    assert kept == [{"id": "r1", "label": "9", "by": "ann@example.com", "at": at}]
+    assert kept == [{"id": "r1", "label": "9", "by": "ann@leaves.example", "at": at}]
 
 
 @pytest.mark.parametrize("ending", [".json", ".csv"])

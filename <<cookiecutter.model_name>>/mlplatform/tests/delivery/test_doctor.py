@@ -41,7 +41,7 @@ def test_what_only_follows_from_something_that_is_missing_is_not_missing_itself(
 ) -> None:
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("DELIVERY_STORAGE_URL", "s3://models/under-test")
-    monkeypatch.setenv("DELIVERY_CONTAINER_REGISTRY", "123456789012.dkr.ecr.eu-central-1.amazonaws.com")
+    monkeypatch.setenv("DELIVERY_CONTAINER_REGISTRY", "123456789012.dkr.ecr.us-east-2.amazonaws.com")
     (repository.programs / "no-namespace").touch()
     said = delivery("doctor")
     assert said.code == 1
