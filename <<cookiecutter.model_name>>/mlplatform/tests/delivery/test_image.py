@@ -132,7 +132,7 @@ def test_a_repository_around_this_one_is_not_taken_for_its_commit(
     from mlplatform.delivery.images.build import revision
 
     def git(*arguments: str) -> str:
-        identity = ("-c", "user.name=Test", "-c", "user.email=test@example.com")
+        identity = ("-c", "user.name=Test", "-c", "user.email=test@leaves.example")
         command = ["git", *identity, *arguments]
         return subprocess.run(command, cwd=repository.path, check=True, capture_output=True, text=True).stdout.strip()
 
