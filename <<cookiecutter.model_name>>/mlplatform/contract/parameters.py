@@ -9,16 +9,18 @@ import json
 from collections.abc import Mapping
 from dataclasses import MISSING, fields
 from datetime import datetime
-from typing import Any, Literal, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, get_type_hints
 
 from pydantic import Field, create_model, model_validator
 from pydantic.config import JsonDict
 from pydantic_settings import SettingsConfigDict
 
 from mlplatform.config.settings import Section, SettingsError, load
-from mlplatform.contract import targets, team_code
+from mlplatform.contract import team_code
 from mlplatform.contract.criteria import Criteria, load_criteria, with_former
-from mlplatform.contract.targets.base import Target
+
+if TYPE_CHECKING:
+    from mlplatform.contract.targets.base import Target
 
 # Parameters that decide how a run is carried out or judged, not what is learned: they don't enter its identity.
 NOT_IDENTITY: JsonDict = {"not_identity": True}
@@ -200,9 +202,12 @@ def load_parameters(arguments: Mapping[str, Any]) -> TrainingParameters:
     return load(parameters_type(), arguments)
 
 
-def target() -> Target:
+def target() -> "Target":
     """What the model learns, as `model/` says. Raises SettingsError."""
     import model
+
+    # Imported here: commands that only check or list parameters need no NumPy, which takes longer to load than they do.
+    from mlplatform.contract import targets
 
     return targets.of_model(model)
 
