@@ -91,6 +91,10 @@ class EventLog:
 
     def stop(self) -> None:
         """Write what waits, and finish the segment."""
+        model = self._service.model
+        # A server that is stopped soon after its start has answered requests, but not looked for its model yet.
+        if self.on and self._lines and self._spool is None and model is not None:
+            self._open(model)
         if self._spool is not None:
             self._write(self._spool)
             self._spool.close()
@@ -100,7 +104,7 @@ class EventLog:
     def _run(self) -> None:
         while self._service.model is None:
             gevent.sleep(_LOOK_SECONDS)
-        if not (self.open or self._open(self._service.model)):
+        if not self.on or not (self.open or self._open(self._service.model)):
             return
         usage = Usage()
         measured = time.monotonic()

@@ -15,12 +15,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from mlplatform.contract.events import PREFIX, columns, in_rows
 from mlplatform.ghost.counters import Counters
+from mlplatform.serving.ghost.event_log import EventLog
 from mlplatform.serving.ghost.message import HEAD_SIZES, PATH, SENT_HEADER, pack
 from mlplatform.serving.ghost.replay import COPY_HEADER, LIVE_HEADER
 from mlplatform.tests.serving.running import NAME, PREDICT, ROOT, Running, free_port, serving
@@ -421,6 +423,17 @@ def test_a_server_that_is_stopped_leaves_no_event_behind(light: Path, tmp_path: 
     assert len(events(spool)) == 30
     assert not list(spool.glob("*.state"))
     assert "was killed" not in ship(spool, tmp_path / "store")
+
+
+def test_what_is_answered_before_the_spool_is_open_is_written_when_the_server_stops(tmp_path: Path) -> None:
+    model = SimpleNamespace(manifest=SimpleNamespace(id="v1"))
+    settings = SimpleNamespace(events=str(tmp_path), events_bytes=1 << 20, role="live")
+    log = EventLog(cast(Any, SimpleNamespace(name=NAME, settings=settings, model=model)))
+    log.counters.record()
+    log.write(b'{"kind": "usage"}', 1)
+    log.stop()
+    assert events(tmp_path, "usage") == [{"kind": "usage"}]
+    assert not list(tmp_path.glob("*.state"))
 
 
 def test_beyond_their_bound_events_are_dropped_and_counted(light: Path, tmp_path: Path) -> None:
