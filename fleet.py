@@ -632,8 +632,8 @@ def row(number: int, count: int, width: int, outcome: Outcome) -> str:
     """One repository's line, no wider than the terminal; its state file has the note whole."""
     name = shortened(outcome.repository[::-1], width)[::-1]
     head = f"{number}/{count}  {name:{width}}  {outcome.state:8}  "
-    room = max(NOTE // 2, shutil.get_terminal_size((len(head) + NOTE, 0)).columns - len(head))
-    return head + shortened(outcome.note, room)
+    width = max(NOTE // 2, shutil.get_terminal_size((len(head) + NOTE, 0)).columns - len(head))
+    return head + shortened(outcome.note, width)
 
 
 def shortened(text: str, most: int) -> str:

@@ -146,6 +146,18 @@ def with_environments_of(repository: Path, other: Path) -> None:
     (other / ".nox").symlink_to(repository / ".nox")
 
 
+def with_model_of(example: str, rendered: Path, directory: Path, repository: Path) -> Path:
+    """A copy of a rendered repository with the model of tests/examples/ in place of the digits; the directory.
+
+    repository: the one whose environments it has.
+    """
+    shutil.copytree(rendered, directory)
+    shutil.rmtree(directory / "model")
+    shutil.copytree(ROOT / "tests" / "examples" / example / "model", directory / "model", ignore=LEFT_BY_TOOLS)
+    with_environments_of(repository, directory)
+    return directory
+
+
 def test_its_delivery_asks_the_datadog_site_and_builds_for_the_device_that_were_chosen(
     repository: Path, matrix: Matrix
 ) -> None:
@@ -253,12 +265,8 @@ def test_nothing_that_training_and_serving_leave_behind_shows_up_in_git(reposito
 @pytest.fixture(scope="module")
 def wine(repository: Path, render: Render, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A rendered repository with another team's model: tabular, thirteen scalar inputs, three classes."""
-    wine = tmp_path_factory.mktemp("wine") / WINE
-    shutil.copytree(render({"model_name": WINE}), wine)
-    shutil.rmtree(wine / "model")
-    shutil.copytree(ROOT / "tests" / "examples" / "wine" / "model", wine / "model", ignore=LEFT_BY_TOOLS)
-    with_environments_of(repository, wine)
-    return wine
+    directory = tmp_path_factory.mktemp("wine") / WINE
+    return with_model_of("wine", render({"model_name": WINE}), directory, repository)
 
 
 @pytest.fixture(scope="module")
@@ -301,12 +309,8 @@ class TestAnotherModel:
 @pytest.fixture(scope="module")
 def diabetes(repository: Path, render: Render, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A rendered repository with a model that predicts a number."""
-    diabetes = tmp_path_factory.mktemp("diabetes") / DIABETES
-    shutil.copytree(render({"model_name": DIABETES}), diabetes)
-    shutil.rmtree(diabetes / "model")
-    shutil.copytree(ROOT / "tests" / "examples" / "diabetes" / "model", diabetes / "model", ignore=LEFT_BY_TOOLS)
-    with_environments_of(repository, diabetes)
-    return diabetes
+    directory = tmp_path_factory.mktemp("diabetes") / DIABETES
+    return with_model_of("diabetes", render({"model_name": DIABETES}), directory, repository)
 
 
 class TestAModelOfNumbers:

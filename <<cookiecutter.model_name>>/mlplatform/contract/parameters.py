@@ -126,6 +126,11 @@ class TrainingParameters(Section, section="training", closed=True):
         json_schema_extra=NOT_IDENTITY,
     )
 
+    @property
+    def pass_over_patterns(self) -> tuple[str, ...]:
+        """The patterns of `pass_over`."""
+        return tuple(pattern.strip() for pattern in self.pass_over.split(",") if pattern.strip())
+
     @model_validator(mode="after")
     def _leave_something_to_train(self) -> "TrainingParameters":
         if self.validation_fraction + self.test_fraction > 0.8:

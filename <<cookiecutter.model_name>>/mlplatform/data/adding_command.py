@@ -10,7 +10,7 @@ import click
 from mlplatform.config.hints import hint
 from mlplatform.config.settings import ServiceSettings, load
 from mlplatform.contract.errors import BadDataError, CommandError, ExitCode
-from mlplatform.contract.parameters import PipelineParameters
+from mlplatform.contract.parameters import PipelineParameters, target
 from mlplatform.data import images as pictures
 from mlplatform.data import labelling, queries, retention, team
 from mlplatform.data.options import in_time, moment, with_store
@@ -71,7 +71,7 @@ def traffic(store: Storage, since: datetime, until: datetime, sample: float | No
             settings.traffic_sample if sample is None else sample,
             team.redact(),
             labelling.labelled_ids(store),
-            team.target(),
+            target(),
         )
         for reason, count in joined.left_out.most_common():
             click.echo(f"{count:>8} {reason}")
@@ -96,19 +96,16 @@ def files(store: Storage, source: str) -> None:
     are left out, and what share of the records need not fit, pass_over and maximum_bad_records of [training] say.
     """
     parameters = load(PipelineParameters)
-    patterns = tuple(pattern.strip() for pattern in parameters.pass_over.split(",") if pattern.strip())
     added = refused = 0
     for file, written in copy_files(
-        store, source, patterns, _checker(), parameters.maximum_bad_records, Path(parameters.work)
+        store, source, parameters.pass_over_patterns, _checker(), parameters.maximum_bad_records, Path(parameters.work)
     ):
         added += bool(written.key)
         refused += not written.key
         click.echo(f"{file.key}: {_told(written)}")
     if refused:
         raise BadDataError(f"{refused} of {added + refused} files do not fit model.RECORD and are not added")
-    click.echo(
-        f"{added} files in {store.url}/sources/files; train on them: {hint(f'train --source {store.url}/sources')}"
-    )
+    click.echo(f"{added} files in {store.url}/sources/files; train on them: {_train(store)}")
 
 
 @add.command()
@@ -125,7 +122,7 @@ def images(store: Storage, directory: Path, table: Path, name: str, resize: bool
     """
     schema = team.record_schema()
     picture = pictures.picture_of(schema, name)
-    found = pictures.records(directory, table, picture, resize, schema, team.target().name)
+    found = pictures.records(directory, table, picture, resize, schema, target().name)
     _write(store, "sources/images", found)
 
 
@@ -155,7 +152,7 @@ def _train(store: Storage) -> str:
 
 
 def _checker() -> Checker:
-    return Checker(team.record_schema(), team.target())
+    return Checker(team.record_schema(), target())
 
 
 def _told(written: Written) -> str:

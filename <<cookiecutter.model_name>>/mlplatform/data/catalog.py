@@ -164,8 +164,5 @@ def remove(storage: Storage, version: Manifest) -> int:
     """
     for key in (*gathered(storage, {version.id}), f"findings/{version.id}.json"):
         storage.delete(key)
-    prefix = f"datasets/{version.id}"
-    storage.delete(f"{prefix}/{manifest.MANIFEST}")
-    for key in list(storage.keys(f"{prefix}/")):
-        storage.delete(key)
+    manifest.remove(storage, f"datasets/{version.id}")
     return version.size

@@ -7,6 +7,8 @@ from typing import Any
 
 import jsonschema_rs
 
+from mlplatform.contract.targets.base import Target
+
 # What JSON calls a number: ASCII digits, no underscores, no plus, no leading zeros.
 NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?")
 
@@ -104,6 +106,17 @@ def _type_of(value: Any) -> str:
     if isinstance(value, bool):
         return "boolean"
     return "number" if isinstance(value, int | float) else "string"
+
+
+def truth_fault(record: Mapping[str, Any], target: Target) -> str:
+    """Why a record that fits the schema holds no truth that the target can read; empty if it does."""
+    if target.name not in record:
+        return f"{target.name}: missing"
+    try:
+        target.text(record[target.name])
+    except ValueError as error:
+        return f"{target.name}: {json.dumps(record[target.name])} {error}"
+    return ""
 
 
 def shortened(message: str) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlplatform.data.batches import MISSING, Batch, Problem, Record
-from mlplatform.data.checking import RecordChecker
+from mlplatform.data.checking import RecordChecker, truth_fault
 from mlplatform.data.columns import Array, Column, Columns, Texts, take
 from mlplatform.data.dataset import InputSpec, Schema
 from mlplatform.data.plain_checks import PlainChecks, nested_array, number_array, within
@@ -162,14 +162,7 @@ class ExampleMaker:
         for spec in self.schema.inputs:
             if spec.name not in record:
                 return f"{spec.name}: missing, and the model has this input"
-        target = self.schema.target
-        if target.name not in record:
-            return f"{target.name}: missing"
-        try:
-            target.text(record[target.name])
-        except ValueError as error:
-            return f"{target.name}: {json.dumps(record[target.name])} {error}"
-        return ""
+        return truth_fault(record, self.schema.target)
 
     def _table(self, examples: _Rows, file: int) -> Columns:
         count = len(examples.rows)

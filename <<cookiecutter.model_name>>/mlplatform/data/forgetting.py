@@ -151,7 +151,7 @@ def _drop_part(storage: Storage, prefix: str, results: dict[str, Forgotten], nam
             if name in names:
                 wanted[ids[row]].outside.append((names[name], int(numbers(columns, "row")[row])))
     if found:
-        _remove_part(storage, prefix)
+        manifest.remove(storage, prefix)
 
 
 def drop_parts_of(storage: Storage, names: Set[str]) -> None:
@@ -159,10 +159,4 @@ def drop_parts_of(storage: Storage, names: Set[str]) -> None:
     for prefix in list(_parts(storage)):
         part = manifest.find(storage, prefix)
         if part is not None and any(file["name"] in names for file in part.properties["files"]):
-            _remove_part(storage, prefix)
-
-
-def _remove_part(storage: Storage, prefix: str) -> None:
-    storage.delete(f"{prefix}/{manifest.MANIFEST}")
-    for key in list(storage.keys(f"{prefix}/")):
-        storage.delete(key)
+            manifest.remove(storage, prefix)

@@ -12,9 +12,11 @@ import numpy as np
 
 from mlplatform.contract.errors import CommandError, ExitCode
 from mlplatform.data.checking import RecordChecker
+from mlplatform.data.dataset import InputSpec
+from mlplatform.data.pictures import is_picture
 from mlplatform.data.recording import Found
+from mlplatform.data.sources import is_hidden
 
-EDGE = 4
 FILE = "file"
 
 
@@ -91,10 +93,9 @@ def records(
         beside = {name: checker.cell_value(name, cell) for name, cell in row.items() if name in known and cell != ""}
         yield Found(place, {**digest, **beside, picture.name: values})
     for path in sorted(directory.rglob("*")):
-        inside = path.relative_to(directory)
-        hidden = any(part.startswith(".") for part in inside.parts)
-        if path.is_file() and not hidden and path.resolve() not in named | {labels.resolve()}:
-            yield Found(str(inside), None, f"{labels.name} does not name it")
+        inside = path.relative_to(directory).as_posix()
+        if path.is_file() and not is_hidden(inside) and path.resolve() not in named | {labels.resolve()}:
+            yield Found(inside, None, f"{labels.name} does not name it")
 
 
 def _picture(name: str, schema: Any) -> Picture | None:
@@ -105,10 +106,10 @@ def _picture(name: str, schema: Any) -> Picture | None:
             return None
         sizes.append(int(inner["minItems"]))
         inner = inner.get("items")
-    channels = sizes[2] if len(sizes) == 3 else 1
     numbers = isinstance(inner, Mapping) and inner.get("type") in ("number", "integer")
-    if not numbers or len(sizes) not in (2, 3) or min(sizes[:2]) < EDGE or channels not in (1, 3):
+    if not numbers or not is_picture(InputSpec(name, tuple(sizes), "float64")):
         return None
+    channels = sizes[2] if len(sizes) == 3 else 1
     low, high = float(inner.get("minimum", 0)), float(inner.get("maximum", 255))
     return Picture(name, sizes[0], sizes[1], channels, len(sizes) == 2, low, high, inner["type"] == "integer")
 

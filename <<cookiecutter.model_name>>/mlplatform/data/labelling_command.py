@@ -8,6 +8,7 @@ import click
 
 from mlplatform.config.settings import ServiceSettings, load
 from mlplatform.contract.errors import CommandError, ExitCode
+from mlplatform.contract.parameters import target
 from mlplatform.data import label_studio, labelling, sampling, team
 from mlplatform.data.options import in_time, with_store
 from mlplatform.data.settings import DataSettings
@@ -91,7 +92,7 @@ def labels(store: Storage, file: Path) -> None:
     labelled_at if known. A later label of a row replaces the former.
     """
     given = label_studio.read_labels(file)
-    records, kept, unknown = labelling.join(store, given.labels, team.target(), team.record_schema())
+    records, kept, unknown = labelling.join(store, given.labels, target(), team.record_schema())
     for reason, number in (given.left_out + unknown).most_common():
         click.echo(f"{number:>8} {reason}")
     click.echo(f"{len(records):>8} records with labels")

@@ -11,7 +11,7 @@ from typing import Any
 
 from mlplatform.contract.errors import BadDataError
 from mlplatform.contract.targets import Target
-from mlplatform.data.checking import RecordChecker
+from mlplatform.data.checking import RecordChecker, truth_fault
 from mlplatform.data.errors import BrokenFileError
 from mlplatform.data.forgetting import take_out
 from mlplatform.data.records import RecordFile
@@ -67,17 +67,11 @@ class Checker:
 
     def reason(self, record: Mapping[str, Any]) -> str:
         """Empty if it fits."""
-        if reason := self.of_schema.reason(record):
+        if reason := self.of_schema.reason(record) or truth_fault(record, self.target):
             return reason
-        name = self.target.name
-        if name not in record:
-            return f"{name}: missing"
-        try:
-            text = self.target.text(record[name])
-        except ValueError as error:
-            return f"{name}: {json.dumps(record[name])} {error}"
-        _, valid = self.target.encode([text.encode()], self._schema)
-        return "" if valid[0] else f"{name}: {json.dumps(record[name])} is none of model.LABELS"
+        truth = record[self.target.name]
+        _, valid = self.target.encode([self.target.text(truth).encode()], self._schema)
+        return "" if valid[0] else f"{self.target.name}: {json.dumps(truth)} is none of model.LABELS"
 
 
 def write_records(

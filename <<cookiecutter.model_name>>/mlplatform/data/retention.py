@@ -10,6 +10,8 @@ from datetime import datetime
 
 from mlplatform.data.forgetting import drop_parts_of
 from mlplatform.data.labelling import ASKED, LABELLED
+from mlplatform.data.records import format_of
+from mlplatform.data.sources import SourceFile
 from mlplatform.store.storage import Storage
 
 TRAFFIC = "sources/traffic/"
@@ -27,7 +29,7 @@ def expire(storage: Storage, before: datetime) -> list[str]:
     Parts go first, so what is killed half-way is found again. Dataset versions stay as they are.
     """
     keys = list(_expired(storage, f"{before:%Y%m%dT%H%M%SZ}"))
-    drop_parts_of(storage, {f"{storage.identity(key)}:jsonl.gz" for key in keys})
+    drop_parts_of(storage, {SourceFile(key, storage.identity(key), format_of(key)).name for key in keys})
     for key in keys:
         storage.delete(key)
     return keys

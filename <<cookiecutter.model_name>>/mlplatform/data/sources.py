@@ -61,7 +61,7 @@ def list_source(url: str, pass_over: Sequence[str] = ()) -> Source:
     # One listing of S3 gives identities as well; in a directory each takes reading the file.
     listed = dict(storage.identities("")) if directory is None else dict.fromkeys(storage.keys(""), "")
     keys = [key for key in listed if not key.endswith("/")]
-    seen = [key for key in keys if not _hidden(key)]
+    seen = [key for key in keys if not is_hidden(key)]
     passed_over = [key for key in seen if any(_fits(key, pattern) for pattern in pass_over)]
     wanted = sorted(set(seen) - set(passed_over))
     foreign = [key for key in wanted if not format_of(key)]
@@ -77,7 +77,8 @@ def list_source(url: str, pass_over: Sequence[str] = ()) -> Source:
     return Source(url, files, len(keys) - len(seen), tuple(passed_over))
 
 
-def _hidden(key: str) -> bool:
+def is_hidden(key: str) -> bool:
+    """Whether a file is hidden, or in a hidden folder."""
     return any(part.startswith(".") for part in PurePosixPath(key).parts)
 
 

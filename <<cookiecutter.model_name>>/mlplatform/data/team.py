@@ -1,10 +1,10 @@
-"""What the team's package `model` says of data: its record, what is learned, and what of a request may be kept."""
+"""What the team's package `model` says of data: its record, its labels, and what of a request may be kept."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from mlplatform.config.settings import SettingsError
-from mlplatform.contract.targets import Target, of_model
+from mlplatform.contract.parameters import target
 
 Redact = Callable[[dict[str, Any]], dict[str, Any] | None]
 
@@ -15,13 +15,6 @@ def record_schema() -> Mapping[str, Any]:
 
     schema: Mapping[str, Any] = RECORD
     return schema
-
-
-def target() -> Target:
-    """What the model learns. Raises SettingsError."""
-    import model
-
-    return of_model(model)
 
 
 def labels() -> tuple[str, ...]:

@@ -198,6 +198,13 @@ def list_artifacts(
     return sorted(manifests, key=lambda manifest: (manifest.created_at, manifest.id))
 
 
+def remove(storage: Storage, prefix: str) -> None:
+    """Delete an artifact. The manifest goes first: what is killed half-way has left none behind that looks whole."""
+    storage.delete(f"{prefix}/{MANIFEST}")
+    for key in list(storage.keys(f"{prefix}/")):
+        storage.delete(key)
+
+
 def fetch(storage: Storage, prefix: str, cache: Path) -> tuple[Manifest, Path]:
     """Make an artifact's files available locally, verified, and return its manifest and their directory.
 

@@ -207,9 +207,8 @@ class Prepare(Task):
 
 def prepare_task(context: Context, url: str) -> Prepare:
     """The task that turns a source into a dataset version. Raises BadDataError if the source holds no records."""
-    patterns = [pattern.strip() for pattern in context.parameters.pass_over.split(",") if pattern.strip()]
-    source = list_source(url, patterns)
     parameters = context.parameters
+    source = list_source(url, parameters.pass_over_patterns)
     rule = SplitRule(
         parameters.validation_fraction,
         parameters.test_fraction,

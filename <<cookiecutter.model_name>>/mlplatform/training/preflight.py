@@ -226,18 +226,29 @@ def _check_served(network: keras.Model, target: Target, rows: Split, directory: 
                 f"model.build: for {size} rows the exported network differs from the trained one by {difference:.2g}; "
                 "a layer must compute the same from the same inputs in both"
             )
-    _check_rows_alone(network, exported, rows, target)
-    return exported(rows.take(np.arange(len(rows)))[0])
-
-
-def _check_rows_alone(network: keras.Model, exported: Exported, rows: Split, target: Target) -> None:
-    """Refuse a network that predicts something else for a row when others are beside it: the server mixes requests."""
     together = rows.take(np.arange(len(rows)))[0]
+    predicted = exported(together)
+    _check_rows_alone(network, exported, together, predicted, target)
+    return predicted
+
+
+def _check_rows_alone(
+    network: keras.Model,
+    exported: Exported,
+    together: Mapping[str, NDArray[Any]],
+    predicted: NDArray[np.float32],
+    target: Target,
+) -> None:
+    """Refuse a network that predicts something else for a row when others are beside it: the server mixes requests.
+
+    predicted: for all rows, which are in `together`.
+    """
     single = [
-        {name: array[row : row + 1] for name, array in together.items()} for row in range(min(ROWS_ALONE, len(rows)))
+        {name: array[row : row + 1] for name, array in together.items()}
+        for row in range(min(ROWS_ALONE, len(predicted)))
     ]
     alone = np.concatenate([exported(inputs) for inputs in single])
-    beside = exported(together)[: len(alone)]
+    beside = predicted[: len(alone)]
     difference = target.difference(alone, beside)
     if difference > TOLERANCE:
         row = int(np.abs(alone - beside).reshape(len(alone), -1).max(axis=1).argmax())

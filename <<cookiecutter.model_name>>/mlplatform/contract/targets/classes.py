@@ -27,7 +27,6 @@ from mlplatform.contract.targets.class_judging import (
 from mlplatform.contract.targets.class_measures import Sample, most_frequent
 from mlplatform.contract.targets.clauses import Clauses
 
-LOSS = "sparse_categorical_crossentropy"
 # What an output has to be near to before the training: sums of float32, and a loss that has not begun to work.
 TOLERANCE = 0.02
 
@@ -46,7 +45,7 @@ class Classes(Target):
 
     kind = "classes"
     default = DEFAULT
-    loss = LOSS
+    loss = "sparse_categorical_crossentropy"
     truths = "labels that are positions in model.LABELS"
     labels_agree = True
     headline = "accuracy"

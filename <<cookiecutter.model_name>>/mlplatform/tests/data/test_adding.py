@@ -5,6 +5,7 @@ import hashlib
 import json
 import sqlite3
 from contextlib import closing
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -112,7 +113,6 @@ class TestFiles:
     ],
 )
 def test_what_is_not_there_is_named(run: Run, record: dict[str, Any], arguments: str, said: str) -> None:
-    pytest.importorskip("PIL.Image", reason="Pillow is in requirements/data.txt")
     record["image"] = grid(4, 6, {"type": "number"})
     code, _, err = run(*arguments.split())
     assert code == 2
@@ -181,7 +181,7 @@ class TestImages:
     @pytest.fixture
     def faces(self) -> Path:
         """A grey image of 6 by 4 pixels, and one of 12 by 8 in colours, with their labels."""
-        image = pytest.importorskip("PIL.Image", reason="Pillow is in requirements/data.txt")
+        image = import_module("PIL.Image")
         directory = Path("faces")
         (directory / "deep").mkdir(parents=True)
         image.fromarray(np.arange(24, dtype=np.uint8).reshape(4, 6) * 10).save(directory / "deep" / "grey.png")

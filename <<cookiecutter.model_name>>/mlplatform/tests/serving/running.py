@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from email.message import Message
@@ -141,6 +141,18 @@ class Client(threading.Thread):
         self.slowest = max(self.slowest, time.monotonic() - start)
         self.statuses.append(response.status)
         return response.will_close or self.stop.is_set()
+
+
+@contextmanager
+def stopped_at_end(clients: Sequence[Client], seconds: float = 20) -> Iterator[None]:
+    """Stop clients at the end, also when something has failed, and give each so many seconds to have stopped."""
+    try:
+        yield
+    finally:
+        for client in clients:
+            client.stop.set()
+        for client in clients:
+            client.join(seconds)
 
 
 def service_toml(directory: Path, **serving: object) -> Path:

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from mlplatform.tests.serving.mutated import mutated, mutated_bytes
-from mlplatform.tests.serving.running import NAME, PREDICT, Client, Running, free_port, serving
+from mlplatform.tests.serving.running import NAME, PREDICT, Client, Running, free_port, serving, stopped_at_end
 from mlplatform.tests.serving.test_raw_requests import BODY, PROBE, TABLES, exchange, statuses
 from mlplatform.tests.serving.test_rolling import Balancer
 
@@ -145,17 +145,12 @@ def test_restarts_under_load_lose_no_request(light: Path, tmp_path: Path, throug
         if through == "nginx":
             port = stack.enter_context(nginx(balancer.port, tmp_path / "nginx"))
         clients = [Client(port, body, pause) for pause in (0.0, 0.3) for _ in range(4)]
-        try:
+        with stopped_at_end(clients, 30):
             for _ in range(RESTARTS):
                 old, running = running, start()
                 os.kill(old.process.pid, signal.SIGTERM)
                 assert old.process.wait(30) == 0
                 balancer.servers.remove(old)
-        finally:
-            for client in clients:
-                client.stop.set()
-            for client in clients:
-                client.join(30)
         print(f"{RESTARTS} restarts, {through}: {sum(len(client.statuses) for client in clients)} requests")
         assert [reason for client in clients for reason in client.lost] == []
         assert {status for client in clients for status in client.statuses} == {200}

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from mlplatform.tests.serving.running import Client, Running, service_toml, serving
+from mlplatform.tests.serving.running import Client, Running, service_toml, serving, stopped_at_end
 from mlplatform.tests.telemetry.sink import until
 
 pytestmark = pytest.mark.serial
@@ -105,17 +105,12 @@ def test_a_rolling_restart_under_load_loses_no_request(light: Path) -> None:
         old = [start(), start()]
         # Half of them ask without a pause; the others keep connections open that are idle most of the time.
         clients = [Client(balancer.port, BODY, pause) for pause in (0.0, 0.3) for _ in range(8)]
-        try:
+        with stopped_at_end(clients):
             for server in old:
                 start()
                 os.kill(server.process.pid, signal.SIGTERM)
                 assert server.process.wait(20) == 0
                 balancer.servers.remove(server)
-        finally:
-            for client in clients:
-                client.stop.set()
-            for client in clients:
-                client.join(20)
         sent = sum(len(client.statuses) + len(client.lost) for client in clients)
         lost = [reason for client in clients for reason in client.lost]
         slowest = max(client.slowest for client in clients)
@@ -140,7 +135,7 @@ def test_a_worker_that_does_not_come_back_costs_a_caller_one_answer_beside_that_
         for server in (broken, other):
             balancer.wait_for(server)
         clients = [Client(balancer.port, BODY) for _ in range(8)]
-        try:
+        with stopped_at_end(clients):
             until(lambda: all(client.statuses for client in clients))
             manifest = tmp_path / "store/models/aaaaaaaaaaaa/manifest.json"
             manifest.unlink()
@@ -151,10 +146,5 @@ def test_a_worker_that_does_not_come_back_costs_a_caller_one_answer_beside_that_
             os.kill(worker, signal.SIGKILL)
             until(lambda: balancer.ready == [other])
             until(lambda: all(client.statuses[before:][-20:] == [200] * 20 for client, before in asked))
-        finally:
-            for client in clients:
-                client.stop.set()
-            for client in clients:
-                client.join(20)
         assert all(client.statuses[before:].count(503) <= 1 for client, before in asked)
         assert all(len(client.lost) <= 1 for client in clients)
