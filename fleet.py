@@ -37,7 +37,7 @@ DONE, SOME_BY_HAND, UNUSABLE, SOME_FAILED = 0, 1, 2, 3
 CONFLICT = re.compile(rb"^(<{7}|>{7}) ", re.MULTILINE)
 CONFLICTED = "has conflict marks"
 MIGRATIONS = re.compile(r"(.*)/mlplatform/migrations/([\d.]+)\.toml")
-# Characters of a repository's name and of what is said of it, where no terminal limits a line.
+# Characters of a repository's name and of its note, where no terminal limits a line.
 WIDTH, NOTE = 60, 80
 CLONING = threading.Lock()
 

@@ -13,8 +13,8 @@ from mlplatform.store.manifest import Manifest
 
 
 @dataclass(frozen=True)
-class Said:
-    """What the model says of a row of the test split, and what is true, each with a note."""
+class Prediction:
+    """What a model predicts for a row of the test split, and what is true, each with a note."""
 
     row: int
     predicted: str
@@ -25,10 +25,10 @@ class Said:
 
 @dataclass(frozen=True)
 class Mistake:
-    """An example of the test split that is predicted wrongly: its id, what is said of it, its inputs by name."""
+    """An example of the test split that is predicted wrongly. inputs: by name."""
 
     id: str
-    said: Said
+    prediction: Prediction
     inputs: Mapping[str, NDArray[Any]]
 
 

@@ -41,11 +41,12 @@ SHOWN_TEXT = 600
 def collect_mistakes(target: Target, test: Split, rows: Any) -> list[Mistake]:
     """The worst predictions for the test split. rows: of the target, of the whole split."""
     worst = KINDS[target.kind].mistakes(rows, MISTAKES)
-    indices = np.array([said.row for said in worst], np.int64)
+    indices = np.array([prediction.row for prediction in worst], np.int64)
     inputs, _ = test.take(indices)
     ids = test.column("id", indices)
     return [
-        Mistake(_text(ids[n]), said, {name: array[n] for name, array in inputs.items()}) for n, said in enumerate(worst)
+        Mistake(_text(ids[n]), prediction, {name: array[n] for name, array in inputs.items()})
+        for n, prediction in enumerate(worst)
     ]
 
 

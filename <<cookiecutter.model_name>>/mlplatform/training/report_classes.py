@@ -13,7 +13,7 @@ from mlplatform.reporting import charts
 from mlplatform.reporting.page import as_percent
 from mlplatform.training import binary
 from mlplatform.training.binary import Threshold
-from mlplatform.training.findings import Findings, Said
+from mlplatform.training.findings import Findings, Prediction
 
 TEMPLATE = "report_classes.html"
 # Classes up to which everything is shown of each; with more, what is worth seeing.
@@ -22,14 +22,14 @@ SHOWN_CLASSES = 30
 FEW_EXAMPLES = 30
 
 
-def mistakes(rows: Sample, count: int) -> list[Said]:
+def mistakes(rows: Sample, count: int) -> list[Prediction]:
     """The wrong rows, the most confident ones first, each label with its probability; at most `count`."""
     probabilities = rows.of_every_class()
     said = probabilities.argmax(axis=1)
     wrong = np.flatnonzero(said != rows.true)
     worst = wrong[np.argsort(-probabilities.max(axis=1)[wrong], kind="stable")][:count]
     return [
-        Said(
+        Prediction(
             row=int(row),
             predicted=rows.labels[said[row]],
             note=as_percent(float(probabilities[row, said[row]])),

@@ -10,17 +10,17 @@ from mlplatform.contract.targets.number_measures import METRICS, Numbers
 from mlplatform.data.dataset import SPLITS
 from mlplatform.reporting import charts
 from mlplatform.reporting.page import as_number
-from mlplatform.training.findings import Findings, Said
+from mlplatform.training.findings import Findings, Prediction
 
 TEMPLATE = "report_number.html"
 BINS = 30
 
 
-def mistakes(rows: Numbers, count: int) -> list[Said]:
+def mistakes(rows: Numbers, count: int) -> list[Prediction]:
     """The rows with the largest errors, the worst first; at most `count`."""
     errors = np.nan_to_num(rows.errors, nan=np.inf)
     return [
-        Said(
+        Prediction(
             row=int(row),
             predicted=as_number(float(rows.predicted[row])),
             note=f"{'+' if rows.residuals[row] > 0 else ''}{as_number(float(rows.residuals[row]))}",

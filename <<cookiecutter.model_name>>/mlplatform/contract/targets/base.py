@@ -210,7 +210,7 @@ class Target(ABC):
     # The gate.
 
     def fitted(self, criteria: Criteria) -> Criteria:
-        """What is asked of this target. Raises SettingsError with a line for each table that cannot apply."""
+        """The criteria for this target. Raises SettingsError with a line for each table that cannot apply."""
         if criteria.by_default:
             return replace(criteria, rows=(self.default,))
         faults = [fault for row in criteria.rows if (fault := self._misplaced(row))]
@@ -304,7 +304,7 @@ class Target(ABC):
         """The truth of every row if it is the same, as text; else empty."""
 
     def judge(self, opponent: Opponent, criteria: Criteria, clauses: Clauses) -> None:
-        """What is said for and against a ghost by the truths known, beside the live model."""
+        """Add what the known truths prove for and against a ghost, beside the live model."""
         for row in criteria.judged:
             if row.metric in opponent.changes:
                 judge_change(opponent.changes[row.metric], row.maximum_regression or 0.0, clauses)
