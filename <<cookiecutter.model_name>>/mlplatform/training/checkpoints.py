@@ -11,7 +11,7 @@ import logging
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,7 @@ class Position:
     `epoch` epochs and `step` steps of the next are done; `history` has the metrics of every epoch; `best_loss` is the
     lowest validation loss so far and `best_epoch` its epoch, counted from 0; `reduced_epoch` is the epoch after which
     the learning rate was lowered last; `seconds` is the time spent training, `resumed` how often the run was resumed.
+    `phase` is the number of the phase, from 0, and `began` its first epoch; the best loss is one of its own.
     """
 
     epoch: int = 0
@@ -43,6 +44,12 @@ class Position:
     reduced_epoch: int = -1
     seconds: float = 0.0
     resumed: int = 0
+    phase: int = 0
+    began: int = 0
+
+    def next_phase(self) -> "Position":
+        """The beginning of the phase after this one, which has ended."""
+        return replace(self, phase=self.phase + 1, began=self.epoch, best_loss=float("inf"), best_epoch=self.epoch - 1)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ the position in the data. Here all of it is in the checkpoint, and the order of 
 import logging
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
@@ -22,6 +22,7 @@ from mlplatform.data.dataset import Split
 from mlplatform.training import state
 from mlplatform.training.checkpoints import Arrays, Checkpoint, Checkpoints, Position
 from mlplatform.training.metrics import TrainingMetrics
+from mlplatform.training.phases import WHOLE, Phase
 from mlplatform.training.progress import Progress
 
 log = logging.getLogger(__name__)
@@ -29,46 +30,93 @@ log = logging.getLogger(__name__)
 SAVING_SECONDS = 15.0
 
 
+def fit(
+    network: keras.Model,
+    phases: Sequence[Phase],
+    data: tuple[Split, Split],
+    parameters: TrainingParameters,
+    checkpoints: Checkpoints,
+    stop: Stop,
+    metrics: TrainingMetrics | None = None,
+) -> Position:
+    """Train through all phases and return the position at the end; the network then holds the weights to be used.
+
+    data: the train and the validation split. Resumes from the newest checkpoint. Raises Stopped, after saving one, if
+    the process is told to stop.
+    """
+    newest = checkpoints.newest()
+    position = newest.position if newest else Position()
+    for number, phase in enumerate(phases):
+        # Also of phases that are done: what is trainable may follow from all of them.
+        phase.begin(network)
+        if number < position.phase:
+            continue
+        if number > position.phase:
+            position = position.next_phase()
+        if len(phases) > 1:
+            log.info("train: phase %d/%d, %s", number + 1, len(phases), phase.name)
+        epochs = position.began + sum(later.length(parameters) for later in phases[number:])
+        fitting = Fitting(network, data, parameters, phase, position, epochs, metrics)
+        if newest and newest.position.phase == number:
+            fitting.resume(newest)
+        fitting.run(checkpoints, stop)
+    return position
+
+
 class Fitting:
-    """One training run of a compiled network."""
+    """One phase of a training, of a compiled network."""
 
     def __init__(
         self,
         network: keras.Model,
-        train: Split,
-        validation: Split,
+        data: tuple[Split, Split],
         parameters: TrainingParameters,
+        phase: Phase = WHOLE[0],
+        position: Position | None = None,
+        epochs: int = 0,
         metrics: TrainingMetrics | None = None,
     ) -> None:
+        """data: the train and the validation split. epochs: of all phases, for the progress."""
         self._metrics = metrics or TrainingMetrics()
         self.network = network
-        self.train = train
-        self.validation = validation
+        self.train, self.validation = data
         self.parameters = parameters
-        self.steps = _steps(train, parameters.batch_size)
-        self.position = Position()
+        self.phase = phase
+        self.steps = _steps(self.train, parameters.batch_size)
+        self.position = position or Position()
+        self.end = self.position.began + phase.length(parameters)
+        self.epochs = epochs or self.end
         self._best: Arrays = []
+        if not network.trainable_variables:
+            raise PipelineError(f"model: phase {phase.name!r} has nothing to train; leave some layers trainable")
         # Variables come into being when they are first needed; all of them must be there to be restored.
         network.optimizer.build(network.trainable_variables)
-        network.test_on_batch(*train.take(np.zeros(1, np.int64)))
+        network.test_on_batch(*self.train.take(np.zeros(1, np.int64)))
         network.make_train_function()
-        self._variables = state.variables(network, train)
+        self._variables = state.variables(network, self.train)
 
     def rehearse(self) -> None:
         """One training step, one validation and one read-out of the metrics, as `run` does them; nothing is kept."""
         distribute = tf.distribute.get_strategy().experimental_distribute_dataset
         self.network.reset_metrics()
-        self.network.train_function(iter(distribute(_shuffled(self.train, self.parameters, self.position))))
+        self.network.train_function(iter(distribute(self._shuffled())))
         _numbers(self.network.get_metrics_result())
         evaluate(self.network, self.validation, self.parameters.batch_size)
         _numbers(self.network.get_metrics_result())
+
+    def resume(self, checkpoint: Checkpoint) -> None:
+        """Take up where a checkpoint of this phase was saved."""
+        _assign(self._variables, checkpoint.variables)
+        self._best = checkpoint.best
+        self.position.resumed += 1
+        place = f"epoch {self.position.epoch + 1}/{self.epochs} step {self.position.step}/{self.steps}"
+        log.info("train: resuming from a checkpoint at %s", place)
 
     def run(self, checkpoints: Checkpoints, stop: Stop) -> Position:
         """Train to the end and return the position there; the network then holds the weights to be used.
 
         Raises Stopped, after saving a checkpoint, if the process is told to stop.
         """
-        self._restore(checkpoints.newest())
         if not self._finished():
             with stop.deferred():
                 self._train(checkpoints, stop)
@@ -84,9 +132,9 @@ class Fitting:
 
     def _train(self, checkpoints: Checkpoints, stop: Stop) -> None:
         position, parameters = self.position, self.parameters
-        progress = Progress(parameters.epochs, self.steps, parameters.progress_seconds, self._metrics)
+        progress = Progress(self.epochs, self.steps, parameters.progress_seconds, self._metrics)
         distribute = tf.distribute.get_strategy().experimental_distribute_dataset
-        batches = iter(distribute(_shuffled(self.train, parameters, position)))
+        batches = iter(distribute(self._shuffled()))
         saved = ticked = time.monotonic()
         metrics_of_epoch = _arrays(self.network.metrics_variables) if position.step else []
         while not self._finished():
@@ -172,7 +220,7 @@ class Fitting:
     def _finished(self) -> bool:
         position, patience = self.position, self.parameters.patience
         stale = position.epoch - 1 - position.best_epoch
-        return position.epoch >= self.parameters.epochs or bool(patience and position.history and stale >= patience)
+        return position.epoch >= self.end or bool(patience and position.history and stale >= patience)
 
     def _serial(self) -> int:
         return self.position.epoch * (self.steps + 1) + self.position.step
@@ -182,14 +230,19 @@ class Fitting:
         position = Position(**{**vars(self.position), "history": list(self.position.history)})
         return Checkpoint(position, variables, self._best)
 
-    def _restore(self, checkpoint: Checkpoint | None) -> None:
-        if checkpoint is None:
-            return
-        _assign(self._variables, checkpoint.variables)
-        self.position, self._best = checkpoint.position, checkpoint.best
-        self.position.resumed += 1
-        place = f"epoch {self.position.epoch + 1}/{self.parameters.epochs} step {self.position.step}/{self.steps}"
-        log.info("train: resuming from a checkpoint at %s", place)
+    def _shuffled(self) -> tf.data.Dataset:
+        """Shuffled batches from the position to the end of the phase's last epoch."""
+        split, phase, size, seed = self.train, self.phase, self.parameters.batch_size, self.parameters.seed
+        first_epoch, first_step, end = self.position.epoch, self.position.step, self.end
+
+        def batches() -> Iterator[tuple[Any, ...]]:
+            for epoch in range(first_epoch, end):
+                indices = order(len(split), seed, epoch)
+                for at in range(first_step * size if epoch == first_epoch else 0, len(split), size):
+                    inputs, truth = split.take(indices[at : at + size])
+                    yield (inputs, truth, phase.weights(truth)) if phase.weigh else (inputs, truth)
+
+        return _from_generator(batches, split, (end - first_epoch) * self.steps - first_step, bool(phase.weigh))
 
 
 def evaluate(network: keras.Model, split: Split, batch_size: int) -> dict[str, float]:
@@ -207,20 +260,6 @@ def order(examples: int, seed: int, epoch: int) -> NDArray[np.int64]:
     return np.random.default_rng([seed, epoch]).permutation(examples)
 
 
-def _shuffled(split: Split, parameters: TrainingParameters, start: Position) -> tf.data.Dataset:
-    """Shuffled batches from a position to the end of the last epoch."""
-    size, first_epoch, first_step = parameters.batch_size, start.epoch, start.step
-
-    def batches() -> Iterator[tuple[dict[str, Any], Any]]:
-        for epoch in range(first_epoch, parameters.epochs):
-            indices = order(len(split), parameters.seed, epoch)
-            for at in range(first_step * size if epoch == first_epoch else 0, len(split), size):
-                yield split.take(indices[at : at + size])
-
-    total = (parameters.epochs - first_epoch) * _steps(split, size) - first_step
-    return _from_generator(batches, split, total)
-
-
 def _in_order(split: Split, batch_size: int) -> tf.data.Dataset:
     def batches() -> Iterator[tuple[dict[str, Any], Any]]:
         for at in range(0, len(split), batch_size):
@@ -233,12 +272,14 @@ def _steps(split: Split, batch_size: int) -> int:
     return -(-len(split) // batch_size)
 
 
-def _from_generator(batches: Any, split: Split, count: int) -> tf.data.Dataset:
+def _from_generator(batches: Any, split: Split, count: int, weighed: bool = False) -> tf.data.Dataset:
     inputs, truth = split.take(np.zeros(1, np.int64))
-    signature = (
+    signature: tuple[Any, ...] = (
         {name: tf.TensorSpec((None, *array.shape[1:]), _tensor_dtype(array)) for name, array in inputs.items()},
         tf.TensorSpec((None, *truth.shape[1:]), truth.dtype),
     )
+    if weighed:
+        signature = (*signature, tf.TensorSpec((None,), tf.float32))
     # Two batches ahead: the next one is gathered from disk while the current one is computed.
     dataset = tf.data.Dataset.from_generator(batches, output_signature=signature).prefetch(2)
     return dataset.apply(tf.data.experimental.assert_cardinality(count))

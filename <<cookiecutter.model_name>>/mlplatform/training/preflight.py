@@ -29,6 +29,7 @@ from mlplatform.runtime.call import BATCHES
 from mlplatform.training import litert
 from mlplatform.training.export import Exported, export, input_specs
 from mlplatform.training.fitting import Fitting
+from mlplatform.training.phases import phases_of
 from mlplatform.training.work import temporary
 
 log = logging.getLogger(__name__)
@@ -86,16 +87,18 @@ def check(train: Split, validation: Split, parameters: TrainingParameters, targe
     """
     started = time.monotonic()
     network = build(parameters)
-    _check_compiled(network, parameters, target)
     few = parameters.model_copy(update={"epochs": 1, "batch_size": min(parameters.batch_size, BATCHES[-1])})
-    rows = _FirstRows(train, few.batch_size)
-    try:
-        Fitting(network, rows, _FirstRows(validation, few.batch_size), few).rehearse()
-    except PipelineError:
-        raise
-    except Exception as error:
-        part = _failing_part(network, rows)
-        raise PipelineError(f"model.build{_place(error)}: {part}: {_sentence(error)}") from error
+    rows, held_out = _FirstRows(train, few.batch_size), _FirstRows(validation, few.batch_size)
+    for phase in phases_of(model, parameters, network):
+        phase.begin(network)
+        _check_compiled(network, parameters, target)
+        try:
+            Fitting(network, (rows, held_out), few, phase).rehearse()
+        except PipelineError:
+            raise
+        except Exception as error:
+            part = _failing_part(network, rows)
+            raise PipelineError(f"model.build{_place(error)}: {part}: {_sentence(error)}") from error
     with temporary(work) as directory:
         expected = _check_served(network, target, rows, directory / "saved_model")
         _check_litert(rows, expected, parameters, target, directory)

@@ -6,12 +6,14 @@ import logging
 import luigi
 import numpy as np
 
+import model
 from mlplatform.contract.parameters import identity
 from mlplatform.data.dataset import SPLITS, Split
 from mlplatform.store import manifest
 from mlplatform.training import devices, export, fitting, gate, preflight, provenance
 from mlplatform.training.checkpoints import Checkpoints
-from mlplatform.training.fitting import Fitting
+from mlplatform.training.fitting import fit
+from mlplatform.training.phases import phases_of
 from mlplatform.training.task import StoredTarget, Task
 from mlplatform.training.work import temporary
 
@@ -42,7 +44,9 @@ class Train(Task):
                 preflight.check(train, validation, parameters, context.schema.target, context.work)
             devices.seed(parameters)
             network = preflight.build(parameters)
-            reached = Fitting(network, train, validation, parameters, context.metrics).run(checkpoints, context.stop)
+            phases = phases_of(model, parameters, network)
+            data = (train, validation)
+            reached = fit(network, phases, data, parameters, checkpoints, context.stop, context.metrics)
         with temporary(context.work) as directory:
             signature = export.export(network, context.schema.target, directory / "saved_model")
             np.save(directory / "predictions.npy", fitting.predict(network, test, parameters.batch_size))

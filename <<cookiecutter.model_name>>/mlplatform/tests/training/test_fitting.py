@@ -3,7 +3,7 @@
 import logging
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,9 @@ from mlplatform.data.dataset import Split
 from mlplatform.store.storage import LocalStorage
 from mlplatform.tests.conftest import ROOT
 from mlplatform.training.checkpoints import Checkpoints, Position
-from mlplatform.training.fitting import Fitting, order
+from mlplatform.training.fitting import fit as fit_phases
+from mlplatform.training.fitting import order
+from mlplatform.training.phases import WHOLE, Phase
 
 Fit = Callable[..., tuple[Position, keras.Model]]
 
@@ -105,12 +107,14 @@ def fit(split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fit:
         stop: Stop | None = None,
         learning_rate: float = 0.01,
         build: Callable[[float], keras.Model] = network,
+        phases: Sequence[Phase] = WHOLE,
         **parameters: Any,
     ) -> tuple[Position, keras.Model]:
         built = build(learning_rate)
         checkpoints = Checkpoints(LocalStorage(tmp_path / "store"), "r")
-        fitting = Fitting(built, split, split, TrainingParameters(**parameters))
-        reached = fitting.run(checkpoints, stop or Stop())
+        reached = fit_phases(
+            built, phases, (split, split), TrainingParameters(**parameters), checkpoints, stop or Stop()
+        )
         # As the pipeline does with a run that has ended.
         checkpoints.clear()
         return reached, built
@@ -152,10 +156,31 @@ def test_the_learning_rate_is_lowered_on_a_plateau(fit: Fit) -> None:
     assert float(keras.ops.convert_to_numpy(trained.optimizer.learning_rate)) < 5.0
 
 
+def frozen(network: keras.Model) -> None:
+    """Only the last layer learns."""
+    for layer in network.layers[:-1]:
+        layer.trainable = False
+    network.compile(keras.optimizers.SGD(0.1), "sparse_categorical_crossentropy")
+
+
+def all_of_it(network: keras.Model) -> None:
+    """Every layer learns."""
+    network.trainable = True
+    network.compile(keras.optimizers.Adam(0.01), "sparse_categorical_crossentropy", metrics=["accuracy"])
+
+
+HEAD, REST = Phase("head", frozen, epochs=1, weigh=lambda truth: np.where(truth, 3.0, 1.0)), Phase("rest", all_of_it)
+
+
 @pytest.mark.parametrize(
     "parameters",
-    [{}, {"patience": 2, "plateau_patience": 1, "learning_rate": 1.0}, {"build": with_hidden_state}],
-    ids=["plain", "early stopping and a plateau", "state wherever it can be"],
+    [
+        {},
+        {"patience": 2, "plateau_patience": 1, "learning_rate": 1.0},
+        {"build": with_hidden_state},
+        {"phases": (HEAD, REST), "patience": 1},
+    ],
+    ids=["plain", "early stopping and a plateau", "state wherever it can be", "two phases"],
 )
 def test_stopped_after_every_step_it_ends_as_if_it_had_not_been(
     fit: Fit, tmp_path: Path, parameters: dict[str, Any]
@@ -171,11 +196,73 @@ def test_stopped_after_every_step_it_ends_as_if_it_had_not_been(
             stops += 1
             continue
         break
-    # Four steps an epoch; each attempt does one and is stopped.
+    # Four steps an epoch, of two at least; each attempt does one and is stopped.
     assert again.resumed == stops >= 7
     assert again.history == reached.history
     for a, b in zip(alone.get_weights(), stopped.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_a_phase_trains_what_it_leaves_trainable(fit: Fit) -> None:
+    initial = network(0.01).get_weights()
+    reached, trained = fit(phases=(HEAD,), epochs=5)
+    changed = [not np.array_equal(a, b) for a, b in zip(initial, trained.get_weights(), strict=True)]
+    assert changed == [False, False, True, True]
+    assert len(reached.history) == 1
+
+
+def test_a_phase_with_nothing_to_train_is_refused(fit: Fit) -> None:
+    def nothing(network: keras.Model) -> None:
+        network.trainable = False
+        network.compile("adam", "sparse_categorical_crossentropy")
+
+    with pytest.raises(PipelineError, match=r"phase 'head' has nothing to train; leave some layers trainable"):
+        fit(phases=(Phase("head", nothing),))
+
+
+def test_phases_follow_each_other_with_metrics_and_epochs_of_their_own(
+    fit: Fit, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    reached, _ = fit(phases=(HEAD, REST), epochs=2)
+    assert [sorted(epoch) for epoch in reached.history] == [
+        ["loss", "val_loss"],
+        *2 * [["accuracy", "loss", "val_accuracy", "val_loss"]],
+    ]
+    lines = [record.getMessage().split(" loss=")[0].split(" accuracy=")[0] for record in caplog.records]
+    assert [line for line in lines if line.startswith(("train: phase", "train: epoch"))] == [
+        "train: phase 1/2, head",
+        "train: epoch 1/3",
+        "train: phase 2/2, rest",
+        "train: epoch 2/3",
+        "train: epoch 3/3",
+    ]
+
+
+def test_early_stopping_ends_a_phase_and_the_next_starts_from_its_best_weights(fit: Fit) -> None:
+    def diverging(network: keras.Model) -> None:
+        network.compile(keras.optimizers.SGD(50.0), "sparse_categorical_crossentropy")
+
+    def still(network: keras.Model) -> None:
+        network.compile(keras.optimizers.SGD(0.0), "sparse_categorical_crossentropy")
+
+    reached, _ = fit(phases=(Phase("diverging", diverging), Phase("still", still, epochs=1)), epochs=50, patience=2)
+    losses = [epoch["val_loss"] for epoch in reached.history]
+    assert len(losses) < 51
+    assert losses[-1] == min(losses[:-1])
+
+
+def test_weights_of_examples_count_in_the_loss_and_not_in_the_validation(fit: Fit) -> None:
+    def still(network: keras.Model) -> None:
+        network.get_layer(index=2).rate = 0.0
+        network.compile(keras.optimizers.SGD(0.0), "sparse_categorical_crossentropy")
+
+    plain, _ = fit(phases=(Phase("still", still),), epochs=1, batch_size=100)
+    double, _ = fit(
+        phases=(Phase("still", still, weigh=lambda truth: np.full(len(truth), 2.0)),), epochs=1, batch_size=100
+    )
+    assert double.history[0]["loss"] == pytest.approx(2 * plain.history[0]["loss"], rel=1e-5)
+    assert double.history[0]["val_loss"] == plain.history[0]["val_loss"]
 
 
 class NoNumberAfterTwoEpochs(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[misc]
@@ -260,7 +347,8 @@ import numpy as np, tensorflow as tf, tempfile, pathlib, os
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2)
 from mlplatform.tests.training.test_fitting import (
-    Checkpoints, Fitting, LocalStorage, Split, Stop, TrainingParameters, network)
+    Checkpoints, LocalStorage, Split, Stop, TrainingParameters, fit_phases, network)
+from mlplatform.training.phases import WHOLE
 root = pathlib.Path(tempfile.mkdtemp())
 (root / "train").mkdir()
 x = np.linspace(-1, 1, 100, dtype="f4")[:, None]
@@ -271,8 +359,9 @@ split = Split(root, "train", ["x"])
 os.environ["SERVICE_TOML"] = str(root / "service.toml")
 with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
     built = network(0.05)
-    fitting = Fitting(built, split, split, TrainingParameters(epochs=15, batch_size=32))
-    reached = fitting.run(Checkpoints(LocalStorage(root / "store"), "r"), Stop())
+    parameters = TrainingParameters(epochs=15, batch_size=32)
+    checkpoints = Checkpoints(LocalStorage(root / "store"), "r")
+    reached = fit_phases(built, WHOLE, (split, split), parameters, checkpoints, Stop())
 print("replicas", tf.distribute.get_strategy().num_replicas_in_sync, built.distribute_strategy.num_replicas_in_sync)
 print("accuracy", reached.history[-1]["val_accuracy"])
 """

@@ -270,7 +270,7 @@ def test_the_runs_result_is_the_same_with_and_without(
         devices.seed(parameters)
         built = preflight.build(parameters)
         few = parameters.model_copy(update={"epochs": 1})
-        Fitting(built, rows, rows, few).run(Checkpoints(LocalStorage(tmp_path / "store"), "r"), Stop())
+        Fitting(built, (rows, rows), few).run(Checkpoints(LocalStorage(tmp_path / "store"), "r"), Stop())
         return list(built.get_weights())
 
     for with_it, without in zip(trained(True), trained(False), strict=True):

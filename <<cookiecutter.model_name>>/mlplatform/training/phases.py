@@ -1,0 +1,101 @@
+"""The phases of a training: what is trainable in each, how it is compiled, and for how many epochs.
+
+A model without `phases` has one: the network as `model.build` compiled it, for the parameter `epochs`. Importing this
+needs no TensorFlow.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlplatform.contract import team_code
+from mlplatform.contract.errors import PipelineError
+from mlplatform.contract.parameters import TrainingParameters, hyperparameters
+
+if TYPE_CHECKING:
+    import keras
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A part of the training, such as that of a new head on a frozen base.
+
+    name: for the log. prepare: called with the network before the phase; sets what is trainable, and compiles it. None
+    leaves it as it is. epochs: at most as many; None: the parameter `epochs`. weigh: from the truths of a batch, as the
+    loss takes them, to the weights (n,) of its examples in the loss; None: each counts once. Validation weighs nothing.
+
+    The optimizer is a new one in each phase, if `prepare` makes one. Early stopping and the plateau of the learning
+    rate begin anew; with `patience`, the next phase starts from the best weights of the one before it.
+    """
+
+    name: str
+    prepare: "Callable[[keras.Model], object] | None" = None
+    epochs: int | None = None
+    weigh: Callable[[NDArray[Any]], NDArray[Any]] | None = None
+
+    def length(self, parameters: TrainingParameters) -> int:
+        """Its epochs."""
+        return parameters.epochs if self.epochs is None else self.epochs
+
+    def begin(self, network: "keras.Model") -> None:
+        """Call `prepare`. Raises PipelineError, with the line in `model/`, if it fails."""
+        if self.prepare is None:
+            return
+        try:
+            self.prepare(network)
+        # Anything at all: it is the team's code.
+        except Exception as error:
+            place = team_code.place(error)
+            raise PipelineError(
+                f"model.phases: phase {self.name!r}{f' ({place})' if place else ''} raises {type(error).__name__}: "
+                f"{error}"
+            ) from error
+
+    def weights(self, truth: NDArray[Any]) -> NDArray[np.float32]:
+        """The weights (n,) of examples. truth: (n, ...). Raises PipelineError if `weigh` gives something else."""
+        weights = np.ones(len(truth), np.float32) if self.weigh is None else np.asarray(self.weigh(truth), np.float32)
+        if weights.shape != truth.shape[:1] or not np.isfinite(weights).all() or (weights < 0).any():
+            raise PipelineError(
+                f"model.phases: weigh of phase {self.name!r} gives values of shape {weights.shape} for "
+                f"{len(truth)} examples; it must give one number for each, finite and not negative"
+            )
+        return weights
+
+
+WHOLE = (Phase("train"),)
+
+
+def phases_of(model: Any, parameters: TrainingParameters, network: "keras.Model") -> tuple[Phase, ...]:
+    """The phases of `model.phases`, or one without it. Raises PipelineError for what is none."""
+    given = getattr(model, "phases", None)
+    if given is None:
+        return WHOLE
+    try:
+        phases = given(hyperparameters(parameters), network)
+    # Anything at all: it is the team's code.
+    except Exception as error:
+        place = team_code.place(error)
+        raise PipelineError(
+            f"model.phases{f' ({place})' if place else ''} raises {type(error).__name__}: {error}"
+        ) from error
+    fault = _fault(phases)
+    if fault:
+        raise PipelineError(f"model.phases: {fault}")
+    return tuple(phases)
+
+
+def _fault(phases: Any) -> str:
+    """What is wrong with what the team's function returned; empty if nothing is."""
+    if not isinstance(phases, Sequence) or not phases or not all(isinstance(phase, Phase) for phase in phases):
+        return f"it returns {phases!r}; return a list of Phase(name, prepare, epochs)"
+    names = [phase.name for phase in phases]
+    twice = [name for place, name in enumerate(names) if name in names[:place]]
+    if twice:
+        return f"two phases are called {twice[0]!r}; rename one"
+    for phase in phases:
+        if phase.epochs is not None and (not isinstance(phase.epochs, int) or phase.epochs < 1):
+            return f"phase {phase.name!r} has epochs = {phase.epochs!r}; give at least 1, or leave the phase out"
+    return ""
