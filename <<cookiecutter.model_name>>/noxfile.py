@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -21,6 +22,11 @@ nox.options.reuse_existing_virtualenvs = True
 nox.options.sessions = []
 
 REQUIREMENTS = Path("requirements")
+# What a server has to answer what it has begun, and a training to save how far it is, before it is killed.
+ENDING_SECONDS = 60
+
+# By SIGTERM nox would end alone, and leave behind what it runs. An interruption ends that first.
+signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def _install(session: nox.Session, *purposes: str) -> None:
@@ -32,7 +38,7 @@ def _install(session: nox.Session, *purposes: str) -> None:
 def train(session: nox.Session) -> None:
     """Train a model and publish it: `nox -s train -- --epochs 5`."""
     _install(session, "training")
-    session.run("python", "-m", "mlplatform", "train", *session.posargs)
+    session.run("python", "-m", "mlplatform", "train", *session.posargs, terminate_timeout=ENDING_SECONDS)
 
 
 @nox.session
@@ -54,7 +60,7 @@ def serve(session: nox.Session) -> None:
     """Serve the newest published model: `nox -s serve -- --port 9000`."""
     runtime = os.environ.get("SERVING_RUNTIME") or _settings(session, "serving").get("runtime", "tensorflow")
     _install(session, "serving" if runtime == "tensorflow" else f"serving-{runtime}")
-    session.run("python", "-m", "mlplatform", "serve", *session.posargs)
+    session.run("python", "-m", "mlplatform", "serve", *session.posargs, terminate_timeout=ENDING_SECONDS)
 
 
 def _settings(session: nox.Session, section: str) -> dict[str, Any]:

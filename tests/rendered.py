@@ -150,7 +150,8 @@ def serving(
 ) -> Iterator[str]:
     """Starts `nox -s serve` in a repository and yields the base URL once it is ready; stops it in any case.
 
-    RuntimeError with the server's log if it ends, or is not ready within `patience` seconds.
+    RuntimeError with the server's log if it ends, or is not ready within `patience` seconds, or if nox, told to end,
+    leaves the server behind.
     """
     port = free_port()
     url = f"http://127.0.0.1:{port}"
@@ -171,6 +172,10 @@ def serving(
                 raise RuntimeError(f"the server did not become ready:\n{log.read_text(encoding='utf-8')}")
             time.sleep(0.2)
         yield url
+        server.terminate()
+        server.wait(60)
+        if _is_ready(url):
+            raise RuntimeError(f"nox has ended, and the server has not:\n{log.read_text(encoding='utf-8')}")
     finally:
         _stop(server)
 

@@ -608,6 +608,15 @@ class TestTold:
     def test_of_an_approval_that_waits(self, job: Job) -> None:
         assert self.told(job, {"ACTION": "promote"}) == [["approval", f"It waits for {TEAM}: {SUMMARY}"]]
 
+    @pytest.mark.parametrize("answer", [{"answer": "abort", "by": TEAM}, {}], ids=["refused", "nobody answers"])
+    def test_of_an_approval_that_is_not_given(self, job: Job, answer: dict[str, str]) -> None:
+        told = self.told(job, {"ACTION": "promote"}, inputs={"Approval": answer})
+        assert told[1:] == [["no-approval", f"{TEAM} did not approve: {SUMMARY}"]]
+
+    def test_of_no_approval_once_it_was_given(self, job: Job) -> None:
+        told = self.told(job, {"ACTION": "promote"}, abort="mlplatform promote")
+        assert [occasion for occasion, _ in told] == ["approval"]
+
     def test_of_the_verdict_on_a_ghost(self, job: Job) -> None:
         job.answers = [{"call": ["mlplatform", "ghost-report"], "output": f"promote: ghost {MODEL}"}]
         assert self.told(job, {"ACTION": "ghost-report"}) == [["ghost-verdict", f"promote: ghost {MODEL}"]]

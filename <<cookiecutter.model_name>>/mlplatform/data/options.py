@@ -1,8 +1,7 @@
 """Options that several commands of `data` take."""
 
-import re
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import wraps
 from typing import Any
 
@@ -29,7 +28,7 @@ def with_store(function: Command) -> Command:
 def in_time(function: Command) -> Command:
     """Add the options --since and --until; the command gets both as moments in UTC."""
 
-    @click.option("--since", required=True, help="How long ago, such as 36h or 7d, or a date or time in ISO 8601.")
+    @click.option("--since", required=True, help="How long ago, such as 90m, 24h or 7d, or a date or time in ISO 8601.")
     @click.option("--until", help="A date or time in ISO 8601.  [default: now]")
     @wraps(function)
     def wrapped(since: str, until: str | None, **arguments: Any) -> Any:
@@ -41,9 +40,7 @@ def in_time(function: Command) -> Command:
 
 def moment(text: str, now: datetime) -> datetime:
     """A time ago, or a moment in ISO 8601, UTC if it says no other. Raises click.UsageError."""
-    if ago := re.fullmatch(r"(\d+)([hd])", text):
-        return now - timedelta(**{{"h": "hours", "d": "days"}[ago[2]]: int(ago[1])})
     try:
-        return moments.parse(text)
+        return moments.since(text, now)
     except ValueError:
         raise click.UsageError(f"{text!r} is neither a time ago, such as 7d, nor a moment in ISO 8601") from None

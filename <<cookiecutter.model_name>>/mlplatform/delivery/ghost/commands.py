@@ -1,7 +1,6 @@
 """`ghost-report` and `feedback`."""
 
-import re
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
@@ -16,9 +15,6 @@ from mlplatform.delivery.options import console_option, store_option
 from mlplatform.ghost.settings import GhostSettings, of_ghost
 from mlplatform.store import moments
 from mlplatform.store.storage import Storage
-
-_SINCE = re.compile(r"([0-9]{1,5})([mhd])")
-_UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 
 
 @click.command("ghost-report")
@@ -74,10 +70,7 @@ def feedback(file: Path, store: Storage, console: Console) -> None:
 
 def moment(since: str, now: datetime) -> datetime:
     """The moment that 90m, 24h, 7d (ago) or an ISO 8601 time names; UTC by default. Raises BadRequestError."""
-    ago = _SINCE.fullmatch(since)
-    if ago:
-        return now - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
     try:
-        return moments.parse(since)
+        return moments.since(since, now)
     except ValueError:
         raise BadRequestError(f"--since is {since!r}; expected such as 90m, 24h, 7d or 2026-11-23T12:00") from None

@@ -12,7 +12,7 @@ from mlplatform.delivery.options import console_option
 from mlplatform.delivery.settings import DeliverySettings
 
 # What messages are about, and whether it is good news.
-OCCASIONS = {"failure": False, "approval": True, "ghost-verdict": True, "training": True}
+OCCASIONS = {"failure": False, "approval": True, "no-approval": False, "ghost-verdict": True, "training": True}
 URL = "NOTIFY_URL"
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import sys
 import tomllib
@@ -107,7 +108,9 @@ def repository(tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPat
     kept.mkdir()
     for program in PROGRAMS.glob("*.py"):
         script = programs / program.stem
-        script.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{program}" "$@"\n')
+        start = f"import sys; sys.path.insert(0, {str(PROGRAMS)!r}); import {program.stem}; {program.stem}.main()"
+        # Compiled once, and without the packages: a release asks kubectl a dozen times.
+        script.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -S -c {shlex.quote(start)} "$@"\n')
         script.chmod(0o755)
     environment = {
         "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",

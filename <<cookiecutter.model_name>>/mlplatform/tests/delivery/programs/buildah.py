@@ -21,7 +21,7 @@ def as_docker(*arguments: str) -> None:
     sys.exit(code)
 
 
-if __name__ == "__main__":
+def main() -> None:
     with (PLACE / "buildah.log").open("a") as log:
         log.write(" ".join(sys.argv[1:]) + "\n")
     match sys.argv[1:]:
@@ -36,3 +36,7 @@ if __name__ == "__main__":
             as_docker("run", *rest)
         case ["push", *_, name]:
             as_docker("push", name.removeprefix("docker://"))
+
+
+if __name__ == "__main__":
+    main()

@@ -92,7 +92,7 @@ def _send(method: str, url: str, headers: dict[str, str], body: bytes) -> str:
         sys.exit(1)
 
 
-if __name__ == "__main__":
+def main() -> None:
     with (PLACE / "docker.log").open("a") as log:
         log.write(" ".join(sys.argv[1:]) + "\n")
     {
@@ -102,3 +102,7 @@ if __name__ == "__main__":
         # The two files that are read out of an image.
         "run": lambda: print("300000000" if sys.argv[-1] == MEMORY else (PLACE / "sbom.cdx.json").read_text()),
     }[sys.argv[1]]()
+
+
+if __name__ == "__main__":
+    main()
