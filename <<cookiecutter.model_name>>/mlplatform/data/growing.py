@@ -1,15 +1,14 @@
 """What a dataset version has in common with one that is there: which that is, and its examples among new ones."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mlplatform.data.columns import Array, Columns, concatenate, numbers, take, texts
+from mlplatform.data.columns import Columns, concatenate, numbers, take, texts
 from mlplatform.data.dataset import HASH, OTHERS, SPLITS, Schema
 from mlplatform.data.layers import Layer, Run, layers_of, taken_over
 from mlplatform.data.merging import row_bytes
@@ -78,83 +77,74 @@ def _examples(version: Manifest) -> int:
     return sum(int(split["examples"]) for split in version.properties["splits"].values())
 
 
-@dataclass(frozen=True)
-class Grown:
-    """Examples in the order of their ids' hashes, by the names of shards; for each the index into SPLITS and the number
-    of its layer; and how many new ones repeat an old one.
-    """
-
-    examples: Columns
-    splits: NDArray[np.int8]
-    layers: NDArray[np.int8]
-    repeated: int
-
-
 class Growth:
     """The examples of a version's layers, with new ones among them, bucket by bucket.
 
-    kept: how many of the layers stay; the examples of the others belong to the new one.
+    kept: how many of the layers stay; the examples of the others belong to the new one. repeated: so many new ones were
+    left out as they repeat an old one.
     """
 
     def __init__(self, layers: Sequence[Layer], kept: int) -> None:
         self.kept = kept
+        self.repeated = 0
         self._runs = [
-            (min(number, kept), split, Run(layer, name))
-            for number, layer in enumerate(layers)
-            for split, name in enumerate(SPLITS)
+            [(min(number, kept), Run(layer, split)) for number, layer in enumerate(layers)] for split in SPLITS
         ]
 
-    def next(self, end: int, coming: Columns | None, splits: NDArray[np.int8] | None) -> Grown | None:
-        """All examples whose ids' hashes begin with 32 bits below `end` and that did not come before; None without any.
+    def next(
+        self, end: int, coming: Columns | None, splits: NDArray[np.int8] | None
+    ) -> Iterator[tuple[int, Columns, NDArray[np.int8]]]:
+        """All examples whose ids' hashes begin with 32 bits below `end` and that did not come before, split by split.
 
-        coming: new ones among them, distinct, by the names of shards. Raises NotGrownError if one of them is to replace
-        an old one or contradicts it.
+        Yields the index into SPLITS, examples in the order of the hashes, and for each the number of its layer. coming:
+        new ones among them, distinct; both by the names of shards. Raises NotGrownError if a new one is to replace an
+        old one or contradicts it.
         """
-        tables, divided, numbered = [], [], []
-        for number, split, run in self._runs:
-            for table in run.before(end):
-                tables.append(table)
-                divided.append(np.full(len(numbers(table, HASH)), split, np.int8))
-                numbered.append(np.full(len(numbers(table, HASH)), number, np.int8))
-        old = sum(map(len, divided))
-        if coming is not None and splits is not None:
-            tables.append(coming)
-            divided.append(splits)
-            numbered.append(np.full(len(splits), self.kept, np.int8))
-        if not tables:
-            return None
-        if not old:
-            return Grown(tables[0], divided[0], numbered[0], 0)
-        examples = concatenate(tables)
-        order = np.argsort(numbers(examples, HASH), kind="stable")
-        order, repeated = _without_repeated(examples, order, old)
-        return Grown(take(examples, order), np.concatenate(divided)[order], np.concatenate(numbered)[order], repeated)
+        old = [[(number, table) for number, run in runs for table in run.before(end)] for runs in self._runs]
+        new = np.empty(0, bool)
+        if coming is not None:
+            new = ~_repeated(coming, [table for tables in old for _, table in tables])
+            self.repeated += int((~new).sum())
+        for split, tables in enumerate(old):
+            if coming is not None and (chosen := new & (splits == split)).any():
+                tables.append((self.kept, take(coming, chosen)))
+            if tables:
+                layers = [np.full(len(numbers(table, HASH)), number, np.int8) for number, table in tables]
+                yield split, *_in_order([table for _, table in tables], np.concatenate(layers))
 
 
-def _without_repeated(examples: Columns, order: Array, old: int) -> tuple[Array, int]:
-    """The order by the whole hash where the first bits are the same, without new examples that repeat an old one; and
-    how many these are. old: so many examples, the first of the table, are not new.
-    """
-    hashes = numbers(examples, HASH)[order]
-    same = hashes[1:] == hashes[:-1]
-    if not same.any():
-        return order, 0
-    kept = np.ones(len(order), dtype=bool)
+def _in_order(tables: Sequence[Columns], layers: NDArray[np.int8]) -> tuple[Columns, NDArray[np.int8]]:
+    """Distinct examples of tables that are in order themselves as one, and the layer of each."""
+    if len(tables) == 1:
+        return tables[0], layers
+    examples = concatenate(tables)
+    hashes = numbers(examples, HASH)
+    order = np.argsort(hashes, kind="stable")
+    # By the whole hash where the first bits are the same, as for one of ten thousand among a million.
+    same = hashes[order][1:] == hashes[order][:-1]
     for first, last in np.flatnonzero(np.diff(np.concatenate([[0], same.view(np.int8), [0]]))).reshape(-1, 2):
         rows = order[first : last + 1]
         digests = [hashlib.sha256(example_id).digest() for example_id in texts(examples, "id").array(rows)]
-        ranked = sorted(zip(digests, rows.tolist(), strict=True))
-        order[first : last + 1] = [row for _, row in ranked]
-        for place, ((one, row), (other, later)) in enumerate(pairwise(ranked), start=first + 1):
-            if one == other:
-                _check_repeated(examples, row, later, old)
-                kept[place] = False
-    return order[kept], int((~kept).sum())
+        order[first : last + 1] = [row for _, row in sorted(zip(digests, rows.tolist(), strict=True))]
+    return take(examples, order), layers[order]
 
 
-def _check_repeated(examples: Columns, row: int, later: int, old: int) -> None:
-    """Raises NotGrownError unless the second of two examples with one id is new and may be left out for the first."""
-    content, others = row_bytes(examples, row, OTHERS)
-    new_content, new_others = row_bytes(examples, later, OTHERS)
-    if row >= old or later < old or content != new_content or others > new_others:
-        raise NotGrownError
+def _repeated(coming: Columns, tables: Sequence[Columns]) -> NDArray[np.bool_]:
+    """(n,): which new examples have the id of an old one, in tables in order. Raises NotGrownError, see Growth.next."""
+    hashes = numbers(coming, HASH)
+    repeated = np.zeros(len(hashes), bool)
+    for table in tables:
+        old = numbers(table, HASH)
+        places = np.searchsorted(old, hashes)
+        for row in np.flatnonzero(old[np.minimum(places, len(old) - 1)] == hashes).tolist():
+            for place in range(places[row], np.searchsorted(old, hashes[row], side="right")):
+                (content, others), (new_content, new_others) = (
+                    row_bytes(table, place, OTHERS),
+                    row_bytes(coming, row, OTHERS),
+                )
+                if content[0] != new_content[0]:
+                    continue
+                if content != new_content or others > new_others:
+                    raise NotGrownError
+                repeated[row] = True
+    return repeated

@@ -124,10 +124,9 @@ def _merge(
             duplicates.conflicting += len(conflicting)
             duplicates.ids += conflicting
             new, splits = as_stored(kept), rule.assign(kept, ends)
-        grown = growth.next(bucket.end, new, splits)
-        if grown is not None:
-            duplicates.repeated += grown.repeated
-            writer.add(grown.examples, grown.splits, grown.layers)
+        for split, examples, layers in growth.next(bucket.end, new, splits):
+            writer.add(split, examples, layers)
+    duplicates.repeated += growth.repeated
     return duplicates
 
 

@@ -29,15 +29,12 @@ class DatasetWriter:
         self._splits = {name: _SplitWriter(directory / name, schema, layer) for name in SPLITS}
         self._statistics = {spec.name: RunningStatistics() for spec in schema.inputs if spec.dtype != "string"}
 
-    def add(self, examples: Columns, splits: NDArray[np.int8], layers: NDArray[np.int8]) -> None:
-        """Examples by the names of shards, and for each its index into SPLITS and the number of its layer."""
-        for index, name in enumerate(SPLITS):
-            if (chosen := splits == index).any():
-                self._splits[name].add(take(examples, chosen), layers[chosen])
-        train = splits == SPLITS.index("train")
-        if train.any():
+    def add(self, split: int, examples: Columns, layers: NDArray[np.int8]) -> None:
+        """Examples of a split by the names of shards, and for each the number of its layer."""
+        self._splits[SPLITS[split]].add(examples, layers)
+        if SPLITS[split] == "train":
             for name, statistics in self._statistics.items():
-                statistics.add(numbers(examples, name)[train])
+                statistics.add(numbers(examples, name))
 
     def close(self) -> None:
         """Write what is still in memory."""
@@ -63,10 +60,12 @@ class DatasetWriter:
     def same_inputs(self) -> dict[str, int]:
         """How many examples have the same inputs as another, and how many have those of one in the train split."""
         hashes = {name: np.concatenate([np.empty(0, np.uint64), *split.hashes]) for name, split in self._splits.items()}
-        all_hashes = np.concatenate(list(hashes.values()))
-        outside, train = np.concatenate([hashes["validation"], hashes["test"]]), np.sort(hashes["train"])
-        across = int((np.searchsorted(train, outside, "right") > np.searchsorted(train, outside)).sum())
-        all_hashes.sort()
+        all_hashes = np.sort(np.concatenate(list(hashes.values())))
+        train = np.sort(hashes["train"])
+        # Sorted as well, they are looked up near each other.
+        outside = np.sort(np.concatenate([hashes["validation"], hashes["test"]]))
+        places = np.searchsorted(train, outside)
+        across = int((train[np.minimum(places, len(train) - 1)] == outside).sum()) if len(train) else 0
         return {"same_inputs": int((all_hashes[1:] == all_hashes[:-1]).sum()), "across_splits": across}
 
     def version(self) -> str:
@@ -141,19 +140,27 @@ def _content(name: str, column: Column) -> Mapping[str, Array]:
 
 
 def hash_inputs(examples: Columns, schema: Schema) -> NDArray[np.uint64]:
-    """64 bits (n,) that follow from the inputs: their bytes by eight times odd factors, summed modulo 2**64.
+    """64 bits (n,) that follow from the inputs: their bytes by up to eight times odd factors, summed modulo 2**64.
 
     Of a text its hash stands for its bytes.
     """
-    rows = []
+    chance = np.random.default_rng(0)
+    total = np.zeros(len(next(iter(examples.values()))), np.uint64)
     for spec in schema.inputs:
         column = examples[f"input_{spec.name}"]
         if isinstance(column, Texts):
             digests = b"".join(hashlib.blake2b(t, digest_size=8).digest() for t in column.array().reshape(-1).tolist())
-            rows.append(np.frombuffer(digests, np.uint8).reshape(len(column), -1))
+            words = _words(np.frombuffer(digests, np.uint8).reshape(len(column), -1))
         else:
-            rows.append(np.ascontiguousarray(column).reshape(len(column), -1).view(np.uint8))
-    content = np.concatenate(rows, axis=1)
-    words = np.pad(content, ((0, 0), (0, -content.shape[1] % 8))).view(np.uint64)
-    factors = np.random.default_rng(0).integers(0, 2**63, words.shape[1], np.uint64) * np.uint64(2) + np.uint64(1)
-    return np.asarray(words @ factors, np.uint64)
+            words = _words(np.ascontiguousarray(column).reshape(len(column), -1).view(np.uint8))
+        factors = chance.integers(0, 2**63, words.shape[1], np.uint64) * np.uint64(2) + np.uint64(1)
+        total += words[:, 0] * factors[0] if len(factors) == 1 else words @ factors
+    return total
+
+
+def _words(rows: NDArray[np.uint8]) -> NDArray[np.uint64]:
+    """Rows of bytes as rows of 64 bits, the last of them filled with zeros."""
+    width = rows.shape[1]
+    if width in (1, 2, 4):
+        return rows.view(f"u{width}").astype(np.uint64)
+    return np.pad(rows, ((0, 0), (0, -width % 8))).view(np.uint64) if width % 8 else rows.view(np.uint64)

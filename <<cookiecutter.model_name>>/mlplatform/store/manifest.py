@@ -79,7 +79,7 @@ class Manifest:
     def size(self) -> int:
         """Bytes of all files together, those of the artifacts that it needs included."""
         own = sum(entry.bytes for entry in self.files.values())
-        return own + sum(needed["bytes"] for needed in self.needs.values())
+        return own + sum(int(needed["bytes"]) for needed in self.needs.values())
 
     @property
     def needs(self) -> Mapping[str, Mapping[str, Any]]:
