@@ -15,7 +15,7 @@ LABELS = ("no", "yes")
 
 
 def platform(source: Path, target: Path) -> None:
-    """As `gather` does."""
+    """As `gather` does; files that were checked for the same target are not read again."""
     from mlplatform.contract.targets import Classes
     from mlplatform.data.dataset import InputSpec, Schema
     from mlplatform.data.parts import check_files, known_files, parts_of
@@ -33,9 +33,11 @@ def platform(source: Path, target: Path) -> None:
     }
     schema = Schema(record, tuple(InputSpec(name, (), "float32") for name in NAMES), Classes("label", LABELS))
     storage, work = LocalStorage(target / "store"), target / "work"
-    work.mkdir(parents=True)
+    work.mkdir(parents=True, exist_ok=True)
     files = list_source(str(source)).files
-    list(check_files(storage, files, lambda file: nullcontext(source / file.key), schema, work))
+    known = known_files(storage, schema)
+    new = [file for file in files if file.name not in known]
+    list(check_files(storage, new, lambda file: nullcontext(source / file.key), schema, work))
     parts = parts_of(known_files(storage, schema), [file.name for file in files])
     prepare(storage, parts, schema, SplitRule(0.15, 0.15), work)
 

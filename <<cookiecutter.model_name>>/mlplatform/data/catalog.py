@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from numpy.typing import NDArray
 from mlplatform.contract import targets
 from mlplatform.contract.errors import CommandError, ExitCode
 from mlplatform.contract.targets import Classes, Target
-from mlplatform.data.columns import ENDS, Array, Column, Texts
+from mlplatform.data import layers
+from mlplatform.data.columns import Array, Column, Texts
 from mlplatform.data.dataset import OTHERS, SPLITS, InputSpec, Split
 from mlplatform.store import manifest
 from mlplatform.store.manifest import Manifest
@@ -76,7 +78,11 @@ class Dataset:
     @property
     def others(self) -> bool:
         """Whether examples have properties that are no input."""
-        return any(path.endswith(f".{OTHERS}{ENDS}.npy") for path in self.version.files)
+        return self._opened["train"].holds(OTHERS)
+
+    @cached_property
+    def _opened(self) -> dict[str, Split]:
+        return {name: Split(self.content, name, []) for name in SPLITS}
 
     def split_sizes(self) -> dict[str, int]:
         """Examples by split."""
@@ -99,7 +105,7 @@ class Dataset:
             inside = np.flatnonzero((wanted >= start) & (wanted < start + size))
             if len(inside):
                 places.append(inside)
-                pieces.append(Split(self.content, split, [name]).column(name, wanted[inside] - start))
+                pieces.append(self._opened[split].column(name, wanted[inside] - start))
             start += size
         if not pieces:
             return np.empty(0, object)
@@ -160,9 +166,11 @@ def unused(storage: Storage, days: int) -> list[Manifest]:
 def remove(storage: Storage, version: Manifest) -> int:
     """Remove a version, and that it was gathered, so that gathering makes it anew. Returns the bytes of its files.
 
-    The manifest goes first: what is killed half-way has left no version behind that looks whole.
+    The manifest goes first: what is killed half-way has left no version behind that looks whole. What other versions
+    need stays.
     """
     for key in (*gathered(storage, {version.id}), f"findings/{version.id}.json"):
         storage.delete(key)
     manifest.remove(storage, f"datasets/{version.id}")
-    return version.size
+    own = sum(entry.bytes for entry in version.files.values())
+    return own + layers.release(storage, version.needs.keys())

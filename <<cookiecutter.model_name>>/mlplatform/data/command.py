@@ -10,7 +10,7 @@ import numpy as np
 
 from mlplatform.config.settings import ServiceSettings, load
 from mlplatform.contract.parameters import PipelineParameters
-from mlplatform.data import catalog, differences, findings, forgetting, label_errors, report, review
+from mlplatform.data import catalog, differences, findings, forgetting, label_errors, layers, report, review
 from mlplatform.data.adding_command import add
 from mlplatform.data.catalog import Dataset
 from mlplatform.data.dataset import OTHERS, SPLITS
@@ -186,6 +186,8 @@ def forget(store: Storage, ids: tuple[str, ...], versions: bool) -> None:
 def remove(store: Storage, unused: bool, days: int, yes: bool) -> None:
     """Remove dataset versions that nothing was made from; the newest one is kept."""
     versions = catalog.unused(store, days)
+    if left := layers.release(store, layers.orphans(store)):
+        click.echo(f"removed {as_bytes(left)} that builds which did not end had left")
     if not versions:
         click.echo(f"no unused dataset version older than {days} days")
         return

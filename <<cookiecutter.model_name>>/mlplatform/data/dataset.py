@@ -4,14 +4,24 @@ A dataset version holds every distinct example once, sorted by the hash of its i
 version whatever files they came in and in which order. Splits are ranges of that hash: an example never changes its
 split as data grows.
 
-    datasets/<version>/<content>/<split>/<shard>.<name>.npy      one array per input of numbers, and `label`: the truth
-    datasets/<version>/<content>/<split>/<shard>.<name>.bytes.npy, .ends.npy     a text input, `id`: see columns.Texts
+Examples lie in layers, sorted in each, so that versions share what they have in common. Which layers there are follows
+from how the data grew; a reader sees all examples in one order, whatever the layers.
+
+    layers/<name>/<content>/<split>/<shard>.<name>.npy      one array per input of numbers, and `label`: the truth
+    layers/<name>/<content>/<split>/<shard>.<name>.bytes.npy, .ends.npy     a text input, `id`: see columns.Texts
     .../<shard>.+others.bytes.npy, ...ends.npy     properties that are no input, as JSON, if any
+    .../<shard>.+hash.npy     the first 32 bits of the ids' SHA-256
+    datasets/<version>/<content>/layers.json     directories of the layers, below the root of the store
+    datasets/<version>/<content>/<split>.at.npy, .of.npy     where the examples of the second layer and the others
+                                                             stand among all in order, and the layer of each, from 1
+
+A version from before 0.3.0 holds the shards itself, without +hash.
 """
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,16 +30,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlplatform.contract.targets.base import Target
-from mlplatform.data.columns import BYTES, ENDS, Array, Column, Texts
+from mlplatform.data.columns import BYTES, ENDS, Array, Column, Texts, concatenate
 
-__all__ = ["SPLITS", "Array", "InputSpec", "Schema", "Split", "column_files", "read_column"]
+__all__ = ["SPLITS", "Array", "InputSpec", "Schema", "Split", "column_files"]
 
 SPLITS = ("train", "validation", "test")
 # Part of every name that depends on how examples are stored: raise it when that changes.
 FORMAT = 2
 
-# The column with the properties of a record that are no input, as JSON; no input can have this name.
+# Columns with the properties of a record that are no input, as JSON, and with bits of the id's hash; no input can have
+# these names.
 OTHERS = "+others"
+HASH = "+hash"
+LAYERS = "layers.json"
+# Examples of all layers but the first are held in memory up to this size: one array is read faster than several.
+JOINED_BYTES = 64 << 20
 
 # Keywords of JSON Schema that only describe, and those that hold schemas by name.
 ANNOTATIONS = ("title", "description", "$comment", "examples", "default", "deprecated", "readOnly", "writeOnly")
@@ -100,12 +115,15 @@ class Split:
     """Random access to one split of a dataset on this machine; arrays stay on disk until an example is used."""
 
     def __init__(self, content: Path, split: str, inputs: Sequence[str]) -> None:
-        shards = sorted(path.name.split(".")[0] for path in (content / split).glob("*.label.npy"))
-        names = ["label", "id", *inputs]
-        self._columns = {name: [open_column(content / split, shard, name) for shard in shards] for name in names}
-        sizes = [len(column) for column in self._columns["label"]]
-        self._starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+        directories = [directory / split for directory in layer_directories(content)]
+        self._shards = [[(directory, shard) for shard in shard_names(directory)] for directory in directories]
         self._inputs = list(inputs)
+        self._columns: dict[str, list[Column]] = {}
+        labels = [[len(open_column(*shard, "label")) for shard in shards] for shards in self._shards]
+        self._joined = len(labels) > 1 and self._later_bytes() <= JOINED_BYTES
+        sizes = [*labels[0], sum(map(sum, labels[1:]))] if self._joined else [n for layer in labels for n in layer]
+        self._starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+        self._at, self._rows = _later_rows(content, split, [sum(layer) for layer in labels])
 
     def __len__(self) -> int:
         return int(self._starts[-1])
@@ -115,30 +133,104 @@ class Split:
         """Names of the inputs."""
         return self._inputs
 
+    def holds(self, name: str) -> bool:
+        """Whether it has a column with this name."""
+        shards = [shard for layer in self._shards for shard in layer][:1]
+        return any(bool(_column_paths(*shard, name)) for shard in shards)
+
     def take(self, indices: NDArray[np.int64]) -> tuple[dict[str, Array], Array]:
         """Inputs by name, each (n, *shape), and truths, of the examples with these indices, in their order.
 
         Labels are (n,), int32; numbers (n, values), float32, as outputs of a network have two dimensions.
         """
-        truth = self.column("label", indices)
+        places = self._places(indices)
+        truth = self._taken("label", places, len(indices))
         one_number = truth.dtype.kind == "f" and truth.ndim == 1
-        return {name: self.column(name, indices) for name in self._inputs}, truth[:, None] if one_number else truth
+        inputs = {name: self._taken(name, places, len(indices)) for name in self._inputs}
+        return inputs, truth[:, None] if one_number else truth
 
     def column(self, name: str, indices: NDArray[np.int64]) -> Array:
-        """One array (n, *shape): an input by its name, `label`, or `id`. Texts are bytes objects."""
-        columns = self._columns[name]
-        if len(columns) == 1:
-            return _taken(columns[0], indices)
-        shards = np.searchsorted(self._starts, indices, side="right") - 1
-        chosen = {int(shard): np.flatnonzero(shards == shard) for shard in np.unique(shards)}
-        pieces = {shard: _taken(columns[shard], indices[at] - self._starts[shard]) for shard, at in chosen.items()}
-        if not pieces:
-            return _taken(columns[0], indices)
-        dtype = np.result_type(*pieces.values())
-        taken = np.empty((len(indices), *next(iter(pieces.values())).shape[1:]), dtype)
-        for shard, at in chosen.items():
-            taken[at] = pieces[shard]
+        """One array (n, *shape): a column by its name: an input, `label`, or `id`. Texts are bytes objects."""
+        return self._taken(name, self._places(indices), len(indices))
+
+    def _places(self, indices: NDArray[np.int64]) -> list["_Place"]:
+        rows = indices
+        if len(self._at):
+            # So many examples of later layers stand before each; the others are the first layer's.
+            before = np.searchsorted(self._at, indices)
+            nearest = np.minimum(before, len(self._at) - 1)
+            rows = np.where(self._at[nearest] == indices, self._rows[nearest], indices - before)
+        if len(self._starts) == 2:
+            return [_Place(0, None, rows)]
+        shards = np.searchsorted(self._starts, rows, side="right") - 1
+        chosen = {int(shard): np.flatnonzero(shards == shard) for shard in np.unique(shards)} or {0: shards}
+        return [_Place(shard, at, rows[at] - self._starts[shard]) for shard, at in chosen.items()]
+
+    def _taken(self, name: str, places: Sequence["_Place"], count: int) -> Array:
+        columns = self._opened(name)
+        pieces = [_taken(columns[place.shard], place.rows) for place in places]
+        if len(pieces) == 1:
+            return pieces[0]
+        taken = np.empty((count, *pieces[0].shape[1:]), np.result_type(*pieces))
+        for place, piece in zip(places, pieces, strict=True):
+            taken[place.at] = piece
         return taken
+
+    def _opened(self, name: str) -> list[Column]:
+        if name not in self._columns:
+            layers = [[open_column(*shard, name) for shard in shards] for shards in self._shards]
+            later = [column for columns in layers[1:] for column in columns]
+            if self._joined and later:
+                later = [concatenate([{name: column} for column in later])[name]]
+            self._columns[name] = [*layers[0], *later]
+        return self._columns[name]
+
+    def _later_bytes(self) -> int:
+        directories = {directory for shards in self._shards[1:] for directory, _ in shards}
+        return sum(path.stat().st_size for directory in directories for path in directory.iterdir())
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Rows of one shard, and their places among those that are asked for; None if they are all, in order."""
+
+    shard: int
+    at: NDArray[np.int64] | None
+    rows: NDArray[np.int64]
+
+
+def layer_directories(content: Path) -> list[Path]:
+    """Where the layers of a version lie; one from before 0.3.0 is its only layer."""
+    listed = content / LAYERS
+    if not listed.is_file():
+        return [content]
+    return [content.parents[2] / place for place in json.loads(listed.read_bytes())]
+
+
+def _later_rows(content: Path, split: str, sizes: Sequence[int]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Of the examples of all layers but the first: where they stand in the split's order, and their rows within the
+    layers one after the other. sizes: examples by layer.
+    """
+    if len(sizes) == 1:
+        return np.empty(0, np.int64), np.empty(0, np.int64)
+    at, of = (np.load(content / f"{split}.{name}.npy") for name in ("at", "of"))
+    rows = np.empty(len(at), np.int64)
+    starts = np.cumsum([0, *sizes])
+    for layer in range(1, len(sizes)):
+        rows[of == layer] = np.arange(starts[layer], starts[layer + 1])
+    return at.astype(np.int64), rows
+
+
+def shard_names(directory: Path) -> list[str]:
+    """The shards of a layer's split, in order."""
+    return sorted({path.name.split(".")[0] for path in directory.glob("*.label.npy")})
+
+
+def open_shard(directory: Path, shard: str) -> dict[str, Column]:
+    """All columns of a shard by their names, mapped into memory."""
+    names = sorted(path.name for path in directory.glob(f"{shard}.*.npy"))
+    columns = {re.sub(rf"({re.escape(BYTES)}|{re.escape(ENDS)})?\.npy$", "", name.split(".", 1)[1]) for name in names}
+    return {name: open_column(directory, shard, name) for name in columns}
 
 
 def open_column(directory: Path, shard: str, name: str) -> Column:
@@ -149,22 +241,19 @@ def open_column(directory: Path, shard: str, name: str) -> Column:
     return _mapped(directory / f"{shard}.{name}.npy")
 
 
-def column_files(files: Sequence[str], split: str, name: str) -> list[str]:
-    """Those files of a dataset version, by their paths, that hold a column of a split, in order."""
-    endings = tuple(f".{name}{part}.npy" for part in ("", BYTES, ENDS))
+def column_files(files: Iterable[str], split: str, names: Collection[str]) -> list[str]:
+    """Those files of a layer, by their paths, that hold these columns of a split."""
+    endings = tuple(f".{name}{part}.npy" for name in names for part in ("", BYTES, ENDS))
     return sorted(path for path in files if path.startswith(f"{split}/") and path.endswith(endings))
 
 
-def read_column(paths: Sequence[Path], name: str) -> Array:
-    """A whole column (n, *shape) from its files, see `column_files`. Raises ValueError without any."""
-    shards = {path.name.split(".")[0]: path.parent for path in paths}
-    return np.concatenate([_taken(open_column(shards[shard], shard, name), None) for shard in sorted(shards)])
+def _column_paths(directory: Path, shard: str, name: str) -> list[Path]:
+    paths = [directory / f"{shard}.{name}{part}.npy" for part in ("", BYTES, ENDS)]
+    return [path for path in paths if path.is_file()]
 
 
-def _taken(column: Column, indices: NDArray[np.int64] | None) -> Array:
-    if isinstance(column, Texts):
-        return column.array(indices)
-    return np.asarray(column if indices is None else column[indices])
+def _taken(column: Column, indices: NDArray[np.int64]) -> Array:
+    return column.array(indices) if isinstance(column, Texts) else np.asarray(column[indices])
 
 
 def _mapped(path: Path) -> Array:

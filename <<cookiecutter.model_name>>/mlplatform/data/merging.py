@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from mlplatform.contract.errors import BadDataError
 from mlplatform.data.columns import Columns, Texts, append, load, numbers, read_appended, take, texts
-from mlplatform.data.dataset import Schema
+from mlplatform.data.dataset import HASH, Schema
 from mlplatform.data.parts import Part
 from mlplatform.store.manifest import fetch
 from mlplatform.store.storage import Storage
@@ -19,16 +20,30 @@ BUCKET_BYTES = 16 << 20
 BUCKETS = 256
 
 
-def merged(storage: Storage, parts: Sequence[Part], schema: Schema, buckets: Path, work: Path) -> Iterator[Columns]:
-    """All examples of the parts' files, repeated ones as well, bucket by bucket in the order of their ids' hashes.
+@dataclass(frozen=True)
+class Bucket:
+    """All examples of parts whose ids' hashes begin with 32 bits below `end` and not below that of the one before.
 
-    Yields tables with the columns of ExampleMaker.make but where a record stood; `label` is the truth as the target
-    encodes it. Those without a valid one are left out. buckets: an empty directory. Raises BadDataError without any
-    example.
+    examples: repeated ones as well, with the columns of ExampleMaker.make but where a record stood; `label` is the
+    truth as the target encodes it. None if there are none.
+    """
+
+    end: int
+    examples: Columns | None
+
+
+def merged(
+    storage: Storage, parts: Sequence[Part], schema: Schema, buckets: Path, work: Path, beside: int = 0
+) -> Iterator[Bucket]:
+    """The examples of the parts' files that have a valid truth, in the order of their ids' hashes.
+
+    buckets: an empty directory; beside: bytes of what is to be merged with these. Raises BadDataError if neither has
+    any example.
     """
     contents = [(part, fetch(storage, part.prefix, work)[1]) for part in parts]
     files = [(part, path) for part, content in contents for path in sorted(content.glob("*.npz"))]
-    count = min(BUCKETS, max(1, -(-sum(path.stat().st_size for _, path in files) // BUCKET_BYTES)))
+    total = beside + sum(path.stat().st_size for _, path in files)
+    count = min(BUCKETS, max(1, -(-total // BUCKET_BYTES)))
     like = None
     with ExitStack() as stack:
         outputs = [stack.enter_context((buckets / f"{i:04}").open("wb")) for i in range(count)]
@@ -38,13 +53,14 @@ def merged(storage: Storage, parts: Sequence[Part], schema: Schema, buckets: Pat
                 like = examples
                 for i, share in _divided(examples, count):
                     append(outputs[i], share)
-    if like is None:
+    if like is None and not beside:
         raise BadDataError("the source data holds no record that fits model.RECORD")
-    for bucket in sorted(buckets.iterdir()):
-        with bucket.open("rb") as file:
-            if bucket.stat().st_size:
-                yield read_appended(file, like)
-        bucket.unlink()
+    for number, path in enumerate(sorted(buckets.iterdir()), start=1):
+        with path.open("rb") as file:
+            held = like is not None and path.stat().st_size
+            # As `_divided` does: bucket i begins at the first hash that i divides from the one before.
+            yield Bucket(-(-(number << 32) // count), read_appended(file, like) if held and like is not None else None)
+        path.unlink()
 
 
 def distinct(examples: Columns) -> tuple[Columns, int, list[bytes]]:
@@ -58,7 +74,7 @@ def distinct(examples: Columns) -> tuple[Columns, int, list[bytes]]:
     conflicting: list[bytes] = []
     groups = np.flatnonzero(np.diff(np.concatenate([[0], same_id.view(np.int8), [0]]))).reshape(-1, 2)
     for first, last in groups:
-        content = [_row_bytes(examples, i) for i in order[first : last + 1]]
+        content = [row_bytes(examples, i) for i in order[first : last + 1]]
         # Of several versions of an example the smallest bytes win: that does not depend on the order of arrival.
         chosen = content.index(min(content))
         kept[first : last + 1] = False
@@ -89,12 +105,12 @@ def _divided(examples: Columns, count: int) -> Iterator[tuple[int, Columns]]:
         yield int(bucket[rows[0]]), take(examples, rows)
 
 
-def _row_bytes(examples: Columns, row: int) -> tuple[list[bytes], bytes]:
-    """The content of an example, its id first; and apart from that what the model does not see."""
+def row_bytes(examples: Columns, row: int, beside: str = "others") -> tuple[list[bytes], bytes]:
+    """The content of an example, its id first; and apart from that what the model does not see, the column `beside`."""
     at = np.array([row])
     content: list[bytes] = []
-    for name in ["id", *sorted(set(examples) - {"id", "high", "low", "others"})]:
+    for name in ["id", *sorted(set(examples) - {"id", "high", "low", HASH, beside})]:
         column = examples[name]
         content += column.array(at).reshape(-1).tolist() if isinstance(column, Texts) else [column[row].tobytes()]
-    others = examples.get("others")
+    others = examples.get(beside)
     return content, others.array(at)[0] if isinstance(others, Texts) else b""

@@ -13,11 +13,10 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -28,7 +27,7 @@ from mlplatform.data.errors import BrokenFileError
 from mlplatform.data.examples import ExampleMaker
 from mlplatform.data.forgetting import forgotten_digests
 from mlplatform.data.records import RecordFile
-from mlplatform.data.sources import SourceFile
+from mlplatform.data.sources import Open, SourceFile
 from mlplatform.store import manifest
 from mlplatform.store.storage import Storage
 
@@ -45,9 +44,8 @@ SMALL_ROWS = 1000
 LISTED_LABELS = 1000
 PROBLEMS = "problems.jsonl"
 
-# Files checked before, by name: prefix of the part, number in it, and what became of it.
-Known = Mapping[str, tuple[str, int, "CheckedFile"]]
-Open = Callable[[SourceFile], AbstractContextManager[Path]]
+# Files checked before, by name: the part, number in it, and what became of it.
+Known = Mapping[str, tuple["Place", int, "CheckedFile"]]
 
 
 @dataclass
@@ -68,19 +66,32 @@ class CheckedFile:
     forgotten: int = 0
 
 
+class Place(NamedTuple):
+    """Where a part lies, and text that follows from its content."""
+
+    prefix: str
+    content: str
+
+
 @dataclass(frozen=True)
 class Part:
     """A part in the store, and those of its files that are in question."""
 
     prefix: str
+    content: str
     files: dict[int, CheckedFile]
+
+    def identity(self) -> str:
+        """24 hex digits that follow from what these files hold and from what was read of it."""
+        numbers = ",".join(map(str, sorted(self.files)))
+        return hashlib.sha256(f"{self.prefix}:{self.content}:{numbers}".encode()).hexdigest()[:24]
 
 
 def known_files(storage: Storage, schema: Schema) -> Known:
     """All files checked before with this record schema."""
     below = f"parts/{schema.record_fingerprint()}"
     return {
-        entry["name"]: (f"{below}/{part.id}", number, CheckedFile(**entry))
+        entry["name"]: (Place(f"{below}/{part.id}", part.content), number, CheckedFile(**entry))
         for part in manifest.list_artifacts(storage, below)
         for number, entry in enumerate(part.properties["files"])
     }
@@ -206,7 +217,7 @@ class _PartWriter:
         names = "\n".join(file.name for file in self.files)
         name = hashlib.sha256(names.encode()).hexdigest()[:24]
         prefix = f"parts/{self._schema.record_fingerprint()}/{name}"
-        properties = {"files": [asdict(file) for file in self.files]}
+        properties = {"files": [vars(file) for file in self.files]}
         return manifest.publish(storage, prefix, self._directory, "part", name, properties)
 
     def _make_small(self) -> None:
@@ -258,8 +269,8 @@ class _PartWriter:
 
 def parts_of(known: Known, names: Iterable[str]) -> list[Part]:
     """The parts that hold the files with these names, each part once."""
-    parts: dict[str, dict[int, CheckedFile]] = {}
+    parts: dict[Place, dict[int, CheckedFile]] = {}
     for name in names:
-        prefix, number, file = known[name]
-        parts.setdefault(prefix, {})[number] = file
-    return [Part(prefix, files) for prefix, files in parts.items()]
+        place, number, file = known[name]
+        parts.setdefault(place, {})[number] = file
+    return [Part(*place, files) for place, files in parts.items()]

@@ -15,7 +15,7 @@ from mlplatform.data.checking import RecordChecker, truth_fault
 from mlplatform.data.errors import BrokenFileError
 from mlplatform.data.forgetting import take_out
 from mlplatform.data.records import RecordFile
-from mlplatform.data.sources import SourceFile, list_source, local_file
+from mlplatform.data.sources import SourceFile, list_source, opening
 from mlplatform.store.storage import Storage, open_storage
 
 # Records that do not fit and are shown; all are counted.
@@ -117,17 +117,19 @@ def copy_files(
     """
     source = open_storage(url)
     work.mkdir(parents=True, exist_ok=True)
-    for file in list_source(url, pass_over).files:
-        with local_file(source, file.key, work) as path:
-            written = _checked(path, file, checker)
-            total = written.records + written.unfit
-            if written.records and written.unfit <= allowed * total:
-                with path.open("rb") as content:
-                    digest = hashlib.file_digest(content, "sha256").hexdigest()[:16]
-                written.key = f"sources/files/{digest}-{Path(file.key).name}"
-                if not storage.exists(written.key):
-                    storage.upload(path, written.key)
-        yield file, written
+    files = list_source(url, pass_over).files
+    with opening(source, files, work) as opened:
+        for file in files:
+            with opened(file) as path:
+                written = _checked(path, file, checker)
+                total = written.records + written.unfit
+                if written.records and written.unfit <= allowed * total:
+                    with path.open("rb") as content:
+                        digest = hashlib.file_digest(content, "sha256").hexdigest()[:16]
+                    written.key = f"sources/files/{digest}-{Path(file.key).name}"
+                    if not storage.exists(written.key):
+                        storage.upload(path, written.key)
+            yield file, written
 
 
 def _checked(path: Path, file: SourceFile, checker: Checker) -> Written:

@@ -1,10 +1,14 @@
 """Sources: a directory or S3 prefix with files of records."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import shutil
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatch
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 
@@ -14,6 +18,10 @@ from mlplatform.store.storage import Storage, open_storage
 
 # Files that a message names; all are counted.
 SHOWN = 5
+# Downloads at once, and files of up to so many bytes that are downloaded before they are asked for.
+THREADS = 8
+FILES_AHEAD = 32
+SMALL_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -28,6 +36,9 @@ class SourceFile:
     def name(self) -> str:
         """What a checked file is known by: its content and how that is read, whatever the file is called."""
         return f"{self.identity}:{self.format}"
+
+
+Open = Callable[[SourceFile], AbstractContextManager[Path]]
 
 
 @dataclass(frozen=True)
@@ -102,3 +113,57 @@ def local_file(storage: Storage, key: str, work: Path) -> Iterator[Path]:
         path = Path(temporary) / Path(key).name
         storage.download(key, path)
         yield path
+
+
+@contextmanager
+def opening(storage: Storage, files: Iterable[SourceFile], work: Path) -> Iterator[Open]:
+    """A function that gives files on this machine as `local_file` does, asked for in this order.
+
+    Of a store elsewhere several small files are downloaded at once, before they are asked for: most of their time is
+    waiting for the answer.
+    """
+    if storage.local_path("") is not None:
+        yield lambda file: local_file(storage, file.key, work)
+        return
+    with ExitStack() as opened:
+        pool = ThreadPoolExecutor(THREADS, thread_name_prefix="downloads")
+        # What was not asked for is removed once no download is under way.
+        directory = Path(opened.enter_context(TemporaryDirectory(dir=work)))
+        opened.callback(pool.shutdown, cancel_futures=True)
+        yield _Downloads(storage, files, directory, pool)
+
+
+class _Downloads:
+    """See opening."""
+
+    def __init__(
+        self, storage: Storage, files: Iterable[SourceFile], directory: Path, pool: ThreadPoolExecutor
+    ) -> None:
+        self._storage = storage
+        self._directory = directory
+        self._pool = pool
+        self._coming = iter(enumerate(files))
+        self._started: deque[tuple[SourceFile, Future[Path]]] = deque()
+
+    @contextmanager
+    def __call__(self, file: SourceFile) -> Iterator[Path]:
+        self._start(1)
+        started, download = self._started.popleft()
+        if started != file:
+            raise ValueError(f"{file.key}: asked for before {started.key}")
+        path = download.result()
+        # One large file at a time, as the disk may be small.
+        self._start(FILES_AHEAD if path.stat().st_size <= SMALL_BYTES else 0)
+        try:
+            yield path
+        finally:
+            shutil.rmtree(path.parent)
+
+    def _start(self, wanted: int) -> None:
+        for number, file in islice(self._coming, max(0, wanted - len(self._started))):
+            self._started.append((file, self._pool.submit(self._download, number, file)))
+
+    def _download(self, number: int, file: SourceFile) -> Path:
+        path = self._directory / str(number) / Path(file.key).name
+        self._storage.download(file.key, path)
+        return path

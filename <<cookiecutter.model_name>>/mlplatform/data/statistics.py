@@ -1,16 +1,20 @@
 """Statistics of a numeric input, counted example by example."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from mlplatform.data.dataset import Array
+
+# Values that are summed at once. So the sums' last digits follow from the values in order, not from how they came.
+STEP = 1 << 16
 
 
 @dataclass
 class RunningStatistics:
     """Minimum, maximum, mean and standard deviation of all values of an input so far."""
 
+    waiting: list[Array] = field(default_factory=list)
     count: int = 0
     minimum: float = float("inf")
     maximum: float = float("-inf")
@@ -19,6 +23,15 @@ class RunningStatistics:
 
     def add(self, values: Array) -> None:
         """Count the values of an array of any shape."""
+        self.waiting.append(values.reshape(-1))
+        if sum(map(len, self.waiting)) >= STEP:
+            flat = np.concatenate(self.waiting)
+            whole = len(flat) - len(flat) % STEP
+            for start in range(0, whole, STEP):
+                self._count(flat[start : start + STEP])
+            self.waiting = [flat[whole:].copy()]
+
+    def _count(self, values: Array) -> None:
         wide = values.astype(np.float64)
         self.count += wide.size
         self.minimum = min(self.minimum, float(wide.min()))
@@ -27,7 +40,11 @@ class RunningStatistics:
         self.squares += float(np.square(wide).sum())
 
     def summary(self) -> dict[str, float]:
-        """By name; empty without values."""
+        """By name; empty without values. Nothing may be added any more."""
+        rest = np.concatenate([np.empty(0), *self.waiting])
+        self.waiting = []
+        if len(rest):
+            self._count(rest)
         if not self.count:
             return {}
         mean = self.total / self.count

@@ -2,18 +2,20 @@
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mlplatform.contract.errors import BadDataError
 from mlplatform.data.dataset import Schema
+from mlplatform.data.growing import SOURCES, Base, Growth, NotGrownError, find_base
+from mlplatform.data.layers import publish
 from mlplatform.data.merging import distinct, merged
 from mlplatform.data.parts import Part
 from mlplatform.data.splitting import SplitRule
 from mlplatform.data.stratifying import bounds
-from mlplatform.data.writing import DatasetWriter
-from mlplatform.store.manifest import Manifest, publish
+from mlplatform.data.writing import DatasetWriter, as_stored
+from mlplatform.store.manifest import Manifest
 from mlplatform.store.storage import Storage
 
 # Conflicting ids that a message names; all are counted.
@@ -31,29 +33,54 @@ def prepare(
 ) -> Manifest:
     """Merge the files of parts into a dataset version and publish it as `datasets/<version>`.
 
-    Only one bucket of examples is in memory at a time. The manifest's `duplicates`: examples `repeated` and so left
-    out; `conflicting` ones, left out because another with their id was kept; and of those kept, how many have the same
-    inputs as another (`same_inputs`), and how many outside the train split have the inputs of one inside
-    (`across_splits`), which flatters the metrics. records: what became of the source's records, for the manifest.
-    Raises BadDataError if a split would be empty, or if more examples conflict than are allowed.
+    If there is a version of some of these parts, only the others are read again, and only what they add is written; the
+    version is the same. Only one bucket of examples is in memory at a time. The manifest's `duplicates`: examples
+    `repeated` and so left out; `conflicting` ones, left out because another with their id was kept; and of those kept,
+    how many have the same inputs as another (`same_inputs`), and how many outside the train split have the inputs of
+    one inside (`across_splits`), which flatters the metrics. records: what became of the source's records, for the
+    manifest. Raises BadDataError if a split would be empty, or if more examples conflict than are allowed.
     """
     work.mkdir(parents=True, exist_ok=True)
+    known = {"parts": len(parts), "records": records, SOURCES: sorted(part.identity() for part in parts)}
+    base = find_base(storage, parts, schema, rule, work)
+    if base and not base.coming and base.version.properties["duplicates"]["conflicting"] <= conflicts_allowed:
+        return base.version
+    while True:
+        try:
+            version = _prepare(storage, base, parts, schema, rule, work, conflicts_allowed, known)
+        except NotGrownError:
+            version = None
+        if version is not None:
+            return version
+        base = None
+
+
+def _prepare(
+    storage: Storage,
+    base: Base | None,
+    parts: Sequence[Part],
+    schema: Schema,
+    rule: SplitRule,
+    work: Path,
+    conflicts_allowed: int,
+    known: Mapping[str, Any],
+) -> Manifest | None:
+    """Publish a version; None if a layer of the base was removed meanwhile. Raises NotGrownError and BadDataError."""
     with tempfile.TemporaryDirectory(dir=work) as temporary:
-        buckets, directory = Path(temporary) / "buckets", Path(temporary) / "dataset"
-        buckets.mkdir()
-        directory.mkdir()
-        ends = bounds(storage, parts, schema, rule, work) if rule.stratified else None
-        writer = DatasetWriter(directory, schema, rule, ends)
-        repeated = 0
-        conflicts: list[bytes] = []
-        for examples in merged(storage, parts, schema, buckets, work):
-            kept, repeats, conflicting = distinct(examples)
-            writer.add(kept)
-            repeated += repeats
-            conflicts += conflicting
+        buckets, layer, own = (Path(temporary) / name for name in ("buckets", "layer", "own"))
+        for directory in (buckets, layer, own):
+            directory.mkdir()
+        kept = base.layers[: base.kept] if base else []
+        coming = base.coming if base else parts
+        writer = DatasetWriter(layer, schema, rule, len(kept))
+        duplicates = _merge(storage, base, coming, writer, buckets, work)
         writer.close()
-        _check(writer, conflicts, conflicts_allowed)
-        version = writer.version()
+        if base and duplicates.conflicting > conflicts_allowed:
+            # So that all of them are named.
+            raise NotGrownError
+        _check(writer, duplicates.ids, conflicts_allowed)
+        if kept:
+            writer.write_places(own)
         properties = {
             "schema": schema.fingerprint(),
             "inputs": [asdict(spec) for spec in schema.inputs],
@@ -61,11 +88,46 @@ def prepare(
             "targets": [schema.target.to_json()],
             "options": rule.identity(),
             "splits": writer.splits(),
-            "duplicates": {"repeated": repeated, "conflicting": len(conflicts), **writer.same_inputs()},
-            "parts": len(parts),
-            "records": records,
+            "duplicates": {
+                "repeated": duplicates.repeated,
+                "conflicting": duplicates.conflicting,
+                **writer.same_inputs(),
+            },
+            **known,
         }
-        return publish(storage, f"datasets/{version}", directory, "dataset", version, properties)
+        return publish(storage, writer.version(), kept, layer, own, properties)
+
+
+@dataclass
+class _Duplicates:
+    """Examples left out as they repeat one with their id, or conflict with it. ids: of the latter that came."""
+
+    repeated: int = 0
+    conflicting: int = 0
+    ids: list[bytes] = field(default_factory=list)
+
+
+def _merge(
+    storage: Storage, base: Base | None, coming: Sequence[Part], writer: DatasetWriter, buckets: Path, work: Path
+) -> _Duplicates:
+    """Give the writer all examples in order. Raises NotGrownError and BadDataError."""
+    rule, schema = writer.rule, writer.schema
+    before = base.version.properties["duplicates"] if base else {}
+    duplicates = _Duplicates(before.get("repeated", 0), before.get("conflicting", 0))
+    ends = bounds(storage, coming, schema, rule, work) if rule.stratified else None
+    growth = Growth(base.layers if base else [], base.kept if base else 0)
+    for bucket in merged(storage, coming, schema, buckets, work, base.bytes if base else 0):
+        new, splits = None, None
+        if bucket.examples is not None:
+            kept, repeated, conflicting = distinct(bucket.examples)
+            duplicates.repeated += repeated
+            duplicates.conflicting += len(conflicting)
+            duplicates.ids += conflicting
+            new, splits = as_stored(kept), rule.assign(kept, ends)
+        for split, examples, layers in growth.next(bucket.end, new, splits):
+            writer.add(split, examples, layers)
+    duplicates.repeated += growth.repeated
+    return duplicates
 
 
 def _check(writer: DatasetWriter, conflicts: Sequence[bytes], conflicts_allowed: int) -> None:

@@ -1,4 +1,4 @@
-"""Writing a dataset version: examples divided into splits, split into shards, counted and fingerprinted."""
+"""Writing a dataset version: examples are counted and fingerprinted, those of its new layer written in shards."""
 
 import hashlib
 import json
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlplatform.data.columns import Array, Column, Columns, Texts, concatenate, numbers, size, stored_arrays, take
-from mlplatform.data.dataset import OTHERS, SPLITS, Schema
+from mlplatform.data.dataset import HASH, OTHERS, SPLITS, Schema
 from mlplatform.data.splitting import SplitRule
 from mlplatform.data.statistics import RunningStatistics
 
@@ -18,32 +18,35 @@ SHARD_BYTES = 32 << 20
 
 
 class DatasetWriter:
-    """Writes examples that come in the order of their ids' hashes into shards of each split, and counts them."""
+    """Counts examples that come in the order of their ids' hashes, and writes those of one layer in shards.
 
-    def __init__(
-        self, directory: Path, schema: Schema, rule: SplitRule, bounds: NDArray[np.float64] | None = None
-    ) -> None:
+    layer: the number of that layer; the examples of those before are there already.
+    """
+
+    def __init__(self, directory: Path, schema: Schema, rule: SplitRule, layer: int = 0) -> None:
         self.schema = schema
         self.rule = rule
-        self._bounds = bounds
-        self._splits = {name: _SplitWriter(directory / name, schema) for name in SPLITS}
+        self._splits = {name: _SplitWriter(directory / name, schema, layer) for name in SPLITS}
         self._statistics = {spec.name: RunningStatistics() for spec in schema.inputs if spec.dtype != "string"}
 
-    def add(self, examples: Columns) -> None:
-        """Divide examples into splits. Raises BadDataError if the rule cannot say where one belongs."""
-        splits = self.rule.assign(examples, self._bounds)
-        for index, name in enumerate(SPLITS):
-            if (chosen := splits == index).any():
-                self._splits[name].add(take(examples, chosen))
-        train = splits == SPLITS.index("train")
-        if train.any():
+    def add(self, split: int, examples: Columns, layers: NDArray[np.int8]) -> None:
+        """Examples of a split by the names of shards, and for each the number of its layer."""
+        self._splits[SPLITS[split]].add(examples, layers)
+        if SPLITS[split] == "train":
             for name, statistics in self._statistics.items():
-                statistics.add(numbers(examples, f"input_{name}")[train])
+                statistics.add(numbers(examples, name))
 
     def close(self) -> None:
         """Write what is still in memory."""
         for split in self._splits.values():
             split.flush()
+
+    def write_places(self, directory: Path) -> None:
+        """Write where the examples of all layers but the first stand, see dataset.py."""
+        for name, split in self._splits.items():
+            at = np.concatenate([np.empty(0, np.int64), *split.at])
+            np.save(directory / f"{name}.at.npy", at.astype(np.int32) if split.examples < 2**31 else at)
+            np.save(directory / f"{name}.of.npy", np.concatenate([np.empty(0, np.int8), *split.of]))
 
     def splits(self) -> dict[str, Any]:
         """By split: examples and what the target says of their truths; for train also figures of each numeric input."""
@@ -57,10 +60,12 @@ class DatasetWriter:
     def same_inputs(self) -> dict[str, int]:
         """How many examples have the same inputs as another, and how many have those of one in the train split."""
         hashes = {name: np.concatenate([np.empty(0, np.uint64), *split.hashes]) for name, split in self._splits.items()}
-        all_hashes = np.concatenate(list(hashes.values()))
-        outside, train = np.concatenate([hashes["validation"], hashes["test"]]), np.sort(hashes["train"])
-        across = int((np.searchsorted(train, outside, "right") > np.searchsorted(train, outside)).sum())
-        all_hashes.sort()
+        all_hashes = np.sort(np.concatenate(list(hashes.values())))
+        train = np.sort(hashes["train"])
+        # Sorted as well, they are looked up near each other.
+        outside = np.sort(np.concatenate([hashes["validation"], hashes["test"]]))
+        places = np.searchsorted(train, outside)
+        across = int((train[np.minimum(places, len(train) - 1)] == outside).sum()) if len(train) else 0
         return {"same_inputs": int((all_hashes[1:] == all_hashes[:-1]).sum()), "across_splits": across}
 
     def version(self) -> str:
@@ -73,23 +78,33 @@ class DatasetWriter:
 class _SplitWriter:
     """Writes one split in shards."""
 
-    def __init__(self, directory: Path, schema: Schema) -> None:
+    def __init__(self, directory: Path, schema: Schema, layer: int) -> None:
         self.directory = directory
         self.schema = schema
+        self.layer = layer
+        self.examples = 0
+        self.at: list[NDArray[np.int64]] = []
+        self.of: list[NDArray[np.int8]] = []
         self.truths: list[Array] = []
         self.hashes: list[NDArray[np.uint64]] = []
         self._digests: dict[str, Any] = {}
         self._pending: list[Columns] = []
         self._shards = 0
 
-    def add(self, examples: Columns) -> None:
+    def add(self, examples: Columns, layers: NDArray[np.int8]) -> None:
         self.truths.append(numbers(examples, "label"))
-        columns = _stored(examples)
-        for name, column in columns.items():
-            for part, array in _content(name, column).items():
+        for name, column in examples.items():
+            # What follows from the ids names no version.
+            for part, array in _content(name, column).items() if name != HASH else ():
                 self._digests.setdefault(part, hashlib.sha256()).update(np.ascontiguousarray(array).reshape(-1).data)
-        self.hashes.append(hash_inputs(examples, self.schema))
-        self._pending.append(columns)
+        self.hashes.append(hash_inputs({f"input_{name}": column for name, column in examples.items()}, self.schema))
+        later = np.flatnonzero(layers)
+        self.at.append(later + self.examples)
+        self.of.append(layers[later])
+        self.examples += len(layers)
+        written = layers == self.layer
+        if written.any():
+            self._pending.append(examples if written.all() else take(examples, written))
         if sum(map(size, self._pending)) >= SHARD_BYTES:
             self.flush()
 
@@ -109,11 +124,12 @@ class _SplitWriter:
         self._shards += 1
 
 
-def _stored(examples: Columns) -> dict[str, Column]:
-    """The columns of a shard by their names there."""
+def as_stored(examples: Columns) -> dict[str, Column]:
+    """The columns of ExampleMaker.make by the names of shards, with the first bits of the ids' hashes."""
     names = {"label": "label", "id": "id", "others": OTHERS}
     names |= {name: name.removeprefix("input_") for name in examples if name.startswith("input_")}
-    return {names[name]: column for name, column in examples.items() if name in names}
+    stored = {names[name]: column for name, column in examples.items() if name in names}
+    return stored | {HASH: (numbers(examples, "high") >> np.uint64(32)).astype(np.uint32)}
 
 
 def _content(name: str, column: Column) -> Mapping[str, Array]:
@@ -124,19 +140,27 @@ def _content(name: str, column: Column) -> Mapping[str, Array]:
 
 
 def hash_inputs(examples: Columns, schema: Schema) -> NDArray[np.uint64]:
-    """64 bits (n,) that follow from the inputs: their bytes by eight times odd factors, summed modulo 2**64.
+    """64 bits (n,) that follow from the inputs: their bytes by up to eight times odd factors, summed modulo 2**64.
 
     Of a text its hash stands for its bytes.
     """
-    rows = []
+    chance = np.random.default_rng(0)
+    total = np.zeros(len(next(iter(examples.values()))), np.uint64)
     for spec in schema.inputs:
         column = examples[f"input_{spec.name}"]
         if isinstance(column, Texts):
             digests = b"".join(hashlib.blake2b(t, digest_size=8).digest() for t in column.array().reshape(-1).tolist())
-            rows.append(np.frombuffer(digests, np.uint8).reshape(len(column), -1))
+            words = _words(np.frombuffer(digests, np.uint8).reshape(len(column), -1))
         else:
-            rows.append(np.ascontiguousarray(column).reshape(len(column), -1).view(np.uint8))
-    content = np.concatenate(rows, axis=1)
-    words = np.pad(content, ((0, 0), (0, -content.shape[1] % 8))).view(np.uint64)
-    factors = np.random.default_rng(0).integers(0, 2**63, words.shape[1], np.uint64) * np.uint64(2) + np.uint64(1)
-    return np.asarray(words @ factors, np.uint64)
+            words = _words(np.ascontiguousarray(column).reshape(len(column), -1).view(np.uint8))
+        factors = chance.integers(0, 2**63, words.shape[1], np.uint64) * np.uint64(2) + np.uint64(1)
+        total += words[:, 0] * factors[0] if len(factors) == 1 else words @ factors
+    return total
+
+
+def _words(rows: NDArray[np.uint8]) -> NDArray[np.uint64]:
+    """Rows of bytes as rows of 64 bits, the last of them filled with zeros."""
+    width = rows.shape[1]
+    if width in (1, 2, 4):
+        return rows.view(f"u{width}").astype(np.uint64)
+    return np.pad(rows, ((0, 0), (0, -width % 8))).view(np.uint64) if width % 8 else rows.view(np.uint64)

@@ -6,6 +6,9 @@
 Files lie below a name that follows from their content, so two publishers of one artifact never mix their files: the
 first manifest wins and the other's files are removed.
 
+An artifact may need others: its property `needs` has their prefixes, their contents and their bytes. They are fetched
+with it, and several artifacts may need the same.
+
 A manifest ends with a digest over all of it, so that a reader notices any change, that of a label too. One without,
 from a version before 0.3.0, is read as it is; only its files and their list are verified.
 """
@@ -20,7 +23,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
@@ -32,7 +35,10 @@ from mlplatform.store.protocol import Storage
 MANIFEST = "manifest.json"
 _FIELDS = frozenset({"kind", "id", "created_at", "content", "files", "properties"})
 _DIGEST = "digest"
+NEEDS = "needs"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+# Characters up to which a manifest is written in lines.
+READABLE = 1 << 18
 # Kinds that are looked up by id: theirs is the last part of their prefix.
 _KINDS_BY_ID = ("model", "dataset")
 # Files transferred at once. Most of a small file's time on S3 is waiting for the answer.
@@ -71,15 +77,27 @@ class Manifest:
 
     @property
     def size(self) -> int:
-        """Bytes of all files together."""
-        return sum(entry.bytes for entry in self.files.values())
+        """Bytes of all files together, those of the artifacts that it needs included."""
+        own = sum(entry.bytes for entry in self.files.values())
+        return own + sum(int(needed["bytes"]) for needed in self.needs.values())
+
+    @property
+    def needs(self) -> Mapping[str, Mapping[str, Any]]:
+        """By prefix the artifacts that it needs: `content`, see above, and `bytes`."""
+        needed: Mapping[str, Mapping[str, Any]] = self.properties.get(NEEDS, {})
+        return needed
 
     def to_json(self) -> bytes:
         """UTF-8 JSON, the content of manifest.json."""
+        # `asdict` would copy the properties, which may be those of thousands of files.
+        fields = vars(self) | {"files": {path: vars(entry) for path, entry in self.files.items()}}
         # As it will be read: with lists for tuples, and text for keys.
-        raw = json.loads(json.dumps(asdict(self), ensure_ascii=False, allow_nan=False))
+        compact = json.dumps(fields, ensure_ascii=False, allow_nan=False)
+        raw = json.loads(compact)
         raw[_DIGEST] = _digest_of(raw)
-        return json.dumps(raw, indent=1, ensure_ascii=False).encode() + b"\n"
+        # Indentation is for people, and takes ten times as long.
+        indent = 1 if len(compact) < READABLE else None
+        return json.dumps(raw, indent=indent, ensure_ascii=False).encode() + b"\n"
 
     @classmethod
     def from_json(cls, content: bytes, origin: str) -> "Manifest":
@@ -92,7 +110,7 @@ class Manifest:
             manifest = _parsed(raw)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ArtifactError(f"{origin}: not a manifest ({type(error).__name__}: {error})") from None
-        if any(not _is_inside(path) for path in (*manifest.files, manifest.content)):
+        if any(not _is_inside(path) for path in (*manifest.files, manifest.content, *manifest.needs)):
             raise ArtifactError(f"{origin}: names a file outside its own directory")
         if changed or manifest.content != _content_name(manifest.files):
             raise ArtifactError(f"{origin}: was changed after it was written; publish it again")
@@ -208,9 +226,28 @@ def remove(storage: Storage, prefix: str) -> None:
 def fetch(storage: Storage, prefix: str, cache: Path) -> tuple[Manifest, Path]:
     """Make an artifact's files available locally, verified, and return its manifest and their directory.
 
-    A store on this machine is used in place. From any other, the files are downloaded below `cache` once, and again if
+    So are those of the artifacts that it needs: below `cache`, or in the store, they lie where their prefixes say. A
+    store on this machine is used in place. From any other, the files are downloaded below `cache` once, and again if
     that copy is damaged. Raises MissingKeyError, ArtifactError or StorageError.
     """
+    manifest, content = _fetch_own(storage, prefix, cache)
+    for needed, described in manifest.needs.items():
+        try:
+            found, _ = _fetch_own(storage, needed, cache)
+        except MissingKeyError as error:
+            raise ArtifactError(f"{error}, though {prefix} needs it") from None
+        check_needed(found, described["content"], f"{storage.url}/{needed}", prefix)
+    return manifest, content
+
+
+def check_needed(found: Manifest, content: str, origin: str, prefix: str) -> None:
+    """Raises ArtifactError if an artifact is not the one that the artifact with this prefix needs."""
+    if found.content != content:
+        raise ArtifactError(f"{origin}: was replaced after {prefix} was published, which needs content {content}")
+
+
+def _fetch_own(storage: Storage, prefix: str, cache: Path) -> tuple[Manifest, Path]:
+    """See fetch."""
     local = storage.local_path(prefix)
     if local is not None:
         manifest, content = read_directory(local)

@@ -12,8 +12,8 @@ from tempfile import TemporaryDirectory
 import luigi
 
 from mlplatform.contract.errors import BadDataError
-from mlplatform.data.parts import Known, check_files, known_files, parts_of, read_all_problems
-from mlplatform.data.sources import Source, list_source, local_file
+from mlplatform.data.parts import CheckedFile, Known, check_files, known_files, parts_of, read_all_problems
+from mlplatform.data.sources import Source, SourceFile, list_source, opening
 from mlplatform.data.splitting import SplitRule
 from mlplatform.data.versions import prepare
 from mlplatform.store.storage import open_storage
@@ -93,20 +93,8 @@ class Validate(Task):
             log.warning("validate: %d files repeat others and count once", len(self.source.files) - len(files))
         if len(new) < len(files):
             log.info("validate: %d of %d files were checked before", len(files) - len(new), len(files))
-        headers: set[str] = set()
-        shown = 0.0
-        checks = check_files(
-            context.storage, new, lambda file: local_file(storage, file.key, context.work), context.schema, context.work
-        )
-        for number, (file, checked) in enumerate(checks, start=1):
-            # Of many small files not each is told.
-            if time.monotonic() - shown >= SECONDS_BETWEEN_LINES or number == len(new) or checked.fault:
-                shown = time.monotonic()
-                said = checked.fault or f"{checked.rows} records fit"
-                log.info("validate: file %d/%d %s: %s", number, len(new), file.key, said)
-            if checked.header and checked.header not in headers and len(headers) < SHOWN_PROBLEMS:
-                headers.add(checked.header)
-                log.info("validate: %s: %s", file.key, checked.header)
+        with opening(storage, new, context.work) as opened:
+            _tell(check_files(context.storage, new, opened, context.schema, context.work), len(new))
         if new:
             before = known_files(context.storage, context.schema)
         return {name: before[name] for name in files}
@@ -151,6 +139,20 @@ class Validate(Task):
         head = f"{count} records do not fit model.RECORD:"
         text = "\n".join([head, *lines, f"all of them: {self.context.storage.url}/{key}"])
         return count, text, reasons.most_common(SHOWN_PROBLEMS)
+
+
+def _tell(checks: Iterator[tuple[SourceFile, CheckedFile]], count: int) -> None:
+    """Log what becomes of so many files as they are checked; of many small ones not each is told."""
+    headers: set[str] = set()
+    shown = 0.0
+    for number, (file, checked) in enumerate(checks, start=1):
+        if time.monotonic() - shown >= SECONDS_BETWEEN_LINES or number == count or checked.fault:
+            shown = time.monotonic()
+            said = checked.fault or f"{checked.rows} records fit"
+            log.info("validate: file %d/%d %s: %s", number, count, file.key, said)
+        if checked.header and checked.header not in headers and len(headers) < SHOWN_PROBLEMS:
+            headers.add(checked.header)
+            log.info("validate: %s: %s", file.key, checked.header)
 
 
 def _shown(keys: Sequence[str]) -> str:

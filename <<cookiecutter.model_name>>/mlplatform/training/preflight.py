@@ -116,6 +116,9 @@ class _FirstRows(Split):
     def __len__(self) -> int:
         return self._count
 
+    def take(self, indices: NDArray[np.int64]) -> tuple[dict[str, NDArray[Any]], NDArray[Any]]:
+        return self._split.take(indices)
+
     def column(self, name: str, indices: NDArray[np.int64]) -> NDArray[Any]:
         return self._split.column(name, indices)
 

@@ -22,7 +22,7 @@ from mlplatform.contract.gate import Verdict, judge
 from mlplatform.contract.opponent import choose
 from mlplatform.contract.parameters import criteria_of
 from mlplatform.contract.targets import Target, of_manifest
-from mlplatform.data.dataset import column_files, read_column
+from mlplatform.data.layers import fetch_columns
 from mlplatform.delivery.console import Console
 from mlplatform.delivery.errors import DeliveryError, GateClosedError
 from mlplatform.delivery.images.commands import find_model
@@ -170,13 +170,6 @@ def _target(model: Manifest) -> Target:
 def _predicted(model: Manifest, store: Storage, cache: Path) -> _Predicted:
     """Predictions and truths, verified. Raises MissingKeyError, ArtifactError, KeyError or StorageError."""
     _, evaluation = manifest.fetch(store, f"runs/{model.properties['run']}/evaluation", cache)
-    dataset = f"datasets/{model.properties['dataset']}"
-    described = manifest.read(store, dataset)
-    columns = {}
-    for name in ("id", "label"):
-        files = column_files(list(described.files), "test", name)
-        columns[name] = read_column(
-            [manifest.fetch_file(store, dataset, described, path, cache) for path in files], name
-        )
+    columns = fetch_columns(store, str(model.properties["dataset"]), "test", ("id", "label"), cache)
     predictions = np.load(evaluation / "predictions.npy")
     return _Predicted(columns["id"], columns["label"], predictions)

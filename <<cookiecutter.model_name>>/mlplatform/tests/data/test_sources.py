@@ -1,11 +1,14 @@
 """Sources: every file is data, hidden, passed over as told, or refused."""
 
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 
 from mlplatform.contract.errors import BadDataError
-from mlplatform.data.sources import list_source
+from mlplatform.data import sources
+from mlplatform.data.sources import list_source, opening
+from mlplatform.store.storage import LocalStorage
 
 
 def source(directory: Path, *names: str) -> str:
@@ -57,3 +60,43 @@ def test_a_file_that_is_read_in_another_way_is_another_source(tmp_path: Path) ->
     assert list_source(str(tmp_path)).snapshot() == before
     (tmp_path / "y.csv").rename(tmp_path / "x.jsonl")
     assert list_source(str(tmp_path)).snapshot() != before
+
+
+class Elsewhere(LocalStorage):
+    """A directory whose files have to be downloaded: the first alone, the others two at a time."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.two = Barrier(2, timeout=60)
+        self.downloaded: list[str] = []
+
+    def local_path(self, key: str) -> None:
+        return None
+
+    def download(self, key: str, path: Path) -> None:
+        self.downloaded.append(key)
+        if len(self.downloaded) > 1:
+            self.two.wait()
+        super().download(key, path)
+
+
+def test_small_files_from_elsewhere_are_downloaded_several_at_once(tmp_path: Path) -> None:
+    url, work = source(tmp_path / "source", *(f"{i}.csv" for i in range(9))), tmp_path / "work"
+    work.mkdir()
+    files = list_source(url).files
+    with opening(Elsewhere(Path(url)), files, work) as opened:
+        for file in files:
+            with opened(file) as path:
+                assert path.read_text() == file.key
+            assert not path.exists()
+    assert list(work.iterdir()) == []
+
+
+def test_no_file_is_downloaded_beside_a_large_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "SMALL_BYTES", 3)
+    url, work = source(tmp_path / "source", "a.csv", "b.csv"), tmp_path / "work"
+    work.mkdir()
+    elsewhere, files = Elsewhere(Path(url)), list_source(url).files
+    with opening(elsewhere, files, work) as opened, opened(files[0]):
+        assert elsewhere.downloaded == ["a.csv"]
+    assert list(work.iterdir()) == []

@@ -112,6 +112,25 @@ def test_a_second_fetch_takes_the_copy_that_is_there_unless_it_was_damaged(bucke
     assert (content / "sub" / "file.txt").read_text() == "hello"
 
 
+def test_what_an_artifact_needs_is_fetched_with_it(storage: Storage, tmp_path: Path) -> None:
+    needed = publish(storage, directory(tmp_path / "one", "shared"), "needed")
+    needs = {"models/needed": {"content": needed.content, "bytes": needed.size}}
+    made = publish(storage, directory(tmp_path / "two"), needs=needs)
+    _, content = manifest.fetch(storage, "models/v1", tmp_path / "cache")
+    assert made.size == len("shared") + len("hello")
+    shared = content.parents[2] / "models" / "needed" / needed.content / "sub" / "file.txt"
+    assert shared.read_text() == "shared"
+    storage.write(f"models/needed/{needed.content}/sub/file.txt", b"SHARED")
+    with pytest.raises(ArtifactError, match=rf"/{needed.content}/sub/file\.txt: its SHA-256 is not"):
+        manifest.fetch(storage, "models/v1", tmp_path / "another cache")
+    manifest.remove(storage, "models/needed")
+    with pytest.raises(ArtifactError, match=r"models/needed/manifest\.json: not there"):
+        manifest.fetch(storage, "models/v1", tmp_path / "cache")
+    publish(storage, directory(tmp_path / "three", "other"), "needed")
+    with pytest.raises(ArtifactError, match="models/needed: was replaced after models/v1 was published"):
+        manifest.fetch(storage, "models/v1", tmp_path / "cache")
+
+
 def test_several_may_fetch_an_artifact_to_one_place_at_once(bucket: Bucket, tmp_path: Path) -> None:
     storage = open_storage(bucket.url)
     publish(storage, directory(tmp_path / "source"))
