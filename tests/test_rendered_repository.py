@@ -22,7 +22,9 @@ pytestmark = pytest.mark.rendered
 NAME = DEFAULTS["model_name"]
 WINE = "wine-classifier"
 DIABETES = "diabetes-progression"
+TRAITS = "digit-traits"
 GATE_OF_NUMBERS = "[gate.r2_score]\nminimum = 0.1\n"
+GATE_OF_TAGS = "[gate.macro_f1]\nminimum = 0.8\nmaximum_regression = 0.02\n\n[gate.recall.loop]\nminimum = 0.8\n"
 # Those of a repository's own tests that read what rendering changes, and what they read.
 OF_WHAT_IS_RENDERED = {
     "own tests of the images": (("requirements/*", "docker/*"), ("mlplatform/tests/delivery/test_image.py",)),
@@ -156,6 +158,14 @@ def with_model_of(example: str, rendered: Path, directory: Path, repository: Pat
     shutil.copytree(ROOT / "tests" / "examples" / example / "model", directory / "model", ignore=LEFT_BY_TOOLS)
     with_environments_of(repository, directory)
     return directory
+
+
+def with_gate(directory: Path, tables: str) -> None:
+    """Let service.toml ask for these in place of accuracy."""
+    settings = directory / "service.toml"
+    text = re.sub(r"\[gate\.accuracy\]\n(?:\w+ = .*\n)+", tables, settings.read_text(encoding="utf-8"))
+    assert tables in text
+    settings.write_text(text, encoding="utf-8")
 
 
 def test_its_delivery_asks_the_datadog_site_and_builds_for_the_device_that_were_chosen(
@@ -322,10 +332,7 @@ class TestAModelOfNumbers:
         assert "'progression' of model.TARGETS is of kind 'number', which has no accuracy; ask for" in result.stdout
 
     def test_is_trained_published_and_served_as_numbers(self, diabetes: Path, tmp_path: Path) -> None:
-        settings = diabetes / "service.toml"
-        text = re.sub(r"\[gate\.accuracy\]\n(?:\w+ = .*\n)+", GATE_OF_NUMBERS, settings.read_text(encoding="utf-8"))
-        assert GATE_OF_NUMBERS in text
-        settings.write_text(text, encoding="utf-8")
+        with_gate(diabetes, GATE_OF_NUMBERS)
         result = nox(diabetes, "-s", "train")
         assert result.returncode == 0, result.stdout
         properties = published_model(diabetes)["properties"]
@@ -350,5 +357,56 @@ class TestAModelOfNumbers:
 
     def test_keeps_the_contract(self, diabetes: Path) -> None:
         result = nox(diabetes, "-s", "tests")
+        assert result.returncode == 0, result.stdout
+        assert " skipped" not in result.stdout, result.stdout
+
+
+@pytest.fixture(scope="module")
+def traits(repository: Path, render: Render, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A rendered repository with a model of tags, and a gate that is about them."""
+    directory = tmp_path_factory.mktemp("traits") / TRAITS
+    with_model_of("traits", render({"model_name": TRAITS}), directory, repository)
+    with_gate(directory, GATE_OF_TAGS)
+    return directory
+
+
+class TestAModelOfTags:
+    """A team's model of any number of labels in place of the digits. Beside `model/` only the gate is another."""
+
+    def test_is_trained_published_and_served_with_a_threshold_for_each_tag(self, traits: Path, tmp_path: Path) -> None:
+        result = nox(traits, "-s", "train")
+        assert result.returncode == 0, result.stdout
+        properties = published_model(traits)["properties"]
+        (target,) = properties["targets"]
+        assert (target["kind"], target["name"], target["labels"]) == ("tags", "traits", ["even", "prime", "loop"])
+        assert all(0 < threshold < 1 for threshold in target["thresholds"])
+        # Every model that always says the same tags has less than 0.7.
+        assert properties["metrics"]["macro_f1"] > 0.85
+        assert properties["gate"]["constant"]["beaten"]
+        instances = [sample["instance"] for sample in properties["samples"]]
+        with serving(traits, tmp_path / "server.log") as url:
+            status, body = post(f"{url}/v1/models/{TRAITS}:predict?labels=true", {"instances": instances})
+            assert status == 200, body
+            assert body["labels"] == [
+                sorted(
+                    tag
+                    for tag, probability, threshold in zip(target["labels"], row, target["thresholds"], strict=True)
+                    if probability >= threshold
+                )
+                for row in body["predictions"]
+            ]
+            truths = [sample["label"] for sample in properties["samples"]]
+            assert sum(said == true for said, true in zip(body["labels"], truths, strict=True)) >= len(truths) - 1
+            image = {"name": "image", "datatype": "FP32", "shape": [1, 8, 8], "data": instances[0]["image"]}
+            request = {"inputs": [image], "parameters": {"labels": True}}
+            status, answer = post(f"{url}/v2/models/{TRAITS}/infer", request)
+            assert status == 200, answer
+            (output,) = answer["outputs"]
+            assert (output["name"], output["datatype"], output["shape"]) == ("traits", "FP32", [1, 3])
+            assert output["data"] == pytest.approx(body["predictions"][0])
+            assert answer["parameters"]["labels"] == body["labels"][:1]
+
+    def test_keeps_the_contract(self, traits: Path) -> None:
+        result = nox(traits, "-s", "tests")
         assert result.returncode == 0, result.stdout
         assert " skipped" not in result.stdout, result.stdout

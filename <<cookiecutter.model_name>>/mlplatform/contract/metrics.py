@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Metric:
-    """What is known of a metric. kind: of the target that has it. whole: there is a figure of all classes together;
+    """What is known of a metric. kinds: of the targets that have it. whole: there is a figure of all classes together;
     of_class: of each one.
 
     higher_is_better: its direction. probabilities: whether it takes those of every class. worst: what no model falls
@@ -18,30 +18,35 @@ class Metric:
     higher_is_better: bool = True
     probabilities: bool = False
     worst: float = 0.0
-    kind: str = "classes"
+    kinds: tuple[str, ...] = ("classes",)
 
+
+_NUMBER, _TAGS, _BOTH = ("number",), ("tags",), ("classes", "tags")
 
 METRICS: Mapping[str, Metric] = {
     "accuracy": Metric(),
     "balanced_accuracy": Metric(),
-    "macro_precision": Metric(),
-    "macro_recall": Metric(),
-    "macro_f1": Metric(),
+    "macro_precision": Metric(kinds=_BOTH),
+    "macro_recall": Metric(kinds=_BOTH),
+    "macro_f1": Metric(kinds=_BOTH),
     "weighted_precision": Metric(),
-    "weighted_f1": Metric(),
+    "weighted_f1": Metric(kinds=_BOTH),
     "matthews_corrcoef": Metric(worst=-1.0),
-    "precision": Metric(whole=False, of_class=True),
-    "recall": Metric(whole=False, of_class=True),
-    "f1": Metric(whole=False, of_class=True),
-    "roc_auc": Metric(of_class=True, probabilities=True),
-    "average_precision": Metric(of_class=True, probabilities=True),
+    "precision": Metric(whole=False, of_class=True, kinds=_BOTH),
+    "recall": Metric(whole=False, of_class=True, kinds=_BOTH),
+    "f1": Metric(whole=False, of_class=True, kinds=_BOTH),
+    "roc_auc": Metric(of_class=True, probabilities=True, kinds=_BOTH),
+    "average_precision": Metric(of_class=True, probabilities=True, kinds=_BOTH),
     "log_loss": Metric(higher_is_better=False, probabilities=True, worst=float("inf")),
     "brier_score": Metric(higher_is_better=False, probabilities=True, worst=float("inf")),
-    "mean_absolute_error": Metric(kind="number", higher_is_better=False, worst=float("inf")),
-    "median_absolute_error": Metric(kind="number", higher_is_better=False, worst=float("inf")),
-    "mean_squared_error": Metric(kind="number", higher_is_better=False, worst=float("inf")),
-    "root_mean_squared_error": Metric(kind="number", higher_is_better=False, worst=float("inf")),
-    "r2_score": Metric(kind="number", worst=float("-inf")),
+    "micro_f1": Metric(kinds=_TAGS),
+    "subset_accuracy": Metric(kinds=_TAGS),
+    "hamming_loss": Metric(kinds=_TAGS, higher_is_better=False, worst=1.0),
+    "mean_absolute_error": Metric(kinds=_NUMBER, higher_is_better=False, worst=float("inf")),
+    "median_absolute_error": Metric(kinds=_NUMBER, higher_is_better=False, worst=float("inf")),
+    "mean_squared_error": Metric(kinds=_NUMBER, higher_is_better=False, worst=float("inf")),
+    "root_mean_squared_error": Metric(kinds=_NUMBER, higher_is_better=False, worst=float("inf")),
+    "r2_score": Metric(kinds=_NUMBER, worst=float("-inf")),
 }
 """By name; that of one class has its label behind a dot, `recall.fraud`."""
 
@@ -53,6 +58,8 @@ SAME: Mapping[str, str] = {
     # scikit-learn's, of its functions and of its scorers.
     **{f"{name}_score": name for name in ("accuracy", "balanced_accuracy", "roc_auc", "average_precision", "f1")},
     **{f"{name}_{mean}": f"{mean}_{name}" for name in ("precision", "f1") for mean in ("macro", "weighted")},
+    "f1_micro": "micro_f1",
+    "mean_average_precision": "average_precision",
     "recall_macro": "macro_recall",
     "recall_weighted": "accuracy",
     "weighted_recall": "accuracy",

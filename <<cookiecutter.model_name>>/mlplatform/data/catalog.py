@@ -72,8 +72,13 @@ class Dataset:
         return list(self.target.labels)
 
     def truth(self, row: int) -> str:
-        """The label or the value of an example, as text."""
-        return str(self.target.decode(self.column("label", np.array([row]))[0]))
+        """The label, the tags or the value of an example, as text."""
+        return self.target.shown(self.column("label", np.array([row]))[0])
+
+    def truths(self) -> list[Any]:
+        """What is true of every example, in a form that is the same for the same truth."""
+        truth = self.column("label")
+        return truth.tolist() if truth.ndim == 1 else [row.tobytes() for row in truth]
 
     @property
     def others(self) -> bool:

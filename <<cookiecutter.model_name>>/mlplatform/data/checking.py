@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jsonschema_rs
+import orjson
 
 from mlplatform.contract.targets.base import Target
 
@@ -63,6 +64,8 @@ class RecordChecker:
             return int(value) if "number" not in types and value == int(value) else value
         if "boolean" in types and cell.lower() in ("true", "false"):
             return cell.lower() == "true"
+        if "array" in types and cell.lstrip(" \t").startswith("["):
+            return _list_of(cell)
         return cell
 
     def holds_numbers(self, name: str) -> bool:
@@ -106,6 +109,14 @@ def _type_of(value: Any) -> str:
     if isinstance(value, bool):
         return "boolean"
     return "number" if isinstance(value, int | float) else "string"
+
+
+def _list_of(cell: str) -> Any:
+    """The list that a cell holds as JSON, else the cell."""
+    try:
+        return orjson.loads(cell)
+    except orjson.JSONDecodeError:
+        return cell
 
 
 def truth_fault(record: Mapping[str, Any], target: Target) -> str:

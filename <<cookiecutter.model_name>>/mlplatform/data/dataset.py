@@ -75,7 +75,9 @@ class Schema:
 
     def record_fingerprint(self) -> str:
         """16 hex digits that change with everything that changes how a record is read, labels apart."""
-        return _digest([FORMAT, without_annotations(self.record_without_labels()), *self._inputs_and([])])
+        return _digest(
+            [FORMAT, without_annotations(self.record_without_labels()), *self._inputs_and(self.target.text_identity())]
+        )
 
     def record_without_labels(self) -> dict[str, Any]:
         """The record's JSON Schema for records with any label, so that a new label leaves checked files checked."""
@@ -141,7 +143,8 @@ class Split:
     def take(self, indices: NDArray[np.int64]) -> tuple[dict[str, Array], Array]:
         """Inputs by name, each (n, *shape), and truths, of the examples with these indices, in their order.
 
-        Labels are (n,), int32; numbers (n, values), float32, as outputs of a network have two dimensions.
+        Labels are (n,), int32; numbers (n, values) and tags (n, labels), float32: outputs of a network have two
+        dimensions.
         """
         places = self._places(indices)
         truth = self._taken("label", places, len(indices))

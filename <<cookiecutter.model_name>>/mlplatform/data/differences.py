@@ -59,5 +59,5 @@ def _examples(dataset: Dataset) -> dict[bytes, tuple[int, str, str]]:
             splits[indices].tolist(),
             strict=True,
         )
-        examples |= {key: (content, str(target.decode(label)), SPLITS[split]) for key, content, label, split in rows}
+        examples |= {key: (content, target.shown(label), SPLITS[split]) for key, content, label, split in rows}
     return examples

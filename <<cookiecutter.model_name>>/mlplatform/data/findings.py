@@ -100,8 +100,8 @@ def missing_classes(dataset: Dataset) -> Iterator[Finding]:
 
 def contradictions(dataset: Dataset, hashes: NDArray[np.uint64]) -> Iterator[Finding]:
     """Examples with the same inputs and different labels."""
-    labels = dataset.column("label")
-    rows = [row for group in _groups(hashes) if len(set(labels[group].tolist())) > 1 for row in group.tolist()]
+    truths = dataset.truths()
+    rows = [row for group in _groups(hashes) if len({truths[row] for row in group}) > 1 for row in group.tolist()]
     if rows:
         yield Finding(
             "contradiction",
@@ -113,8 +113,8 @@ def contradictions(dataset: Dataset, hashes: NDArray[np.uint64]) -> Iterator[Fin
 
 def repetitions(dataset: Dataset, hashes: NDArray[np.uint64]) -> Iterator[Finding]:
     """Examples with the inputs and the label of another one under another id."""
-    labels = dataset.column("label")
-    rows = [row for group in _groups(hashes) if len(set(labels[group].tolist())) == 1 for row in group.tolist()]
+    truths = dataset.truths()
+    rows = [row for group in _groups(hashes) if len({truths[row] for row in group}) == 1 for row in group.tolist()]
     if rows:
         yield Finding(
             "repetition", f"{len(rows)} examples have inputs and label of another id", len(rows), _ids(dataset, rows)

@@ -78,8 +78,8 @@ def as_page_of_text(
             f"says {error.suggested} ({page.as_percent(error.probability)})"
             for error in wrong.errors[:SHOWN_ERRORS]
         ]
-    if dataset.labels:
-        lines += ["", columns([("class", *SPLITS), *((row["name"], *row["counts"]) for row in balance(dataset))])]
+    if rows_of_classes := balance(dataset):
+        lines += ["", columns([("class", *SPLITS), *((row["name"], *row["counts"]) for row in rows_of_classes)])]
     if described:
         head = ("input", "minimum", "median", "maximum", "distinct", "most frequent")
         rows = [(f["name"], f["minimum"], f["median"], f["maximum"], f["distinct"], f["frequent"]) for f in described]

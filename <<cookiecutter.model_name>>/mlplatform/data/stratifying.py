@@ -24,7 +24,9 @@ def bounds(storage: Storage, parts: Sequence[Part], schema: Schema, rule: SplitR
     """
     count = len(schema.target.labels)
     if not count:
-        raise BadDataError(f"split_stratified divides labels, and {schema.target.name!r} has none; leave it out")
+        raise BadDataError(
+            f"split_stratified divides by an example's one label, and {schema.target.name!r} has none; leave it out"
+        )
     highs, labels = [np.empty(0, np.uint64)], [np.empty(0, np.int64)]
     for part in parts:
         _, content = fetch(storage, part.prefix, work)

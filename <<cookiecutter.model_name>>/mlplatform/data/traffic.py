@@ -107,7 +107,11 @@ def write_records(
             continue
         for row, value in zip(rows, given, strict=True):
             truth = target.known(value)
-            record = None if truth is None or row.id in by_hand else row.record(schema, {target.name: truth})
+            record = (
+                None
+                if truth is None or row.id in by_hand
+                else row.record(schema, {target.name: target.of_record(truth)})
+            )
             if record is None:
                 joined.left_out["rows without a label" if truth is None else "rows labelled by hand"] += 1
                 continue

@@ -116,7 +116,8 @@ class Alone:
 @dataclass(frozen=True)
 class Observed:
     """Everything that the report is made from. live: None without live events. sampled: share of the requests that are
-    kept one by one. target: the ghost's, by its manifest, or if that says none `guessed` by its answers. labels: ids
+    kept one by one. target: the ghost's, by its manifest, or if that says none `guessed` by its answers. unlike: why
+    the live model's answers are of another kind, so that only times and errors are compared; else empty. labels: ids
     with a known truth. unmatched: those whose number of truths differs from their rows'.
     """
 
@@ -131,6 +132,7 @@ class Observed:
     sampled: float
     target: Target
     guessed: bool
+    unlike: str
     labels: int
     unmatched: int
     segments: int
@@ -276,7 +278,8 @@ def observe(
     published = _published_target(storage, chosen.version)
     target = published or _guessed_target(chosen)
     truth = collector.truth(target)
-    pairs, unmatched = _pairs(live, chosen, truth)
+    unlike = _why_unlike(storage, live, chosen, published) if live else ""
+    pairs, unmatched = _pairs(live, chosen, truth, rows=not unlike)
     return Observed(
         service=service,
         since=since,
@@ -289,6 +292,7 @@ def observe(
         sampled=collector.sampled,
         target=target,
         guessed=published is None,
+        unlike=unlike,
         labels=len(truth),
         unmatched=unmatched,
         segments=collector.segments,
@@ -310,6 +314,21 @@ def _guessed_target(side: Side) -> Target:
     return Classes("label", ()) if labelled else Number("value")
 
 
+def _why_unlike(storage: Storage, live: Side, ghost: Side, target: Target | None) -> str:
+    """Why both models' answers cannot be held against each other; empty if they can. target: the ghost's, if known.
+
+    Raises StorageError.
+    """
+    there = _published_target(storage, live.version)
+    if target is not None and there is not None:
+        return target.unlike(there)
+    labelled = [any(said.labels for said in side.predictions.values()) for side in (live, ghost)]
+    scored = all(any(said.scores for said in side.predictions.values()) for side in (live, ghost))
+    if not scored or labelled[0] == labelled[1]:
+        return ""
+    return f"it gives {'labels' if labelled[0] else 'values'}, and the ghost {'labels' if labelled[1] else 'values'}"
+
+
 def _chosen_ghost(ghosts: Sequence[Side], version: str | None, where: str) -> Side:
     """The ghost of a model version, by default the one with the newest answer. Raises NothingObservedError."""
     chosen = next((side for side in reversed(ghosts) if version in (None, side.version)), None)
@@ -323,14 +342,16 @@ def _chosen_ghost(ghosts: Sequence[Side], version: str | None, where: str) -> Si
     return chosen
 
 
-def _pairs(live: Side | None, ghost: Side, truth: Mapping[str, tuple[Any, ...]]) -> tuple[Pairs, int]:
-    """The pairs, and how many of their requests have truths that do not match their rows."""
+def _pairs(
+    live: Side | None, ghost: Side, truth: Mapping[str, tuple[Any, ...]], rows: bool = True
+) -> tuple[Pairs, int]:
+    """The pairs, with rows or without, and how many of their requests have truths that do not match their rows."""
     known = live.predictions if live else {}
     repeated = ghost.repeated | (live.repeated if live else set())
     shared = [id for id in known if id in ghost.predictions and id not in repeated]
-    rows: list[tuple[str | None, str | None, float, float, Any]] = []
+    paired: list[tuple[str | None, str | None, float, float, Any]] = []
     unmatched = 0
-    for id in shared:
+    for id in shared if rows else ():
         one, other = known[id], ghost.predictions[id]
         count = len(one.scores)
         if not count or count != len(other.scores):
@@ -340,8 +361,8 @@ def _pairs(live: Side | None, ghost: Side, truth: Mapping[str, tuple[Any, ...]])
             unmatched += 1
         fitting = true if len(true) == count else (None,) * count
         labels = (side.labels or (None,) * count for side in (one, other))
-        rows += zip(*labels, one.scores, other.scores, fitting, strict=True)
-    columns = list(zip(*rows, strict=True)) or [()] * 5
+        paired += zip(*labels, one.scores, other.scores, fitting, strict=True)
+    columns = list(zip(*paired, strict=True)) or [()] * 5
     return (
         Pairs(
             live_ms=_floats(known[id].ms for id in shared),

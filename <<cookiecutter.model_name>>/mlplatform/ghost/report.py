@@ -12,7 +12,6 @@ import numpy as np
 from mlplatform.contract.comparison import Comparison
 from mlplatform.contract.criteria import Criteria
 from mlplatform.contract.events import MIRROR_COUNTERS, MIRROR_RESULTS
-from mlplatform.contract.targets.class_judging import LabelAgreement
 from mlplatform.ghost import sizing, statistics, verdict
 from mlplatform.ghost.observed import Floats, Observed, Side
 from mlplatform.ghost.settings import GhostSettings
@@ -70,6 +69,7 @@ class Report:
             "sampled": observed.sampled,
             "labels": observed.labels,
             "unmatched": observed.unmatched,
+            "unlike": observed.unlike or None,
             "segments": observed.segments,
             "damaged": observed.damaged,
             "verdict": self.verdict.to_json(),
@@ -113,8 +113,8 @@ def render(report: Report) -> str:
         asked=_asked(report),
         target=report.observed.target,
         recall=_recall(figures),
-        margin=report.criteria.margin("accuracy"),
-        disagreements=figures.agreement.disagreements if isinstance(figures.agreement, LabelAgreement) else (),
+        margin=report.criteria.margin(report.observed.target.accuracy),
+        disagreements=figures.agreement.disagreements if figures.agreement else (),
         shown_disagreements=SHOWN_DISAGREEMENTS,
         mirror_counters=MIRROR_COUNTERS,
         waiting=_waiting(report.observed.live),
@@ -173,7 +173,7 @@ def _charts(report: Report) -> Mapping[str, Any]:
     if isinstance(figures.comparison, Comparison):
         interval = figures.comparison.score_interval()
         drawn["difference"] = charts.difference(
-            interval.low, figures.comparison.difference, interval.high, report.criteria.margin("accuracy")
+            interval.low, figures.comparison.difference, interval.high, report.criteria.margin(observed.target.accuracy)
         )
     if figures.shift:
         drawn["scores"] = charts.histograms(

@@ -73,20 +73,23 @@ def _judge_task(
     task = figures.task
     known = len(task.rows) if task else 0
     target = observed.target
+    if observed.unlike:
+        findings.open.append(f"the live model is of another kind: {observed.unlike}, so what both say is not compared")
     if task is None or known < settings.minimum_labels:
         clause = f"{known} rows with a known label; {target.headline} is judged from {settings.minimum_labels} on"
-        if observed.live is None:
+        if observed.live is None or observed.unlike:
             how = f"POST /v1/feedback or {hint('feedback FILE')}"
             findings.open.append(f"nothing live to compare with, and {clause}: {how}")
         else:
             _judge_agreement(figures, criteria, clause, findings)
         return
     if not figures.comparison:
-        low, value, high = target.intervals(task.rows, [target.headline])[target.headline]
-        findings.good.append(
-            f"{target.headline} is {value:.4f} on {known:,} rows (95 %: {low:.4f} to {high:.4f}); nothing is live to "
-            "compare with"
-        )
+        found = target.intervals(task.rows, [target.headline])
+        beside = "the live model is not compared with" if observed.unlike else "nothing is live to compare with"
+        findings.good += [
+            f"{name} is {value:.4f} on {known:,} rows (95 %: {low:.4f} to {high:.4f}); {beside}"
+            for name, (low, value, high) in found.items()
+        ]
     target.judge(task.opponent, criteria, findings)
     _judge_constant(task, findings)
     for row in criteria.rows:

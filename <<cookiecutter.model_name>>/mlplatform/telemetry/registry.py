@@ -63,7 +63,7 @@ PREDICTIONS = Metric(
     "count",
     "",
     ("class",),
-    "Rows by the class that was predicted for them; `other` are those beyond the hundred first labels.",
+    "Rows by the class, or each tag, predicted for them; `other` are those beyond the hundred first labels.",
 )
 CONFIDENCE = Metric(
     "ml.confidence", "distribution", "fraction", (), "Probability of the predicted class.", percentiles=True
@@ -77,7 +77,8 @@ DRIFT = Metric(
     "",
     ("signal",),
     "Population stability index of the last 500 to 1,000 rows looked at, against the baseline in the model's manifest; "
-    "0 is equal, above 0.2 is commonly called a shift. signal: input.<name>, classes, confidence or values.",
+    "0 is equal, above 0.2 is commonly called a shift. signal: input.<name>; "
+    "classes and confidence, tags and probability, or values.",
 )
 PROCESS_CPU = Metric("ml.process.cpu", "gauge", "core", (), "CPU time of the worker process per second.")
 PROCESS_MEMORY = Metric("ml.process.memory", "gauge", "byte", (), "Resident memory of the worker process.")

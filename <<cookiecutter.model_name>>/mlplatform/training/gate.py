@@ -7,12 +7,12 @@ production, the same run is judged anew.
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from mlplatform.contract import gate
+from mlplatform.contract import gate, targets
 from mlplatform.contract.comparison import Opponent
 from mlplatform.contract.criteria import Criteria
 from mlplatform.contract.errors import BadDataError
@@ -64,7 +64,7 @@ def check_labels(dataset: Manifest, criteria: Criteria) -> None:
         if lacking:
             raise BadDataError(
                 f"dataset {dataset.id} has no example of {', '.join(map(repr, lacking[:10]))} in its {split} split, so "
-                f"there is nothing to {what}; add examples, take the label out of model.LABELS, or allow it in "
+                f"there is nothing to {what}; add examples, take the label out of the model's labels, or allow it in "
                 f"service.toml: [gate] absent_labels = {json.dumps(lacking, ensure_ascii=False)}"
             )
 
@@ -107,12 +107,14 @@ def _compare(results: Results, current: Manifest) -> tuple[Opponent, findings.Co
     context = results.context
     test = results.split("test")
     theirs = production.predict(current, context.storage, context.work, test, context.parameters.batch_size)
-    target = context.schema.target
-    other = target.rows(results.truth("test"), theirs)
+    target = results.target
+    # Read as it was published, by thresholds of its own.
+    there = targets.of_manifest(current.properties) or target
+    other = there.rows(results.truth("test"), theirs)
     compared = findings.Compared(
         version=current.id,
         created_at=current.created_at,
-        metrics=target.metrics(other),
+        metrics=there.metrics(other),
         test=other,
         may_have_learned=production.may_have_learned(current, results.properties()),
     )
@@ -121,12 +123,12 @@ def _compare(results: Results, current: Manifest) -> tuple[Opponent, findings.Co
 
 def _publish(results: Results, prefix: str, opponent: Opponent, compared: findings.Compared | None) -> None:
     context, metrics, test = results.context, results.metrics(), results.test_rows()
-    target = context.schema.target
+    target = results.target
     constant = target.against_constant(test, context.criteria, results.truth("train"))
     verdict = gate.judge(target, metrics, context.criteria, opponent, constant)
     made = findings.Findings(
         service=context.service,
-        schema=context.schema,
+        schema=replace(context.schema, target=target),
         run=results.run_id,
         trained=results.trained()[0],
         dataset=results.prepared(),

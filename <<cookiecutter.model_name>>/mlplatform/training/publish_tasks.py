@@ -15,7 +15,7 @@ from mlplatform.training import evaluation, gate, litert
 from mlplatform.training.baseline import baseline
 from mlplatform.training.export import Exported, predict_split
 from mlplatform.training.gate import Judged
-from mlplatform.training.results import VALIDATION, Results, write_json
+from mlplatform.training.results import TARGET, VALIDATION, Results, write_json
 from mlplatform.training.task import Context, StoredTarget, Task
 from mlplatform.training.train_task import Train
 from mlplatform.training.work import temporary
@@ -27,7 +27,9 @@ LISTED_CLASSES = 100
 
 
 class Evaluate(Task):
-    """Measure the exported model by itself on the test split: `metrics.json` and `predictions.npy`."""
+    """Measure the exported model by itself on the test split: `metrics.json` and `predictions.npy`; and decide by the
+    validation split what the target leaves open, such as thresholds: `target.json`.
+    """
 
     dataset: str = luigi.Parameter()
     run_id: str = luigi.Parameter()
@@ -48,7 +50,10 @@ class Evaluate(Task):
         about, trained = results.trained()
         exported = Exported(trained / "saved_model", about.properties["signature"])
         predictions = predict_split(exported, test, context.parameters.batch_size)
-        target = context.schema.target
+        target, validation = context.schema.target, None
+        if target.has_threshold:
+            validation = predict_split(exported, results.split("validation"), context.parameters.batch_size)
+            target = target.decided(results.truth("validation"), validation)
         difference = target.difference(predictions, np.load(trained / "predictions.npy").reshape(predictions.shape))
         metrics = {
             **target.metrics(target.rows(results.truth("test"), predictions)),
@@ -59,8 +64,8 @@ class Evaluate(Task):
         with temporary(context.work) as directory:
             write_json(directory / "metrics.json", metrics)
             np.save(directory / "predictions.npy", predictions)
-            if target.has_threshold:
-                validation = predict_split(exported, results.split("validation"), context.parameters.batch_size)
+            write_json(directory / TARGET, target.to_json())
+            if validation is not None:
                 np.save(directory / VALIDATION, validation)
             prefix = f"{results.prefix}/evaluation"
             manifest.publish(context.storage, prefix, directory, "evaluation", self.run_id, _listed(metrics))
@@ -110,10 +115,11 @@ class Publish(Task):
             shutil.copytree(content / "saved_model", directory / "saved_model")
             for name in ("report.html", "metrics.json"):
                 shutil.copyfile(judged.content / name, directory / name)
-            target, inputs = context.schema.target, context.schema.inputs
+            target, inputs = results.target, context.schema.inputs
             properties = {
                 "name": context.service.name,
                 **trained.properties,
+                "targets": [target.to_json()],
                 "run": self.run_id,
                 "metrics": _listed(results.metrics()),
                 "gate": dict(judged.manifest.properties),
@@ -135,7 +141,7 @@ class Publish(Task):
         if not parameters.litert:
             return litert.switched_off()
         test, expected = results.split("test"), results.predictions()
-        target = self.context.schema.target
+        target = results.target
         entry = litert.runtime(saved_model, directory, test, expected, parameters.batch_size, self.context.work, target)
         if entry["valid"]:
             log.info("publish: LiteRT predicts the same, the largest difference is %.1e", entry["difference"])
@@ -152,7 +158,7 @@ def publish_task(context: Context, version: str) -> Publish:
 def _samples(results: Results) -> list[dict[str, Any]]:
     """A few examples of the test split, to try the service with."""
     test = results.split("test")
-    target = results.context.schema.target
+    target = results.target
     inputs, truth = test.take(np.arange(min(SAMPLES, len(test))))
     return [
         {

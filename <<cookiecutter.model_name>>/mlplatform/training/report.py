@@ -23,10 +23,10 @@ from mlplatform.contract.targets import Target
 from mlplatform.data.dataset import SPLITS, InputSpec, Split
 from mlplatform.reporting import charts, page
 from mlplatform.reporting.page import as_number
-from mlplatform.training import report_classes, report_number
+from mlplatform.training import report_classes, report_number, report_tags
 from mlplatform.training.findings import Findings, Mistake
 
-KINDS: Mapping[str, ModuleType] = {"classes": report_classes, "number": report_number}
+KINDS: Mapping[str, ModuleType] = {"classes": report_classes, "number": report_number, "tags": report_tags}
 """By kind of target a module with a TEMPLATE, `mistakes(rows, count)` and `values(findings)` for the template."""
 
 MISTAKES = 12

@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mlplatform.contract.targets import Target
 from mlplatform.data.dataset import Split
 from mlplatform.store import manifest
 from mlplatform.store.manifest import Manifest
 from mlplatform.training.task import Context
 
 VALIDATION = "validation_predictions.npy"
+TARGET = "target.json"
 
 
 @dataclass(frozen=True)
@@ -64,16 +66,24 @@ class Results:
         predictions: NDArray[np.float32] = np.load(self._fetch(f"{self.prefix}/evaluation")[1] / "predictions.npy")
         return predictions
 
+    @property
+    def target(self) -> Target:
+        """What was learned, with what Evaluate decided about it; runs of before have decided nothing."""
+        path = self._fetch(f"{self.prefix}/evaluation")[1] / TARGET
+        if not path.exists():
+            return self.context.schema.target
+        return type(self.context.schema.target).from_json(json.loads(path.read_bytes()))
+
     def test_rows(self) -> Any:
         """What the exported model predicts for the test split, and what is true, as rows of the target."""
-        return self.context.schema.target.rows(self.truth("test"), self.predictions())
+        return self.target.rows(self.truth("test"), self.predictions())
 
     def validation_rows(self) -> Any | None:
         """The same for the validation split, which Evaluate keeps where a threshold is chosen by it."""
         path = self._fetch(f"{self.prefix}/evaluation")[1] / VALIDATION
         if not path.exists():
             return None
-        return self.context.schema.target.rows(self.truth("validation"), np.load(path))
+        return self.target.rows(self.truth("validation"), np.load(path))
 
     def metrics(self) -> dict[str, Any]:
         """What Evaluate measured."""

@@ -8,10 +8,11 @@ from mlplatform.config.settings import SettingsError
 from mlplatform.contract.targets.base import Target
 from mlplatform.contract.targets.classes import Classes
 from mlplatform.contract.targets.number import Number
+from mlplatform.contract.targets.tags import Tags
 
-__all__ = ["Classes", "Number", "Target", "of_manifest", "of_model"]
+__all__ = ["Classes", "Number", "Tags", "Target", "of_manifest", "of_model"]
 
-KINDS: Mapping[str, type[Target]] = {kind.kind: kind for kind in (Classes, Number)}
+KINDS: Mapping[str, type[Target]] = {kind.kind: kind for kind in (Classes, Number, Tags)}
 
 
 def of_model(model: ModuleType) -> Target:
@@ -22,8 +23,8 @@ def of_model(model: ModuleType) -> Target:
             raise SettingsError("model: it has neither LABELS nor TARGETS; say what is learned, in model/dataset.py")
         given = (Classes("label", model.LABELS),)
     if not isinstance(given, tuple | list) or len(given) != 1 or not isinstance(given[0], Target):
-        kinds = " or ".join(kind.__name__ for kind in KINDS.values())
-        raise SettingsError(f"model.TARGETS = {given!r}: it must hold one target, {kinds}")
+        kinds = ", ".join(kind.__name__ for kind in KINDS.values())
+        raise SettingsError(f"model.TARGETS = {given!r}: it must hold one target, one of {kinds}")
     given[0].check()
     target: Target = given[0]
     return target

@@ -41,6 +41,9 @@ class Answers:
 class Agreement(ABC):
     """How far two models say the same to the same rows, whatever is true."""
 
+    disagreements: Sequence[Any] = ()
+    """Of labels what both say where they differ, the most frequent first."""
+
     @abstractmethod
     def to_json(self) -> dict[str, Any]:
         """All figures as JSON values."""
@@ -71,6 +74,12 @@ class Target(ABC):
     """What the scores of events are."""
     labels_agree: ClassVar[bool] = False
     """Whether two models say the same or not, row by row; else they are more or less apart."""
+    accuracy: ClassVar[str] = "accuracy"
+    """The metric that is the share of the rows that are right, where a row is right or wrong."""
+    label_schema: ClassVar[Mapping[str, Any]] = {"type": "string"}
+    """JSON Schema of a label in an answer, see `label_values`."""
+    feedback_schema: ClassVar[Mapping[str, Any]] = {"type": ["string", "number"]}
+    """JSON Schema of a truth that a caller sends."""
     headline: ClassVar[str]
     """The metric that a model is named with."""
     metric: ClassVar[str]
@@ -96,13 +105,25 @@ class Target(ABC):
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The labels in order; empty where there are none."""
+        """The labels of which a row has one, in order; empty where there are none."""
+        return ()
+
+    @property
+    def value_names(self) -> tuple[str, ...]:
+        """What each value of the output is about, in order; empty where it is one value."""
         return ()
 
     @property
     def has_threshold(self) -> bool:
         """Whether a threshold is chosen on the validation split."""
         return False
+
+    def decided(self, truth: Array, predictions: NDArray[np.float32]) -> "Target":
+        """The target with what a run decides by its validation split, such as thresholds that predictions are read by.
+
+        truth: of `encode`; predictions: (n, *row_shape).
+        """
+        return self
 
     @abstractmethod
     def check(self) -> None:
@@ -153,13 +174,25 @@ class Target(ABC):
         """JSON values that change with everything that changes what a truth is encoded as."""
         return self.to_json()
 
+    def text_identity(self) -> list[str]:
+        """Changes with everything that changes which truths are valid to `text`."""
+        return []
+
     def described(self, truth: Array) -> dict[str, Any]:
         """What a dataset version says of the truths of a split. truth: of `encode`, of all of it."""
         return {}
 
     @abstractmethod
-    def decode(self, truth: Any) -> str | float:
-        """A truth as `encode` gave it, as a JSON value."""
+    def decode(self, truth: Any) -> str | float | list[str]:
+        """A truth as `encode` gave it, as the JSON value that a record has."""
+
+    def shown(self, truth: Any) -> str:
+        """A truth as `encode` gave it, for people."""
+        return str(self.decode(truth))
+
+    def of_record(self, known: str | float) -> str | float | list[str]:
+        """A truth of `known` as the JSON value that a record has."""
+        return known
 
     @abstractmethod
     def feedback(self, value: object) -> str | float:
@@ -257,9 +290,17 @@ class Target(ABC):
     def noted(self, output: Array) -> tuple[list[str] | None, Array]:
         """What events note of the output (n, *row_shape): labels, if there are any, and scores (n,)."""
 
+    def label_values(self, labels: list[str]) -> Sequence[str | list[str]]:
+        """Labels of `noted` as an answer holds them."""
+        return labels
+
     @abstractmethod
     def signals(self, output: Array) -> dict[str, Array]:
-        """Values (n,) whose distribution drift is measured by, by signal. output: (n, *row_shape)."""
+        """By signal the values, one or several a row, whose distribution is watched. output: (n, *row_shape)."""
+
+    def frequencies(self, signals: Mapping[str, Array]) -> Array:
+        """How often each of `value_names` is predicted, where that is counted. signals: of `signals`."""
+        return np.zeros(len(self.value_names), np.int64)
 
     @abstractmethod
     def edges(self, baseline: Mapping[str, Any]) -> dict[str, tuple[Array | None, Sequence[float]]]:
@@ -278,6 +319,10 @@ class Target(ABC):
     def comparable(self, answers: Answers) -> NDArray[np.bool_]:
         """Which rows (n,) have an answer of this target."""
         return np.isfinite(answers.scores)
+
+    def unlike(self, live: "Target") -> str:
+        """Why answers of a live model with that target cannot be held against a ghost's, as a clause; else empty."""
+        return "" if live.kind == self.kind else f"it predicts {live.predictions}, and the ghost {self.predictions}"
 
     def counted(self, rows: Any) -> dict[str, int]:
         """By label the rows that are it; empty where there are none."""
@@ -311,10 +356,10 @@ class Target(ABC):
 
     def _misplaced(self, row: Criterion) -> str:
         """What is wrong with a table about a metric of another kind of target; empty if nothing is."""
-        if row.facts.kind == self.kind:
+        if self.kind in row.facts.kinds:
             return ""
         example = "minimum" if METRICS[self.default.metric].higher_is_better else "maximum"
-        others = ", ".join(name for name, facts in METRICS.items() if facts.kind == self.kind)
+        others = ", ".join(name for name, facts in METRICS.items() if self.kind in facts.kinds)
         return (
             f"[gate.{row.metric}]: target {self.name!r} of model.TARGETS is of kind {self.kind!r}, which has no "
             f"{row.metric}; ask for [gate.{self.default.metric}] {example} = ..., or by another of: {others}"

@@ -43,7 +43,7 @@ class LabelAgreement(Agreement):
             label: Share(int((ghost[live == label] == label).sum()), int((live == label).sum()))
             for label in sorted({*live})
         }
-        return cls(Share(int(same.sum()), len(same)), by_label, _disagreements(live, ghost, truth))
+        return cls(Share(int(same.sum()), len(same)), by_label, disagreements(live, ghost, truth))
 
     def to_json(self) -> dict[str, Any]:
         """See the base."""
@@ -150,7 +150,8 @@ def judge_accuracy(comparison: Comparison, margin: float, clauses: Clauses) -> N
         clauses.good.append(f"{clause} ({test})")
 
 
-def _disagreements(live: Objects, ghost: Objects, truth: Objects) -> tuple[Disagreement, ...]:
+def disagreements(live: Objects, ghost: Objects, truth: Objects) -> tuple[Disagreement, ...]:
+    """Of the rows to which both give another label, the most frequent pairs first. All (rows,); truth: or None."""
     counted: dict[tuple[str, str], list[int]] = {}
     for one, other, true in zip(live, ghost, truth, strict=True):
         if one != other:

@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 
 from mlplatform.contract.comparison import proportion_interval
 from mlplatform.contract.metrics import METRICS, split_name
-
-Floats = NDArray[np.float64]
-Whole = NDArray[np.int64]
+from mlplatform.contract.targets import figures
+from mlplatform.contract.targets.figures import Floats, Ranks, Whole, divide, mean, none_if_nan, ranked, ratio, steps
 
 # Probabilities whose order is kept for the resamples: 80 MB. Of more it is worked out each time.
 KEPT_RANKS = 10_000_000
@@ -60,13 +59,11 @@ class Sample:
         columns = len(self.labels) + 1
         return self.true * columns + np.where(self.predicted < 0, columns - 1, self.predicted)
 
-    def ranked(self, label: int) -> tuple[Whole, Whole]:
-        """Rows from the highest probability of a class down, and where each group of the same probability begins."""
+    def ranks(self, label: int) -> Ranks:
+        """Of the probability of a class."""
         if label in self._ranks:
             return self._ranks[label]
-        scores = self.of_every_class()[:, label]
-        order = np.argsort(-scores, kind="stable")
-        ranks = order, np.flatnonzero(np.diff(scores[order], prepend=np.inf))
+        ranks = ranked(self.of_every_class()[:, label])
         if self.of_every_class().size <= KEPT_RANKS:
             self._ranks[label] = ranks
         return ranks
@@ -77,7 +74,7 @@ class Sample:
         return {name: value(weighted, name) for name in names}
 
     @cached_property
-    def _ranks(self) -> dict[int, tuple[Whole, Whole]]:
+    def _ranks(self) -> dict[int, Ranks]:
         return {}
 
 
@@ -113,40 +110,28 @@ class Weighted:
     @cached_property
     def recall(self) -> Floats:
         """(classes,): NaN for a class that does not occur."""
-        return _divide(self.hits, self.present)
+        return divide(self.hits, self.present)
 
     @cached_property
     def precision(self) -> Floats:
         """(classes,): NaN for a class that is never said."""
-        return _divide(self.hits, self.said)
+        return divide(self.hits, self.said)
 
     @cached_property
     def f1(self) -> Floats:
         """(classes,): 2PR / (P + R) in a form that is defined also where one of them is not; NaN where both are not."""
-        return _divide(2 * self.hits, self.said + self.present)
+        return divide(2 * self.hits, self.said + self.present)
 
     def roc_auc(self, label: int) -> float:
-        """Area under the ROC curve of a class against the others, ties counted half; NaN if either has no row.
-
-        The probability that a row of the class has the higher probability of it: Hanley and McNeil (1982), Radiology
-        143, 29.
-        """
-        positive, negative = self._steps(label)
-        below = negative.sum() - np.cumsum(negative)
-        return _ratio((positive * (below + negative / 2)).sum(), positive.sum() * negative.sum())
+        """Area under the ROC curve of a class against the others."""
+        return figures.roc_auc(*self._steps(label))
 
     def average_precision(self, label: int) -> float:
-        """The mean of the precision at each threshold, weighted by the recall that it adds; NaN without a row of it."""
-        positive, negative = self._steps(label)
-        found, said = np.cumsum(positive), np.cumsum(positive + negative)
-        return _ratio((positive * np.divide(found, said, out=np.zeros_like(said), where=said > 0)).sum(), found[-1])
+        """Of a class against the others."""
+        return figures.average_precision(*self._steps(label))
 
     def _steps(self, label: int) -> tuple[Floats, Floats]:
-        """Weight of the rows of a class and of the others, by groups of the same probability, the highest first."""
-        order, begins = self.sample.ranked(label)
-        weights = self.weights[order]
-        positive = weights * (self.sample.true[order] == label)
-        return np.add.reduceat(positive, begins), np.add.reduceat(weights - positive, begins)
+        return steps(self.sample.ranks(label), self.sample.true == label, self.weights)
 
 
 def sample(labels: Sequence[str], true: NDArray[np.int32], probabilities: NDArray[np.float32]) -> Sample:
@@ -166,11 +151,11 @@ OfClass = Callable[[Weighted, int], float]
 
 
 def _accuracy(rows: Weighted) -> float:
-    return _ratio(rows.hits.sum(), rows.present.sum())
+    return ratio(rows.hits.sum(), rows.present.sum())
 
 
 def _balanced_accuracy(rows: Weighted) -> float:
-    return _mean(rows.recall)
+    return mean(rows.recall)
 
 
 def _macro(of: Callable[[Weighted], Floats]) -> Figure:
@@ -178,14 +163,14 @@ def _macro(of: Callable[[Weighted], Floats]) -> Figure:
 
     def figure(rows: Weighted) -> float:
         occurs = np.flatnonzero(rows.present + rows.said)
-        return _mean(np.nan_to_num(of(rows))[occurs])
+        return mean(np.nan_to_num(of(rows))[occurs])
 
     return figure
 
 
 def _by_support(of: Callable[[Weighted], Floats]) -> Figure:
     """The mean over the classes, weighted by how many rows have the label."""
-    return lambda rows: _ratio((np.nan_to_num(of(rows)) * rows.present).sum(), rows.present.sum())
+    return lambda rows: ratio((np.nan_to_num(of(rows)) * rows.present).sum(), rows.present.sum())
 
 
 def _matthews(rows: Weighted) -> float:
@@ -202,14 +187,14 @@ def _log_loss(rows: Weighted) -> float:
     true = rows.sample.of_every_class()[np.arange(len(rows.sample)), rows.sample.true]
     losses = -np.log(np.clip(true, np.finfo(np.float32).eps, 1))
     # + 0.0: a perfect model's loss is 0, not -0.
-    return _ratio(losses @ rows.weights, rows.weights.sum()) + 0.0
+    return ratio(losses @ rows.weights, rows.weights.sum()) + 0.0
 
 
 def _brier_score(rows: Weighted) -> float:
     """Brier (1950), Mon. Weather Rev. 78, 1: of two classes the squared error of one, of more the sum over all."""
     errors = rows.sample.of_every_class() - np.eye(len(rows.sample.labels))[rows.sample.true]
     squares = np.square(errors).sum(axis=1) / (2 if len(rows.sample.labels) == 2 else 1)
-    return _ratio(squares @ rows.weights, rows.weights.sum())
+    return ratio(squares @ rows.weights, rows.weights.sum())
 
 
 def _of_all(of_class: OfClass) -> Figure:
@@ -219,7 +204,7 @@ def _of_all(of_class: OfClass) -> Figure:
         classes = range(len(rows.sample.labels))
         if len(classes) == 2:
             return of_class(rows, 1)
-        return _mean(np.array([of_class(rows, label) for label in classes]))
+        return mean(np.array([of_class(rows, label) for label in classes]))
 
     return figure
 
@@ -303,31 +288,12 @@ def calibration(confidence: NDArray[np.floating[Any]], right: NDArray[np.bool_])
         described: dict[str, Any] = {"from": i / BINS, "to": (i + 1) / BINS, "examples": examples}
         described |= dict.fromkeys(("accuracy", "low", "high", "confidence"))
         if examples:
-            hits, mean = int(right[chosen].sum()), float(confidence[chosen].astype(np.float64).mean())
+            hits, sure = int(right[chosen].sum()), float(confidence[chosen].astype(np.float64).mean())
             described |= {
                 "accuracy": hits / examples,
-                "confidence": mean,
+                "confidence": sure,
                 **asdict(proportion_interval(hits, examples)),
             }
-            error += examples / len(right) * abs(hits / examples - mean)
+            error += examples / len(right) * abs(hits / examples - sure)
         bins.append(described)
     return {"error": error, "bins": bins}
-
-
-def none_if_nan(number: float) -> float | None:
-    """JSON has no NaN."""
-    return float(number) if np.isfinite(number) else None
-
-
-def _divide(part: Floats, whole: Floats) -> Floats:
-    divided: Floats = np.divide(part, whole, out=np.full(len(whole), np.nan), where=whole > 0)
-    return divided
-
-
-def _ratio(part: Any, whole: Any) -> float:
-    return float(part / whole) if whole > 0 else float("nan")
-
-
-def _mean(values: Floats) -> float:
-    finite = values[np.isfinite(values)]
-    return float(finite.mean()) if len(finite) else float("nan")

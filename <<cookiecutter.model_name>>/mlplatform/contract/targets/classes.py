@@ -1,6 +1,5 @@
 """Classes: one label out of a list, by the probability of each."""
 
-import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -26,6 +25,7 @@ from mlplatform.contract.targets.class_judging import (
 )
 from mlplatform.contract.targets.class_measures import Sample, most_frequent
 from mlplatform.contract.targets.clauses import Clauses
+from mlplatform.contract.targets.label_lists import some, unknown, why_others
 
 # What an output has to be near to before the training: sums of float32, and a loss that has not begun to work.
 TOLERANCE = 0.02
@@ -67,6 +67,11 @@ class Classes(Target):
     @property
     def labels(self) -> tuple[str, ...]:
         """The labels in the order of the probabilities."""
+        return self.label_list
+
+    @property
+    def value_names(self) -> tuple[str, ...]:
+        """See the base."""
         return self.label_list
 
     @property
@@ -142,7 +147,7 @@ class Classes(Target):
             raise ValueError("expected text")
         label = label_text(value)
         if self.labels and label not in self.labels:
-            raise ValueError(f"the model knows: {_some(self.labels)}")
+            raise ValueError(f"the model knows: {some(self.labels)}")
         return label
 
     def known(self, value: object) -> str | None:
@@ -213,18 +218,8 @@ class Classes(Target):
 
     def label_faults(self, criteria: Criteria) -> Iterator[str]:
         """See the base."""
-        labels = self.labels
-        if not labels:
-            return
-        for row in criteria.rows:
-            _, label = split_name(row.metric)
-            if label is not None and label not in labels:
-                near = difflib.get_close_matches(label, labels, 1)
-                known = f"did you mean {near[0]!r}?" if near else f"it has: {_some(labels)}"
-                yield f"[gate.{row.metric}]: the model has no label {label!r}; {known}"
-        for label in criteria.absent_labels:
-            if label not in labels:
-                yield f"gate.absent_labels: the model has no label {label!r}; it has: {_some(labels)}"
+        if self.labels:
+            yield from unknown(criteria, self.labels)
 
     def compare(self, production: str, model: Sample, other: Sample, criteria: Criteria) -> Opponent:
         """See the base."""
@@ -264,14 +259,7 @@ class Classes(Target):
 
     def why_other(self, there: Target) -> str:
         """See the base."""
-        if there.labels == self.labels:
-            return ""
-        only_there = [label for label in there.labels if label not in self.labels]
-        only_here = [label for label in self.labels if label not in there.labels]
-        parts = [
-            f"{', '.join(names)} only {place}" for names, place in ((only_there, "there"), (only_here, "here")) if names
-        ]
-        return f"it knows other labels: {'; '.join(parts) or 'the same in another order'}"
+        return why_others(self.labels, there.labels)
 
     # Serving.
 
@@ -285,6 +273,10 @@ class Classes(Target):
         classes = output.argmax(axis=1)
         return {"classes": classes, "confidence": output[np.arange(len(classes)), classes]}
 
+    def frequencies(self, signals: Mapping[str, Array]) -> Array:
+        """See the base."""
+        return np.bincount(signals["classes"], minlength=len(self.labels))
+
     def edges(self, baseline: Mapping[str, Any]) -> dict[str, tuple[Array | None, Sequence[float]]]:
         """See the base."""
         confidence = baseline["confidence"]
@@ -296,7 +288,7 @@ class Classes(Target):
     def baseline(self, predictions: NDArray[np.float32]) -> dict[str, Any]:
         """`classes`: by label its share of what is predicted; `confidence`: a histogram."""
         signals = self.signals(predictions)
-        shares = np.bincount(signals["classes"], minlength=len(self.labels)) / len(predictions)
+        shares = self.frequencies(signals) / len(predictions)
         return {
             "classes": dict(zip(self.labels, shares.tolist(), strict=True)),
             "confidence": histogram(signals["confidence"]),
@@ -378,7 +370,3 @@ class Classes(Target):
                     f"of {label!r} the ghost finds none and the live model {counted.only_production} of "
                     f"{counted.examples} rows: more labels would tell"
                 )
-
-
-def _some(labels: Sequence[str]) -> str:
-    return ", ".join(labels[:20]) + (", ..." if len(labels) > 20 else "")

@@ -216,6 +216,10 @@ class Number(Target):
         unit = there.unit if isinstance(there, Number) else ""
         return "" if unit == self.unit else f"it predicts in {unit or 'no unit'}, and this one in {self.unit or 'none'}"
 
+    def unlike(self, live: Target) -> str:
+        """See the base; or another unit."""
+        return super().unlike(live) or self.why_other(live)
+
     # Serving.
 
     def noted(self, output: Array) -> tuple[None, Array]:

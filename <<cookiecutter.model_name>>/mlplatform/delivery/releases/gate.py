@@ -99,11 +99,10 @@ def against_production(model: Manifest, store: Storage, criteria: Criteria) -> t
     _, own, other = np.intersect1d(here.ids, there.ids, return_indices=True)
     if not len(own):
         return Opponent(unusable=f"no example is in the test split of both this model and {live.id} in production"), ""
-    target = _target(model)
-    truth = here.truth[own]
-    opponent = target.compare(
-        live.id, target.rows(truth, here.predictions[own]), target.rows(truth, there.predictions[other]), criteria
-    )
+    target, truth = _target(model), here.truth[own]
+    # Each is read as it was published.
+    theirs = _target(live).rows(truth, there.predictions[other])
+    opponent = target.compare(live.id, target.rows(truth, here.predictions[own]), theirs, criteria)
     return opponent, f"with {live.id}, on the {len(own)} examples that are in the test split of both"
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from mlplatform.contract.events import LONGEST_ID
+from mlplatform.contract.targets import Classes
 from mlplatform.serving.api.routes import ROUTES
 from mlplatform.serving.model.service import LABELS, ServedModel, Service
 from mlplatform.serving.model.signature import Tensor
@@ -67,7 +68,10 @@ def _operations(service: Service, model: ServedModel | None) -> dict[str, Schema
         "ready": _operation("Readiness", health, 503),
     }
     if service.settings.events:
-        described["feedback"] = _feedback(service.settings.max_instances)
+        target = model.target if model else None
+        described["feedback"] = _feedback(
+            service.settings.max_instances, (target or Classes("label", ())).feedback_schema
+        )
     if service.settings.prometheus:
         described["metrics"] = _operation("Metrics, in OpenMetrics' format", {"type": "string"}, media=_OPENMETRICS)
     if model is not None:
@@ -82,8 +86,8 @@ def _operations(service: Service, model: ServedModel | None) -> dict[str, Schema
     return described
 
 
-def _feedback(most: int) -> Schema:
-    label = {"type": ["string", "number", "null"]}
+def _feedback(most: int, truth: Mapping[str, Any]) -> Schema:
+    label = {**truth, "type": [*truth["type"], "null"]}
     request_id = {"request_id": {"type": "string", "minLength": 1, "maxLength": LONGEST_ID, "pattern": "^[ -~]+$"}}
     given = {"label": label, "labels": {"type": "array", "items": label, "minItems": 1, "maxItems": most}}
     request = {"oneOf": [_object({**request_id, name: schema}) for name, schema in given.items()]}
@@ -108,10 +112,11 @@ def _predict(service: Service, model: ServedModel) -> Schema:
     instances = {"anyOf": [{"type": "array", "items": row, "minItems": 1, "maxItems": most} for row in rows]}
     request = {"oneOf": [_object({"instances": instances}, name), _object({"inputs": columns}, name)]}
     row = {"type": "object"} if len(outputs) > 1 else _values(outputs[0], outputs[0].shape)
+    labels = {"labels": _list_of(dict(model.target.label_schema if model.target else {}))}
     answer = {
         "oneOf": [
-            _object({"predictions": {"type": "array", "items": row}}, _LABELS),
-            _object({"outputs": {"type": ["object", "array"]}}, _LABELS),
+            _object({"predictions": {"type": "array", "items": row}}, labels),
+            _object({"outputs": {"type": ["object", "array"]}}, labels),
         ]
     }
     operation = _operation("Predict, by rows (instances) or columns (inputs)", answer, *_PREDICTION_ERRORS)
@@ -153,7 +158,6 @@ def _infer(service: Service, model: ServedModel) -> Schema:
 _PREDICTION_ERRORS = (400, 408, 413, 415, 422, 503, 504)
 _OPENMETRICS = openmetrics.CONTENT_TYPE.partition(";")[0]
 _FLAG = {"type": ["boolean", "null"]}
-_LABELS = {"labels": {"type": "array", "items": {"type": "string"}}}
 _REASONS = {
     400: "Something in the request is wrong; the error names its place",
     404: "No such version or label",
@@ -189,7 +193,7 @@ def _naming(operation: Schema, named: str, model: ServedModel | None) -> Schema:
 
 
 def _with_labels(operation: Schema) -> Schema:
-    described = "adds the label of each row to the answer"
+    described = "adds the label of each row, or its tags, to the answer"
     flag = {"name": "labels", "in": "query", "schema": {"enum": ["false", "true"]}, "description": described}
     return operation | {"parameters": [flag]}
 

@@ -194,12 +194,12 @@ def _asks_for_labels(environ: Environ) -> bool:
     return asked == "true"
 
 
-def _labels(model: ServedModel, outputs: Sequence[Array]) -> Sequence[str]:
-    """The label of each row. Raises RequestError (400) if the model has none."""
+def _labels(model: ServedModel, outputs: Sequence[Array]) -> Sequence[str | list[str]]:
+    """The label of each row, or its tags. Raises RequestError (400) if the model has none."""
     labels = predicted(model, [outputs]).labels
     if labels is None:
         raise bad_request("labels were asked for, and the model has none")
-    return labels
+    return model.target.label_values(labels) if model.target else labels
 
 
 def _slow_down(connection: Sender, error: OverloadedError) -> None:

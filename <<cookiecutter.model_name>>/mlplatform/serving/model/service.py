@@ -43,7 +43,7 @@ class ServedModel:
     @property
     def labels(self) -> tuple[str, ...]:
         """In the order of the values of its output; empty if it has none."""
-        return self.target.labels if self.target else ()
+        return self.target.value_names if self.target else ()
 
 
 class Service:

@@ -61,7 +61,7 @@ class Drift:
             window.add(np.searchsorted(edges, values, side="left"), len(values))
 
     def add_predictions(self, signals: Mapping[str, Array]) -> None:
-        """What the target watches of the predictions, (rows,) each."""
+        """What the target watches of the predictions, a value or several of each row."""
         for signal, (edges, window) in self._signals.items():
             values = signals[signal]
             window.add(values if edges is None else np.searchsorted(edges, values, side="left"), len(values))

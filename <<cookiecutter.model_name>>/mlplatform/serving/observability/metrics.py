@@ -26,7 +26,7 @@ KEEP = 1000
 """Requests that are timed between two reports, at most twice as many; at more each stands for several."""
 _FOLD = 512
 _CLASSES = 100
-# What a target watches of its predictions, and the metric that has it; anything else is a class, which is counted.
+# What a target watches of its predictions, and the metric that has it.
 _DISTRIBUTIONS = {"confidence": registry.CONFIDENCE, "values": registry.PREDICTED_VALUES}
 # Rows whose inputs are compared with the baseline between two reports, so that it costs no request much.
 _DRIFT_REQUESTS = 100
@@ -81,8 +81,7 @@ class ServingMetrics:
         for signal, values in signals.items():
             if signal in _DISTRIBUTIONS:
                 self._values.setdefault(signal, []).append(values)
-            else:
-                self._counted = self._counted + np.bincount(values, minlength=len(self._counted))
+        self._counted = self._counted + self._predictions.target.frequencies(signals)
         if self._predictions.drift is not None:
             self._predictions.drift.add_predictions(signals)
 
@@ -121,7 +120,7 @@ class ServingMetrics:
         self._watched = True
         model.batcher.watch = self._calls
         self._predictions = _Predictions.of(model)
-        labels = self._predictions.target.labels if self._predictions else ()
+        labels = self._predictions.target.value_names if self._predictions else ()
         self._counted = np.zeros(len(labels), dtype=np.int64)
 
     def _report_requests(self) -> None:
@@ -169,7 +168,7 @@ class ServingMetrics:
         if predictions is None:
             return
         counted, self._counted = self._counted, np.zeros_like(self._counted)
-        for label, number in zip(predictions.target.labels[:_CLASSES], counted[:_CLASSES].tolist(), strict=False):
+        for label, number in zip(predictions.target.value_names[:_CLASSES], counted[:_CLASSES].tolist(), strict=False):
             if number:
                 self._metrics.count(registry.PREDICTIONS, number, f"class:{label}")
         others = int(counted[_CLASSES:].sum())

@@ -54,7 +54,9 @@ def decode(body: bytes, signature: Signature, max_instances: int) -> Request:
     raise bad_request('the request has neither instances nor inputs; expected {"instances": [...]}')
 
 
-def encode(outputs: Sequence[Array], signature: Signature, by_row: bool, labels: Sequence[str] | None = None) -> bytes:
+def encode(
+    outputs: Sequence[Array], signature: Signature, by_row: bool, labels: Sequence[str | list[str]] | None = None
+) -> bytes:
     """The answer as JSON. labels: of the rows, if they were asked for.
 
     Raises RequestError (422) if an output holds NaN or Infinity.

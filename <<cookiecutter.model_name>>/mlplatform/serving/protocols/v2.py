@@ -88,7 +88,7 @@ def encode(
     request: Request,
     name: str,
     version: str,
-    labels: Sequence[str] | None = None,
+    labels: Sequence[str | list[str]] | None = None,
 ) -> tuple[list[tuple[str, str]], bytes]:
     """Headers and body of the answer. labels: of the rows, if they were asked for.
 

@@ -57,7 +57,7 @@ def by_scikit(name: str, of: Sample, weights: np.ndarray) -> float:
     return float(getattr(scikit, f"{metric}_score")(true, said, **options))
 
 
-NAMES = [name for name, facts in METRICS.items() if facts.kind == "classes" and facts.whole]
+NAMES = [name for name, facts in METRICS.items() if "classes" in facts.kinds and facts.whole]
 NAMES_OF_CLASSES = [name for name, facts in METRICS.items() if facts.of_class]
 
 

@@ -17,7 +17,7 @@ from mlplatform.contract.targets.number_measures import Numbers, numbers
 PRICE = Number("price", "EUR")
 GENERATOR = np.random.default_rng(3)
 TRUE = GENERATOR.normal(100, 20, 400)
-NAMES = [name for name, facts in METRICS.items() if facts.kind == "number"]
+NAMES = [name for name, facts in METRICS.items() if "number" in facts.kinds]
 
 
 def off(spread: float, bias: float = 0.0) -> Numbers:

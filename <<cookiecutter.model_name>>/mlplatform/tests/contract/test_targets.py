@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from mlplatform.config.settings import SettingsError
-from mlplatform.contract.targets import Classes, Number, of_manifest, of_model
+from mlplatform.contract.targets import Classes, Number, Tags, Target, of_manifest, of_model
 
 
 def model(**content: Any) -> ModuleType:
@@ -27,9 +27,9 @@ def test_targets_say_what_is_learned() -> None:
     ("content", "sentence"),
     [
         ({}, "model: it has neither LABELS nor TARGETS"),
-        ({"TARGETS": ()}, "model.TARGETS = (): it must hold one target, Classes or Number"),
-        ({"TARGETS": ("price",)}, "it must hold one target, Classes or Number"),
-        ({"TARGETS": (Number("a"), Number("b"))}, "it must hold one target, Classes or Number"),
+        ({"TARGETS": ()}, "model.TARGETS = (): it must hold one target, one of Classes, Number, Tags"),
+        ({"TARGETS": ("price",)}, "it must hold one target, one of Classes, Number, Tags"),
+        ({"TARGETS": (Number("a"), Number("b"))}, "it must hold one target, one of Classes, Number, Tags"),
         ({"TARGETS": (Number("two words"),)}, "needs a name that is a property of model.RECORD"),
         ({"TARGETS": (Number("id"),)}, "no target can be called 'id'"),
         ({"LABELS": ("only",)}, "name two classes at least"),
@@ -41,8 +41,10 @@ def test_what_cannot_be_learned_is_refused_in_one_sentence(content: dict[str, An
     assert sentence in str(refused.value)
 
 
-@pytest.mark.parametrize("target", [Classes("label", ("no", "yes")), Number("price", "EUR")])
-def test_a_manifest_keeps_it(target: Classes | Number) -> None:
+@pytest.mark.parametrize(
+    "target", [Classes("label", ("no", "yes")), Number("price", "EUR"), Tags("topics", ("art", "sport"), (0.3, 0.6))]
+)
+def test_a_manifest_keeps_it(target: Target) -> None:
     assert of_manifest({"targets": [target.to_json()]}) == target
 
 
@@ -52,5 +54,5 @@ def test_a_manifest_of_before_there_were_targets_has_labels_or_nothing() -> None
 
 
 def test_a_kind_of_a_later_version_is_refused() -> None:
-    with pytest.raises(ValueError, match="a target of kind 'tags' is not known here: update the repository"):
-        of_manifest({"targets": [{"kind": "tags", "name": "topics"}]})
+    with pytest.raises(ValueError, match="a target of kind 'pose' is not known here: update the repository"):
+        of_manifest({"targets": [{"kind": "pose", "name": "arm"}]})

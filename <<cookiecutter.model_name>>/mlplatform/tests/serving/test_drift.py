@@ -3,7 +3,7 @@
 import numpy as np
 
 from mlplatform.contract.drift import SHIFTED, STABLE
-from mlplatform.contract.targets import Number
+from mlplatform.contract.targets import Number, Tags
 from mlplatform.serving.observability.drift import HALF, Drift, Window
 
 SHARES = [0.1] * 10
@@ -36,3 +36,15 @@ def test_values_are_watched_by_the_bins_that_the_test_split_had() -> None:
         drift.add_predictions(price.signals(np.append(said[: HALF - 1] + 20, np.float32(np.nan))))
         drift.add_predictions(price.signals(said[:1] + 20))
     assert drift.psi()["values"] > SHIFTED
+
+
+def test_tags_are_watched_by_how_often_each_is_said() -> None:
+    traits = Tags("traits", ("even", "prime", "loop"), (0.5, 0.5, 0.5))
+    said = np.random.default_rng(0).random((5000, 3)).astype(np.float32)
+    drift = Drift({"inputs": {}, **traits.baseline(said)}, [], traits)
+    drift.add_predictions(traits.signals(said[: 2 * HALF]))
+    assert drift.psi()["tags"] < STABLE
+    fewer = said * np.array([1, 1, 0.2], np.float32)
+    for _ in range(4):
+        drift.add_predictions(traits.signals(fewer[: 2 * HALF]))
+    assert drift.psi()["tags"] > SHIFTED

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mlplatform.contract.targets import Classes, Number
+from mlplatform.contract.targets import Classes, Number, Tags
 from mlplatform.serving.api.feedback import decode
 from mlplatform.serving.errors import RequestError
 
@@ -40,3 +40,26 @@ def test_the_truth_of_a_model_of_numbers_is_a_number() -> None:
 def test_anything_else_is_none(given: str) -> None:
     with pytest.raises(RequestError, match="expected a number, the true price"):
         decode(f'{{"request_id": "r", "label": {given}}}'.encode(), Number("price"), 8)
+
+
+TRAITS = Tags("traits", ("even", "prime"))
+
+
+def test_the_truth_of_a_model_of_tags_is_a_list_of_labels() -> None:
+    one = decode(b'{"request_id": "r", "label": ["prime", "even"]}', TRAITS, 8)
+    assert one == ("r", ['["even", "prime"]'])
+    several = decode(b'{"request_id": "r", "labels": [["even"], null, []]}', TRAITS, 8)
+    assert several == ("r", ['["even"]', None, "[]"])
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ('"even"', "expected a list of labels; the model knows: even, prime"),
+        ('["odd"]', "it names 'odd'; the model knows: even, prime"),
+        ("[[]]", r"holds \[\], which is no label"),
+    ],
+)
+def test_other_tags_are_refused_with_those_that_the_model_knows(given: str, told: str) -> None:
+    with pytest.raises(RequestError, match=told):
+        decode(f'{{"request_id": "r", "label": {given}}}'.encode(), TRAITS, 8)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mlplatform.contract.targets import Number, of_manifest
+from mlplatform.contract.targets import Number, Tags, of_manifest
 from mlplatform.serving.model.signature import Array, Tensor
 from mlplatform.serving.observability.predictions import Predicted, predicted
 
@@ -72,3 +72,13 @@ def test_of_a_model_of_numbers_the_values_are_noted() -> None:
     served.target = Number("price")
     said = predicted(served, [(np.array([1.5, -3], np.float32),), (), (np.array([1e6], np.float32),)])
     assert (said.rows, said.labels, scores(said)) == ([2, 0, 1], None, [1.5, -3, 1e6])
+
+
+def test_of_a_model_of_tags_those_are_noted_that_reach_their_thresholds() -> None:
+    served = model("float32")
+    served.target = Tags("traits", ("prime", "even"), (0.5, 0.1))
+    said = predicted(served, [rows([0.6, 0.2], [0.4, 0.0]), (), rows([0.5, 0.0])])
+    assert (said.rows, said.labels) == ([2, 0, 1], ['["even", "prime"]', "[]", '["prime"]'])
+    assert scores(said) == pytest.approx([0.4, 0.2, 0.25])
+    assert said.labels is not None
+    assert served.target.label_values(said.labels) == [["even", "prime"], [], ["prime"]]

@@ -17,7 +17,7 @@ from mlplatform.config.settings import ServiceSettings
 from mlplatform.contract import gate
 from mlplatform.contract.comparison import Opponent
 from mlplatform.contract.criteria import Criteria, Criterion
-from mlplatform.contract.targets import Classes, Number
+from mlplatform.contract.targets import Classes, Number, Tags
 from mlplatform.contract.targets.class_measures import sample
 from mlplatform.data.dataset import InputSpec, Schema
 from mlplatform.reporting import charts
@@ -459,3 +459,66 @@ def test_a_prediction_that_is_no_number_stands_first_among_the_mistakes(tmp_path
     page = Page(report.render(priced(tmp_path, 11, float("nan"), 31, 39, 51, 60, other=[11, 21, 31, 41, 51, 70])))
     assert "says nan nan is 20" in page.words
     assert "for 1 of 6 test examples are no numbers: not finite" in page.words
+
+
+TRAITS = Tags("traits", ("even", "prime", "loop"), (0.5, 0.25, 0.5))
+
+
+def tagged(tmp_path: Path, said: Sequence[Sequence[float]], other: Sequence[Sequence[float]] | None = None) -> Findings:
+    """A run that says traits of six test examples, of which the last has none, and what production says of them."""
+    true = np.array([[1, 0, 1], [1, 1, 0], [0, 1, 0], [1, 0, 0], [0, 0, 1], [0, 0, 0]], np.float32)
+    rows = TRAITS.rows(true, np.array(said, np.float32))
+    found = findings(tmp_path, NUMBERS)
+    counted = {"examples": 6, **TRAITS.described(true)}
+    dataset = {**found.dataset.properties, "splits": dict.fromkeys(("train", "validation", "test"), counted)}
+    measured = {**found.metrics, **TRAITS.metrics(rows)}
+    criteria = Criteria((Criterion("macro_f1", minimum=0.5, maximum_regression=0.1),))
+    opponent, compared = NO_PRODUCTION, None
+    if other is not None:
+        there = TRAITS.rows(true, np.array(other, np.float32))
+        opponent = TRAITS.compare("c0ffee000000", rows, there, criteria)
+        compared = Compared("c0ffee000000", "2026-11-01T08:00:00Z", TRAITS.metrics(there), there, False)
+    return replace(
+        found,
+        schema=replace(found.schema, target=TRAITS),
+        dataset=replace(found.dataset, properties=dataset),
+        metrics=measured,
+        test=rows,
+        validation=rows,
+        mistakes=report.collect_mistakes(TRAITS, split(tmp_path / "t", **NUMBERS), rows),
+        verdict=gate.judge(TRAITS, measured, criteria, opponent, TRAITS.against_constant(rows, criteria, true)),
+        compared=compared,
+    )
+
+
+GOOD = [[0.9, 0.1, 0.9], [0.9, 0.3, 0.1], [0.1, 0.9, 0.1], [0.9, 0.1, 0.1], [0.1, 0.1, 0.9], [0.1, 0.6, 0.1]]
+
+
+def test_tags_have_thresholds_and_figures_of_each(tmp_path: Path) -> None:
+    (tmp_path / "t").mkdir()
+    page = Page(report.render(tagged(tmp_path, GOOD)))
+    for told in (
+        "93.3 % macro_f1",
+        "all tags are right for 83.3 %",
+        "Always answering every tag is certainly worse.",
+        "macro_f1 at least 50.0 % 93.3 %",
+        "prime 0.25 2 3 66.7 % 100.0 % 83.3 % 80.0 %",
+        "Thresholds are those with the highest F1 on the validation split",
+        "says prime 1 wrong is no tag prime: 60.0 %",
+        "no tag 1 · 16.7 %",
+        "It says any of 3 tags (even, prime, loop), or none",
+    ):
+        assert told in page.words, told
+
+
+def test_tags_are_compared_with_production_row_by_row_and_tag_by_tag(tmp_path: Path) -> None:
+    (tmp_path / "t").mkdir()
+    worse = [[0.9, 0.1, 0.1], [0.9, 0.1, 0.1], *GOOD[2:]]
+    page = Page(report.render(tagged(tmp_path, GOOD, other=worse)))
+    for told in (
+        "this model alone gets all tags of 2 right, and production alone those of 0.",
+        "McNemar's exact test",
+        "prime 80.0 % +30.00 50 → 100 50 → 66.7",
+        "macro f1 0.9333",
+    ):
+        assert told in page.words, told

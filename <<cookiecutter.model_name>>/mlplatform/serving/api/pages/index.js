@@ -40,6 +40,12 @@ function fill(sample, button) {
   at("whole").hidden = true;
 }
 
+// The tags whose probability has reached their threshold.
+function tags(row, labels, thresholds) {
+  const said = labels.filter((_, i) => row[i] >= thresholds[i]);
+  make("p", said.join(", ") || "no tag", at("values"), { class: "figure" });
+}
+
 function bars(row, labels) {
   const best = row.map((p, i) => [p, labels[i]]).sort((a, b) => b[0] - a[0]).slice(0, 10);
   for (const [probability, label] of best) {
@@ -51,13 +57,15 @@ function bars(row, labels) {
   }
 }
 
-// What a model gives for one row, by output: probabilities of labels as bars, one value as a figure.
+// What a model gives for one row, by output: tags, probabilities of labels as bars, one value as a figure.
 function show(row, model) {
   const outputs = model.signature.outputs;
   const values = outputs.length === 1 ? [row] : outputs.map((output) => row?.[output.name]);
   outputs.forEach((output, i) => {
     const value = values[i];
     if (Array.isArray(value) && model.labels?.length === value.length && value.every((v) => typeof v === "number")) {
+      const thresholds = model.targets?.find((target) => target.name === output.name)?.thresholds;
+      if (thresholds?.length) tags(value, model.labels, thresholds);
       bars(value, model.labels);
     } else if (value !== null && typeof value !== "object" && value !== undefined) {
       const line = make("p", "", at("values"), { class: "figure" });
@@ -128,7 +136,8 @@ async function ready(served) {
   if (model.labels) at("labels").textContent = `Labels: ${model.labels.join(", ")}`;
   at("metrics").textContent = JSON.stringify(model.metrics, null, 1);
   (model.samples ?? []).forEach((sample, i) => {
-    const text = `Sample ${i + 1}${sample.label === undefined ? "" : ` (${sample.label})`}`;
+    const truth = Array.isArray(sample.label) ? sample.label.join(", ") || "no tag" : sample.label;
+    const text = `Sample ${i + 1}${truth === undefined ? "" : ` (${truth})`}`;
     const button = make("button", text, at("samples"), { type: "button", "aria-pressed": "false" });
     button.onclick = () => fill(sample, button);
   });
