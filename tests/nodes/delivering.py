@@ -6,7 +6,7 @@ import re
 import signal
 import subprocess
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -143,17 +143,20 @@ def is_ready(pod: dict[str, Any]) -> bool:
 def processes(pod: dict[str, Any]) -> list[tuple[int, str]]:
     """Number on this machine and command line of each process of a pod."""
     found = []
-    for place in (CGROUPS / "pids").rglob(f"pod{pod['metadata']['uid']}/*/cgroup.procs"):
+    hierarchy = CGROUPS if (CGROUPS / "cgroup.controllers").exists() else CGROUPS / "pids"
+    for place in hierarchy.rglob(f"pod{pod['metadata']['uid']}/*/cgroup.procs"):
         for number in map(int, place.read_text().split()):
-            line = Path(f"/proc/{number}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            found.append((number, line.strip()))
+            # One that has just ended is not among them.
+            with suppress(OSError):
+                line = Path(f"/proc/{number}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                found.append((number, line.strip()))
     return found
 
 
 def workers(pod: dict[str, Any]) -> list[int]:
-    """The server's processes that answer: those whose parent is the container's first process."""
-    serving = [number for number, line in processes(pod) if "serve" in line]
-    return [number for number in serving if parent(number) in serving]
+    """The server's processes that answer: the children of its container's first one."""
+    found = dict(processes(pod))
+    return [number for number, line in found.items() if parent(number) in found and "ship" not in line]
 
 
 def parent(number: int) -> int:
