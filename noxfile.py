@@ -39,6 +39,25 @@ def cluster(session: nox.Session) -> None:
 
 
 @nox.session
+def cluster_up(session: nox.Session) -> None:
+    """Bring a cluster up whose nodes run containers, as root on Linux, until Ctrl-C: three nodes, or `-- 1`."""
+    with session.chdir("tests"):
+        # Interrupted, it removes what is left of the nodes, which takes longer than the half second that nox gives.
+        session.run(
+            *(sys.executable, "-m", "nodes.cluster", *session.posargs),
+            external=True,
+            interrupt_timeout=60,
+            terminate_timeout=60,
+        )
+
+
+@nox.session
+def cluster_nodes(session: nox.Session) -> None:
+    """Release real containers into such a cluster, and count what callers lose when pods, nodes or API server go."""
+    session.run(sys.executable, "-m", "pytest", "-m", "nodes", *session.posargs, "tests/nodes", external=True)
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Check style on both sides, the rendered one in place, and the types of the template's own.
 

@@ -14,7 +14,7 @@ Render = Callable[[Mapping[str, str]], Path]
 MATRIX = pytest.StashKey[Matrix]()
 TIMING = pytest.StashKey[Timing]()
 # A test's tier is the first of these markers that it has.
-TIERS = ("nightly", "platform", "docker", "rendered", "jenkins", "render", "unit")
+TIERS = ("nodes", "nightly", "platform", "docker", "rendered", "jenkins", "render", "unit")
 
 
 @pytest.fixture(scope="session")
@@ -70,12 +70,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave nightly tests out unless `-m` names them: `-m docker` does not mean those."""
-    if "nightly" in config.option.markexpr:
-        return
-    nightly = [item for item in items if item.get_closest_marker("nightly")]
-    config.hook.pytest_deselected(items=nightly)
-    items[:] = [item for item in items if item not in nightly]
+    """Leave nightly tests, and those of nodes, out unless `-m` names them: `-m docker` does not mean those."""
+    for marker in ("nightly", "nodes"):
+        if marker not in config.option.markexpr:
+            left_out = [item for item in items if item.get_closest_marker(marker)]
+            config.hook.pytest_deselected(items=left_out)
+            items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -176,7 +176,7 @@ def _answering() -> Iterator[Engine]:
             "nox -s tests -- -m 'not docker'"
         )
     if not shutil.which("dockerd") or not shutil.which("ip"):
-        _install("docker.io", "iptables", "iproute2")
+        install("docker.io", "iptables", "iproute2")
     with _own_engine() as host:
         engine = Engine(_client_with_buildkit([*clients, DEBIANS_CLIENT]), host)
         # Layers of a few runs; this engine would keep all of them for ever.
@@ -212,7 +212,8 @@ def _client_with_buildkit(clients: list[str]) -> str:
     )
 
 
-def _install(*packages: str) -> None:
+def install(*packages: str) -> None:
+    """Install packages of Debian. Raises EngineError with what apt said."""
     apt = ("apt-get", "-o", "DPkg::Lock::Timeout=300", "-qq")
     for command in ((*apt, "update"), (*apt, "install", "--yes", "--no-install-recommends", *packages)):
         result = subprocess.run(
@@ -298,7 +299,7 @@ def _base_image(engine: Engine, wanted: str) -> str:
     if sys.platform != "linux" or os.geteuid() != 0 or not shutil.which("apt-get"):
         raise EngineError(f"The base image {wanted} is needed and cannot be pulled: {pulled.stdout.strip()}")
     if not shutil.which("mmdebstrap"):
-        _install("mmdebstrap")
+        install("mmdebstrap")
     settings = [f"--change=ENV {name}={value}" for name, value in environment.items()]
     with subprocess.Popen(
         ["mmdebstrap", "--quiet", *options, "trixie"], stdout=subprocess.PIPE, stderr=subprocess.PIPE

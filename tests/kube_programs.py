@@ -1,8 +1,9 @@
-"""The programs of a control plane of Kubernetes, for the tests that release against one.
+"""The programs of a cluster of Kubernetes, for the tests that release against one.
 
-API server, controllers and scheduler are one program, `kube`, built by Go of the module k8s.io/kubernetes (kube/go.mod
-has its version); etcd is Debian's. The build takes a quarter of an hour of two cores, once for each content of kube/;
-what is kept is the program, not Go's cache.
+API server, controllers, scheduler, and what nodes need, are one program, `kube`, built by Go of the module
+k8s.io/kubernetes (kube/go.mod has its version), with metrics-server and kube-router's enforcer of network policies;
+`pause` is the first process of a pod; etcd is Debian's. The build takes a quarter of an hour of two cores, once for
+each content of kube/; what is kept is the program, not Go's cache.
 """
 
 import hashlib
@@ -25,8 +26,8 @@ class KubeError(Exception):
 
 
 def programs() -> Path:
-    """Directory with `kube` and `etcd`, made if need be. Raises KubeError."""
-    sources = sorted(SOURCE.glob("*"))
+    """Directory with `kube`, `pause` and `etcd`, made if need be. Raises KubeError."""
+    sources = sorted(path for path in SOURCE.rglob("*") if path.is_file())
     digest = hashlib.sha256(b"\0".join(path.read_bytes() for path in sources)).hexdigest()[:12]
     place = PLACE / f"kube-{digest}"
     if not place.is_dir():
@@ -63,6 +64,7 @@ def _build(go: str, target: Path) -> None:
     named = {"gitVersion": version, "gitMajor": major, "gitMinor": minor}
     flags = " ".join(["-s", "-w", *(f"-X {VERSION}.{name}={value}" for name, value in named.items())])
     _run(SOURCE, go, "build", "-trimpath", "-ldflags", flags, "-o", str(target), ".")
+    _run(SOURCE, go, "build", "-trimpath", "-ldflags", "-s -w", "-o", str(target.with_name("pause")), "./pause")
 
 
 def _run(directory: Path, *command: str) -> str:

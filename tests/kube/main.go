@@ -20,7 +20,7 @@ import (
 
 func main() {
 	if len(os.Args) < 2 {
-		fmt.Fprintln(os.Stderr, "usage: kube apiserver|controller-manager|scheduler|kubelet|proxy ...")
+		fmt.Fprintln(os.Stderr, "usage: kube apiserver|controller-manager|scheduler|kubelet|proxy|metrics|policies ...")
 		os.Exit(2)
 	}
 	var command *cobra.Command
@@ -35,6 +35,10 @@ func main() {
 		command = kubelet.NewKubeletCommand(context.Background())
 	case "proxy":
 		command = proxy.NewProxyCommand()
+	case "metrics":
+		command = newMetricsCommand()
+	case "policies":
+		command = newPoliciesCommand()
 	default:
 		fmt.Fprintln(os.Stderr, "no such part:", os.Args[1])
 		os.Exit(2)

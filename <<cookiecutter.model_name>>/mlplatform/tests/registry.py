@@ -10,7 +10,7 @@ import shutil
 import threading
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -68,20 +68,30 @@ class Registry:
         return sorted(name for found, name in self.manifests if found == repository and not name.startswith("sha256:"))
 
     @contextmanager
-    def running(self) -> Iterator["Registry"]:
-        """Serve it on this machine; `host` is then its host:port."""
-        server = _Server(("127.0.0.1", 0), _Handler)
-        server.registry = self
-        self.host = f"127.0.0.1:{server.server_address[1]}"
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-        thread.start()
-        try:
+    def running(self, *others: str) -> Iterator["Registry"]:
+        """Serve it on this machine; `host` is then its host:port. others: addresses to serve it at by the same port."""
+        with ExitStack() as stack:
+            stack.callback(self._files.cleanup)
+            port = 0
+            for address in ("127.0.0.1", *others):
+                port = stack.enter_context(_serving(self, address, port))
+            self.host = f"127.0.0.1:{port}"
             yield self
-        finally:
-            server.shutdown()
-            server.server_close()
-            thread.join()
-            self._files.cleanup()
+
+
+@contextmanager
+def _serving(registry: Registry, address: str, port: int) -> Iterator[int]:
+    """The port, which is a free one if 0 is given."""
+    server = _Server((address, port), _Handler)
+    server.registry = registry
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+    thread.start()
+    try:
+        yield int(server.server_address[1])
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
 
 
 class _Server(ThreadingHTTPServer):

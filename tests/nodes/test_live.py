@@ -1,0 +1,208 @@
+"""Nobody who asks a live service notices what happens to its pods: counted by callers of real containers."""
+
+import os
+import signal
+import time
+from typing import Any
+
+import pytest
+from containers.waiting import wait_for
+
+from nodes.cluster import Cluster
+from nodes.conftest import EVENTS
+from nodes.delivering import BASE, PATIENCE, Site, workers
+from nodes.layout import OUTSIDE
+
+pytestmark = pytest.mark.nodes
+
+CALLERS = 8
+GOOD_SIDECAR = "command: [python, -m, mlplatform.ghost.keep_shipping]"
+BAD_SIDECAR = 'command: [python, -c, "import time; time.sleep(5); raise SystemExit(3)"]'
+# What a pipeline needs, but for network policies, which it may only read.
+RULES: list[dict[str, Any]] = [
+    {
+        "apiGroups": ["apps", "autoscaling", "policy", ""],
+        "resources": [
+            *("deployments", "horizontalpodautoscalers", "poddisruptionbudgets", "services"),
+            *("serviceaccounts", "configmaps"),
+        ],
+        "verbs": ["get", "list", "create", "patch", "delete"],
+    },
+    {
+        "apiGroups": ["apps", "networking.k8s.io", ""],
+        "resources": ["replicasets", "pods", "events", "networkpolicies"],
+        "verbs": ["get", "list"],
+    },
+]
+# Otherwise one waits for five minutes.
+SHRINK_SOON = {
+    "spec": {
+        "maxReplicas": 4,
+        "behavior": {
+            "scaleDown": {
+                "stabilizationWindowSeconds": 15,
+                "policies": [{"type": "Pods", "value": 2, "periodSeconds": 15}],
+            }
+        },
+    }
+}
+
+
+def node_of(pod: dict[str, Any]) -> str:
+    return str(pod["spec"]["nodeName"])
+
+
+def names(live: Site) -> list[str]:
+    return [str(pod["metadata"]["name"]) for pod in live.pods()]
+
+
+def test_pods_run_restricted_on_different_nodes(live: Site) -> None:
+    assert len({node_of(pod) for pod in live.pods()}) == 2
+    refused = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "refused", "namespace": live.namespace},
+        "spec": {"hostNetwork": True, "containers": [{"name": "c", "image": live.image}]},
+    }
+    with pytest.raises(RuntimeError, match='violates PodSecurity "restricted'):
+        live.cluster.apply([refused])
+
+
+def test_pods_reach_what_the_network_policy_lets_them(live: Site) -> None:
+    port = int(live.cluster.registry.rpartition(":")[2])
+    assert reaches(live, 443)
+    assert not reaches(live, port)
+
+
+def reaches(live: Site, port: int) -> bool:
+    """Whether a server can connect to a port of this machine, at which something listens."""
+    tried = f"""
+import socket
+try:
+    socket.create_connection(("{OUTSIDE}", {port}), 3)
+    print("reached")
+except OSError as error:
+    print(error)
+"""
+    said = live.kubectl("exec", names(live)[0], "--container=serving", "--", "python", "-c", tried)
+    return said.strip() == "reached"
+
+
+def test_the_process_that_ships_events_may_be_killed_in_every_pod(live: Site) -> None:
+    with live.asked(CALLERS) as load:
+        for _ in range(3):
+            for pod in live.pods():
+                live.kill(pod, "ship-events")
+            load.until(200)
+        assert len(live.pods()) == 2
+    assert load.lost == []
+
+
+def test_a_sidecar_that_crashes_is_taken_back_while_the_good_pods_answer(live: Site) -> None:
+    before = names(live)
+    live.change(EVENTS, GOOD_SIDECAR, BAD_SIDECAR)
+    try:
+        with live.asked(CALLERS) as load:
+            said = live.deploy(code=1)
+    finally:
+        live.change(EVENTS, BAD_SIDECAR, GOOD_SIDECAR)
+    assert load.lost == []
+    assert "container events is in CrashLoopBackOff" in said
+    assert "rolled back: production runs" in said
+    live.wait_for_pods(2)
+    assert names(live) == before
+
+
+def test_a_worker_that_is_killed_costs_no_more_than_the_requests_in_flight(live: Site) -> None:
+    pod = live.pods()[0]
+    (worker,) = workers(pod)
+    with live.asked(CALLERS) as load:
+        os.kill(worker, signal.SIGKILL)
+        wait_for(lambda: workers(pod) not in ([], [worker]), PATIENCE)
+        load.until(500)
+    assert len(load.lost) <= CALLERS, load.lost
+    live.wait_for_pods(2)
+
+
+def test_a_node_is_drained_without_a_lost_request(live: Site) -> None:
+    node = node_of(live.pods()[0])
+    with live.asked(CALLERS) as load:
+        try:
+            live.kubectl("drain", node, "--ignore-daemonsets", "--delete-emptydir-data", f"--timeout={PATIENCE}s")
+            live.wait_for_pods(2)
+            load.until(200)
+        finally:
+            live.kubectl("uncordon", node)
+    assert load.lost == []
+    assert node not in map(node_of, live.pods())
+
+
+def test_two_releases_and_two_rollbacks_lose_no_request(live: Site) -> None:
+    began = live.running_finish_seconds()
+    with live.asked(CALLERS) as load:
+        for seconds in (began - 1, began - 2):
+            live.finish_seconds(seconds)
+            live.deploy()
+        for seconds in (began - 1, began):
+            live.delivery("rollback", "--environment", "production", "--yes")
+            assert live.running_finish_seconds() == seconds
+    assert load.lost == []
+    live.finish_seconds(began)
+
+
+def test_what_a_user_may_not_patch_changes_nothing(live: Site, cluster: Cluster) -> None:
+    kinds = {"apiVersion": "rbac.authorization.k8s.io/v1", "metadata": {"name": "ci", "namespace": live.namespace}}
+    subject = {"kind": "User", "name": "ci", "apiGroup": "rbac.authorization.k8s.io"}
+    reference = {"kind": "Role", "name": "ci", "apiGroup": "rbac.authorization.k8s.io"}
+    cluster.apply(
+        [
+            {**kinds, "kind": "Role", "rules": RULES},
+            {**kinds, "kind": "RoleBinding", "subjects": [subject], "roleRef": reference},
+        ]
+    )
+    before, began = names(live), live.running_finish_seconds()
+    live.finish_seconds(began - 3)
+    live.change(BASE / "networkpolicy.yaml", "- port: 8125", "- port: 8225")
+    try:
+        with live.asked(CALLERS) as load:
+            said = live.of_user("ci").deploy(code=1)
+    finally:
+        live.change(BASE / "networkpolicy.yaml", "- port: 8225", "- port: 8125")
+        live.finish_seconds(began)
+    assert "and nothing was changed: the cluster refuses it: networkpolicies.networking.k8s.io" in said
+    assert (names(live), live.running_finish_seconds(), load.lost) == (before, began, [])
+
+
+def test_the_api_server_may_be_away_during_a_deploy(live: Site) -> None:
+    began = live.running_finish_seconds()
+    live.finish_seconds(began - 4)
+    with live.asked(CALLERS) as load:
+        deploy = live.start("deploy", "--environment", "production", "--image", live.image)
+        wait_for(lambda: live.running_finish_seconds() == began - 4, PATIENCE)
+        live.cluster.stop("apiserver")
+        time.sleep(45)
+        live.cluster.start("apiserver")
+        said, _ = deploy.communicate()
+    assert deploy.returncode == 0, said
+    assert said.count("the cluster does not answer") == 1
+    assert "the cluster answers again" in said
+    assert load.lost == []
+    live.delivery("rollback", "--environment", "production", "--yes")
+    live.finish_seconds(began)
+
+
+def test_the_service_grows_and_shrinks_with_its_callers(live: Site) -> None:
+    live.grow(SHRINK_SOON)
+    try:
+        with live.asked(24, pause=0.005) as load:
+            live.wait_for_pods(4)
+            # A connection is closed at an age of half a minute to a minute, and metrics are of the last 15 s.
+            time.sleep(90)
+            shares = live.usage()
+        with live.asked(1, pause=0.5) as few:
+            live.wait_for_pods(2)
+    finally:
+        live.deploy()
+    assert load.lost == []
+    assert few.lost == []
+    assert min(shares) > max(shares) / 3, shares
