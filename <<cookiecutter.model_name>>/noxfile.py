@@ -97,16 +97,20 @@ def tests(session: nox.Session) -> None:
 def platform_tests(session: nox.Session) -> None:
     """Run the platform's own tests, or some: `nox -s platform_tests -- mlplatform/tests/store`."""
     _install(session, "dev", "training", "serving", "delivery", "data")
-    if session.posargs:
+    by_default = "not nightly and not clients and not policies and not cluster"
+    halves = {
+        # Twice as many as cores: half of the time they wait for programs that they start.
+        "parallel": ("not serial", f"--numprocesses={min(4, 2 * (os.cpu_count() or 1))}", "--dist=loadfile"),
+        "serial": ("serial",),
+    }
+    if session.posargs and session.posargs[0] not in halves:
         session.run("pytest", *session.posargs)
         return
-    # The contract of the model is part of `tests`.
-    own = ("mlplatform/tests", "--ignore=mlplatform/tests/model_contract")
-    by_default = "not nightly and not clients and not policies and not cluster"
-    # Twice as many as cores: half of the time they wait for programs that they start.
-    processes = min(4, 2 * (os.cpu_count() or 1))
-    session.run("pytest", *own, "-m", f"not serial and {by_default}", f"--numprocesses={processes}", "--dist=loadfile")
-    session.run("pytest", *own, "-m", f"serial and {by_default}")
+    for half in session.posargs or halves:
+        marker, *options = halves[half]
+        # The contract of the model is part of `tests`.
+        own = ("mlplatform/tests", "--ignore=mlplatform/tests/model_contract")
+        session.run("pytest", *own, "-m", f"{marker} and {by_default}", *options)
 
 
 @nox.session
@@ -135,7 +139,7 @@ def lint(session: nox.Session) -> None:
     """Check style and types, and that requirements/*.txt hold what requirements/*.in name."""
     if unlocked := [line for name in _purposes() for line in _unlocked(name)]:
         session.error("; ".join(unlocked) + ": run `.venv/bin/nox -s lock`")
-    _install(session, "dev", "training", "serving", "delivery")
+    _install(session, "dev", "training", "serving", "delivery", "data")
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
     session.run("mypy")

@@ -24,6 +24,13 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def environments(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where rendered repositories share an environment; tiers.py names one for all of its processes."""
+    named = os.environ.get("TEMPLATE_TESTS_ENVIRONMENTS")
+    return Path(named) if named else tmp_path_factory.mktemp("environments")
+
+
+@pytest.fixture(scope="session")
 def jenkins() -> Iterator[Jenkins]:
     """One process that stands in for Jenkins: it takes seconds to start, and a build leaves nothing behind in it."""
     with Jenkins() as running:

@@ -1,5 +1,6 @@
 """Renders the template and works in what comes out, as a user would: through command lines only."""
 
+import fcntl
 import json
 import os
 import shutil
@@ -25,6 +26,8 @@ PARTS = ("cookiecutter.json", "hooks", DIRECTORY, "{{cookiecutter.cruft}}")
 LEFT_BY_TOOLS = shutil.ignore_patterns(
     "__pycache__", ".*_cache", ".hypothesis", ".schemathesis", ".venv", ".nox", ".work"
 )
+# Sessions of a rendered repository that install the same.
+SAME_PACKAGES = ("platform_tests", "tests", "lint")
 # Who commits where a program, not a test, calls git.
 IDENTITY = {
     f"GIT_{who}_{what}": value
@@ -116,6 +119,24 @@ def nox(repository: Path, *arguments: str, **settings: str) -> subprocess.Comple
         stderr=subprocess.STDOUT,
         text=True,
     )
+
+
+def share_environment(repository: Path, place: Path) -> None:
+    """Let those sessions of a repository that install the same packages use one environment, made in `place` once.
+
+    Processes that ask for it at the same time wait for the first. RuntimeError with nox's words if it can't be made.
+    """
+    place.mkdir(parents=True, exist_ok=True)
+    with (place / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        installed = nox(repository, "-s", SAME_PACKAGES[0], "--install-only", "--envdir", str(place))
+        if installed.returncode:
+            raise RuntimeError(installed.stdout)
+        # So that it is compiled once, and not by each of several processes that start together.
+        subprocess.run([place / SAME_PACKAGES[0] / "bin" / "python", "-c", "import tensorflow"], check=True)
+    (repository / ".nox").mkdir(exist_ok=True)
+    for session in SAME_PACKAGES:
+        (repository / ".nox" / session).symlink_to(place / SAME_PACKAGES[0])
 
 
 def free_port() -> int:

@@ -7,21 +7,24 @@ import kube_programs
 import pytest
 from browser import have_browser
 from conftest import Render
-from rendered import DEFAULTS, commit_all, nox
+from rendered import DEFAULTS, commit_all, nox, share_environment
 
 
 @pytest.fixture(scope="module")
-def repository(render: Render, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def repository(render: Render, environments: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A rendered repository, under git as a team has it after the next steps."""
     repository = shutil.copytree(render({}), tmp_path_factory.mktemp("platform") / DEFAULTS["model_name"])
     commit_all(repository, "As rendered")
+    share_environment(repository, environments)
     return repository
 
 
+# The session without arguments runs one after the other.
 @pytest.mark.platform
-def test_the_platforms_own_tests_pass(repository: Path) -> None:
+@pytest.mark.parametrize("half", ["parallel", pytest.param("serial", marks=pytest.mark.alone)])
+def test_the_platforms_own_tests_pass(repository: Path, half: str) -> None:
     complete = have_browser()
-    result = nox(repository, "-s", "platform_tests")
+    result = nox(repository, "-s", "platform_tests", "--", half)
     assert result.returncode == 0, result.stdout
     assert not complete or " skipped" not in result.stdout, result.stdout
 

@@ -15,7 +15,19 @@ import pytest
 from conftest import Render
 from documented import documented
 from matrix import Matrix
-from rendered import DEFAULTS, LEFT_BY_TOOLS, ROOT, files, get, git, nox, post, published_model, serving
+from rendered import (
+    DEFAULTS,
+    LEFT_BY_TOOLS,
+    ROOT,
+    files,
+    get,
+    git,
+    nox,
+    post,
+    published_model,
+    serving,
+    share_environment,
+)
 
 pytestmark = pytest.mark.rendered
 
@@ -81,16 +93,12 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
 
 
 @pytest.fixture(scope="module")
-def repository(demo: Demo) -> Path:
+def repository(demo: Demo, environments: Path) -> Path:
     """A rendered repository, under git as a team has it after the next steps."""
     git(demo.repository, "init", "-q", "-b", "main")
     git(demo.repository, "add", "--all")
     git(demo.repository, "commit", "-q", "-m", "As rendered")
-    # Three sessions install the same packages, and making an environment takes a while.
-    installed = nox(demo.repository, "-s", "lint", "--install-only")
-    assert installed.returncode == 0, installed.stdout
-    for session in ("tests", "platform_tests"):
-        (demo.repository / ".nox" / session).symlink_to("lint")
+    share_environment(demo.repository, environments)
     return demo.repository
 
 

@@ -1,8 +1,9 @@
 """Every tier of the tests but the nightly one: `nox -s tests`. One process for each part.
 
-Tests of containers wait for real servers and jobs, with limits on the time, so nothing else runs beside them. A
-rendered repository trains and serves beside tests that only render and read. The platform's own tests come last: some
-of them measure times, and the others use every core by themselves.
+Parts run beside each other where one of them leaves the processor idle: the second is nice, and mostly takes what the
+first does not use. Tests of containers wait for real servers and jobs, with limits on the time, so beside them runs
+only what has no such limits. Beside a rendered repository, which trains and serves step by step, run the platform's own
+tests but those that take times. These come last, with nothing beside them.
 """
 
 import os
@@ -17,11 +18,11 @@ from pathlib import Path
 from timing import read
 
 ROOT = Path(__file__).parents[1]
-# Markers of the parts: those of one line run beside each other.
+# Markers of the parts, and how nice each is to those beside it: the parts of one line run at the same time.
 STAGES = (
-    ("docker",),
-    ("rendered", "not docker and not rendered and not platform"),
-    ("platform",),
+    (("docker", 0), ("not docker and not rendered and not platform", 19)),
+    (("rendered", 0), ("platform and not alone", 5)),
+    (("platform and alone", 0),),
 )
 # Of pytest: all passed; none of the tests was chosen.
 GOOD = (0, 5)
@@ -29,9 +30,10 @@ GOOD = (0, 5)
 
 @dataclass(frozen=True)
 class Part:
-    """A pytest process: which tests by their markers, and where it writes its output and its timing."""
+    """A pytest process: its tests by their markers, its niceness, and where it writes its output and its timing."""
 
     markers: str
+    niceness: int
     directory: Path
 
     @property
@@ -46,8 +48,9 @@ class Part:
 
     def start(self, *, shown: bool) -> subprocess.Popen[bytes]:
         """Start it; what it prints is shown as it comes, or kept for later."""
-        command = [sys.executable, "-m", "pytest", "-m", self.markers]
-        environment = {**os.environ, "TEMPLATE_TESTS_TIMING": str(self.timing)}
+        command = ["nice", "-n", str(self.niceness), sys.executable, "-m", "pytest", "-m", self.markers]
+        shared = {"TEMPLATE_TESTS_ENVIRONMENTS": str(self.directory / "environments")}
+        environment = {**os.environ, **shared, "TEMPLATE_TESTS_TIMING": str(self.timing)}
         if shown:
             return subprocess.Popen(command, cwd=ROOT, env=environment)
         with self.output.open("wb") as output:
@@ -73,7 +76,7 @@ def main() -> int:
     """Run all of them, say where the time went, and end with how many tests passed and failed."""
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as temporary:
-        stages = [[Part(markers, Path(temporary)) for markers in stage] for stage in STAGES]
+        stages = [[Part(*part, Path(temporary)) for part in stage] for stage in STAGES]
         codes = [code for stage in stages for code in run(stage)]
         timing = read(part.timing for stage in stages for part in stage)
     print(*timing.lines(), sep="\n")
