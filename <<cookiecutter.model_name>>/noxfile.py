@@ -100,7 +100,10 @@ def platform_tests(session: nox.Session) -> None:
     by_default = "not nightly and not clients and not policies and not cluster"
     halves = {
         # Twice as many as cores: half of the time they wait for programs that they start.
-        "parallel": ("not serial", f"--numprocesses={min(4, 2 * (os.cpu_count() or 1))}", "--dist=loadfile"),
+        "parallel": (
+            *("not serial", f"--numprocesses={min(4, 2 * (os.cpu_count() or 1))}"),
+            *("--dist=loadgroup", "--no-loadscope-reorder"),
+        ),
         "serial": ("serial",),
     }
     if session.posargs and session.posargs[0] not in halves:

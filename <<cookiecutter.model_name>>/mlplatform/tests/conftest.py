@@ -18,6 +18,16 @@ ROOT = Path(__file__).resolve().parents[2]
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where several run at a time: long ones begin first, and a file is one process's unless its tests are `apart`."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+    for item in items:
+        if not item.get_closest_marker("apart"):
+            # The models that serving is tried with take long to make, and their server to start.
+            shared = "published" if "published" in getattr(item, "fixturenames", ()) else item.nodeid.partition("::")[0]
+            item.add_marker(pytest.mark.xdist_group(shared))
+
+
 @pytest.fixture(autouse=True)
 def _outside_nox(monkeypatch: pytest.MonkeyPatch) -> None:
     """Messages name the next command as it is typed outside a session of nox."""

@@ -34,6 +34,8 @@ from mlplatform.tests.delivery.releasing import (
     unanswered,
 )
 
+pytestmark = pytest.mark.apart
+
 
 def set_memory(cluster: Repository, overlay: str, limit: str) -> None:
     """As an operator would: a patch in the overlay."""

@@ -18,6 +18,8 @@ from mlplatform.tests.conftest import ROOT
 from mlplatform.tests.delivery.conftest import VERSIONS, Delivery, Repository
 from mlplatform.tests.delivery.releasing import deployed, history, image_of, in_cluster, objects
 
+pytestmark = pytest.mark.apart
+
 STEPS = 40
 
 
@@ -62,6 +64,7 @@ def runs(cluster: Repository) -> str:
     return str(labels["tags.datadoghq.com/version"]).partition("-")[0]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
 def test_a_deploy_that_is_stopped_at_any_step_is_taken_back_or_recorded_and_the_next_one_works(
     cluster: Repository, delivery: Delivery, killer: Killer, number: signal.Signals

@@ -17,6 +17,8 @@ from mlplatform.store.storage import LocalStorage
 from mlplatform.tests.conftest import Command
 from mlplatform.tests.training.conftest import run
 
+pytestmark = pytest.mark.long
+
 QUICK = ("--epochs", "1", "--minimum-accuracy", "0")
 
 

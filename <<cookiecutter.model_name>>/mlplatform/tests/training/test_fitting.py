@@ -23,6 +23,8 @@ from mlplatform.training.fitting import fit as fit_phases
 from mlplatform.training.fitting import order
 from mlplatform.training.phases import WHOLE, Phase
 
+pytestmark = pytest.mark.long
+
 Fit = Callable[..., tuple[Position, keras.Model]]
 
 

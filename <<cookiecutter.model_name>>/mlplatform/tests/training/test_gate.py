@@ -24,6 +24,8 @@ from mlplatform.store.manifest import Manifest, fetch, list_artifacts, read
 from mlplatform.store.storage import LocalStorage
 from mlplatform.training import production
 
+pytestmark = pytest.mark.long
+
 CRITERIA = Criteria()
 TARGET = Classes("label", ("no", "fraud"))
 

@@ -14,6 +14,8 @@ from mlplatform.contract.targets import Classes
 from mlplatform.runtime.call import BATCHES
 from mlplatform.training.export import Exported, export
 
+pytestmark = [pytest.mark.apart, pytest.mark.long]
+
 ROWS = 16
 TARGET = Classes("label", "abc")
 RANDOM = np.random.default_rng(0)

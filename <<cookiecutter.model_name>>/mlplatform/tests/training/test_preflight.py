@@ -24,6 +24,8 @@ from mlplatform.training import devices, preflight
 from mlplatform.training.checkpoints import Checkpoints
 from mlplatform.training.fitting import Fitting
 
+pytestmark = pytest.mark.long
+
 RECORD = {
     "type": "object",
     "properties": {"x": {"type": "array", "items": {"type": "number"}}, "label": {"enum": ["a", "b", "c"]}},

@@ -18,6 +18,8 @@ from mlplatform.tests.conftest import Bucket
 from mlplatform.tests.faults import FOREVER, Answer, Reset, Truncated
 from mlplatform.tests.training.conftest import PYTHONPATH, run
 
+pytestmark = pytest.mark.long
+
 QUICK = ("--epochs", "1", "--minimum-accuracy", "0")
 # Converting is half of such a training, and where it is not in question it is left out.
 WITHOUT_COPY = ("--litert", "false")
