@@ -317,9 +317,15 @@ class TestAnotherModel:
             assert status == 400
             assert "alcohol" in body["error"]
 
-    def test_passes_the_repositorys_own_lint_and_keeps_the_contract(self, wine: Path, repository: Path) -> None:
+    def test_passes_the_repositorys_own_lint(self, wine: Path, repository: Path) -> None:
         # mypy looks again only at what is another than in the first repository: the model.
-        result = nox(wine, "-s", "lint", "tests", MYPY_CACHE_DIR=str(repository / ".mypy_cache"))
+        result = nox(wine, "-s", "lint", MYPY_CACHE_DIR=str(repository / ".mypy_cache"))
+        assert result.returncode == 0, result.stdout
+
+    # Of classes as the first model is, and of columns as that of numbers is, both of which are held to it every time.
+    @pytest.mark.nightly
+    def test_keeps_the_contract(self, wine: Path) -> None:
+        result = nox(wine, "-s", "tests")
         assert result.returncode == 0, result.stdout
         assert " skipped" not in result.stdout, result.stdout
 
