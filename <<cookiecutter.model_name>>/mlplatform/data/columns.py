@@ -12,6 +12,8 @@ ENDS = ".ends"
 BYTES = ".bytes"
 # Mean bytes of texts up to which their bytes are taken one by one, which costs more for each and less for a text.
 SHORT_TEXT = 32
+# Texts that follow each other in a run, on the average, from which their bytes are taken run by run.
+LONG_RUN = 4
 
 
 class Texts:
@@ -49,14 +51,23 @@ class Texts:
         starts, ends = self._spans(self._rows(indices))
         lengths = ends - starts
         taken = np.cumsum(lengths)
-        if len(taken) and taken[-1] < SHORT_TEXT * len(taken):
+        # Texts that stand one after the other are taken as one.
+        breaks = np.flatnonzero(starts[1:] != ends[:-1]) + 1
+        if len(breaks) < len(starts) / LONG_RUN:
+            starts, ends = starts[np.append(0, breaks)], ends[np.append(breaks, len(ends)) - 1]
+            data = self._joined(starts, ends)
+        elif len(taken) and taken[-1] < SHORT_TEXT * len(taken):
             # Where each byte comes from: its place within all taken, moved by as much as its text is.
             data = self.data[np.arange(taken[-1]) + np.repeat(ends - taken, lengths)]
         else:
-            content = self.data.data
-            spans = zip(starts.tolist(), ends.tolist(), strict=True)
-            data = np.frombuffer(b"".join([content[start:end] for start, end in spans]), np.uint8)
+            data = self._joined(starts, ends)
         return Texts(data, taken.reshape(-1, *self.ends.shape[1:]))
+
+    def _joined(self, starts: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """The bytes of these spans, one after the other."""
+        content = self.data.data
+        spans = zip(starts.tolist(), ends.tolist(), strict=True)
+        return np.frombuffer(b"".join([content[start:end] for start, end in spans]), np.uint8)
 
     def part(self, first: int, last: int) -> "Texts":
         """The texts of the examples from `first` to before `last`."""

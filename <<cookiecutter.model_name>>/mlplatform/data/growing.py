@@ -1,6 +1,7 @@
 """What a dataset version has in common with one that is there: which that is, and its examples among new ones."""
 
 import hashlib
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from mlplatform.store import manifest
 from mlplatform.store.manifest import ArtifactError, Manifest
 from mlplatform.store.storage import MissingKeyError, Storage
 
+log = logging.getLogger(__name__)
 # A version's property: identities of the parts that it was made of.
 SOURCES = "sources"
 
@@ -63,10 +65,12 @@ def find_base(storage: Storage, parts: Sequence[Part], schema: Schema, rule: Spl
     if not fitting:
         return None
     largest = max(fitting, key=_examples)
-    coming = [part for identity, part in identities.items() if identity not in largest.properties[SOURCES]]
+    before = set(largest.properties[SOURCES])
+    coming = [part for identity, part in identities.items() if identity not in before]
     try:
         version, content = manifest.fetch(storage, f"datasets/{largest.id}", work)
-    except (ArtifactError, MissingKeyError):
+    except (ArtifactError, MissingKeyError) as error:
+        log.warning("prepare: the dataset is made as a whole and not of %s: %s", largest.id, error)
         return None
     layers = layers_of(version, content)
     rows = sum(file.rows for part in coming for file in part.files.values())
