@@ -53,8 +53,8 @@ def test_lint_names_a_package_that_is_not_locked(repository: Path) -> None:
     result = nox(repository, "-s", "lint")
     assert result.returncode == 1
     said = "requirements/serving.team.in names orjson>=999, which requirements/{}.txt does not hold"
-    both = "; ".join(said.format(name) for name in ("serving", "serving-litert"))
-    assert f"{both}: run `.venv/bin/nox -s lock`" in result.stdout
+    each = "; ".join(said.format(name) for name in ("serving", "serving-litert", "serving-onnx"))
+    assert f"{each}: run `.venv/bin/nox -s lock`" in result.stdout
 
 
 def test_settings_that_are_not_toml_are_refused_in_the_programs_words(repository: Path) -> None:

@@ -1,6 +1,6 @@
 # The server with one published model. Build it from the repository's root:
 #   docker build -f docker/serving.Dockerfile --build-arg MODEL=store/models/VERSION -t serving .
-# --build-arg RUNTIME=litert selects LiteRT; the default is tensorflow.
+# --build-arg RUNTIME=litert selects LiteRT, onnx selects ONNX Runtime; the default is tensorflow.
 ARG PYTHON_VERSION=3.13
 ARG BASE_IMAGE=python:${PYTHON_VERSION}-slim-trixie
 ARG RUNTIME=tensorflow
@@ -18,6 +18,9 @@ COPY requirements/serving.txt /build/requirements.txt
 FROM tools AS litert-requirements
 COPY requirements/serving-litert.txt /build/requirements.txt
 
+FROM tools AS onnx-requirements
+COPY requirements/serving-onnx.txt /build/requirements.txt
+
 FROM ${RUNTIME}-requirements AS installed
 # Compiled here because the container cannot write: otherwise every start would compile all of TensorFlow's Python.
 RUN --mount=type=cache,target=/cache \
@@ -26,6 +29,8 @@ RUN --mount=type=cache,target=/cache \
         --requirements /build/requirements.txt
 
 FROM installed AS litert-packages
+
+FROM installed AS onnx-packages
 
 FROM installed AS tensorflow-packages
 # Only compilers need TensorFlow's C++ headers (287 MB) and libclang (61 MB). The other packages (80 MB) are imported

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator
 
 from mlplatform.config.settings import Section
+from mlplatform.contract.runtimes import Runtime
 
 _ADDRESS = re.compile(r"http://[^/?#@\s]+/?")
 
@@ -21,7 +22,7 @@ class ServingSettings(Section, section="serving", closed=True):
     )
     host: str = Field(default="127.0.0.1", min_length=1, description="address to listen on; 0.0.0.0 in a container")
     port: int = Field(default=8080, ge=1, le=65535)
-    runtime: Literal["tensorflow", "litert"] = Field(default="tensorflow", description="what computes the model")
+    runtime: Runtime = Field(default="tensorflow", description="what computes the model")
 
     frozen: str = Field(
         default="", description="directory of the model's frozen graph, made by verify --frozen; empty: it is made here"

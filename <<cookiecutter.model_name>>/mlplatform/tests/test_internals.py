@@ -53,10 +53,10 @@ def test_keras_still_has_the_train_function_that_training_fitting_drives() -> No
 @pytest.mark.parametrize(
     ("library", "files"),
     [
-        ("gevent", ("serving", "serving-litert")),
-        ("gunicorn[gevent]", ("serving", "serving-litert")),
-        ("httptools", ("serving", "serving-litert")),
-        ("datadog", ("serving", "serving-litert", "training", "training-gpu", "delivery")),
+        ("gevent", ("serving", "serving-litert", "serving-onnx")),
+        ("gunicorn[gevent]", ("serving", "serving-litert", "serving-onnx")),
+        ("httptools", ("serving", "serving-litert", "serving-onnx")),
+        ("datadog", ("serving", "serving-litert", "serving-onnx", "training", "training-gpu", "delivery")),
         ("datadog-api-client", ("delivery",)),
         ("keras", ("training", "training-gpu")),
     ],

@@ -29,6 +29,6 @@ def inference_ms(predict: Predict, split: Split) -> dict[str, float]:
     return medians
 
 
-def directory_bytes(directory: Path) -> int:
-    """Size of all files below a directory."""
-    return sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
+def size(path: Path) -> int:
+    """Bytes of a file, or of all files below a directory."""
+    return sum(file.stat().st_size for file in (path, *path.rglob("*")) if file.is_file())

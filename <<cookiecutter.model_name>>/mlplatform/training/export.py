@@ -1,6 +1,7 @@
 """The exported model: a SavedModel with one signature, which is all that serving knows."""
 
 import keyword
+import os
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,9 +13,10 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from mlplatform.contract.errors import PipelineError
+from mlplatform.contract.runtimes import EXPORTS, exported_for
 from mlplatform.contract.targets import Target
 from mlplatform.data.dataset import InputSpec, Split
-from mlplatform.runtime import saved_model
+from mlplatform.runtime import onnx, saved_model
 from mlplatform.runtime.call import DTYPES
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
@@ -103,19 +105,29 @@ def export(network: keras.Model, target: Target, directory: Path) -> dict[str, A
 
 
 class Exported:
-    """The SavedModel in a directory, loaded as the server loads it.
+    """An exported model, loaded as the server loads it.
 
     Called with inputs by name, each (n, *shape), it gives predictions. signature: as `export` returned it, or the
-    `signature` of the model's manifest. Raises OSError or ValueError if it cannot be loaded.
+    `signature` of the model's manifest. path: of a SavedModel, or with runtime `onnx` of an ONNX file. Raises what that
+    runtime raises for what cannot be loaded.
     """
 
-    def __init__(self, directory: Path, signature: Mapping[str, Any]) -> None:
+    def __init__(self, path: Path, signature: Mapping[str, Any], runtime: str = "tensorflow") -> None:
         self._inputs = [str(tensor["name"]) for tensor in signature["inputs"]]
+        outputs = [str(tensor["name"]) for tensor in signature["outputs"]]
+        if runtime == "onnx":
+            self._run = onnx.load(path, self._inputs, outputs, threads=os.cpu_count() or 1)
+            return
         # On a GPU as much memory as it needs, not all of it.
         config = tf.compat.v1.ConfigProto(allow_soft_placement=True)
         config.gpu_options.allow_growth = True
-        outputs = [str(tensor["name"]) for tensor in signature["outputs"]]
-        self._run = saved_model.open_model(directory, self._inputs, outputs, config)
+        self._run = saved_model.open_model(path, self._inputs, outputs, config)
+
+    @classmethod
+    def of(cls, content: Path, properties: Mapping[str, Any]) -> "Exported":
+        """The model among the files of a published model or of a training. properties: of its manifest."""
+        runtime = exported_for(properties)
+        return cls(content / EXPORTS[runtime], properties["signature"], runtime)
 
     def __call__(self, inputs: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
         """See the class. Raises ModelRejectsError for values that the model cannot take."""

@@ -34,6 +34,8 @@ from mlplatform.training.work import temporary
 
 log = logging.getLogger(__name__)
 
+# It has either build or train, so a checker of types finds one of them missing.
+TEAM: Any = model
 # More than float32 sums in another order differ by, less than a network that lost its weights does.
 TOLERANCE = 0.02
 # How many of the first rows are also predicted one by one.
@@ -47,10 +49,10 @@ SHOWN = 10
 def build(parameters: TrainingParameters) -> keras.Model:
     """The network of `model.build`. Raises PipelineError, with the line in `model/`, if there is none."""
     try:
-        network = model.build(hyperparameters(parameters))
+        network = TEAM.build(hyperparameters(parameters))
     # Anything at all: it is the team's code.
     except Exception as error:
-        raise PipelineError(f"model.build{_place(error)} raises {type(error).__name__}: {_sentence(error)}") from error
+        raise PipelineError(f"model.build{place(error)} raises {type(error).__name__}: {sentence(error)}") from error
     if not isinstance(network, keras.Model):
         raise PipelineError(
             f"model.build: it returns {type(network).__name__}; end it with `return network`, the compiled keras.Model"
@@ -61,7 +63,7 @@ def build(parameters: TrainingParameters) -> keras.Model:
 def definition(parameters: TrainingParameters) -> tuple[InputSpec, ...]:
     """The network's inputs, once what `model/` defines fits together. Raises PipelineError."""
     target = of_model(model)
-    properties = _properties(model.RECORD, target)
+    properties = record_properties(model.RECORD, target)
     reserved = ("id", "label", target.name)
     specs = input_specs(build(parameters), target)
     for spec in specs:
@@ -98,7 +100,7 @@ def check(train: Split, validation: Split, parameters: TrainingParameters, targe
             raise
         except Exception as error:
             part = _failing_part(network, rows)
-            raise PipelineError(f"model.build{_place(error)}: {part}: {_sentence(error)}") from error
+            raise PipelineError(f"model.build{place(error)}: {part}: {sentence(error)}") from error
     with temporary(work) as directory:
         expected = _check_served(network, target, rows, directory / "saved_model")
         _check_litert(rows, expected, parameters, target, directory)
@@ -123,7 +125,7 @@ class _FirstRows(Split):
         return self._split.column(name, indices)
 
 
-def _properties(record: Mapping[str, Any], target: Target) -> Mapping[str, Any]:
+def record_properties(record: Mapping[str, Any], target: Target) -> Mapping[str, Any]:
     """The record's properties, of a valid schema that has the target. Raises PipelineError."""
     if not isinstance(record, Mapping):
         raise PipelineError(f"model.RECORD is {type(record).__name__}; it must be a JSON Schema, a dict")
@@ -207,7 +209,7 @@ def _check_served(network: keras.Model, target: Target, rows: Split, directory: 
         exported = Exported(directory, export(network, target, directory))
     except Exception as error:
         raise PipelineError(
-            f"model.build{_place(error)}: the network cannot be exported and served: {_sentence(error)}"
+            f"model.build{place(error)}: the network cannot be exported and served: {sentence(error)}"
         ) from error
     for size in BATCHES:
         inputs, _ = rows.take(np.arange(size) % len(rows))
@@ -215,7 +217,7 @@ def _check_served(network: keras.Model, target: Target, rows: Split, directory: 
             served = exported(inputs)
         except Exception as error:
             raise PipelineError(
-                f"model.build: the exported network cannot predict {size} rows: {_sentence(error)}"
+                f"model.build: the exported network cannot predict {size} rows: {sentence(error)}"
             ) from error
         fault = target.prediction_fault(served)
         if fault:
@@ -318,13 +320,13 @@ def _tensors(inputs: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
     return {name: tf.constant(array) for name, array in inputs.items()}
 
 
-def _place(error: BaseException) -> str:
+def place(error: BaseException) -> str:
     """Where in `model/` an error comes from, such as ` (model/network.py, line 31)`; empty if that is not known."""
-    place = team_code.place(error)
-    return f" ({place})" if place else ""
+    found = team_code.place(error)
+    return f" ({found})" if found else ""
 
 
-def _sentence(error: BaseException) -> str:
+def sentence(error: BaseException) -> str:
     """The line of an error's message that says most: Keras puts the layer first and the reason after it."""
     lines = [COLOUR.sub("", line).strip() for line in str(error).splitlines() if line.strip()]
     if not lines:

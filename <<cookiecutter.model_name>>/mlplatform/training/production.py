@@ -22,8 +22,8 @@ def predict(production: Manifest, storage: Storage, work: Path, split: Split, ba
     except (ArtifactError, MissingKeyError) as error:
         raise UnusableError(f"model {production.id}, in production, is damaged: {error}") from None
     try:
-        return predict_split(Exported(content / "saved_model", production.properties["signature"]), split, batch_size)
-    # TensorFlow raises anything: for a model of another version, for operations that it does not have.
+        return predict_split(Exported.of(content, production.properties), split, batch_size)
+    # A runtime raises anything: for a model of another version, for operations that it does not have.
     except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UnusableError(f"model {production.id}, in production, does not run here: {reason}") from error

@@ -3,11 +3,9 @@
 import hashlib
 import os
 import subprocess
+import sys
+from collections.abc import Sequence
 from pathlib import Path
-
-import keras
-import numpy
-import tensorflow
 
 ROOT = Path(__file__).resolve().parents[2]
 # The packages that a trained model depends on. A change in serving or delivery does not change the model.
@@ -64,6 +62,6 @@ def _git(*arguments: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603
 
 
-def package_versions() -> dict[str, str]:
-    """Versions of the packages that a trained model depends on."""
-    return {package.__name__: package.__version__ for package in (tensorflow, keras, numpy)}
+def package_versions(names: Sequence[str]) -> dict[str, str]:
+    """Versions of those packages that this process has imported, by the name that they are imported by."""
+    return {name: str(sys.modules[name].__version__) for name in names if hasattr(sys.modules.get(name), "__version__")}

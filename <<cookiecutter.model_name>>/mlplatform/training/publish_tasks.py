@@ -10,7 +10,9 @@ import numpy as np
 
 from mlplatform.contract.errors import GateError
 from mlplatform.contract.parameters import run_id
+from mlplatform.contract.runtimes import EXPORTS, exported_for
 from mlplatform.store import manifest
+from mlplatform.store.manifest import Manifest
 from mlplatform.training import evaluation, gate, litert
 from mlplatform.training.baseline import baseline
 from mlplatform.training.export import Exported, predict_split
@@ -48,7 +50,7 @@ class Evaluate(Task):
         results = Results(context, self.dataset, self.run_id)
         test = results.split("test")
         about, trained = results.trained()
-        exported = Exported(trained / "saved_model", about.properties["signature"])
+        exported = Exported.of(trained, about.properties)
         predictions = predict_split(exported, test, context.parameters.batch_size)
         target, validation = context.schema.target, None
         if target.has_threshold:
@@ -59,7 +61,7 @@ class Evaluate(Task):
             **target.metrics(target.rows(results.truth("test"), predictions)),
             "export_difference": difference if np.isfinite(difference) else None,
             "inference_ms": evaluation.inference_ms(exported, test),
-            "bytes": evaluation.directory_bytes(trained / "saved_model"),
+            "bytes": evaluation.size(trained / EXPORTS[exported_for(about.properties)]),
         }
         with temporary(context.work) as directory:
             write_json(directory / "metrics.json", metrics)
@@ -112,7 +114,11 @@ class Publish(Task):
         context = self.context
         trained, content = results.trained()
         with temporary(context.work) as directory:
-            shutil.copytree(content / "saved_model", directory / "saved_model")
+            for source in (content / name for name in EXPORTS.values()):
+                if source.is_dir():
+                    shutil.copytree(source, directory / source.name)
+                elif source.is_file():
+                    shutil.copyfile(source, directory / source.name)
             for name in ("report.html", "metrics.json"):
                 shutil.copyfile(judged.content / name, directory / name)
             target, inputs = results.target, context.schema.inputs
@@ -126,15 +132,21 @@ class Publish(Task):
                 "report": "report.html",
                 "baseline": baseline(results.split("train"), inputs, results.predictions(), target),
                 "samples": _samples(results),
-                "runtimes": {
-                    "tensorflow": {"path": "saved_model", "valid": True},
-                    "litert": self._litert(results, content / "saved_model", directory),
-                },
+                "runtimes": self._runtimes(results, trained, content, directory),
             }
             published = manifest.publish(
                 context.storage, f"models/{self.run_id}", directory, "model", self.run_id, properties
             )
         log.info("publish: model version %s", published.id)
+
+    def _runtimes(self, results: Results, trained: Manifest, content: Path, directory: Path) -> dict[str, Any]:
+        """What can compute the model; a copy for LiteRT is written into `directory`."""
+        exported = exported_for(trained.properties)
+        runtimes: dict[str, Any] = {exported: {"path": EXPORTS[exported], "valid": True}}
+        if exported == "tensorflow":
+            return {**runtimes, "litert": self._litert(results, content / EXPORTS[exported], directory)}
+        reason = {"valid": False, "reason": "it is an ONNX model"}
+        return {**runtimes, "tensorflow": reason, "litert": reason}
 
     def _litert(self, results: Results, saved_model: Path, directory: Path) -> dict[str, Any]:
         parameters = self.context.parameters

@@ -23,7 +23,7 @@ from mlplatform.store import manifest
 from mlplatform.store.manifest import Manifest
 from mlplatform.store.storage import Storage
 from mlplatform.telemetry import logs
-from mlplatform.training import devices, job, preflight
+from mlplatform.training import devices, job, onnx_model, preflight
 from mlplatform.training.data_tasks import prepare_task
 from mlplatform.training.metrics import TrainingMetrics
 from mlplatform.training.provenance import code_version
@@ -53,7 +53,7 @@ def prepare_context(
             ) from None
         sweep(work)
         devices.configure(parameters)
-        inputs = preflight.definition(parameters)
+        inputs = (onnx_model if onnx_model.is_given() else preflight).definition(parameters)
     return Context(
         service=service,
         storage=storage,

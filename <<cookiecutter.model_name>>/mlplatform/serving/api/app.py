@@ -13,6 +13,7 @@ from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException, NotFound
 from werkzeug.routing import BaseConverter
 
+from mlplatform.contract.runtimes import exported_for
 from mlplatform.serving.api import feedback as feedback_body
 from mlplatform.serving.api import openapi
 from mlplatform.serving.api.predict import Inference, failure
@@ -196,7 +197,8 @@ class _Views:
 
     def metadata_v2(self, version: str | None = None) -> Response:
         model = self._service.require(version)
-        return _json(v2.metadata(model.signature, self._service.name, model.manifest.id, model.labels))
+        runtime = exported_for(model.manifest.properties)
+        return _json(v2.metadata(model.signature, self._service.name, model.manifest.id, model.labels, runtime))
 
     def model_ready(self, version: str | None = None) -> Response:
         reason = self._service.not_ready()

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mlplatform.runtime import saved_model
+from mlplatform.runtime import litert, onnx, saved_model
 from mlplatform.runtime.call import Run
 from mlplatform.runtime.saved_model import FrozenCopy
 from mlplatform.serving.model.signature import Array, Signature, Tensor
@@ -45,7 +45,7 @@ def load_runtime(
 ) -> WarmRuntime:
     """Load, warm up and measure a model.
 
-    name: tensorflow or litert. path: of what it computes. properties: of the model's manifest.
+    name: tensorflow, litert or onnx. path: of what it computes. properties: of the model's manifest.
     max_rows: rows of a full batch; 0: the size beyond which rows per second hardly rise.
     copy: of the frozen graph, for TensorFlow.
     Raises RuntimeUnavailableError, or whatever the runtime raises for a model it cannot read.
@@ -59,12 +59,12 @@ def load_runtime(
 
 
 def load_model(name: str, path: Path, signature: Signature, threads: int, copy: FrozenCopy | None = None) -> Run:
-    """Load a model, tensorflow or litert, without running it. Raises whatever the runtime raises."""
+    """Load a model, for tensorflow, litert or onnx, without running it. Raises whatever the runtime raises."""
     inputs, outputs = [tensor.name for tensor in signature.inputs], [tensor.name for tensor in signature.outputs]
     if name == "litert":
-        from mlplatform.runtime import litert
-
         return litert.load(path, inputs, outputs, threads)
+    if name == "onnx":
+        return onnx.load(path, inputs, outputs, threads)
     return saved_model.load(path, inputs, outputs, threads, copy)
 
 

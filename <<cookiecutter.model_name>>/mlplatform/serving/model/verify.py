@@ -26,7 +26,7 @@ from mlplatform.store.manifest import ArtifactError, Manifest, read_directory
 
 @click.command()
 @click.argument("directory", type=click.Path(path_type=Path))
-@click.option("--runtime", help="what has to compute the model: tensorflow or litert  [default: as in service.toml]")
+@click.option("--runtime", help="what has to compute it: tensorflow, litert or onnx  [default: as in service.toml]")
 @click.option(
     "--memory-file",
     type=click.Path(path_type=Path),

@@ -34,6 +34,8 @@ DATATYPES = {
     for kind, short in (("uint", "UINT"), ("int", "INT"), ("float", "FP"))
     for width in (8, 16, 32, 64)
 } | {"bool": "BOOL", "string": "BYTES"}
+# What computes a model, by the runtime that it was exported for: the specification's names.
+PLATFORMS = {"tensorflow": "tensorflow_savedmodel", "onnx": "onnx_onnxv1"}
 # The last two are not in the specification, and KServe's client sends them. The path is what counts.
 _REQUEST_FIELDS = ("id", "parameters", "inputs", "outputs", "model_name", "model_version")
 _INPUT_FIELDS = ("name", "shape", "datatype", "parameters", "data")
@@ -122,12 +124,12 @@ def encode(
     return headers, b"".join([text, *sections])
 
 
-def metadata(signature: Signature, name: str, version: str, labels: Sequence[str]) -> dict[str, Any]:
-    """The model metadata answer: -1 is any size. labels: the model's, or none."""
+def metadata(signature: Signature, name: str, version: str, labels: Sequence[str], exported_for: str) -> dict[str, Any]:
+    """The model metadata answer: -1 is any size. labels: the model's, or none. exported_for: a runtime."""
     content = {
         "name": name,
         "versions": [version],
-        "platform": "tensorflow_savedmodel",
+        "platform": PLATFORMS[exported_for],
         "inputs": [_describe(tensor) for tensor in signature.inputs],
         "outputs": [_describe(tensor) for tensor in signature.outputs],
     }

@@ -192,14 +192,14 @@ class TestBundle:
             assert delivery("bundle", version).code == 0
         assert len(registry.tags(SERVING)) == 2
 
+    @pytest.mark.parametrize(("runtime", "file"), [("litert", "model.tflite"), ("onnx", "model.onnx")])
     def test_is_for_the_runtime_that_serving_is_set_to(
-        self, repository: Repository, delivery: Delivery, monkeypatch: pytest.MonkeyPatch
+        self, runtime: str, file: str, repository: Repository, delivery: Delivery, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setenv("SERVING_RUNTIME", "litert")
-        runtimes = {"litert": {"path": "model.tflite", "valid": True}}
-        repository.publish("c0ffee", {"model.tflite": b"network"}, runtimes=runtimes)
+        monkeypatch.setenv("SERVING_RUNTIME", runtime)
+        repository.publish("c0ffee", {file: b"network"}, runtimes={runtime: {"path": file, "valid": True}})
         assert delivery("bundle", "c0ffee").code == 0
-        assert "--build-arg=RUNTIME=litert" in " ".join(repository.asked("docker"))
+        assert f"--build-arg=RUNTIME={runtime}" in " ".join(repository.asked("docker"))
 
     def test_of_a_model_that_the_runtime_cannot_compute_names_the_op(
         self, repository: Repository, delivery: Delivery, monkeypatch: pytest.MonkeyPatch

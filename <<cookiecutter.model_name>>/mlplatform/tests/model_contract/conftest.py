@@ -18,20 +18,25 @@ from typing import Any
 import pytest
 
 from mlplatform.contract.parameters import target
+from mlplatform.contract.runtimes import exported_for
 from mlplatform.store.manifest import Manifest, read_directory
 from mlplatform.tests.conftest import ROOT, run
 from mlplatform.tests.serving.running import NAME, Running, serving
 
 ONE_EPOCH = ("--epochs", "1")
-# The pipeline's own command line, told to stop as the first step begins. A signal from outside might come too late.
+# The pipeline's own command line, told to stop as the training begins. A signal from outside might come too late. Where
+# the team's own code trains, a signal ends the process there and then.
 STOP_AT_THE_FIRST_STEP = """
 import logging, sys
+import model
 from mlplatform.cli import cli
 from mlplatform.contract.stopping import Stop, Stopped
 
 class AtTheFirstStep(logging.Handler):
     def emit(self, record):
         stop.asked |= record.getMessage().startswith("train: on ")
+        if callable(getattr(model, "train", None)):
+            stop.obey()
 
 stop = Stop()
 logging.getLogger("mlplatform").addHandler(AtTheFirstStep())
@@ -125,7 +130,7 @@ def instances(manifest: Manifest) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="session")
 def server(trained: Trained, manifest: Manifest) -> Iterator[Running]:
-    """The server with TensorFlow, which runs every model."""
-    with serving(trained.directory / "service.toml", runtime="tensorflow") as running:
+    """The server with the runtime that the model was exported for."""
+    with serving(trained.directory / "service.toml", runtime=exported_for(manifest.properties)) as running:
         running.wait_for(200)
         yield running

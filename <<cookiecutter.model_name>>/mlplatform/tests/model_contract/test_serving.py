@@ -6,6 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mlplatform.contract.runtimes import exported_for
+from mlplatform.serving.model.runtime import load_model, sample_rows
+from mlplatform.serving.model.signature import read_signature
 from mlplatform.store.manifest import Manifest, read_directory
 from mlplatform.tests.model_contract import protocols
 from mlplatform.tests.model_contract.conftest import Trained
@@ -20,10 +23,16 @@ CLOSE = 1e-4
 @pytest.fixture(scope="module")
 def exported(trained: Trained, instances: list[dict[str, Any]]) -> Predictions:
     """What the exported model predicts for the samples, computed in this process without the server."""
+    manifest, content = read_directory(trained.published)
+    runtime = exported_for(manifest.properties)
+    path = content / manifest.properties["runtimes"][runtime]["path"]
+    if runtime == "onnx":
+        signature = read_signature(manifest.properties)
+        found = load_model(runtime, path, signature, threads=1)(sample_rows(manifest.properties, signature))
+        return {tensor.name: array for tensor, array in zip(signature.outputs, found, strict=True)}
     import tensorflow as tf
 
-    manifest, content = read_directory(trained.published)
-    saved_model = tf.saved_model.load(str(content / manifest.properties["runtimes"]["tensorflow"]["path"]))
+    saved_model = tf.saved_model.load(str(path))
     inputs = {
         tensor["name"]: tf.constant([instance[tensor["name"]] for instance in instances], tensor["dtype"])
         for tensor in manifest.properties["signature"]["inputs"]
@@ -71,7 +80,7 @@ def test_litert_predicts_the_same_or_refuses_the_model(
             assert_same(protocols.v1_rows(running, instances), exported)
         else:
             assert running.process.wait(60) != 0
-            assert "use runtime = 'tensorflow'" in running.log
+            assert f"use runtime = {exported_for(manifest.properties)!r}" in running.log
 
 
 def test_an_instance_without_one_of_the_inputs_is_refused_by_its_name(
