@@ -41,8 +41,8 @@ def linear(
     """
     return model(
         [
-            node("Concat", " ".join(columns), "x", axis=1),
-            node("MatMul", "x weights", "scores"),
+            node("Concat", " ".join(columns), "table", axis=1),
+            node("MatMul", "table weights", "scores"),
             node("Softmax", "scores", output, axis=1),
             node("ArgMax", output, "label", axis=1, keepdims=0),
         ],

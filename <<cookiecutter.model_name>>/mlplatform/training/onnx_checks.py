@@ -31,9 +31,8 @@ def opened(path: Path, specs: Sequence[InputSpec], target: Target) -> Predict:
         graph = onnx.read(path, threads=1)
     # Whatever ONNX Runtime says of a file that it cannot read.
     except Exception as error:
-        raise PipelineError(
-            f"model.train: the server's ONNX Runtime cannot load what it returns: {sentence(error)}"
-        ) from error
+        reason = sentence(error).rpartition("failed:")[2].strip()
+        raise PipelineError(f"model.train: the server's ONNX Runtime cannot load what it returns: {reason}") from error
     _check_inputs(graph, specs)
     _check_output(graph, target)
     run = graph.runs(names, [target.output])
