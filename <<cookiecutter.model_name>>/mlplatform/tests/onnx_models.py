@@ -22,7 +22,7 @@ def model(nodes: Sequence[Any], inputs: Values, outputs: Values, **weights: NDAr
         [numpy_helper.from_array(array, name) for name, array in weights.items()],
     )
     content: bytes = helper.make_model(
-        graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)]
+        graph, ir_version=9, opset_imports=[helper.make_opsetid("", 19)]
     ).SerializeToString()
     return content
 
