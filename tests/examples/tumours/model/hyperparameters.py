@@ -5,8 +5,6 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Hyperparameters:
-    """Each field is a parameter of the training: `trees` is --trees and TRAINING_TREES."""
+    """Each field is a parameter of the training: --inverse-penalty, or in the environment."""
 
-    features: int = field(default=20, metadata={"ge": 1, "le": 30, "description": "measurements that are used"})
-    trees: int = field(default=100, metadata={"ge": 1, "le": 10_000, "description": "trees of the forest"})
-    least_leaf: int = field(default=2, metadata={"ge": 1, "le": 1000, "description": "rows in a leaf at least"})
+    inverse_penalty: float = field(default=0.1, metadata={"gt": 0, "description": "C: less of it, smaller weights"})
