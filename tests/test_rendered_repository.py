@@ -35,7 +35,6 @@ NAME = DEFAULTS["model_name"]
 WINE = "wine-classifier"
 DIABETES = "diabetes-progression"
 TRAITS = "digit-traits"
-TUMOURS = "tumour-classifier"
 GATE_OF_NUMBERS = "[gate.r2_score]\nminimum = 0.1\n"
 GATE_OF_TAGS = "[gate.macro_f1]\nminimum = 0.8\nmaximum_regression = 0.02\n\n[gate.recall.loop]\nminimum = 0.8\n"
 # Those of a repository's own tests that read what rendering changes, and what they read.
@@ -423,51 +422,5 @@ class TestAModelOfTags:
 
     def test_keeps_the_contract(self, traits: Path) -> None:
         result = nox(traits, "-s", "tests")
-        assert result.returncode == 0, result.stdout
-        assert " skipped" not in result.stdout, result.stdout
-
-
-@pytest.fixture(scope="module")
-def tumours(repository: Path, render: Render, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A rendered repository with a pipeline of scikit-learn, and the packages that it needs locked."""
-    directory = tmp_path_factory.mktemp("tumours") / TUMOURS
-    with_model_of("tumours", render({"model_name": TUMOURS}), directory, repository)
-    requirements = ROOT / "tests" / "examples" / "tumours" / "requirements"
-    shutil.copytree(requirements, directory / "requirements", dirs_exist_ok=True)
-    result = nox(directory, "-s", "lock")
-    assert result.returncode == 0, result.stdout
-    return directory
-
-
-class TestAModelOfAnotherFramework:
-    """A pipeline of scikit-learn in place of the digits. Beside `model/` its packages and the runtime are others."""
-
-    def test_is_refused_for_a_runtime_that_cannot_compute_it(self, tumours: Path) -> None:
-        result = nox(tumours, "-s", "train")
-        assert result.returncode != 0
-        said = "model.train: it gives an ONNX model, which [serving] runtime = 'tensorflow' cannot compute; use runtime"
-        assert said in result.stdout
-
-    def test_is_trained_published_and_served_as_onnx(self, tumours: Path, tmp_path: Path) -> None:
-        settings = tumours / "service.toml"
-        text = settings.read_text(encoding="utf-8")
-        assert 'runtime = "tensorflow"\n' in text
-        settings.write_text(text.replace('runtime = "tensorflow"\n', 'runtime = "onnx"\n'), encoding="utf-8")
-        result = nox(tumours, "-s", "train")
-        assert result.returncode == 0, result.stdout
-        properties = published_model(tumours)["properties"]
-        assert properties["runtimes"]["onnx"] == {"path": "model.onnx", "valid": True}
-        assert properties["metrics"]["accuracy"] >= 0.93
-        # The pipeline and what it was converted to.
-        assert properties["metrics"]["export_difference"] < 1e-5
-        assert len(properties["signature"]["inputs"]) == 30
-        instances = [sample["instance"] for sample in properties["samples"]]
-        with serving(tumours, tmp_path / "server.log") as url:
-            status, body = post(f"{url}/v1/models/{TUMOURS}:predict", {"instances": instances})
-            assert status == 200, body
-            assert_accurate(body["predictions"], properties, 0.8)
-
-    def test_passes_the_repositorys_own_lint_and_keeps_the_contract(self, tumours: Path, repository: Path) -> None:
-        result = nox(tumours, "-s", "lint", "tests", MYPY_CACHE_DIR=str(repository / ".mypy_cache"))
         assert result.returncode == 0, result.stdout
         assert " skipped" not in result.stdout, result.stdout
