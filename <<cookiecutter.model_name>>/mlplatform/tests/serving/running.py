@@ -78,7 +78,7 @@ class Running:
         """POST JSON to the V1 predict route."""
         return self.post(PREDICT, content)
 
-    def wait_for(self, status: int, path: str = "/v2/health/ready", seconds: float = 60, saying: str = "") -> Reply:
+    def wait_for(self, status: int, path: str = "/v2/health/ready", seconds: float = 180, saying: str = "") -> Reply:
         """Wait until a path answers with a status, and with a text in its error; give that answer."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:

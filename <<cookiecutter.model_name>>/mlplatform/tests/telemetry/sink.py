@@ -133,7 +133,7 @@ def trace_agent(directory: Path) -> Iterator[TraceAgent]:
             process.wait(10)
 
 
-def until(look: Callable[[], T], seconds: float = 15) -> T:
+def until(look: Callable[[], T], seconds: float = 60) -> T:
     """Wait for something true, and give it."""
     end = time.monotonic() + seconds
     while not (value := look()):
