@@ -22,7 +22,7 @@ import hashlib
 import json
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -54,11 +54,26 @@ VALUES = ("enum", "const", "required", "dependentRequired")
 
 @dataclass(frozen=True)
 class InputSpec:
-    """One input of the model: shape of one example, and name of the dtype, NumPy's or `string`."""
+    """One input of the model: shape of one example, and name of the dtype, NumPy's or `string`.
+
+    nullable: whether `model.RECORD` lets its numbers be missing, which are NaN then; of floats only.
+    """
 
     name: str
     shape: tuple[int, ...]
     dtype: str
+    nullable: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """As manifests hold it. An input that is never missing is described as before there were others."""
+        described = {"name": self.name, "shape": list(self.shape), "dtype": self.dtype}
+        return described | {"nullable": True} if self.nullable else described
+
+    @classmethod
+    def of_json(cls, described: Mapping[str, Any]) -> "InputSpec":
+        """From what `to_json` gave."""
+        shape = tuple(described["shape"])
+        return cls(described["name"], shape, described["dtype"], bool(described.get("nullable")))
 
 
 @dataclass(frozen=True)
@@ -89,7 +104,7 @@ class Schema:
         return record
 
     def _inputs_and(self, more: Any) -> list[Any]:
-        return [[asdict(spec) for spec in self.inputs], more]
+        return [[spec.to_json() for spec in self.inputs], more]
 
 
 def without_annotations(schema: Any) -> Any:

@@ -195,4 +195,5 @@ def _enlarged(picture: NDArray[np.float64]) -> NDArray[np.float64]:
 def _bounds(values: Sequence[Any]) -> tuple[float, float]:
     """The smallest and the largest number of a picture's values."""
     arrays = [np.asarray(value, np.float64) for value in values]
-    return min(float(array.min()) for array in arrays), max(float(array.max()) for array in arrays)
+    flat = np.nan_to_num(np.concatenate([array.reshape(-1) for array in arrays]))
+    return float(flat.min()), float(flat.max())

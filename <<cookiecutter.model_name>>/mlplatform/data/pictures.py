@@ -25,9 +25,10 @@ def is_picture(spec: InputSpec) -> bool:
 
 
 def png(array: Array, low: float, high: float) -> Markup:
-    """An array (h, w), (h, w, 1) or (h, w, 3) as the data URL of a PNG; `low` is black, `high` white."""
+    """An array (h, w), (h, w, 1) or (h, w, 3) as the data URL of a PNG; `low` is black, NaN too, `high` white."""
     every = -(-max(array.shape[:2]) // EDGE)
     pixels = array[::every, ::every].astype(np.float64).reshape(*array[::every, ::every].shape[:2], -1)
+    pixels = np.nan_to_num(pixels, nan=low)
     levels = np.clip((pixels - low) / ((high - low) or 1) * 255, 0, 255).round().astype(np.uint8)
     height, width, channels = levels.shape
     # Each line begins with the filter that it went through: none.

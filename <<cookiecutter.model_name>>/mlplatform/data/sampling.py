@@ -143,6 +143,7 @@ def _distance(value: Any, known: Mapping[str, float]) -> float | None:
         values = np.asarray(value, np.float64)
     except (ValueError, TypeError):
         return None
-    if not values.size or not np.isfinite(values).all():
+    values = values[np.isfinite(values)]
+    if not values.size:
         return None
     return math.sqrt(float(np.mean(np.square(values - known["mean"])))) / (known["deviation"] or 1.0)

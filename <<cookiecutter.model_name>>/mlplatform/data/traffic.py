@@ -18,6 +18,7 @@ from typing import Any
 from mlplatform.contract import events
 from mlplatform.contract.errors import CommandError, ExitCode
 from mlplatform.contract.targets import Classes, Target
+from mlplatform.data.checking import says_null
 from mlplatform.data.settings import DataSettings
 from mlplatform.data.team import Redact
 from mlplatform.store.storage import Storage
@@ -58,11 +59,16 @@ class Row:
     def record(self, schema: Mapping[str, Any], truth: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """The row as a record: with `id`, `at`, `model` and `predicted`, if the schema has these properties.
 
+        An input that was missing is null where the schema says so, and absent elsewhere.
         truth: by the name of the target, if it is known.
         """
         beside = {"id": self.id, "at": self.at, "model": self.version, "predicted": self.predicted}
-        known = {name: value for name, value in beside.items() if name in schema.get("properties", {})}
-        return {**self.inputs, **known, **(truth or {})}
+        properties = schema.get("properties", {})
+        known = {name: value for name, value in beside.items() if name in properties}
+        null = {name for name, column in properties.items() if says_null(column, schema, 0)}
+        absent = dict.fromkeys(null.intersection(schema.get("required", ())))
+        given = {name: value for name, value in self.inputs.items() if value is not None or name in null}
+        return {**absent, **given, **known, **(truth or {})}
 
 
 def check_consent(settings: DataSettings) -> None:

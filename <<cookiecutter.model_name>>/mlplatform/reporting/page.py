@@ -3,6 +3,7 @@
 Jinja fills a template with autoescape: whatever comes from data is text, never markup.
 """
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,9 @@ def as_probability(value: float) -> str:
 
 
 def as_number(value: float) -> str:
-    """Four figures, or thousands."""
+    """Four figures, or thousands; of NaN, which stands for what is missing, a dash."""
+    if math.isnan(value):
+        return "\N{EN DASH}"
     return f"{value:.4g}".replace("-", "\N{MINUS SIGN}") if abs(value) < 1e4 or abs(value) >= 1e9 else f"{value:,.0f}"
 
 

@@ -1,6 +1,7 @@
 """From a trained network to a published model: evaluate -> publish, with the gate between them."""
 
 import logging
+import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -191,4 +192,7 @@ def _json_value(array: Any) -> Any:
     value = array.tolist() if hasattr(array, "tolist") else array
     if isinstance(value, list):
         return [_json_value(item) for item in value]
+    if isinstance(value, float) and math.isnan(value):
+        # An input that is missing.
+        return None
     return value.decode() if isinstance(value, bytes) else value

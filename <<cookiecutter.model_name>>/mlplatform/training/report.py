@@ -6,7 +6,6 @@ report_template.html is the same for every model; each kind of target fills its 
 import base64
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -127,7 +126,7 @@ def _figure(metric: str, value: float) -> str:
 def _inputs(findings: Findings) -> list[dict[str, Any]]:
     """Name, dtype, shape and, if it is numeric, the statistics of each input over the train split."""
     statistics = findings.dataset.properties["splits"]["train"].get("inputs", {})
-    return [{**asdict(spec), "statistics": statistics.get(spec.name)} for spec in findings.schema.inputs]
+    return [{**spec.to_json(), "statistics": statistics.get(spec.name)} for spec in findings.schema.inputs]
 
 
 def _shown(mistake: Mistake, findings: Findings) -> dict[str, Any]:
@@ -189,7 +188,7 @@ def _values(array: NDArray[Any], statistics: Mapping[str, float] | None) -> dict
         return {"text": text, "single": False, "place": None, "beyond": False}
     value = float(array)
     place, beyond = None, False
-    if statistics and statistics["maximum"] > statistics["minimum"]:
+    if statistics and statistics["maximum"] > statistics["minimum"] and not math.isnan(value):
         share = (value - statistics["minimum"]) / (statistics["maximum"] - statistics["minimum"])
         place, beyond = round(100 * min(1.0, max(0.0, share)), 1), not 0 <= share <= 1
     return {"text": as_number(value), "single": True, "place": place, "beyond": beyond}

@@ -7,7 +7,7 @@ A request's body is JSON, or JSON followed by the raw little-endian values of th
 import math
 import struct
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -259,7 +259,7 @@ def _from_json(data: object, shape: tuple[int, ...], tensor: Tensor, place: str,
     if not isinstance(data, list):
         raise bad_request(f"{place} is {show(data)}; expected a list")
     nested = len(shape) > 1 and any(isinstance(element, list) for element in data)
-    layout = Tensor(tensor.name, shape[1:] if nested else (), tensor.dtype)
+    layout = replace(tensor, shape=shape[1:] if nested else ())
     array = to_array(data, layout, _indexed(place), trusted)
     count = math.prod(shape)
     if array.size != count or len(array) != (shape[0] if nested else count):

@@ -104,7 +104,7 @@ function tensors(model) {
       const sizes = tensor.shape.slice(1).map((size) => size ?? "any");
       make("th", side, row);
       make("code", tensor.name, row.insertCell());
-      row.insertCell().textContent = tensor.dtype;
+      row.insertCell().textContent = tensor.nullable ? `${tensor.dtype}; left out or null if missing` : tensor.dtype;
       row.insertCell().textContent = sizes.length ? sizes.join(" × ") : "one value";
     }
   }
