@@ -158,6 +158,5 @@ def _values(column: np.ndarray[Any, Any] | Texts) -> list[Any]:
     if isinstance(column, Texts):
         return list(column.array())
     # NaN is not equal to itself.
-    return (
-        np.where(np.isnan(column), "NaN", column.astype(str)).tolist() if column.dtype.kind == "f" else column.tolist()
-    )
+    values = np.where(np.isnan(column), "NaN", column.astype(str)) if column.dtype.kind == "f" else column
+    return list(values.tolist())
