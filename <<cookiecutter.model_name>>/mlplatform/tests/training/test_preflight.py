@@ -222,13 +222,20 @@ def test_a_network_that_replaces_what_is_missing_passes_on_both_runtimes(
     preflight.check(rows, rows, parameters.model_copy(update={"litert": True}), TARGET, tmp_path)
 
 
+def of_dtype(dtype: str) -> Any:
+    """A network whose input `x` is four values of a dtype."""
+    x = keras.Input((4,), name="x", dtype=dtype)
+    text = dtype == "string"
+    numbers = layers.StringLookup(vocabulary=["a"], output_mode="multi_hot")(x) if text else ops.cast(x, "float32")
+    return keras.Model({"x": x}, layers.Dense(3)(numbers))
+
+
 @pytest.mark.parametrize(("dtype", "instead"), [("int32", "-1"), ("string", "''")])
 def test_null_for_an_input_that_has_no_nan_is_refused_before_the_data_is_read(
     dtype: str, instead: str, parameters: TrainingParameters, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    x = keras.Input((4,), name="x", dtype=dtype)
     monkeypatch.setattr(model, "RECORD", {**RECORD, "properties": MAY_BE_NULL})
-    monkeypatch.setattr(model, "build", lambda _: keras.Model({"x": x}, ops.zeros((ops.shape(x)[0], 3))))
+    monkeypatch.setattr(model, "build", lambda _: of_dtype(dtype))
     with pytest.raises(PipelineError) as refused:
         preflight.definition(parameters)
     assert f"'x' may be null, and the network takes it as {dtype}, which has no value for that" in str(refused.value)
