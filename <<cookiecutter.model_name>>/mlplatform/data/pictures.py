@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from mlplatform.data.columns import Array
 from mlplatform.data.dataset import InputSpec
-from mlplatform.reporting.page import as_number
+from mlplatform.reporting.page import as_input
 
 # Pixels along an edge of a picture beyond which only every n-th is shown.
 EDGE = 192
@@ -45,7 +45,7 @@ def as_text(value: Any) -> str:
     """An input of one example as a line of text: what is long is shortened."""
     array = np.asarray(value, dtype=object) if isinstance(value, bytes) else np.asarray(value)
     flat = array.reshape(-1)[:SHOWN_VALUES].tolist()
-    shown = [item.decode("utf-8", "replace") if isinstance(item, bytes) else as_number(float(item)) for item in flat]
+    shown = [item.decode("utf-8", "replace") if isinstance(item, bytes) else as_input(float(item)) for item in flat]
     text = (" · " if flat and isinstance(flat[0], bytes) else ", ").join(shown)
     text = text if len(text) <= SHOWN_TEXT else f"{text[:SHOWN_TEXT]}…"
     return f"{text}, … ({array.size} values)" if array.size > SHOWN_VALUES else text

@@ -121,7 +121,7 @@ def features(dataset: Dataset) -> Described:
         most = counts.most_common(SHOWN_VALUES)
         frequent = ", ".join(f"{as_text(value)} ({100 * count / len(values):.0f} %)" for value, count in most)
         figures = np.quantile(sizes[there], [0, 0.5, 1]).tolist() if there.any() else [np.nan] * 3
-        low, middle, high = map(page.as_number, figures)
+        low, middle, high = map(page.as_input, figures)
         unit = " bytes" if text else ""
         described.append(
             {

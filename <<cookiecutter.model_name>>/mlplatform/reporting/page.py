@@ -3,7 +3,6 @@
 Jinja fills a template with autoescape: whatever comes from data is text, never markup.
 """
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -73,10 +72,13 @@ def as_probability(value: float) -> str:
 
 
 def as_number(value: float) -> str:
-    """Four figures, or thousands; of NaN, which stands for what is missing, a dash."""
-    if math.isnan(value):
-        return "\N{EN DASH}"
+    """Four figures, or thousands."""
     return f"{value:.4g}".replace("-", "\N{MINUS SIGN}") if abs(value) < 1e4 or abs(value) >= 1e9 else f"{value:,.0f}"
+
+
+def as_input(value: float) -> str:
+    """A number of an input, where NaN stands for what is missing."""
+    return "\N{EN DASH}" if value != value else as_number(value)
 
 
 def as_count(number: int, noun: str) -> str:

@@ -183,7 +183,7 @@ def _values(array: NDArray[Any], statistics: Mapping[str, float] | None) -> dict
     """
     if array.ndim:
         flat = array.ravel()
-        text = ", ".join(as_number(float(value)) for value in flat[:SHOWN_VALUES])
+        text = ", ".join(page.as_input(float(value)) for value in flat[:SHOWN_VALUES])
         text = f"{text}, … ({flat.size} values)" if flat.size > SHOWN_VALUES else text
         return {"text": text, "single": False, "place": None, "beyond": False}
     value = float(array)
@@ -191,7 +191,7 @@ def _values(array: NDArray[Any], statistics: Mapping[str, float] | None) -> dict
     if statistics and statistics["maximum"] > statistics["minimum"] and not math.isnan(value):
         share = (value - statistics["minimum"]) / (statistics["maximum"] - statistics["minimum"])
         place, beyond = round(100 * min(1.0, max(0.0, share)), 1), not 0 <= share <= 1
-    return {"text": as_number(value), "single": True, "place": place, "beyond": beyond}
+    return {"text": page.as_input(value), "single": True, "place": place, "beyond": beyond}
 
 
 def _text(value: Any) -> str:
