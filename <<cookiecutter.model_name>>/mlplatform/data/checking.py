@@ -92,6 +92,17 @@ def says_null(column: Any, schema: Mapping[str, Any], depth: int) -> bool:
     return False
 
 
+def media_type(column: Any, schema: Mapping[str, Any], depth: int = 0) -> str:
+    """What the bytes are that a property, or its lists of a depth, hold in base64; empty if they hold none."""
+    for _ in range(depth):
+        column = _referred(column, schema)
+        column = column.get("items") if isinstance(column, Mapping) else None
+    column = _referred(column, schema)
+    if not isinstance(column, Mapping) or column.get("contentEncoding") != "base64":
+        return ""
+    return str(column.get("contentMediaType", "application/octet-stream"))
+
+
 def _types(column: Any, schema: Mapping[str, Any]) -> Iterator[str]:
     """The types that a property's schema allows, as far as it says: by type, $ref, alternatives, or listed values."""
     if not isinstance(column, Mapping):

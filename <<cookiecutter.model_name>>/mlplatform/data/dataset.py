@@ -57,23 +57,27 @@ class InputSpec:
     """One input of the model: shape of one example, and name of the dtype, NumPy's or `string`.
 
     nullable: whether `model.RECORD` lets its numbers be missing, which are NaN then; of floats only.
+    media_type: what its bytes are, which records hold in base64, such as `image/jpeg`; empty for text and numbers.
     """
 
     name: str
     shape: tuple[int, ...]
     dtype: str
     nullable: bool = False
+    media_type: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """As manifests hold it. An input that is never missing is described as before there were others."""
+        """As manifests hold it. An input that is neither missing nor bytes is described as before there were others."""
         described = {"name": self.name, "shape": list(self.shape), "dtype": self.dtype}
-        return described | {"nullable": True} if self.nullable else described
+        described |= {"nullable": True} if self.nullable else {}
+        return described | ({"media_type": self.media_type} if self.media_type else {})
 
     @classmethod
     def of_json(cls, described: Mapping[str, Any]) -> "InputSpec":
         """From what `to_json` gave."""
         shape = tuple(described["shape"])
-        return cls(described["name"], shape, described["dtype"], bool(described.get("nullable")))
+        about = bool(described.get("nullable")), described.get("media_type", "")
+        return cls(described["name"], shape, described["dtype"], *about)
 
 
 @dataclass(frozen=True)

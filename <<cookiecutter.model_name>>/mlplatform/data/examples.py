@@ -1,5 +1,6 @@
 """Examples: checked records as columns with the dtypes and shapes of the model's inputs."""
 
+import base64
 import hashlib
 import json
 from collections import Counter
@@ -319,7 +320,20 @@ def _with_nan(value: Any, shape: tuple[int, ...]) -> Any:
 def _whole_texts(values: Sequence[Any], spec: InputSpec) -> Texts | None:
     if spec.shape or not all(isinstance(value, str) for value in values):
         return None
-    return Texts.of([value.encode() for value in values])
+    try:
+        return Texts.of([_text_bytes(value, spec) for value in values])
+    except ValueError:
+        return None
+
+
+def _text_bytes(value: str, spec: InputSpec) -> bytes:
+    """Text, or what it stands for in base64. Raises ValueError if that is none."""
+    if not spec.media_type:
+        return value.encode()
+    try:
+        return base64.b64decode(value, validate=True)
+    except ValueError as error:
+        raise ValueError(f"{_said(value)} is not base64: {error}") from None
 
 
 def _to_text(value: Any, spec: InputSpec) -> list[bytes]:
@@ -337,7 +351,7 @@ def _to_text(value: Any, spec: InputSpec) -> list[bytes]:
     for item in flat:
         if not isinstance(item, str | int | float):
             raise ValueError(f"{_said(item)} is no text")
-    return [str(item).encode() for item in flat]
+    return [_text_bytes(str(item), spec) for item in flat]
 
 
 def _said(value: Any) -> str:

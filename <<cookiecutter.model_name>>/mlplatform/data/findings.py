@@ -351,6 +351,8 @@ def _hashes(dataset: Dataset, exact: bool) -> NDArray[np.uint64]:
 
 def _blurred(values: Column, spec: InputSpec, dataset: Dataset) -> Column:
     """What is the same for values that look alike; as it is where they are too few or short to tell."""
+    if spec.media_type:
+        return values
     if isinstance(values, Texts):
         return Texts.of([_plain(text) for text in values.array().reshape(-1).tolist()], spec.shape)
     if max(int(np.prod(spec.shape, dtype=np.int64)), len(dataset.inputs)) < ALIKE_VALUES:

@@ -13,7 +13,7 @@ from mlplatform.data.columns import Array
 from mlplatform.data.dataset import SPLITS
 from mlplatform.data.findings import Finding, scalar_features
 from mlplatform.data.label_errors import LabelErrors
-from mlplatform.data.pictures import as_text, is_picture, png
+from mlplatform.data.pictures import as_text, is_picture, png, url
 from mlplatform.reporting import charts, page
 
 Described = list[dict[str, Any]]
@@ -53,7 +53,7 @@ def render(
         examples=[_shown(dataset, row) for row in chosen(dataset, SHOWN_EXAMPLES)],
         wrong=wrong,
         suspects=[{**_shown(dataset, e.row), "error": e} for e in (wrong.errors[:SHOWN_EXAMPLES] if wrong else ())],
-        pictures=any(is_picture(spec) for spec in dataset.inputs),
+        pictures=any(is_picture(spec) or spec.media_type.startswith("image/") for spec in dataset.inputs),
         duplicates=dataset.version.properties["duplicates"],
         records=dataset.version.properties.get("records"),
     )
@@ -182,6 +182,8 @@ def _shown(dataset: Dataset, row: int) -> dict[str, Any]:
             there = np.nan_to_num(value)
             known = statistics.get(spec.name) or {"minimum": float(there.min()), "maximum": float(there.max())}
             shown["pictures"].append((spec.name, png(value, known["minimum"], known["maximum"])))
+        elif spec.media_type and not spec.shape and (shown_as := url(value, spec.media_type)):
+            shown["pictures"].append((spec.name, shown_as))
         else:
             shown["values"].append((spec.name, as_text(value)))
     return shown

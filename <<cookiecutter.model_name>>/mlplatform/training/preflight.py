@@ -25,7 +25,7 @@ from mlplatform.contract.errors import PipelineError
 from mlplatform.contract.parameters import TrainingParameters, hyperparameters
 from mlplatform.contract.runtimes import RuntimeSettings
 from mlplatform.contract.targets import Target, of_model
-from mlplatform.data.checking import says_null
+from mlplatform.data.checking import media_type, says_null
 from mlplatform.data.dataset import InputSpec, Split
 from mlplatform.runtime.call import BATCHES
 from mlplatform.training import litert
@@ -87,6 +87,11 @@ def definition(parameters: TrainingParameters) -> tuple[InputSpec, ...]:
                 f"value for that; let the data hold {instead} or the like in place of null, and leave null out of its "
                 "type, or let the network take it as float32, where null is NaN"
             )
+        if media_type(properties[spec.name], model.RECORD, len(spec.shape)) and not spec.media_type:
+            raise PipelineError(
+                f"model.RECORD: {spec.name!r} is bytes in base64, and the network takes it as {spec.dtype}; give its "
+                "keras.Input dtype='string' and decode it in the network"
+            )
     unused = [name for name in properties if name not in reserved and name not in {spec.name for spec in specs}]
     if unused:
         log.warning("train: no input of the network, so nothing is learned from it: model.RECORD's %s", _list(unused))
@@ -102,7 +107,12 @@ def _inputs(network: keras.Model, target: Target) -> tuple[InputSpec, ...]:
         known = spec.name in properties and spec.dtype.startswith("float")
         return known and (spec.name not in required or says_null(properties[spec.name], record, len(spec.shape)))
 
-    return tuple(replace(spec, nullable=may_be_missing(spec)) for spec in input_specs(network, target))
+    def bytes_in(spec: InputSpec) -> str:
+        return media_type(properties.get(spec.name), record, len(spec.shape)) if spec.dtype == "string" else ""
+
+    return tuple(
+        replace(spec, nullable=may_be_missing(spec), media_type=bytes_in(spec)) for spec in input_specs(network, target)
+    )
 
 
 def check(train: Split, validation: Split, parameters: TrainingParameters, target: Target, work: Path) -> None:

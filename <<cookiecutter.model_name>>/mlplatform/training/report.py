@@ -20,6 +20,7 @@ from mlplatform.contract.gate import figure
 from mlplatform.contract.metrics import METRICS, split_name
 from mlplatform.contract.targets import Target
 from mlplatform.data.dataset import SPLITS, InputSpec, Split
+from mlplatform.data.pictures import bytes_as_text, url
 from mlplatform.reporting import charts, page
 from mlplatform.reporting.page import as_number
 from mlplatform.training import report_classes, report_number, report_tags
@@ -138,6 +139,8 @@ def _shown(mistake: Mistake, findings: Findings) -> dict[str, Any]:
         if is_picture(spec):
             small = max(spec.shape[:2]) <= PICTURE
             pictures.append({"name": spec.name, "url": picture(array, statistics.get(spec.name)), "small": small})
+        elif spec.media_type and not spec.shape and (shown_as := url(bytes(array), spec.media_type)):
+            pictures.append({"name": spec.name, "url": shown_as, "small": False})
         elif spec.dtype == "string":
             text = " · ".join(_text(value) for value in np.atleast_1d(array).ravel()[:SHOWN_VALUES])
             texts.append({"name": spec.name, "text": text[:SHOWN_TEXT] + ("…" if len(text) > SHOWN_TEXT else "")})
@@ -195,4 +198,4 @@ def _values(array: NDArray[Any], statistics: Mapping[str, float] | None) -> dict
 
 
 def _text(value: Any) -> str:
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+    return bytes_as_text(value) if isinstance(value, bytes) else str(value)

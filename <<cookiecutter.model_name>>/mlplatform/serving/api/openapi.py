@@ -137,7 +137,7 @@ def _infer(service: Service, model: ServedModel) -> Schema:
                 "shape": _shape(tensor, service),
                 "data": {
                     "type": "array",
-                    "items": {"anyOf": [_scalar(tensor), {"type": "array"}]},
+                    "items": {"anyOf": [*_in_v2(tensor), {"type": "array"}]},
                     "description": "flat, row-major, or nested; as many values as the shape says",
                 },
             },
@@ -161,6 +161,7 @@ def _infer(service: Service, model: ServedModel) -> Schema:
 
 _PREDICTION_ERRORS = (400, 408, 413, 415, 422, 503, 504)
 _OPENMETRICS = openmetrics.CONTENT_TYPE.partition(";")[0]
+_BASE64 = "^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"
 _FLAG = {"type": ["boolean", "null"]}
 _REASONS = {
     400: "Something in the request is wrong; the error names its place",
@@ -270,10 +271,18 @@ def _values(tensor: Tensor, shape: Sequence[int | None], most: int | None = None
     return array
 
 
+def _in_v2(tensor: Tensor) -> list[Schema]:
+    """What a value in the data of a tensor may be: bytes are text in base64 there."""
+    scalar = _scalar(tensor)
+    return [scalar["properties"]["b64"], scalar] if tensor.media_type else [scalar]
+
+
 def _scalar(tensor: Tensor) -> Schema:
     dtype = tensor.numpy_dtype
     if tensor.dtype == "string":
-        base64 = {"type": "string", "pattern": "^([A-Za-z0-9+/]{4})*$", "contentEncoding": "base64"}
+        base64 = {"type": "string", "pattern": _BASE64, "contentEncoding": "base64"}
+        if tensor.media_type:
+            return _object({"b64": base64 | {"contentMediaType": tensor.media_type}})
         return {"anyOf": [{"type": "string"}, _object({"b64": base64})]}
     if dtype.kind == "b":
         return {"type": "boolean"}

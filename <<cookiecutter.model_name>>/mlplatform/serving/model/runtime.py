@@ -1,5 +1,6 @@
 """What computes a model: one small interface, a module for each way of doing it."""
 
+import base64
 import gc
 import time
 from collections.abc import Mapping, Sequence
@@ -158,9 +159,13 @@ def sample_rows(properties: Mapping[str, Any], signature: Signature) -> list[Arr
 
 
 def _array(value: object, tensor: Tensor) -> Array:
-    """One row's value; text as UTF-8."""
+    """One row's value; text as UTF-8, and what is no text from base64."""
     if tensor.dtype == "string":
-        return np.char.encode(np.asarray(value, dtype=str), "utf-8").astype(object)
+        items = np.asarray(value, dtype=object)
+        array = np.empty(items.shape, dtype=object)
+        for place, item in np.ndenumerate(items):
+            array[place] = base64.b64decode(item["b64"]) if isinstance(item, dict) else str(item).encode()
+        return array
     # None becomes NaN.
     return np.asarray(value, dtype=tensor.numpy_dtype)
 

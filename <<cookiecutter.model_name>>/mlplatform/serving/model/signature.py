@@ -22,13 +22,15 @@ class SignatureError(ValueError):
 class Tensor:
     """One input or output. `shape` is that of one row (None: any length); `dtype` a TensorFlow name such as float32.
 
-    nullable: whether numbers of an input may be missing; they are NaN then.
+    nullable: whether numbers of an input may be missing; they are NaN then. media_type: what the bytes of an input are;
+    empty if they are text.
     """
 
     name: str
     shape: tuple[int | None, ...]
     dtype: str
     nullable: bool = False
+    media_type: str = ""
 
     @property
     def numpy_dtype(self) -> np.dtype[Any]:
@@ -37,11 +39,10 @@ class Tensor:
 
     def describe(self) -> str:
         """Dtype and shape of one row in words: `float32 of shape [8, 8]`, `one float32 or null`."""
-        null = " or null" if self.nullable else ""
+        kind = f"{self.media_type or self.dtype}{' or null' if self.nullable else ''}"
         if not self.shape:
-            return f"one {self.dtype}{null}"
-        sizes = ", ".join("any" if size is None else str(size) for size in self.shape)
-        return f"{self.dtype}{null} of shape [{sizes}]"
+            return f"one {kind}"
+        return f"{kind} of shape [{', '.join('any' if size is None else str(size) for size in self.shape)}]"
 
 
 @dataclass(frozen=True)
@@ -78,4 +79,5 @@ def _tensor(entry: Mapping[str, Any], kind: str) -> Tensor:
     nullable = entry.get("nullable") is True
     if nullable and not dtype.startswith("float"):
         raise SignatureError(f"{kind} {name!r} is {dtype} and nullable; only floats can be, as NaN")
-    return Tensor(name, tuple(None if size is None else int(size) for size in shape[1:]), dtype, nullable)
+    media_type = str(entry.get("media_type", ""))
+    return Tensor(name, tuple(None if size is None else int(size) for size in shape[1:]), dtype, nullable, media_type)

@@ -172,6 +172,8 @@ def _list_of(tensor: Tensor, shape: Sequence[int | None], inside: bool) -> str:
 def _scalar_fault(value: object, tensor: Tensor) -> str | None:
     """What was expected instead of this value, or None if it is right."""
     dtype = tensor.numpy_dtype
+    if tensor.media_type:
+        return None if _is_b64(value) else f'{tensor.media_type} as {{"b64": "..."}}'
     if tensor.dtype == "string":
         return None if isinstance(value, str) or _is_b64(value) else 'a string or {"b64": "..."}'
     if dtype.kind == "b":

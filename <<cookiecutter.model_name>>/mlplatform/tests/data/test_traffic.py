@@ -73,6 +73,21 @@ def test_an_input_that_was_missing_is_missing_in_the_record_as_the_schema_has_it
     }
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"instances": [{"image": {"b64": "/wD/"}}]},
+        {"inputs": {"image": [{"b64": "/wD/"}]}},
+        {"inputs": [{"name": "image", "shape": [1], "datatype": "BYTES", "data": ["/wD/"]}]},
+    ],
+)
+def test_bytes_stay_in_base64(model: ModuleType, body: dict[str, Any]) -> None:
+    model.RECORD["properties"]["image"] = {"type": "string", "contentEncoding": "base64"}
+    stored(prediction("r1", body), label("r1", "7"))
+    assert add() == 0
+    assert [record["image"] for record in records()] == ["/wD/"]
+
+
 def test_rows_of_a_request_are_records_of_their_own_and_those_without_a_label_are_counted(
     capfd: pytest.CaptureFixture[str],
 ) -> None:

@@ -38,7 +38,10 @@ def exported(trained: Trained, instances: list[dict[str, Any]]) -> Predictions:
         values = [instance[tensor["name"]] for instance in instances]
         # NumPy makes NaN of what is missing.
         inputs[tensor["name"]] = tf.constant(
-            values if tensor["dtype"] == "string" else np.array(values, tensor["dtype"]), tensor["dtype"]
+            np.vectorize(protocols.as_bytes, otypes=[object])(values)
+            if tensor["dtype"] == "string"
+            else np.array(values, tensor["dtype"]),
+            tensor["dtype"],
         )
     outputs = saved_model.signatures["serving_default"](**inputs)
     return {name: output.numpy() for name, output in outputs.items()}

@@ -1,5 +1,6 @@
 """Small models, exported and published the way the pipeline does it."""
 
+import base64
 import shutil
 from pathlib import Path
 from typing import Any
@@ -122,6 +123,28 @@ def publish_gaps(root: Path, version: str = "eeeeeeeeeeee") -> Manifest:
     return _publish(
         root, version, files, {"name": NAME, "signature": signature, "samples": samples, "runtimes": RUNTIMES}
     )
+
+
+def publish_files(root: Path, version: str = "ffffffffffff") -> Manifest:
+    """Publish a model of PNG files into the store at `root`, which gives the mean of a file's pixels."""
+
+    def brightness(photo: Any) -> Any:
+        return tf.reduce_mean(tf.cast(tf.io.decode_png(photo, channels=1), tf.float32))
+
+    module = tf.Module()
+    module.serve = tf.function(
+        lambda photo: {"brightness": tf.map_fn(brightness, photo, tf.float32)},
+        input_signature=[tf.TensorSpec((None,), tf.string, name="photo")],
+    )
+    files = root / "export" / version
+    tf.saved_model.save(module, str(files / "saved_model"), signatures={"serving_default": module.serve})
+    inputs = [{"name": "photo", "shape": [None], "dtype": "string", "media_type": "image/png"}]
+    signature = {"inputs": inputs, "outputs": [{"name": "brightness", "shape": [None], "dtype": "float32"}]}
+    grey = tf.io.encode_png(tf.fill((4, 6, 1), tf.constant(100, tf.uint8))).numpy()
+    samples = [{"instance": {"photo": {"b64": base64.b64encode(grey).decode()}}, "label": "100"}]
+    runtimes = RUNTIMES | {"litert": {"path": "model.tflite", "valid": False, "reason": "op tf.DecodePng"}}
+    properties = {"name": NAME, "signature": signature, "samples": samples, "runtimes": runtimes}
+    return _publish(root, version, files, properties)
 
 
 def publish_pictures(root: Path, version: str = "aaaaaaaaaaaa") -> tuple[Manifest, keras.Model]:
