@@ -244,10 +244,10 @@ def test_null_for_an_input_that_has_no_nan_is_refused_before_the_data_is_read(
 
 def test_bytes_are_an_input_of_strings(parameters: TrainingParameters, monkeypatch: pytest.MonkeyPatch) -> None:
     photo = {"type": "string", "contentEncoding": "base64", "contentMediaType": "image/jpeg"}
-    monkeypatch.setattr(model, "RECORD", {**RECORD, "properties": {**RECORD["properties"], "x": photo}})  # type: ignore[dict-item]
-    x = keras.Input((), name="x", dtype="string")
-    monkeypatch.setattr(model, "build", lambda _: keras.Model({"x": x}, ops.zeros((ops.shape(x)[0], 3))))
-    assert preflight.definition(parameters) == (InputSpec("x", (), "string", media_type="image/jpeg"),)
+    photos = {"type": "array", "items": photo}
+    monkeypatch.setattr(model, "RECORD", {**RECORD, "properties": {**RECORD["properties"], "x": photos}})  # type: ignore[dict-item]
+    monkeypatch.setattr(model, "build", lambda _: of_dtype("string"))
+    assert preflight.definition(parameters) == (InputSpec("x", (4,), "string", media_type="image/jpeg"),)
     monkeypatch.setattr(model, "build", lambda _: network())
     with pytest.raises(PipelineError, match="'x' is bytes in base64, and the network takes it as float32; give its"):
         preflight.definition(parameters)
