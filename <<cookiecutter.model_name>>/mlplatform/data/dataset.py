@@ -68,7 +68,7 @@ class InputSpec:
 
     def to_json(self) -> dict[str, Any]:
         """As manifests hold it. An input that is neither missing nor bytes is described as before there were others."""
-        described = {"name": self.name, "shape": list(self.shape), "dtype": self.dtype}
+        described: dict[str, Any] = {"name": self.name, "shape": list(self.shape), "dtype": self.dtype}
         described |= {"nullable": True} if self.nullable else {}
         return described | ({"media_type": self.media_type} if self.media_type else {})
 

@@ -100,10 +100,11 @@ def records(
             continue
         content = path.read_bytes()
         try:
-            if isinstance(picture, ImageFile):
-                values = _as_base64(image, content, picture)
-            else:
-                values = _values(image, path, picture, resize)
+            values: str | list[Any] = (
+                _as_base64(image, content, picture)
+                if isinstance(picture, ImageFile)
+                else _values(image, path, picture, resize)
+            )
         except ValueError as error:
             yield Found(f"{place}, {row[FILE]}", None, str(error))
             continue
