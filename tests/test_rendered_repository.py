@@ -35,8 +35,11 @@ NAME = DEFAULTS["model_name"]
 WINE = "wine-classifier"
 DIABETES = "diabetes-progression"
 TRAITS = "digit-traits"
+PAYMENTS = "payment-fraud"
 GATE_OF_NUMBERS = "[gate.r2_score]\nminimum = 0.1\n"
 GATE_OF_TAGS = "[gate.macro_f1]\nminimum = 0.8\nmaximum_regression = 0.02\n\n[gate.recall.loop]\nminimum = 0.8\n"
+# One payment in twenty is fraud: always answering `ok` has an average precision of 0.05.
+GATE_OF_A_RARE_LABEL = "[gate]\ncost_of_miss = 20\n\n[gate.average_precision]\nminimum = 0.3\n"
 # Those of a repository's own tests that read what rendering changes, and what they read.
 OF_WHAT_IS_RENDERED = {
     "own tests of the images": (("requirements/*", "docker/*"), ("mlplatform/tests/delivery/test_image.py",)),
@@ -326,6 +329,62 @@ class TestAnotherModel:
     @pytest.mark.nightly
     def test_keeps_the_contract(self, wine: Path) -> None:
         result = nox(wine, "-s", "tests")
+        assert result.returncode == 0, result.stdout
+        assert " skipped" not in result.stdout, result.stdout
+
+
+@pytest.fixture(scope="module")
+def payments(repository: Path, render: Render, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A rendered repository with a model of a table: numbers that may be missing, text, a boolean, a rare label."""
+    directory = tmp_path_factory.mktemp("payments") / PAYMENTS
+    with_model_of("payments", render({"model_name": PAYMENTS}), directory, repository)
+    with_gate(directory, GATE_OF_A_RARE_LABEL)
+    return directory
+
+
+class TestATableWithGaps:
+    """A team's model of a table in place of the digits. Beside `model/` only what the gate asks for is another."""
+
+    def test_is_trained_published_and_served_with_numbers_that_are_missing(
+        self, payments: Path, tmp_path: Path
+    ) -> None:
+        result = nox(payments, "-s", "train")
+        assert result.returncode == 0, result.stdout
+        published = published_model(payments)
+        properties = published["properties"]
+        inputs = {signature["name"]: signature for signature in properties["signature"]["inputs"]}
+        assert {name for name, signature in inputs.items() if signature.get("nullable")} == {
+            "account_days",
+            "distance_km",
+        }
+        (report,) = payments.glob(f"store/models/{published['id']}/*/report.html")
+        assert "threshold" in report.read_text(encoding="utf-8")
+        row = {**properties["samples"][0]["instance"], "account_days": None, "distance_km": None}
+        left_out = {name: value for name, value in row.items() if value is not None}
+        column = [
+            {
+                "name": name,
+                "datatype": {"string": "BYTES", "bool": "BOOL"}.get(inputs[name]["dtype"], "FP32"),
+                "shape": [1],
+                "data": [value],
+            }
+            for name, value in row.items()
+        ]
+        with serving(payments, tmp_path / "server.log") as url:
+            status, body = post(f"{url}/v1/models/{PAYMENTS}:predict", {"instances": [row, left_out]})
+            assert status == 200, body
+            assert body["predictions"][0] == pytest.approx(body["predictions"][1])
+            status, answer = post(f"{url}/v2/models/{PAYMENTS}/infer", {"inputs": column})
+            assert status == 200, answer
+            assert answer["outputs"][0]["data"] == pytest.approx(body["predictions"][0])
+            status, body = post(f"{url}/v1/models/{PAYMENTS}:predict", {"instances": [{**row, "amount": None}]})
+            assert status == 400
+            assert "amount is null; expected a number (float32)" in body["error"]
+
+    @pytest.mark.nightly
+    def test_passes_the_repositorys_own_lint_and_keeps_the_contract(self, payments: Path, repository: Path) -> None:
+        # mypy looks again only at what is another than in the first repository: the model.
+        result = nox(payments, "-s", "lint", "tests", MYPY_CACHE_DIR=str(repository / ".mypy_cache"))
         assert result.returncode == 0, result.stdout
         assert " skipped" not in result.stdout, result.stdout
 

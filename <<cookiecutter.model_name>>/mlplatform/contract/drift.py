@@ -32,7 +32,7 @@ def shares(counts: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def histogram(values: NDArray[Any]) -> dict[str, list[float]]:
-    """Edges and shares of all values of an array of any shape, those that are not finite apart.
+    """Edges and shares of all values of an array of any shape that are finite.
 
     {"edges": [e1, ..., ek], "shares": [s0, ..., sk]}: s0 is the share of values up to and including e1, s1 of those
     above it up to and including e2, ..., sk of those above ek. Edges are quantiles, so bins hold about equally many:

@@ -58,8 +58,7 @@ class Dataset:
     @property
     def inputs(self) -> tuple[InputSpec, ...]:
         """The inputs of the model it was made for."""
-        described = self.version.properties["inputs"]
-        return tuple(InputSpec(spec["name"], tuple(spec["shape"]), spec["dtype"]) for spec in described)
+        return tuple(map(InputSpec.of_json, self.version.properties["inputs"]))
 
     @property
     def target(self) -> Target:

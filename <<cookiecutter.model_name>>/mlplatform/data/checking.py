@@ -82,17 +82,34 @@ class RecordChecker:
         return "null" in self._types.get(name, ())
 
 
+def says_null(column: Any, schema: Mapping[str, Any], depth: int) -> bool:
+    """Whether a property of a record's schema says that it, or a value in its lists of a depth, may be null."""
+    for _ in range(1 + depth):
+        column = _referred(column, schema)
+        if "null" in set(_types(column, schema)):
+            return True
+        column = column.get("items") if isinstance(column, Mapping) else None
+    return False
+
+
+def media_type(column: Any, schema: Mapping[str, Any], depth: int = 0) -> str:
+    """What the bytes are that a property, or its lists of a depth, hold in base64; empty if they hold none."""
+    for _ in range(depth):
+        column = _referred(column, schema)
+        column = column.get("items") if isinstance(column, Mapping) else None
+    column = _referred(column, schema)
+    if not isinstance(column, Mapping) or column.get("contentEncoding") != "base64":
+        return ""
+    return str(column.get("contentMediaType", "application/octet-stream"))
+
+
 def _types(column: Any, schema: Mapping[str, Any]) -> Iterator[str]:
     """The types that a property's schema allows, as far as it says: by type, $ref, alternatives, or listed values."""
     if not isinstance(column, Mapping):
         return
-    reference = column.get("$ref", "")
-    if isinstance(reference, str) and reference.startswith("#/"):
-        target: Any = schema
-        for part in reference[2:].split("/"):
-            target = target.get(part, {}) if isinstance(target, Mapping) else {}
-        if target is not column:
-            yield from _types(target, {})
+    target = _referred(column, schema)
+    if target is not column:
+        yield from _types(target, {})
     kind = column.get("type", ())
     yield from [kind] if isinstance(kind, str) else kind
     for alternatives in ("anyOf", "oneOf", "allOf"):
@@ -101,6 +118,17 @@ def _types(column: Any, schema: Mapping[str, Any]) -> Iterator[str]:
     if not kind:
         values = column.get("enum", [column["const"]] if "const" in column else ())
         yield from (_type_of(value) for value in values)
+
+
+def _referred(column: Any, schema: Mapping[str, Any]) -> Any:
+    """What a schema's $ref stands for, or the schema itself without one."""
+    reference = column.get("$ref", "") if isinstance(column, Mapping) else ""
+    if not (isinstance(reference, str) and reference.startswith("#/")):
+        return column
+    target: Any = schema
+    for part in reference[2:].split("/"):
+        target = target.get(part, {}) if isinstance(target, Mapping) else {}
+    return target
 
 
 def _type_of(value: Any) -> str:

@@ -22,7 +22,7 @@ import hashlib
 import json
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -54,11 +54,30 @@ VALUES = ("enum", "const", "required", "dependentRequired")
 
 @dataclass(frozen=True)
 class InputSpec:
-    """One input of the model: shape of one example, and name of the dtype, NumPy's or `string`."""
+    """One input of the model: shape of one example, and name of the dtype, NumPy's or `string`.
+
+    nullable: whether `model.RECORD` lets its numbers be missing, which are NaN then; of floats only.
+    media_type: what its bytes are, which records hold in base64, such as `image/jpeg`; empty for text and numbers.
+    """
 
     name: str
     shape: tuple[int, ...]
     dtype: str
+    nullable: bool = False
+    media_type: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """As manifests hold it. An input that is neither missing nor bytes is described as before there were others."""
+        described: dict[str, Any] = {"name": self.name, "shape": list(self.shape), "dtype": self.dtype}
+        described |= {"nullable": True} if self.nullable else {}
+        return described | ({"media_type": self.media_type} if self.media_type else {})
+
+    @classmethod
+    def of_json(cls, described: Mapping[str, Any]) -> "InputSpec":
+        """From what `to_json` gave."""
+        shape = tuple(described["shape"])
+        about = bool(described.get("nullable")), described.get("media_type", "")
+        return cls(described["name"], shape, described["dtype"], *about)
 
 
 @dataclass(frozen=True)
@@ -89,7 +108,7 @@ class Schema:
         return record
 
     def _inputs_and(self, more: Any) -> list[Any]:
-        return [[asdict(spec) for spec in self.inputs], more]
+        return [[spec.to_json() for spec in self.inputs], more]
 
 
 def without_annotations(schema: Any) -> Any:

@@ -1,5 +1,6 @@
 """Examples: checked records as columns with the dtypes and shapes of the model's inputs."""
 
+import base64
 import hashlib
 import json
 from collections import Counter
@@ -56,7 +57,8 @@ class ExampleMaker:
         self.schema = schema
         self.dropped: Counter[int] = Counter()
         record = schema.record_without_labels()
-        self.checker = RecordChecker(record, (schema.target.name, *(spec.name for spec in schema.inputs)))
+        needed = (spec.name for spec in schema.inputs if not spec.nullable)
+        self.checker = RecordChecker(record, (schema.target.name, *needed))
         self._checks = PlainChecks(record)
         self._forgotten = {bytes.fromhex(digest) for digest in forgotten}
         self._known = frozenset({"id", schema.target.name, *(spec.name for spec in schema.inputs)})
@@ -111,19 +113,31 @@ class ExampleMaker:
 
     def _input(self, spec: InputSpec, batch: Batch) -> tuple[Column, NDArray[np.bool_]]:
         """The column of an input, and which of its values fit; where one does not, it holds anything."""
-        kind = "" if spec.dtype == "string" else np.dtype(spec.dtype).kind
-        number = self._checks.number(spec.name)
-        if number is not None and not spec.shape and kind and kind in "iuf":
-            known = batch.numbers(spec.name)
-            array, fits = (known, True) if known is not None else number_array(batch.column(spec.name))
-            cast = _cast(array, np.dtype(spec.dtype))
-            return cast, fits & within(array, number) & (np.isfinite(cast) if kind == "f" else cast == array)
+        number = self._checks.number(spec.name) if spec.shape == () and spec.dtype not in ("string", "bool") else None
+        known = None if number is None else batch.numbers(spec.name)
+        if number is not None and known is not None:
+            return _of_numbers(known, spec, number)
         values = batch.column(spec.name)
+        if not spec.nullable or spec.name in self._checks.required or MISSING not in values:
+            return self._given(spec, values, number)
+        there = np.array([value is not MISSING for value in values], bool)
+        column, fits = np.full((len(values), *spec.shape), np.nan, spec.dtype), ~there
+        column[there], fits[there] = self._given(spec, [value for value in values if value is not MISSING], number)
+        return column, fits
+
+    def _given(
+        self, spec: InputSpec, values: Sequence[Any], number: Mapping[str, Any] | None
+    ) -> tuple[Column, NDArray[np.bool_]]:
+        """See `_input`, of values that are there. number: the schema of a single number."""
+        if number is not None:
+            array, exact = number_array(values)
+            cast, fits = _of_numbers(array, spec, number)
+            return cast, fits & exact
         levels = self._checks.levels(spec.name)
-        if levels is not None and kind == "f":
+        if levels is not None and spec.dtype.startswith("float"):
             nested = nested_array(values, levels, spec.shape)
             whole = None if nested is None else _cast(nested, np.dtype(spec.dtype))
-            if whole is not None and np.isfinite(whole).all():
+            if nested is not None and whole is not None and _kept(whole, nested, spec).all():
                 return whole, np.ones(len(values), bool)
         fits = _all_if_none(self._checks.fits(spec.name, values), len(values))
         column, wrong = _column(values, spec)
@@ -146,7 +160,7 @@ class ExampleMaker:
         reasons: dict[int, str] = {}
         inputs: dict[str, Column] = {}
         for spec in self.schema.inputs:
-            values = [record[spec.name] for record in records.values()]
+            values = [record.get(spec.name) for record in records.values()]
             inputs[f"input_{spec.name}"], wrong = _column(values, spec)
             reasons = wrong | reasons
         rows = [batch.rows[i] for i in records]
@@ -160,7 +174,7 @@ class ExampleMaker:
     def _lacks(self, record: Record) -> str:
         """Why a record that fits the JSON Schema is no example, as far as that is not a matter of dtypes and shapes."""
         for spec in self.schema.inputs:
-            if spec.name not in record:
+            if spec.name not in record and not spec.nullable:
                 return f"{spec.name}: missing, and the model has this input"
         return truth_fault(record, self.schema.target)
 
@@ -212,8 +226,16 @@ def _ids(examples: _Rows) -> list[bytes]:
     return ids
 
 
+def _of_numbers(array: Array, spec: InputSpec, number: Mapping[str, Any]) -> tuple[Array, NDArray[np.bool_]]:
+    """Single numbers, float64 (n,), as an input's column, and which of them fit it and their schema."""
+    cast = _cast(array, np.dtype(spec.dtype))
+    return cast, within(array, number) & (_kept(cast, array, spec) if cast.dtype.kind == "f" else cast == array)
+
+
 def _column(values: Sequence[Any], spec: InputSpec) -> tuple[Column, dict[int, str]]:
     """The column of an input, and reasons by row for the values that do not fit; there it holds anything."""
+    if spec.nullable:
+        values = [_with_nan(value, spec.shape) for value in values]
     whole = _whole_texts(values, spec) if spec.dtype == "string" else _whole_array(values, spec)
     if whole is not None:
         return whole, {}
@@ -247,7 +269,7 @@ def _whole_array(values: Sequence[Any], spec: InputSpec) -> Array | None:
         # As when others than whole numbers are among them: what a number becomes may not depend on its neighbours.
         array = array.astype(np.float64, copy=False)
     cast = _cast(array, wanted)
-    return cast if _holds(cast, array) else None
+    return cast if _holds(cast, array, spec) else None
 
 
 def _to_array(value: Any, spec: InputSpec) -> Array:
@@ -265,7 +287,7 @@ def _to_array(value: Any, spec: InputSpec) -> Array:
     if array.shape != spec.shape:
         raise ValueError(f"has shape {array.shape}, the model takes {spec.shape}")
     cast = _cast(array, np.dtype(spec.dtype))
-    if not _holds(cast, array):
+    if not _holds(cast, array, spec):
         raise ValueError(f"not a {spec.dtype} array of shape {spec.shape}: {_said(value)} does not fit")
     return cast
 
@@ -275,17 +297,43 @@ def _cast(array: Array, dtype: np.dtype[Any]) -> Array:
         return array.astype(dtype)
 
 
-def _holds(cast: Array, array: Array) -> bool:
+def _holds(cast: Array, array: Array, spec: InputSpec) -> bool:
     """Whether a cast kept the values: whole numbers exactly, others but for their rounding."""
     if cast.dtype.kind in "iub":
         return bool(np.array_equal(cast, array))
-    return bool(np.isfinite(cast).all())
+    return bool(_kept(cast, array, spec).all())
+
+
+def _kept(cast: Array, array: Array, spec: InputSpec) -> NDArray[np.bool_]:
+    """Which values a cast to floats kept: those that are finite, and those that may be missing and are."""
+    kept: NDArray[np.bool_] = np.isfinite(cast)
+    return kept | np.isnan(array) if spec.nullable else kept
+
+
+def _with_nan(value: Any, shape: tuple[int, ...]) -> Any:
+    """A value, or nested lists of them, with NaN in place of what is null."""
+    if value is None:
+        return np.full(shape, np.nan).tolist()
+    return [_with_nan(item, shape[1:]) for item in value] if isinstance(value, list) and shape else value
 
 
 def _whole_texts(values: Sequence[Any], spec: InputSpec) -> Texts | None:
     if spec.shape or not all(isinstance(value, str) for value in values):
         return None
-    return Texts.of([value.encode() for value in values])
+    try:
+        return Texts.of([_text_bytes(value, spec) for value in values])
+    except ValueError:
+        return None
+
+
+def _text_bytes(value: str, spec: InputSpec) -> bytes:
+    """Text, or what it stands for in base64. Raises ValueError if that is none."""
+    if not spec.media_type:
+        return value.encode()
+    try:
+        return base64.b64decode(value, validate=True)
+    except ValueError as error:
+        raise ValueError(f"{_said(value)} is not base64: {error}") from None
 
 
 def _to_text(value: Any, spec: InputSpec) -> list[bytes]:
@@ -303,7 +351,7 @@ def _to_text(value: Any, spec: InputSpec) -> list[bytes]:
     for item in flat:
         if not isinstance(item, str | int | float):
             raise ValueError(f"{_said(item)} is no text")
-    return [str(item).encode() for item in flat]
+    return [_text_bytes(str(item), spec) for item in flat]
 
 
 def _said(value: Any) -> str:

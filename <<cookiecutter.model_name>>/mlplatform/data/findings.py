@@ -28,6 +28,8 @@ ALIKE_VALUES = 8
 ALIKE_LETTERS = 20
 # Shares of a deviation within which two values are about the same.
 ALIKE_STEP = 0.05
+# In place of the steps of a value that is missing: no value has so few.
+MISSING_STEP = -(2.0**62)
 # Mean recall over the classes from which an input alone is said to tell the label.
 LEAK_RECALL = 0.98
 BINS = 64
@@ -187,9 +189,12 @@ def _recall_alone(values: Array, labels: Array, train: NDArray[np.bool_], classe
         if len(np.unique(codes)) > len(codes) / 2:
             return 0.0
     else:
-        numbers = values.astype(np.float64)
-        edges = np.unique(np.quantile(numbers[train], np.arange(1, BINS) / BINS, method="inverted_cdf"))
-        codes = np.searchsorted(edges, numbers, side="left")
+        numbers, there = values.astype(np.float64), ~_missing(values)
+        if not there[train].any():
+            return 0.0
+        edges = np.unique(np.quantile(numbers[train & there], np.arange(1, BINS) / BINS, method="inverted_cdf"))
+        # That a value is missing may tell the label as well.
+        codes = np.where(there, np.searchsorted(edges, numbers, side="left"), len(edges) + 1)
     table = np.zeros((int(codes.max()) + 1, classes), np.int64)
     np.add.at(table, (codes[train], labels[train]), 1)
     guesses, others = table.argmax(axis=1)[codes[~train]], labels[~train]
@@ -197,9 +202,11 @@ def _recall_alone(values: Array, labels: Array, train: NDArray[np.bool_], classe
 
 
 def constants(features: Sequence[tuple[str, Array]]) -> Iterator[Finding]:
-    """Inputs with one value."""
+    """Inputs with one value, or none."""
     for name, values in features:
-        if len(values) > 1 and np.all(values == values[0]):
+        if len(values) > 1 and _missing(values).all():
+            yield Finding("constant", f"{name!r} is missing in every example", len(values))
+        elif len(values) > 1 and np.all(values == values[0]):
             yield Finding("constant", f"{name!r} has the same value in every example", len(values))
 
 
@@ -210,7 +217,7 @@ def changed_units(dataset: Dataset, features: Sequence[tuple[str, Array]]) -> It
             continue
         numbers = values.astype(np.float64)
         rows = np.flatnonzero(numbers > 0)
-        if len(rows) < 0.9 * len(numbers) or len(np.unique(numbers)) < 20:
+        if len(rows) < 0.9 * np.count_nonzero(~np.isnan(numbers)) or len(np.unique(numbers[rows])) < 20:
             continue
         order = rows[np.argsort(numbers[rows])]
         powers = np.log10(numbers[order])
@@ -233,10 +240,10 @@ def changed_units(dataset: Dataset, features: Sequence[tuple[str, Array]]) -> It
 def outliers(dataset: Dataset, features: Sequence[tuple[str, Array]]) -> Iterator[Finding]:
     """Single values far from all others."""
     for name, values in features:
-        if values.dtype == object or not len(values):
+        if values.dtype == object or _missing(values).all():
             continue
         numbers = values.astype(np.float64)
-        low, middle, high = np.quantile(numbers, [0.25, 0.5, 0.75])
+        low, middle, high = np.nanquantile(numbers, [0.25, 0.5, 0.75])
         distance = np.abs(numbers - middle)
         rows = np.flatnonzero(distance > FAR * (high - low)) if high > low else np.empty(0, np.int64)
         if 0 < len(rows) <= FAR_SHARE * len(numbers):
@@ -251,12 +258,17 @@ def outliers(dataset: Dataset, features: Sequence[tuple[str, Array]]) -> Iterato
 
 
 def nulls(dataset: Dataset) -> Iterator[Finding]:
-    """Properties that are no input and null in some examples; an input is never null."""
+    """Inputs of which numbers are missing, and other properties that are null, in some examples."""
     counts: Counter[str] = Counter()
     for properties in dataset.metadata():
         counts.update(name for name, value in properties.items() if value is None)
+    for spec in dataset.inputs:
+        if spec.nullable:
+            gaps = _missing(dataset.column(spec.name)).reshape(len(dataset), -1)
+            counts[spec.name] = int(np.count_nonzero(gaps.any(axis=1)))
     for name, count in counts.most_common():
-        yield Finding("null", f"{name!r} is null in {count} of {len(dataset)} examples", count)
+        if count:
+            yield Finding("null", f"{name!r} is null in {count} of {len(dataset)} examples", count)
 
 
 def drift(dataset: Dataset, previous: Dataset) -> Iterator[Finding]:
@@ -264,14 +276,7 @@ def drift(dataset: Dataset, previous: Dataset) -> Iterator[Finding]:
     before = dict(scalar_features(previous))
     for name, values in scalar_features(dataset):
         if name in before and values.dtype != object and before[name].dtype != object:
-            distance = _distance(values.astype(np.float64), before[name].astype(np.float64))
-            if distance > DRIFT:
-                yield Finding(
-                    "drift",
-                    f"{name!r} is spread otherwise than in {previous.version.id}: median {np.median(values):g}, before "
-                    f"{np.median(before[name]):g} (distance {distance:.2f})",
-                    len(values),
-                )
+            yield from _drift_of_numbers(name, values, before[name], previous.version.id)
     now, then = (_label_shares(version) for version in (dataset, previous))
     for label in sorted(now.keys() | then.keys()):
         if abs(now.get(label, 0) - then.get(label, 0)) > DRIFT:
@@ -281,6 +286,31 @@ def drift(dataset: Dataset, previous: Dataset) -> Iterator[Finding]:
                 f"{100 * then.get(label, 0):.0f} %",
                 len(dataset),
             )
+
+
+def _drift_of_numbers(name: str, values: Array, before: Array, version: str) -> Iterator[Finding]:
+    gaps, gaps_before = _missing(values), _missing(before)
+    now, then = values[~gaps].astype(np.float64), before[~gaps_before].astype(np.float64)
+    distance = _distance(now, then) if len(now) and len(then) else 0.0
+    if distance > DRIFT:
+        yield Finding(
+            "drift",
+            f"{name!r} is spread otherwise than in {version}: median {np.median(now):g}, before {np.median(then):g} "
+            f"(distance {distance:.2f})",
+            len(values),
+        )
+    if abs(gaps.mean() - gaps_before.mean()) > DRIFT:
+        yield Finding(
+            "drift",
+            f"{name!r} is missing in {100 * gaps.mean():.0f} % of the examples, in {version} in "
+            f"{100 * gaps_before.mean():.0f} %",
+            int(gaps.sum()),
+        )
+
+
+def _missing(values: Array) -> NDArray[np.bool_]:
+    """Which values of an input are missing, of its shape."""
+    return np.isnan(values) if values.dtype.kind == "f" else np.zeros(values.shape, bool)
 
 
 def _distance(one: Array, other: Array) -> float:
@@ -321,12 +351,15 @@ def _hashes(dataset: Dataset, exact: bool) -> NDArray[np.uint64]:
 
 def _blurred(values: Column, spec: InputSpec, dataset: Dataset) -> Column:
     """What is the same for values that look alike; as it is where they are too few or short to tell."""
+    if spec.media_type:
+        return values
     if isinstance(values, Texts):
         return Texts.of([_plain(text) for text in values.array().reshape(-1).tolist()], spec.shape)
     if max(int(np.prod(spec.shape, dtype=np.int64)), len(dataset.inputs)) < ALIKE_VALUES:
         return values
     known = dataset.version.properties["splits"]["train"]["inputs"].get(spec.name, {})
-    return np.round(values.astype(np.float64) / ((known.get("deviation") or 1.0) * ALIKE_STEP)).astype(np.int64)
+    steps = np.round(values.astype(np.float64) / ((known.get("deviation") or 1.0) * ALIKE_STEP))
+    return np.where(np.isnan(steps), MISSING_STEP, np.nan_to_num(steps)).astype(np.int64)
 
 
 def _plain(text: bytes) -> bytes:

@@ -1,17 +1,19 @@
-"""Image files as records: decoded to the array of numbers that a property of `model.RECORD` describes."""
+"""Image files as records: as they are, or decoded to an array of numbers, whichever `model.RECORD` describes."""
 
+import base64
 import csv
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mlplatform.contract.errors import CommandError, ExitCode
-from mlplatform.data.checking import RecordChecker
+from mlplatform.data.checking import RecordChecker, media_type
 from mlplatform.data.dataset import InputSpec
 from mlplatform.data.pictures import is_picture
 from mlplatform.data.recording import Found
@@ -24,6 +26,14 @@ class ImagesError(CommandError):
     """Images cannot become records of this model; the message says why."""
 
     exit_code = ExitCode.BAD_REQUEST
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """A property of a record that holds an image file in base64. media_type: what it has to be, such as image/jpeg."""
+
+    name: str
+    media_type: str
 
 
 @dataclass(frozen=True)
@@ -43,26 +53,31 @@ class Picture:
     integer: bool
 
 
-def picture_of(schema: Mapping[str, Any], name: str = "") -> Picture:
+def picture_of(schema: Mapping[str, Any], name: str = "") -> Picture | ImageFile:
     """The property of `model.RECORD` with this name, or the only one, that is a picture. Raises ImagesError.
 
-    It is an array of rows, of a fixed number of numbers, or of 1 or 3 numbers, at least 4 by 4. Its numbers' minimum
-    and maximum are black and white; without them, 0 and 255 are.
+    It is text that stands for an image in base64, or an array of rows, of a fixed number of numbers, or of 1 or 3
+    numbers, at least 4 by 4. Its numbers' minimum and maximum are black and white; without them, 0 and 255 are.
     """
     properties = schema.get("properties", {})
-    pictures = {key: picture for key, value in properties.items() if (picture := _picture(key, value)) is not None}
+    pictures: dict[str, Picture | ImageFile] = {}
+    for key, value in properties.items():
+        kind = media_type(value, schema)
+        found = ImageFile(key, kind) if kind.startswith("image/") else _picture(key, value)
+        if found is not None:
+            pictures[key] = found
     if name and name not in pictures:
         raise ImagesError(f"--input {name}: model.RECORD has no picture of this name; it has: {_listed(pictures)}")
     if not name and len(pictures) != 1:
         raise ImagesError(
             f"model.RECORD has {len(pictures)} properties that are pictures ({_listed(pictures)}), arrays of a fixed "
-            "number of rows, columns and 1 or 3 colours; name one of them by --input"
+            "number of rows, columns and 1 or 3 colours, or images in base64; name one of them by --input"
         )
     return pictures[name or next(iter(pictures))]
 
 
 def records(
-    directory: Path, labels: Path, picture: Picture, resize: bool, schema: Mapping[str, Any], truth: str
+    directory: Path, labels: Path, picture: Picture | ImageFile, resize: bool, schema: Mapping[str, Any], truth: str
 ) -> Iterator[Found]:
     """A record for each row of a table with the columns `file`, the truth's, and others of the record's properties.
 
@@ -85,7 +100,11 @@ def records(
             continue
         content = path.read_bytes()
         try:
-            values = _values(image, path, picture, resize)
+            values: str | list[Any] = (
+                _as_base64(image, content, picture)
+                if isinstance(picture, ImageFile)
+                else _values(image, path, picture, resize)
+            )
         except ValueError as error:
             yield Found(f"{place}, {row[FILE]}", None, str(error))
             continue
@@ -140,6 +159,19 @@ def _library() -> Any:
         raise ImagesError("Pillow, which decodes images, is not installed here; `nox -s data` has it") from None
 
 
+def _as_base64(image: Any, content: bytes, picture: ImageFile) -> str:
+    """An image file in base64. Raises ValueError if it cannot be decoded, or is of another format."""
+    try:
+        with image.open(BytesIO(content)) as opened:
+            opened.load()
+            kind = image.MIME.get(opened.format, "")
+    except (OSError, SyntaxError, image.DecompressionBombError) as error:
+        raise ValueError(f"cannot be decoded: {error}") from None
+    if kind != picture.media_type:
+        raise ValueError(f"is {kind}, and {picture.name!r} of model.RECORD is {picture.media_type}; convert it")
+    return base64.b64encode(content).decode()
+
+
 def _values(image: Any, path: Path, picture: Picture, resize: bool) -> list[Any]:
     """The numbers of an image. Raises ValueError with a clause that says why there are none."""
     try:
@@ -165,5 +197,5 @@ def _values(image: Any, path: Path, picture: Picture, resize: bool) -> list[Any]
     return numbers
 
 
-def _listed(pictures: Mapping[str, Picture]) -> str:
+def _listed(pictures: Mapping[str, Picture | ImageFile]) -> str:
     return ", ".join(pictures) or "none"

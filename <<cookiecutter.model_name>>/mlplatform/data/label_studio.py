@@ -20,6 +20,8 @@ from mlplatform.data.traffic import Row
 
 # Names in a task's data and of the control that takes the label.
 EXAMPLE, VALUES, LABEL = "example_id", "values", "label"
+# How the data URL of an image begins.
+PICTURE = "data:image/"
 # Columns that say who labelled an example and when; the first that a table has counts.
 PEOPLE, MOMENTS = ("labelled_by", "annotator"), ("labelled_at", "updated_at", "created_at")
 
@@ -52,16 +54,17 @@ def tasks(rows: Sequence[Row], records: Sequence[Mapping[str, Any]]) -> list[dic
     """Tasks to import, each with what the model said. records: the inputs of each row, as they may be shown."""
     columns = _columns(rows, records)
     shown = {name: _kind(values) for name, values in columns.items()}
-    bounds = {name: _bounds(columns[name]) for name, kind in shown.items() if kind == "Image"}
+    arrays = {name for name, kind in shown.items() if kind == "Image" and not isinstance(columns[name][0], str)}
+    bounds = {name: _bounds(columns[name]) for name in arrays}
     first = _objects(shown)[0][1]
     written = []
     for row, record in zip(rows, records, strict=True):
         data: dict[str, Any] = {EXAMPLE: row.id}
         for name, kind in shown.items():
             value = record.get(name)
-            if kind == "Image" and value is not None:
+            if name in arrays and value is not None:
                 data[name] = str(png(_enlarged(np.asarray(value, np.float64)), *bounds[name]))
-            elif kind == "Text":
+            elif kind in ("Text", "Image"):
                 data[name] = value
             else:
                 data.setdefault(VALUES, {})[name] = json.dumps(value)
@@ -177,7 +180,7 @@ def _objects(shown: Mapping[str, str]) -> list[tuple[str, str]]:
 def _kind(values: Sequence[Any]) -> str:
     """The tag that shows an input."""
     if values and all(isinstance(value, str) for value in values):
-        return "Text"
+        return "Image" if all(value.startswith(PICTURE) for value in values) else "Text"
     try:
         arrays = [np.asarray(value, np.float64) for value in values]
     except (ValueError, TypeError):
@@ -195,4 +198,5 @@ def _enlarged(picture: NDArray[np.float64]) -> NDArray[np.float64]:
 def _bounds(values: Sequence[Any]) -> tuple[float, float]:
     """The smallest and the largest number of a picture's values."""
     arrays = [np.asarray(value, np.float64) for value in values]
-    return min(float(array.min()) for array in arrays), max(float(array.max()) for array in arrays)
+    flat = np.nan_to_num(np.concatenate([array.reshape(-1) for array in arrays]))
+    return float(flat.min()), float(flat.max())

@@ -1,15 +1,18 @@
 """`data sample` and `data labels`: what people should label, and what they said."""
 
 import json
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import click
 
 from mlplatform.config.settings import ServiceSettings, load
 from mlplatform.contract.errors import CommandError, ExitCode
 from mlplatform.contract.parameters import target
-from mlplatform.data import label_studio, labelling, sampling, team
+from mlplatform.data import label_studio, labelling, sampling, team, traffic
+from mlplatform.data.checking import media_type
 from mlplatform.data.options import in_time, with_store
 from mlplatform.data.settings import DataSettings
 from mlplatform.data.traffic import check_consent
@@ -59,7 +62,8 @@ def sample(
     check_consent(load(DataSettings))
     schema, labels, redact = team.record_schema(), team.labels(), team.redact()
     known = frozenset(str(record["id"]) for record in labelling.asked(store))
-    chosen = sampling.choose(store, load(ServiceSettings).name, since, until, way, count, known)
+    service, as_base64 = load(ServiceSettings).name, traffic.encoded(schema)
+    chosen = sampling.choose(store, service, since, until, way, count, known, as_base64)
     rows, records = [], []
     for row in chosen.rows:
         record = {**row.record(schema), "id": row.id}
@@ -74,12 +78,25 @@ def sample(
     click.echo(f"{len(rows):>8} rows chosen of {chosen.looked_at}")
     if not rows:
         raise NothingToLabelError(f"no row of a request from {since:%Y-%m-%d %H:%M} UTC on can be asked about")
-    to.write_text(json.dumps(label_studio.tasks(rows, records), indent=1, ensure_ascii=False), encoding="utf-8")
+    shown = [_with_pictures(record, schema) for record in records]
+    to.write_text(json.dumps(label_studio.tasks(rows, shown), indent=1, ensure_ascii=False), encoding="utf-8")
     interface = to.with_suffix(".xml")
-    interface.write_text(label_studio.interface(rows, records, labels), encoding="utf-8")
+    interface.write_text(label_studio.interface(rows, shown, labels), encoding="utf-8")
     # Last: what was not written to a file is not taken for asked.
     labelling.keep_asked(store, way, records)
     click.echo(f"tasks {to}, labelling interface {interface}")
+
+
+def _with_pictures(record: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
+    """A record with image files as data URLs, which Label Studio shows."""
+    properties = schema.get("properties", {})
+    kinds = {name: media_type(properties.get(name), schema) for name in record}
+    return {
+        name: f"{label_studio.PICTURE}{kinds[name].removeprefix('image/')};base64,{value}"
+        if kinds[name].startswith("image/") and isinstance(value, str)
+        else value
+        for name, value in record.items()
+    }
 
 
 @click.command()

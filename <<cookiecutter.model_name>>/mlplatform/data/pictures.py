@@ -10,12 +10,14 @@ from markupsafe import Markup
 
 from mlplatform.data.columns import Array
 from mlplatform.data.dataset import InputSpec
-from mlplatform.reporting.page import as_number
+from mlplatform.reporting.page import as_input
 
 # Pixels along an edge of a picture beyond which only every n-th is shown.
 EDGE = 192
 SHOWN_VALUES = 12
 SHOWN_TEXT = 400
+# Of an image file that is shown as it is.
+SHOWN_BYTES = 256 << 10
 
 
 def is_picture(spec: InputSpec) -> bool:
@@ -25,9 +27,10 @@ def is_picture(spec: InputSpec) -> bool:
 
 
 def png(array: Array, low: float, high: float) -> Markup:
-    """An array (h, w), (h, w, 1) or (h, w, 3) as the data URL of a PNG; `low` is black, `high` white."""
+    """An array (h, w), (h, w, 1) or (h, w, 3) as the data URL of a PNG; `low` is black, NaN too, `high` white."""
     every = -(-max(array.shape[:2]) // EDGE)
     pixels = array[::every, ::every].astype(np.float64).reshape(*array[::every, ::every].shape[:2], -1)
+    pixels = np.nan_to_num(pixels, nan=low)
     levels = np.clip((pixels - low) / ((high - low) or 1) * 255, 0, 255).round().astype(np.uint8)
     height, width, channels = levels.shape
     # Each line begins with the filter that it went through: none.
@@ -40,11 +43,25 @@ def png(array: Array, low: float, high: float) -> Markup:
     return Markup("data:image/png;base64,") + base64.b64encode(b"\x89PNG\r\n\x1a\n" + body).decode()
 
 
+def url(content: bytes, media_type: str) -> str:
+    """An image file as a data URL; empty if it is no image that a browser shows, or too large for a page."""
+    shown = media_type.startswith("image/") and len(content) <= SHOWN_BYTES
+    return f"data:{media_type};base64,{base64.b64encode(content).decode()}" if shown else ""
+
+
+def bytes_as_text(content: bytes) -> str:
+    """UTF-8, or how many bytes it is."""
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        return f"{len(content):,} bytes"
+
+
 def as_text(value: Any) -> str:
     """An input of one example as a line of text: what is long is shortened."""
     array = np.asarray(value, dtype=object) if isinstance(value, bytes) else np.asarray(value)
     flat = array.reshape(-1)[:SHOWN_VALUES].tolist()
-    shown = [item.decode("utf-8", "replace") if isinstance(item, bytes) else as_number(float(item)) for item in flat]
+    shown = [bytes_as_text(item) if isinstance(item, bytes) else as_input(float(item)) for item in flat]
     text = (" · " if flat and isinstance(flat[0], bytes) else ", ").join(shown)
     text = text if len(text) <= SHOWN_TEXT else f"{text[:SHOWN_TEXT]}…"
     return f"{text}, … ({array.size} values)" if array.size > SHOWN_VALUES else text

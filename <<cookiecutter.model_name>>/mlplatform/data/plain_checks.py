@@ -53,12 +53,12 @@ class PlainChecks:
         self._validators: dict[str, Any] = {}
 
     def number(self, name: str) -> Mapping[str, Any] | None:
-        """The bounds of a property that is a number, if its schema says no more; see `within`."""
+        """The bounds of a property that is a number, or null, if its schema says no more; see `within`."""
         column = self._columns.get(name)
         return column if is_number(column) else None
 
     def levels(self, name: str) -> list[Mapping[str, Any]] | None:
-        """The levels of nested lists of numbers, the numbers last, if a property's schema says no more."""
+        """The levels of nested lists of numbers, the numbers, or null, last, if a property's schema says no more."""
         levels = []
         column = self._columns.get(name)
         while isinstance(column, Mapping) and column.get("type") == "array":
@@ -88,45 +88,54 @@ class PlainChecks:
 
 
 def is_number(column: Any) -> TypeGuard[Mapping[str, Any]]:
-    """Whether a schema says that it is a number, or an integer, between bounds that float64 holds, and no more."""
+    """Whether a schema says that it is a number, an integer or null, between bounds that float64 holds, and no more."""
     if not isinstance(column, Mapping):
         return False
     bounds = {key: value for key, value in column.items() if key != "type"}
     return (
-        column.get("type") in ("number", "integer")
+        _types(column) - {"null"} in ({"number"}, {"integer"})
         and set(bounds) <= set(BOUNDS)
         and all(type(bound) in NUMBERS and abs(bound) < EXACT for bound in bounds.values())
     )
 
 
+def _types(column: Mapping[str, Any]) -> set[Any]:
+    types = column.get("type")
+    return set(types) if isinstance(types, list) else {types}
+
+
 def number_array(values: Sequence[Any]) -> tuple[Array, Mask]:
-    """Values as float64 (n,), and which of them are numbers that it holds exactly."""
+    """Values as float64 (n,), null as NaN, and which of them are null or numbers that it holds exactly."""
     kinds = set(map(type, values))
     plain = None
-    if not kinds <= NUMBERS:
-        plain = np.array([type(value) in NUMBERS for value in values], bool)
+    if not kinds <= NUMBERS | {type(None)}:
+        plain = np.array([value is None or type(value) in NUMBERS for value in values], bool)
         values = [value if is_plain else 0.0 for value, is_plain in zip(values, plain.tolist(), strict=True)]
     try:
         array = np.asarray(values, np.float64)
     except OverflowError:
         return np.zeros(len(values)), np.zeros(len(values), bool)
     exact = np.abs(array) < EXACT if int in kinds else np.isfinite(array)
+    if type(None) in kinds:
+        exact |= np.isnan(array)
     return array, exact if plain is None else exact & plain
 
 
 def within(array: Array, column: Mapping[str, Any]) -> Mask:
-    """Which numbers fit the schema of a number, see `is_number`; of the shape of the array."""
+    """Which numbers, NaN for null, fit the schema of a number, see `is_number`; of the shape of the array."""
     fits = np.ones(array.shape, bool)
     for key, holds in BOUNDS.items():
         if key in column:
             fits &= holds(array, column[key])
-    if column["type"] == "integer":
+    types = _types(column)
+    if "integer" in types:
         fits &= (array == np.floor(array)) & (np.abs(array) < EXACT)
-    return fits
+    gone = np.isnan(array)
+    return fits | gone if "null" in types else fits & ~gone
 
 
 def nested_array(values: Sequence[Any], levels: Sequence[Mapping[str, Any]], shape: tuple[int, ...]) -> Array | None:
-    """Nested lists as float64 (n, *shape), or None if one does not fit the schemas of `PlainChecks.levels`."""
+    """Nested lists as float64 (n, *shape), null as NaN; None if one does not fit the schemas of PlainChecks.levels."""
     if len(levels) != len(shape) + 1:
         return None
     for level, length in zip(levels, shape, strict=False):

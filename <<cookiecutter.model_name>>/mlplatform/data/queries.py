@@ -1,5 +1,6 @@
 """Rows of a query as records: of a SQLite database, which Python's standard library reads."""
 
+import base64
 import json
 import sqlite3
 from collections.abc import Iterator, Mapping
@@ -8,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mlplatform.contract.errors import CommandError, ExitCode
-from mlplatform.data.checking import RecordChecker
+from mlplatform.data.checking import RecordChecker, media_type
 from mlplatform.data.recording import Found
 
 MAGIC = b"SQLite format 3\0"
@@ -24,7 +25,7 @@ def records(path: Path, query: str, schema: Mapping[str, Any], values: Mapping[s
     """A record for each row of a query, by the names of its columns. values: of `:name` in the query.
 
     A null is left out where the record's schema does not allow it; text in a column that is an array or an object is
-    JSON. The database is only read. Raises QueryError.
+    JSON; bytes become base64 where the schema says so. The database is only read. Raises QueryError.
     """
     try:
         with path.open("rb") as file:
@@ -52,8 +53,10 @@ def records(path: Path, query: str, schema: Mapping[str, Any], values: Mapping[s
                 for name, value in zip(names, row, strict=True):
                     if value is None and not checker.may_be_null(name):
                         continue
-                    if isinstance(value, bytes):
-                        reason = f"{name}: holds bytes, which a record cannot"
+                    if isinstance(value, bytes) and media_type(properties.get(name), schema):
+                        value = base64.b64encode(value).decode()
+                    elif isinstance(value, bytes):
+                        reason = f"{name}: holds bytes, which a record cannot without contentEncoding in its schema"
                     elif name in structured and isinstance(value, str):
                         try:
                             value = json.loads(value)

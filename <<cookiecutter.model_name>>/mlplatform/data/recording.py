@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,10 +12,12 @@ from typing import Any
 
 from mlplatform.contract.errors import BadDataError
 from mlplatform.contract.targets import Target
+from mlplatform.data import references
 from mlplatform.data.checking import RecordChecker, truth_fault
 from mlplatform.data.errors import BrokenFileError
 from mlplatform.data.forgetting import take_out
 from mlplatform.data.records import RecordFile
+from mlplatform.data.references import References
 from mlplatform.data.sources import SourceFile, list_source, opening
 from mlplatform.store.storage import Storage, open_storage
 
@@ -58,11 +61,15 @@ class Written:
 
 
 class Checker:
-    """Says why a record does not fit `model.RECORD`, or holds no truth of the model's target."""
+    """Says why a record does not fit `model.RECORD`, or holds no truth of the model's target.
+
+    references: the properties that may name a file.
+    """
 
     def __init__(self, schema: Mapping[str, Any], target: Target) -> None:
         self.of_schema = RecordChecker(schema, (target.name,))
         self.target = target
+        self.references = references.names(schema)
         self._schema = schema
 
     def reason(self, record: Mapping[str, Any]) -> str:
@@ -112,35 +119,55 @@ def copy_files(
 ) -> Iterator[tuple[SourceFile, Written]]:
     """Copy each file of records that fits to sources/files/<content>-<name>, and yield what became of it.
 
-    A file of which more records do not fit than the share that is allowed, or that cannot be read to its end, is not
-    copied: its `key` is empty, and it has a line in `left_out`. Raises BadDataError as `list_source` does.
+    Where records name other files, the copy holds their bytes, as JSON lines. A file of which more records do not fit
+    than the share that is allowed, or that cannot be read to its end, is not copied: its `key` is empty, and it has a
+    line in `left_out`. Raises BadDataError as `list_source` does, and at the end for files that are neither of records
+    nor named by one.
     """
     source = open_storage(url)
     work.mkdir(parents=True, exist_ok=True)
-    files = list_source(url, pass_over).files
-    with opening(source, files, work) as opened:
-        for file in files:
-            with opened(file) as path:
-                written = _checked(path, file, checker)
+    listed = list_source(url, pass_over, may_be_named=bool(checker.references))
+    named = References(source, listed.others, checker.references)
+    with opening(source, listed.files, work) as opened:
+        for file in listed.files:
+            with opened(file) as path, TemporaryDirectory(dir=work) as temporary:
+                name = Path(file.key).name
+                copy = Path(temporary) / f"{name.split('.')[0]}.jsonl.gz" if checker.references else None
+                written = _checked(path, file, checker, named, copy)
                 total = written.records + written.unfit
                 if written.records and written.unfit <= allowed * total:
-                    with path.open("rb") as content:
+                    with (copy or path).open("rb") as content:
                         digest = hashlib.file_digest(content, "sha256").hexdigest()[:16]
-                    written.key = f"sources/files/{digest}-{Path(file.key).name}"
+                    written.key = f"sources/files/{digest}-{copy.name if copy else name}"
                     if not storage.exists(written.key):
-                        storage.upload(path, written.key)
+                        storage.upload(copy or path, written.key)
             yield file, written
+    unused = sorted(set(listed.others) - named.used)
+    if unused:
+        more = f" and {len(unused) - SHOWN} more" if len(unused) > SHOWN else ""
+        raise BadDataError(
+            f"source {url!r}: holds files that no record names: {', '.join(unused[:SHOWN])}{more}; remove them, or "
+            "name them in pass_over"
+        )
 
 
-def _checked(path: Path, file: SourceFile, checker: Checker) -> Written:
+def _checked(path: Path, file: SourceFile, checker: Checker, named: References, copy: Path | None) -> Written:
+    """Check every record; copy: where those that fit are written, with the bytes of the files that they name."""
     written = Written()
     try:
-        for row in RecordFile(path, file.format, checker.of_schema):
-            reason = row.reason or ("" if row.record is None else checker.reason(row.record))
-            if reason:
-                written.note(f"row {row.row}", reason)
-            else:
-                written.records += 1
+        with gzip.GzipFile(copy or os.devnull, "wb", mtime=0) as lines:
+            for row in RecordFile(path, file.format, checker.of_schema):
+                reason = row.reason or ("" if row.record is None else checker.reason(row.record))
+                if not reason and row.record is not None and copy is not None:
+                    try:
+                        record = named.resolved(row.record, file.key)
+                        lines.write(json.dumps(record, ensure_ascii=False, sort_keys=True).encode() + b"\n")
+                    except ValueError as error:
+                        reason = str(error)
+                if reason:
+                    written.note(f"row {row.row}", reason)
+                else:
+                    written.records += 1
     except BrokenFileError as error:
         # As a whole: what was read of it does not count.
         return Written(left_out=[str(error)])

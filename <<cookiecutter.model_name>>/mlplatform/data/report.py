@@ -13,7 +13,7 @@ from mlplatform.data.columns import Array
 from mlplatform.data.dataset import SPLITS
 from mlplatform.data.findings import Finding, scalar_features
 from mlplatform.data.label_errors import LabelErrors
-from mlplatform.data.pictures import as_text, is_picture, png
+from mlplatform.data.pictures import as_text, is_picture, png, url
 from mlplatform.reporting import charts, page
 
 Described = list[dict[str, Any]]
@@ -53,7 +53,7 @@ def render(
         examples=[_shown(dataset, row) for row in chosen(dataset, SHOWN_EXAMPLES)],
         wrong=wrong,
         suspects=[{**_shown(dataset, e.row), "error": e} for e in (wrong.errors[:SHOWN_EXAMPLES] if wrong else ())],
-        pictures=any(is_picture(spec) for spec in dataset.inputs),
+        pictures=any(is_picture(spec) or spec.media_type.startswith("image/") for spec in dataset.inputs),
         duplicates=dataset.version.properties["duplicates"],
         records=dataset.version.properties.get("records"),
     )
@@ -81,8 +81,9 @@ def as_page_of_text(
     if rows_of_classes := balance(dataset):
         lines += ["", columns([("class", *SPLITS), *((row["name"], *row["counts"]) for row in rows_of_classes)])]
     if described:
-        head = ("input", "minimum", "median", "maximum", "distinct", "most frequent")
-        rows = [(f["name"], f["minimum"], f["median"], f["maximum"], f["distinct"], f["frequent"]) for f in described]
+        head = ("input", "minimum", "median", "maximum", "distinct", "missing", "most frequent")
+        names = ("name", "minimum", "median", "maximum", "distinct", "missing", "frequent")
+        rows = [tuple(feature[name] for name in names) for feature in described]
         lines += ["", columns([head, *rows])]
     return "\n".join(lines)
 
@@ -112,12 +113,15 @@ def features(dataset: Dataset) -> Described:
     for name, values in scalar_features(dataset):
         if len(described) == SHOWN_FEATURES or not len(values):
             break
-        counts = Counter(values.tolist())
-        most = counts.most_common(SHOWN_VALUES)
-        frequent = ", ".join(f"{as_text(value)} ({100 * count / len(values):.0f} %)" for value, count in most)
         text = values.dtype == object
         sizes = np.array([len(value) for value in values]) if text else values.astype(np.float64)
-        low, middle, high = (page.as_number(float(size)) for size in (sizes.min(), np.median(sizes), sizes.max()))
+        there = ~np.isnan(sizes)
+        missing = len(sizes) - int(there.sum())
+        counts = Counter(values[there].tolist())
+        most = counts.most_common(SHOWN_VALUES)
+        frequent = ", ".join(f"{as_text(value)} ({100 * count / len(values):.0f} %)" for value, count in most)
+        figures = np.quantile(sizes[there], [0, 0.5, 1]).tolist() if there.any() else [np.nan] * 3
+        low, middle, high = map(page.as_input, figures)
         unit = " bytes" if text else ""
         described.append(
             {
@@ -126,7 +130,8 @@ def features(dataset: Dataset) -> Described:
                 "median": middle + unit,
                 "maximum": high + unit,
                 "distinct": f"{len(counts):,}",
-                "frequent": frequent if most[0][1] > 1 else "",
+                "missing": f"{missing:,} ({100 * missing / len(values):.0f} %)" if missing else "",
+                "frequent": frequent if most and most[0][1] > 1 else "",
                 "chart": _histogram(f"length of {name}" if text else name, sizes, train),
             }
         )
@@ -155,7 +160,9 @@ def _histogram(name: str, values: Array, train: Array) -> Markup:
     if not len(finite) or finite.min() == finite.max():
         return Markup("")
     edges = np.histogram_bin_edges(finite, BINS)
-    shares = [np.histogram(values[mask], edges)[0] / max(1, int(mask.sum())) for mask in (train, ~train)]
+    there = np.isfinite(values)
+    masks = (train & there, ~train & there)
+    shares = [np.histogram(values[mask], edges)[0] / max(1, int(mask.sum())) for mask in masks]
     return charts.histograms(name, edges.tolist(), shares[0].tolist(), shares[1].tolist())
 
 
@@ -172,8 +179,11 @@ def _shown(dataset: Dataset, row: int) -> dict[str, Any]:
     for spec in dataset.inputs:
         value = dataset.column(spec.name, at)[0]
         if is_picture(spec):
-            known = statistics.get(spec.name) or {"minimum": float(value.min()), "maximum": float(value.max())}
+            there = np.nan_to_num(value)
+            known = statistics.get(spec.name) or {"minimum": float(there.min()), "maximum": float(there.max())}
             shown["pictures"].append((spec.name, png(value, known["minimum"], known["maximum"])))
+        elif spec.media_type and not spec.shape and (shown_as := url(value, spec.media_type)):
+            shown["pictures"].append((spec.name, shown_as))
         else:
             shown["values"].append((spec.name, as_text(value)))
     return shown

@@ -39,12 +39,14 @@ def choose(
     way: str,
     count: int,
     known: Set[str] = frozenset(),
+    as_base64: Set[str] = frozenset(),
 ) -> Chosen:
     """Rows that the live service answered between two moments (UTC) and nobody has labelled.
 
     way: `uncertain`, the least sure answers first; `disagreement`, where a ghost gave another label, what it was most
     sure of first; `drift`, the farthest from the train split of the model that answered; or `random`, always the same.
-    known: ids that people were asked about before. Raises EventsError, StorageError or ArtifactError.
+    known: ids that people were asked about before. as_base64: inputs of bytes. Raises EventsError, StorageError or
+    ArtifactError.
     """
     labelled = traffic.request_labels(storage, service, since)
     rank = _rank(storage, service, since, until, way)
@@ -55,7 +57,7 @@ def choose(
         return "that have labels" if event["id"] in labelled else ""
 
     def ranked() -> Iterator[tuple[float, str, Row]]:
-        for rows in traffic.requests(storage, service, since, until, joined, why_not):
+        for rows in traffic.requests(storage, service, since, until, joined, why_not, as_base64):
             for row in rows:
                 chosen.looked_at += 1
                 if row.id in known:
@@ -143,6 +145,7 @@ def _distance(value: Any, known: Mapping[str, float]) -> float | None:
         values = np.asarray(value, np.float64)
     except (ValueError, TypeError):
         return None
-    if not values.size or not np.isfinite(values).all():
+    values = values[np.isfinite(values)]
+    if not values.size:
         return None
     return math.sqrt(float(np.mean(np.square(values - known["mean"])))) / (known["deviation"] or 1.0)

@@ -43,12 +43,16 @@ Open = Callable[[SourceFile], AbstractContextManager[Path]]
 
 @dataclass(frozen=True)
 class Source:
-    """A source and its files as they were when it was listed. passed_over: keys that are left out as told."""
+    """A source and its files as they were when it was listed.
+
+    passed_over: keys that are left out as told. others: of files that are no records, for records to name.
+    """
 
     url: str
     files: tuple[SourceFile, ...]
     hidden: int = 0
     passed_over: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
 
     def snapshot(self) -> str:
         """16 hex digits that follow from the content of the files and how it is read, whatever their names and order.
@@ -58,12 +62,12 @@ class Source:
         return hashlib.sha256("\n".join(sorted(file.name for file in self.files)).encode()).hexdigest()[:16]
 
 
-def list_source(url: str, pass_over: Sequence[str] = ()) -> Source:
+def list_source(url: str, pass_over: Sequence[str] = (), may_be_named: bool = False) -> Source:
     """Every file of records below a directory or S3 prefix.
 
     Hidden files, and files in hidden folders, are no data. Others that are not read have to be named by a pattern of
-    `pass_over`, such as `*.md` or `old/*`. Raises BadDataError for one that is not, or if there is no file of records,
-    and StorageError.
+    `pass_over`, such as `*.md` or `old/*`; may_be_named: or records may name them. Raises
+    BadDataError for one that is not, or if there is no file of records, and StorageError.
     """
     storage = open_storage(url)
     directory = storage.local_path("")
@@ -76,16 +80,17 @@ def list_source(url: str, pass_over: Sequence[str] = ()) -> Source:
     passed_over = [key for key in seen if any(_fits(key, pattern) for pattern in pass_over)]
     wanted = sorted(set(seen) - set(passed_over))
     foreign = [key for key in wanted if not format_of(key)]
-    if foreign:
+    if foreign and not may_be_named:
         more = f" and {len(foreign) - SHOWN} more" if len(foreign) > SHOWN else ""
         raise BadDataError(
             f"source {url!r}: holds files that are not read: {', '.join(foreign[:SHOWN])}{more}; remove them, or name "
             f"them in pass_over, as {_pattern(foreign[0])!r}; files of records end in {', '.join(SUFFIXES)}"
         )
+    wanted = [key for key in wanted if format_of(key)]
     if not wanted:
         raise BadDataError(f"source {url!r}: holds no file of records; they end in {', '.join(SUFFIXES)}")
     files = tuple(SourceFile(key, listed[key] or storage.identity(key), format_of(key)) for key in wanted)
-    return Source(url, files, len(keys) - len(seen), tuple(passed_over))
+    return Source(url, files, len(keys) - len(seen), tuple(passed_over), tuple(foreign))
 
 
 def is_hidden(key: str) -> bool:

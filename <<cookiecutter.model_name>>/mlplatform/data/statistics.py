@@ -12,10 +12,11 @@ STEP = 1 << 16
 
 @dataclass
 class RunningStatistics:
-    """Minimum, maximum, mean and standard deviation of all values of an input so far."""
+    """Minimum, maximum, mean and standard deviation of all values of an input so far; `missing`: those that are NaN."""
 
     waiting: list[Array] = field(default_factory=list)
     count: int = 0
+    missing: int = 0
     minimum: float = float("inf")
     maximum: float = float("-inf")
     total: float = 0.0
@@ -33,20 +34,27 @@ class RunningStatistics:
 
     def _count(self, values: Array) -> None:
         wide = values.astype(np.float64)
+        there = ~np.isnan(wide)
+        if not there.all():
+            self.missing += int(np.count_nonzero(~there))
+            wide = wide[there]
         self.count += wide.size
+        if not wide.size:
+            return
         self.minimum = min(self.minimum, float(wide.min()))
         self.maximum = max(self.maximum, float(wide.max()))
         self.total += float(wide.sum())
         self.squares += float(np.square(wide).sum())
 
     def summary(self) -> dict[str, float]:
-        """By name; empty without values. Nothing may be added any more."""
+        """By name, `missing` only if some are; empty without values. Nothing may be added any more."""
         rest = np.concatenate([np.empty(0), *self.waiting])
         self.waiting = []
         if len(rest):
             self._count(rest)
         if not self.count:
             return {}
+        missing: dict[str, float] = {"missing": self.missing} if self.missing else {}
         mean = self.total / self.count
         deviation = max(0.0, self.squares / self.count - mean * mean) ** 0.5
-        return {"minimum": self.minimum, "maximum": self.maximum, "mean": mean, "deviation": deviation}
+        return {"minimum": self.minimum, "maximum": self.maximum, "mean": mean, "deviation": deviation, **missing}

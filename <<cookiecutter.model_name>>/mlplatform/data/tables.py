@@ -51,8 +51,8 @@ class Table(ABC):
         if name not in self._places:
             return [MISSING] * len(self.rows)
         cells = self.cells_below(self._places[name])
-        if self._checker.holds_numbers(name) and name != "id" and (values := json_numbers(",".join(cells), len(cells))):
-            return values
+        if self._checker.holds_numbers(name) and name != "id" and (values := _json_numbers_or_none(cells)):
+            return values if self._checker.may_be_null(name) else [MISSING if v is None else v for v in values]
         return self._values(name, cells)
 
     def others(self, known: frozenset[str]) -> Sequence[Record] | None:
@@ -172,6 +172,15 @@ def plain_lines(header: Header, checker: RecordChecker, row: int, text: str) -> 
     starts: NDArray[np.int64] = np.concatenate([[0], ends[:-1] + 1])
     at = starts.reshape(lines, width), ends.reshape(lines, width)
     return PlainLines(header, checker, row, text, content, *at)
+
+
+def _json_numbers_or_none(cells: Sequence[str]) -> list[Any] | None:
+    """Numbers, None where a cell is empty, or None if something else is among them."""
+    if "" not in cells:
+        return json_numbers(",".join(cells), len(cells))
+    # In place of each empty cell a number, so that the text `null` in a cell is still none.
+    numbers = json_numbers(",".join([cell or "0" for cell in cells]), len(cells))
+    return numbers and [number if cell else None for number, cell in zip(numbers, cells, strict=True)]
 
 
 def json_numbers(text: str | bytes, count: int) -> list[Any] | None:

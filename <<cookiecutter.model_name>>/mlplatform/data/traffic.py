@@ -18,6 +18,7 @@ from typing import Any
 from mlplatform.contract import events
 from mlplatform.contract.errors import CommandError, ExitCode
 from mlplatform.contract.targets import Classes, Target
+from mlplatform.data.checking import media_type, says_null
 from mlplatform.data.settings import DataSettings
 from mlplatform.data.team import Redact
 from mlplatform.store.storage import Storage
@@ -58,11 +59,16 @@ class Row:
     def record(self, schema: Mapping[str, Any], truth: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """The row as a record: with `id`, `at`, `model` and `predicted`, if the schema has these properties.
 
+        An input that was missing is null where the schema says so, and absent elsewhere.
         truth: by the name of the target, if it is known.
         """
         beside = {"id": self.id, "at": self.at, "model": self.version, "predicted": self.predicted}
-        known = {name: value for name, value in beside.items() if name in schema.get("properties", {})}
-        return {**self.inputs, **known, **(truth or {})}
+        properties = schema.get("properties", {})
+        known = {name: value for name, value in beside.items() if name in properties}
+        null = {name for name, column in properties.items() if says_null(column, schema, 0)}
+        absent = dict.fromkeys(null.intersection(schema.get("required", ())))
+        given = {name: value for name, value in self.inputs.items() if value is not None or name in null}
+        return {**absent, **given, **known, **(truth or {})}
 
 
 def check_consent(settings: DataSettings) -> None:
@@ -100,7 +106,7 @@ def write_records(
     def why_not(event: Mapping[str, Any]) -> str:
         return "outside the sample" if outside(event, sample) else "" if event["id"] in labels else "without labels"
 
-    for rows in requests(storage, service, since, until, joined, why_not):
+    for rows in requests(storage, service, since, until, joined, why_not, encoded(schema)):
         given = labels[rows[0].request]
         if len(rows) != len(given):
             joined.left_out["requests with another number of rows than labels"] += 1
@@ -133,21 +139,28 @@ def requests(
     until: datetime,
     joined: Joined,
     why_not: Callable[[Mapping[str, Any]], str],
+    as_base64: Set[str] = frozenset(),
 ) -> Iterator[Sequence[Row]]:
     """The rows, one at least, of each request that the live service answered between two moments (UTC).
 
-    why_not: why an event is not wanted, or an empty text. Those left out are counted. Raises EventsError, StorageError.
+    why_not: why an event is not wanted, or an empty text. as_base64: inputs of bytes, see `encoded`. Those left out are
+    counted. Raises EventsError, StorageError.
     """
     seen: set[str] = set()
     for event, process in predictions(storage, service, since, until, "live"):
         joined.requests += 1
         reason = _unusable(event, seen) or why_not(event)
-        rows = None if reason else _rows(event["body"])
+        rows = None if reason else _rows(event["body"], as_base64)
         if not rows:
             joined.left_out[f"requests {reason or 'in a form that is not read'}"] += 1
             continue
         seen.add(event["id"])
         yield [_row(event, process, inputs, number, len(rows)) for number, inputs in enumerate(rows)]
+
+
+def encoded(schema: Mapping[str, Any]) -> frozenset[str]:
+    """The properties of `model.RECORD` that hold bytes, in base64."""
+    return frozenset(name for name, column in schema.get("properties", {}).items() if media_type(column, schema))
 
 
 def request_labels(storage: Storage, service: str, since: datetime) -> dict[str, list[Any]]:
@@ -202,18 +215,23 @@ def _row(event: Mapping[str, Any], process: events.Process, inputs: Mapping[str,
     )
 
 
-def _rows(body: str) -> list[dict[str, Any]] | None:
+def _rows(body: str, as_base64: Set[str]) -> list[dict[str, Any]] | None:
     """The rows of a request by the names of the inputs; None if it is in a form that names none."""
+
+    def plain(row: Any) -> Any:
+        named = isinstance(row, dict)
+        return {name: _plain(value, name in as_base64) for name, value in row.items()} if named else row
+
     try:
         request = json.loads(base64.b64decode(body, validate=True))
         if isinstance(request.get("instances"), list):
-            rows = [_plain(row) for row in request["instances"]]
+            rows = [plain(row) for row in request["instances"]]
             return rows if all(isinstance(row, dict) for row in rows) else None
         inputs = request.get("inputs")
         if isinstance(inputs, list):
             columns = {tensor["name"]: _shaped(tensor["data"], tensor["shape"]) for tensor in inputs}
         else:
-            columns = {name: _plain(values) for name, values in inputs.items()}
+            columns = plain(inputs)
         count = len(next(iter(columns.values())))
         return [{name: values[i] for name, values in columns.items()} for i in range(count)]
     # Whatever a client sent, in a protocol of bytes for example.
@@ -233,12 +251,10 @@ def _shaped(data: list[Any], shape: list[int]) -> list[Any]:
     return values
 
 
-def _plain(value: Any) -> Any:
-    """A value of TensorFlow Serving's JSON, where {"b64": ...} stands for text in base64."""
+def _plain(value: Any, as_base64: bool) -> Any:
+    """A value of TensorFlow Serving's JSON, where {"b64": ...} stands for text, or for bytes that stay in base64."""
     if isinstance(value, list):
-        return [_plain(item) for item in value]
-    if isinstance(value, dict):
-        if set(value) == {"b64"}:
-            return base64.b64decode(value["b64"], validate=True).decode()
-        return {name: _plain(item) for name, item in value.items()}
+        return [_plain(item, as_base64) for item in value]
+    if isinstance(value, dict) and set(value) == {"b64"}:
+        return value["b64"] if as_base64 else base64.b64decode(value["b64"], validate=True).decode()
     return value

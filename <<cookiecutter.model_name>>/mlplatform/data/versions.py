@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +83,7 @@ def _prepare(
             writer.write_places(own)
         properties = {
             "schema": schema.fingerprint(),
-            "inputs": [asdict(spec) for spec in schema.inputs],
+            "inputs": [spec.to_json() for spec in schema.inputs],
             "labels": list(schema.target.labels),
             "targets": [schema.target.to_json()],
             "options": rule.identity(),

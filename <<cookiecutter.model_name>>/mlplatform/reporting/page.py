@@ -76,6 +76,11 @@ def as_number(value: float) -> str:
     return f"{value:.4g}".replace("-", "\N{MINUS SIGN}") if abs(value) < 1e4 or abs(value) >= 1e9 else f"{value:,.0f}"
 
 
+def as_input(value: float) -> str:
+    """A number of an input, where NaN stands for what is missing."""
+    return "\N{EN DASH}" if value != value else as_number(value)
+
+
 def as_count(number: int, noun: str) -> str:
     """So many things."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

@@ -1,6 +1,7 @@
 """The distributions that drift is measured against later: part of the model's manifest as `baseline`.
 
-    {"inputs": {"<name>": <histogram>, ...},          every numeric input, over all values of the train split
+    {"inputs": {"<name>": <histogram>, ...},          every numeric input, over all values of the train split; with
+                                                      `missing`, their share, of an input whose values may be missing
      ...                                              of the predictions for the test split, what the target watches
      "examples": {"train": <count>, "test": <count>}} how many examples these were counted on
 
@@ -30,10 +31,14 @@ def baseline(
 ) -> dict[str, Any]:
     """See the module. predictions: (examples of the test split, *row_shape)."""
     return {
-        "inputs": {spec.name: histogram(_values(train, spec)) for spec in inputs if spec.dtype != "string"},
+        "inputs": {spec.name: _described(_values(train, spec), spec) for spec in inputs if spec.dtype != "string"},
         **target.baseline(predictions),
         "examples": {"train": len(train), "test": len(predictions)},
     }
+
+
+def _described(values: NDArray[Any], spec: InputSpec) -> dict[str, Any]:
+    return histogram(values) | ({"missing": float(np.isnan(values).mean())} if spec.nullable else {})
 
 
 def _values(train: Split, spec: InputSpec) -> NDArray[Any]:

@@ -3,7 +3,7 @@
 import keyword
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,12 +76,15 @@ def input_specs(network: keras.Model, target: Target) -> tuple[InputSpec, ...]:
     return tuple(specs)
 
 
-def export(network: keras.Model, target: Target, directory: Path) -> dict[str, Any]:
+def export(
+    network: keras.Model, target: Target, directory: Path, inputs: Sequence[InputSpec] | None = None
+) -> dict[str, Any]:
     """Write the network as a SavedModel with the signature `serving_default`, and return the signature.
 
     Inputs go by their names with the batch first; the output is the target's, float32 (batch, *row_shape).
+    inputs: those of the network, with what the record says of them; None if it says nothing.
     """
-    specs = input_specs(network, target)
+    specs = inputs or input_specs(network, target)
     tensors = {spec.name: tf.TensorSpec((None, *spec.shape), spec.dtype, spec.name) for spec in specs}
 
     def serve(inputs: Any) -> dict[str, Any]:
@@ -99,7 +102,7 @@ def export(network: keras.Model, target: Target, directory: Path) -> dict[str, A
     archive.add_endpoint(saved_model.SIGNATURE, serve, input_signature=[tensors])
     archive.write_out(str(directory), verbose=False)
     return {
-        "inputs": [{"name": s.name, "shape": [None, *s.shape], "dtype": s.dtype} for s in specs],
+        "inputs": [{**spec.to_json(), "shape": [None, *spec.shape]} for spec in specs],
         "outputs": [{"name": target.output, "shape": [None, *target.row_shape], "dtype": "float32"}],
     }
 

@@ -172,11 +172,7 @@ class Fitting:
         if not math.isfinite(_numbers(self.network.get_metrics_result()).get("loss", 0.0)):
             return False
         # The loss is that before a step, so weights can be worse than it says.
-        return all(
-            bool(keras.ops.all(keras.ops.isfinite(weight)))
-            for weight in self.network.trainable_weights
-            if keras.backend.is_float_dtype(weight.dtype)
-        )
+        return has_finite_weights(self.network)
 
     def _end_epoch(self, progress: Progress, checkpoints: Checkpoints) -> None:
         position, parameters = self.position, self.parameters
@@ -243,6 +239,15 @@ class Fitting:
                     yield (inputs, truth, phase.weights(truth)) if phase.weigh else (inputs, truth)
 
         return _from_generator(batches, split, (end - first_epoch) * self.steps - first_step, bool(phase.weigh))
+
+
+def has_finite_weights(network: keras.Model) -> bool:
+    """Whether all weights that are learned are numbers."""
+    return all(
+        bool(keras.ops.all(keras.ops.isfinite(weight)))
+        for weight in network.trainable_weights
+        if keras.backend.is_float_dtype(weight.dtype)
+    )
 
 
 def evaluate(network: keras.Model, split: Split, batch_size: int) -> dict[str, float]:

@@ -8,6 +8,7 @@ import logging
 import re
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +25,14 @@ from mlplatform.contract.errors import PipelineError
 from mlplatform.contract.parameters import TrainingParameters, hyperparameters
 from mlplatform.contract.runtimes import RuntimeSettings
 from mlplatform.contract.targets import Target, of_model
+from mlplatform.data.checking import media_type, says_null
 from mlplatform.data.dataset import InputSpec, Split
 from mlplatform.runtime.call import BATCHES
 from mlplatform.training import litert
 from mlplatform.training.export import Exported, export, input_specs
-from mlplatform.training.fitting import Fitting
-from mlplatform.training.phases import phases_of
+from mlplatform.training.first_rows import FirstRows
+from mlplatform.training.fitting import Fitting, has_finite_weights
+from mlplatform.training.phases import Phase, phases_of
 from mlplatform.training.work import temporary
 
 log = logging.getLogger(__name__)
@@ -42,6 +45,7 @@ TOLERANCE = 0.02
 ROWS_ALONE = 4
 # Keras's messages are bold.
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+REPLACE_NAN = "replace it first, as keras.ops.where(keras.ops.isnan(x), 0.0, x) does"
 # Names in one message.
 SHOWN = 10
 
@@ -65,7 +69,7 @@ def definition(parameters: TrainingParameters) -> tuple[InputSpec, ...]:
     target = of_model(model)
     properties = record_properties(model.RECORD, target)
     reserved = ("id", "label", target.name)
-    specs = input_specs(build(parameters), target)
+    specs = _inputs(build(parameters), target)
     for spec in specs:
         if spec.name in reserved:
             raise PipelineError(
@@ -76,10 +80,39 @@ def definition(parameters: TrainingParameters) -> tuple[InputSpec, ...]:
             raise PipelineError(
                 f"model.build: input {spec.name!r} is no property of model.RECORD; its properties are: {others}"
             )
+        if says_null(properties[spec.name], model.RECORD, len(spec.shape)) and not spec.nullable:
+            instead = "''" if spec.dtype == "string" else "-1"
+            raise PipelineError(
+                f"model.RECORD: {spec.name!r} may be null, and the network takes it as {spec.dtype}, which has no "
+                f"value for that; let the data hold {instead} or the like in place of null, and leave null out of its "
+                "type, or let the network take it as float32, where null is NaN"
+            )
+        if media_type(properties[spec.name], model.RECORD, len(spec.shape)) and not spec.media_type:
+            raise PipelineError(
+                f"model.RECORD: {spec.name!r} is bytes in base64, and the network takes it as {spec.dtype}; give its "
+                "keras.Input dtype='string' and decode it in the network"
+            )
     unused = [name for name in properties if name not in reserved and name not in {spec.name for spec in specs}]
     if unused:
         log.warning("train: no input of the network, so nothing is learned from it: model.RECORD's %s", _list(unused))
     return specs
+
+
+def _inputs(network: keras.Model, target: Target) -> tuple[InputSpec, ...]:
+    """The network's inputs, with what the record says of them. Raises PipelineError."""
+    record = model.RECORD
+    properties, required = record.get("properties", {}), record.get("required", ())
+
+    def may_be_missing(spec: InputSpec) -> bool:
+        known = spec.name in properties and spec.dtype.startswith("float")
+        return known and (spec.name not in required or says_null(properties[spec.name], record, len(spec.shape)))
+
+    def bytes_in(spec: InputSpec) -> str:
+        return media_type(properties.get(spec.name), record, len(spec.shape)) if spec.dtype == "string" else ""
+
+    return tuple(
+        replace(spec, nullable=may_be_missing(spec), media_type=bytes_in(spec)) for spec in input_specs(network, target)
+    )
 
 
 def check(train: Split, validation: Split, parameters: TrainingParameters, target: Target, work: Path) -> None:
@@ -89,40 +122,25 @@ def check(train: Split, validation: Split, parameters: TrainingParameters, targe
     """
     started = time.monotonic()
     network = build(parameters)
-    few = parameters.model_copy(update={"epochs": 1, "batch_size": min(parameters.batch_size, BATCHES[-1])})
-    rows, held_out = _FirstRows(train, few.batch_size), _FirstRows(validation, few.batch_size)
+    inputs = _inputs(network, target)
+    count = min(parameters.batch_size, BATCHES[-1])
+    rows, held_out = FirstRows(train, count, inputs), FirstRows(validation, count)
+    _check_missing(network, rows)
     for phase in phases_of(model, parameters, network):
         phase.begin(network)
         _check_compiled(network, parameters, target)
         try:
-            Fitting(network, (rows, held_out), few, phase).rehearse()
+            _rehearse(network, rows, held_out, parameters, phase)
         except PipelineError:
             raise
         except Exception as error:
             part = _failing_part(network, rows)
             raise PipelineError(f"model.build{place(error)}: {part}: {sentence(error)}") from error
+    _check_learned(network, rows, held_out, parameters)
     with temporary(work) as directory:
-        expected = _check_served(network, target, rows, directory / "saved_model")
+        expected = _check_served(network, inputs, target, rows, directory / "saved_model")
         _check_litert(rows, expected, parameters, target, directory)
     log.info("train: the network passes the preflight, %.1f s", time.monotonic() - started)
-
-
-class _FirstRows(Split):
-    """The first rows of a split."""
-
-    def __init__(self, split: Split, count: int) -> None:
-        self._split = split
-        self._count = min(count, len(split))
-        self._inputs = split.inputs
-
-    def __len__(self) -> int:
-        return self._count
-
-    def take(self, indices: NDArray[np.int64]) -> tuple[dict[str, NDArray[Any]], NDArray[Any]]:
-        return self._split.take(indices)
-
-    def column(self, name: str, indices: NDArray[np.int64]) -> NDArray[Any]:
-        return self._split.column(name, indices)
 
 
 def record_properties(record: Mapping[str, Any], target: Target) -> Mapping[str, Any]:
@@ -183,6 +201,51 @@ def _check_loss(loss: Any, target: Target) -> None:
         raise PipelineError(f"model.build: loss={shown!r} is not for {target.truths}; use {target.loss!r}")
 
 
+def _check_missing(network: keras.Model, rows: FirstRows) -> None:
+    """Refuse a network that predicts NaN where an input is missing."""
+    if not rows.gaps:
+        return
+    try:
+        predicted = np.asarray(network(_tensors(rows.take(rows.with_gaps)[0]), training=False), np.float32)
+    except Exception:
+        # A step fails of it as well, and then it is told which part of the network does.
+        return
+    for gap, values in zip(rows.gaps.values(), predicted, strict=True):
+        if not np.isfinite(values).all():
+            raise PipelineError(
+                f"model.build: where {gap.said} is missing, which model.RECORD allows, the network is given NaN and "
+                f"predicts NaN; {REPLACE_NAN}, or let model.RECORD require a number"
+            )
+
+
+def _check_learned(
+    network: keras.Model, rows: FirstRows, validation: FirstRows, parameters: TrainingParameters
+) -> None:
+    """Refuse a network that predicts where inputs are missing, but learns NaN from it.
+
+    The gradient of what a condition has chosen against is 0 times NaN, which is NaN.
+    """
+    if not rows.gaps or has_finite_weights(network):
+        return
+    other = build(parameters)
+    for phase in phases_of(model, parameters, other):
+        phase.begin(other)
+        _rehearse(other, FirstRows(rows.split, rows.count), validation, parameters, phase)
+    if has_finite_weights(other):
+        raise PipelineError(
+            "model.build: after a training step on rows where inputs are missing, which model.RECORD allows, weights "
+            f"are NaN; {REPLACE_NAN}, before anything is computed from it"
+        )
+
+
+def _rehearse(
+    network: keras.Model, rows: FirstRows, validation: FirstRows, parameters: TrainingParameters, phase: Phase
+) -> None:
+    """All that a phase of a run does with a network, with one step over all rows."""
+    few = parameters.model_copy(update={"epochs": 1, "batch_size": len(rows)})
+    Fitting(network, (rows, validation), few, phase).rehearse()
+
+
 def _failing_part(network: keras.Model, rows: Split) -> str:
     """Which part of the network a step fails in, found by trying them one after the other."""
     inputs, truth = rows.take(np.arange(len(rows)))
@@ -203,16 +266,20 @@ def _failing_part(network: keras.Model, rows: Split) -> str:
     return "a training step fails"
 
 
-def _check_served(network: keras.Model, target: Target, rows: Split, directory: Path) -> NDArray[np.float32]:
+def _check_served(
+    network: keras.Model, specs: Sequence[InputSpec], target: Target, rows: FirstRows, directory: Path
+) -> NDArray[np.float32]:
     """Export the network, predict with it as the server does, and return what it predicts for all rows."""
     try:
-        exported = Exported(directory, export(network, target, directory))
+        exported = Exported(directory, export(network, target, directory, specs))
     except Exception as error:
         raise PipelineError(
             f"model.build{place(error)}: the network cannot be exported and served: {sentence(error)}"
         ) from error
-    for size in BATCHES:
-        inputs, _ = rows.take(np.arange(size) % len(rows))
+    batches = [np.arange(size) % rows.count for size in BATCHES]
+    for batch in [*batches, rows.with_gaps] if rows.gaps else batches:
+        size = len(batch)
+        inputs, _ = rows.take(batch)
         try:
             served = exported(inputs)
         except Exception as error:
@@ -311,9 +378,10 @@ def _differing_layer(
 
 
 def _close(one: NDArray[Any], other: NDArray[Any], tolerance: float) -> bool:
+    # An input that is missing is NaN in both.
     if one.dtype == object or not tolerance:
-        return np.array_equal(one, other)
-    return np.allclose(one, other, rtol=0, atol=tolerance)
+        return np.array_equal(one, other, equal_nan=one.dtype.kind == "f")
+    return np.allclose(one, other, rtol=0, atol=tolerance, equal_nan=True)
 
 
 def _tensors(inputs: Mapping[str, NDArray[Any]]) -> dict[str, Any]:

@@ -1,6 +1,9 @@
 """From a trained network to a published model: evaluate -> publish, with the gate between them."""
 
+import base64
+import json
 import logging
+import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -24,6 +27,8 @@ from mlplatform.training.work import temporary
 
 log = logging.getLogger(__name__)
 SAMPLES = 5
+# Files, such as photographs, may be large, and every list of models reads the manifest: none is added beyond this.
+SAMPLE_BYTES = 256 << 10
 # With more classes the confusion matrix is too large for a manifest, which every list of models reads.
 LISTED_CLASSES = 100
 
@@ -171,14 +176,15 @@ def _samples(results: Results) -> list[dict[str, Any]]:
     """A few examples of the test split, to try the service with."""
     test = results.split("test")
     target = results.target
+    as_bytes = {spec.name for spec in results.context.schema.inputs if spec.media_type}
     inputs, truth = test.take(np.arange(min(SAMPLES, len(test))))
-    return [
-        {
-            "instance": {name: _json_value(array[i]) for name, array in inputs.items()},
-            "label": target.decode(true),
-        }
-        for i, true in enumerate(truth)
-    ]
+    samples: list[dict[str, Any]] = []
+    for i, true in enumerate(truth):
+        instance = {name: _json_value(array[i], name in as_bytes) for name, array in inputs.items()}
+        samples.append({"instance": instance, "label": target.decode(true)})
+        if as_bytes and len(json.dumps(samples)) > SAMPLE_BYTES:
+            break
+    return samples
 
 
 def _listed(metrics: dict[str, Any]) -> dict[str, Any]:
@@ -187,8 +193,14 @@ def _listed(metrics: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in metrics.items() if not (too_many and name == "confusion")}
 
 
-def _json_value(array: Any) -> Any:
+def _json_value(array: Any, as_bytes: bool) -> Any:
+    """An input as a request of V1 has it."""
     value = array.tolist() if hasattr(array, "tolist") else array
     if isinstance(value, list):
-        return [_json_value(item) for item in value]
+        return [_json_value(item, as_bytes) for item in value]
+    if isinstance(value, float) and math.isnan(value):
+        # An input that is missing.
+        return None
+    if as_bytes:
+        return {"b64": base64.b64encode(value).decode()}
     return value.decode() if isinstance(value, bytes) else value

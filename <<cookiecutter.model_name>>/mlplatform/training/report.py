@@ -6,7 +6,6 @@ report_template.html is the same for every model; each kind of target fills its 
 import base64
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -21,6 +20,7 @@ from mlplatform.contract.gate import figure
 from mlplatform.contract.metrics import METRICS, split_name
 from mlplatform.contract.targets import Target
 from mlplatform.data.dataset import SPLITS, InputSpec, Split
+from mlplatform.data.pictures import bytes_as_text, url
 from mlplatform.reporting import charts, page
 from mlplatform.reporting.page import as_number
 from mlplatform.training import report_classes, report_number, report_tags
@@ -127,7 +127,7 @@ def _figure(metric: str, value: float) -> str:
 def _inputs(findings: Findings) -> list[dict[str, Any]]:
     """Name, dtype, shape and, if it is numeric, the statistics of each input over the train split."""
     statistics = findings.dataset.properties["splits"]["train"].get("inputs", {})
-    return [{**asdict(spec), "statistics": statistics.get(spec.name)} for spec in findings.schema.inputs]
+    return [{**spec.to_json(), "statistics": statistics.get(spec.name)} for spec in findings.schema.inputs]
 
 
 def _shown(mistake: Mistake, findings: Findings) -> dict[str, Any]:
@@ -139,6 +139,8 @@ def _shown(mistake: Mistake, findings: Findings) -> dict[str, Any]:
         if is_picture(spec):
             small = max(spec.shape[:2]) <= PICTURE
             pictures.append({"name": spec.name, "url": picture(array, statistics.get(spec.name)), "small": small})
+        elif spec.media_type and not spec.shape and (shown_as := url(bytes(array), spec.media_type)):
+            pictures.append({"name": spec.name, "url": shown_as, "small": False})
         elif spec.dtype == "string":
             text = " · ".join(_text(value) for value in np.atleast_1d(array).ravel()[:SHOWN_VALUES])
             texts.append({"name": spec.name, "text": text[:SHOWN_TEXT] + ("…" if len(text) > SHOWN_TEXT else "")})
@@ -184,16 +186,16 @@ def _values(array: NDArray[Any], statistics: Mapping[str, float] | None) -> dict
     """
     if array.ndim:
         flat = array.ravel()
-        text = ", ".join(as_number(float(value)) for value in flat[:SHOWN_VALUES])
+        text = ", ".join(page.as_input(float(value)) for value in flat[:SHOWN_VALUES])
         text = f"{text}, … ({flat.size} values)" if flat.size > SHOWN_VALUES else text
         return {"text": text, "single": False, "place": None, "beyond": False}
     value = float(array)
     place, beyond = None, False
-    if statistics and statistics["maximum"] > statistics["minimum"]:
+    if statistics and statistics["maximum"] > statistics["minimum"] and not math.isnan(value):
         share = (value - statistics["minimum"]) / (statistics["maximum"] - statistics["minimum"])
         place, beyond = round(100 * min(1.0, max(0.0, share)), 1), not 0 <= share <= 1
-    return {"text": as_number(value), "single": True, "place": place, "beyond": beyond}
+    return {"text": page.as_input(value), "single": True, "place": place, "beyond": beyond}
 
 
 def _text(value: Any) -> str:
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+    return bytes_as_text(value) if isinstance(value, bytes) else str(value)

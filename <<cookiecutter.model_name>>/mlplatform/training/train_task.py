@@ -80,7 +80,7 @@ def _train_network(context: Context, checkpoints: Checkpoints, train: Split, val
         reached = fit(network, phases, data, parameters, checkpoints, context.stop, context.metrics)
 
     def write(directory: Path) -> dict[str, Any]:
-        signature = export.export(network, target, directory / "saved_model")
+        signature = export.export(network, target, directory / "saved_model", context.schema.inputs)
         np.save(directory / "predictions.npy", fitting.predict(network, test, parameters.batch_size))
         (directory / "history.json").write_text(json.dumps(reached.history, indent=1))
         return {

@@ -99,11 +99,15 @@ def _feedback(most: int, truth: Mapping[str, Any]) -> Schema:
 
 def _predict(service: Service, model: ServedModel) -> Schema:
     inputs, outputs = model.signature.inputs, model.signature.outputs
-    named = _object({tensor.name: _values(tensor, tensor.shape) for tensor in inputs})
+    values = {tensor: _values(tensor, tensor.shape) for tensor in inputs}
+    named = _object(
+        {tensor.name: schema for tensor, schema in values.items() if not tensor.nullable},
+        {tensor.name: schema for tensor, schema in values.items() if tensor.nullable},
+    )
     rows = [named]
     columns: Schema = _object({t.name: _values(t, (None, *t.shape), service.settings.max_instances) for t in inputs})
     if len(inputs) == 1:
-        rows.append(_values(inputs[0], inputs[0].shape))
+        rows.append(values[inputs[0]])
         bare = _values(inputs[0], (None, *inputs[0].shape), service.settings.max_instances)
         columns = {"anyOf": [columns, bare]}
     name = {"signature_name": {"enum": [SIGNATURE_NAME, "", None]}, "parameters": {"type": ["object", "null"]}}
@@ -133,7 +137,7 @@ def _infer(service: Service, model: ServedModel) -> Schema:
                 "shape": _shape(tensor, service),
                 "data": {
                     "type": "array",
-                    "items": {"anyOf": [_scalar(tensor), {"type": "array"}]},
+                    "items": {"anyOf": [*_in_v2(tensor), {"type": "array"}]},
                     "description": "flat, row-major, or nested; as many values as the shape says",
                 },
             },
@@ -157,6 +161,7 @@ def _infer(service: Service, model: ServedModel) -> Schema:
 
 _PREDICTION_ERRORS = (400, 408, 413, 415, 422, 503, 504)
 _OPENMETRICS = openmetrics.CONTENT_TYPE.partition(";")[0]
+_BASE64 = "^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"
 _FLAG = {"type": ["boolean", "null"]}
 _REASONS = {
     400: "Something in the request is wrong; the error names its place",
@@ -248,10 +253,17 @@ def _shape(tensor: Tensor, service: Service) -> Schema:
 
 
 def _values(tensor: Tensor, shape: Sequence[int | None], most: int | None = None) -> Schema:
-    """Nested arrays of a shape (None: any length). most: the longest that the first dimension may be, of at least 1."""
+    """Nested arrays of a shape (None: any length), or null in place of a row or of what is in it, if that may be.
+
+    most: the longest that the first dimension may be, of at least 1: that of rows.
+    """
     if not shape:
         return _scalar(tensor)
-    array: Schema = {"type": "array", "items": _values(tensor, shape[1:])}
+    may_be_null = tensor.nullable and most is None and None not in shape
+    array: Schema = {
+        "type": ["array", "null"] if may_be_null else "array",
+        "items": _values(tensor, shape[1:]),
+    }
     if shape[0] is not None:
         array |= {"minItems": shape[0], "maxItems": shape[0]}
     elif most is not None:
@@ -259,10 +271,18 @@ def _values(tensor: Tensor, shape: Sequence[int | None], most: int | None = None
     return array
 
 
+def _in_v2(tensor: Tensor) -> list[Schema]:
+    """What a value in the data of a tensor may be: bytes are text in base64 there."""
+    scalar = _scalar(tensor)
+    return [scalar["properties"]["b64"], scalar] if tensor.media_type else [scalar]
+
+
 def _scalar(tensor: Tensor) -> Schema:
     dtype = tensor.numpy_dtype
     if tensor.dtype == "string":
-        base64 = {"type": "string", "pattern": "^([A-Za-z0-9+/]{4})*$", "contentEncoding": "base64"}
+        base64 = {"type": "string", "pattern": _BASE64, "contentEncoding": "base64"}
+        if tensor.media_type:
+            return _object({"b64": base64 | {"contentMediaType": tensor.media_type}})
         return {"anyOf": [{"type": "string"}, _object({"b64": base64})]}
     if dtype.kind == "b":
         return {"type": "boolean"}
@@ -271,6 +291,8 @@ def _scalar(tensor: Tensor) -> Schema:
         # What rounds to the largest value is still taken: half a step above it. np.spacing overflows there.
         half_step = float(largest.eps) / 2 * 2.0 ** (int(largest.maxexp) - 1)
         edge = float(np.nextafter(float(largest.max) + half_step, 0))
+        if tensor.nullable:
+            return {"type": ["number", "null"], "minimum": -edge, "maximum": edge, "description": "null: missing"}
         return {"type": "number", "minimum": -edge, "maximum": edge}
     limits = np.iinfo(dtype)
     return {"type": "integer", "minimum": limits.min, "maximum": limits.max}

@@ -1,5 +1,6 @@
 """What computes a model: one small interface, a module for each way of doing it."""
 
+import base64
 import gc
 import time
 from collections.abc import Mapping, Sequence
@@ -142,24 +143,33 @@ def sample_rows(properties: Mapping[str, Any], signature: Signature) -> list[Arr
     """Each input's values (samples, ...) in the manifest's samples; zeros, one row, for a model without any.
 
     Samples, as zeros and empty text are values that a model may refuse: one that decodes images, for example. Where
-    rows vary in shape, only samples shaped like the first are used.
+    rows vary in shape, only samples shaped like the first are used. Where inputs may be missing, the last row is one in
+    which all of them are.
     """
     instances = [sample["instance"] for sample in properties.get("samples") or []]
     rows = [[_array(instance[tensor.name], tensor) for tensor in signature.inputs] for instance in instances]
     if not rows:
-        return [_nothing(tensor) for tensor in signature.inputs]
+        rows = [[_nothing(tensor) for tensor in signature.inputs]]
     shapes = [array.shape for array in rows[0]]
     alike = [row for row in rows if [array.shape for array in row] == shapes]
+    if any(tensor.nullable for tensor in signature.inputs):
+        pairs = list(zip(alike[0], signature.inputs, strict=True))
+        alike.append([np.full_like(array, np.nan) if tensor.nullable else array for array, tensor in pairs])
     return [np.stack(arrays) for arrays in zip(*alike, strict=True)]
 
 
 def _array(value: object, tensor: Tensor) -> Array:
-    """One row's value; text as UTF-8."""
+    """One row's value; text as UTF-8, and what is no text from base64."""
     if tensor.dtype == "string":
-        return np.char.encode(np.asarray(value, dtype=str), "utf-8").astype(object)
+        items = np.asarray(value, dtype=object)
+        array = np.empty(items.shape, dtype=object)
+        for place, item in np.ndenumerate(items):
+            array[place] = base64.b64decode(item["b64"]) if isinstance(item, dict) else str(item).encode()
+        return array
+    # None becomes NaN.
     return np.asarray(value, dtype=tensor.numpy_dtype)
 
 
 def _nothing(tensor: Tensor) -> Array:
-    shape = (1, *(1 if size is None else size for size in tensor.shape))
+    shape = tuple(1 if size is None else size for size in tensor.shape)
     return np.full(shape, b"", dtype=object) if tensor.dtype == "string" else np.zeros(shape, dtype=tensor.numpy_dtype)

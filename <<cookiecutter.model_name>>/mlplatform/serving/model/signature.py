@@ -20,11 +20,17 @@ class SignatureError(ValueError):
 
 @dataclass(frozen=True)
 class Tensor:
-    """One input or output. `shape` is that of one row (None: any length); `dtype` a TensorFlow name such as float32."""
+    """One input or output. `shape` is that of one row (None: any length); `dtype` a TensorFlow name such as float32.
+
+    nullable: whether numbers of an input may be missing; they are NaN then. media_type: what the bytes of an input are;
+    empty if they are text.
+    """
 
     name: str
     shape: tuple[int | None, ...]
     dtype: str
+    nullable: bool = False
+    media_type: str = ""
 
     @property
     def numpy_dtype(self) -> np.dtype[Any]:
@@ -32,10 +38,11 @@ class Tensor:
         return NUMPY_DTYPES[self.dtype]
 
     def describe(self) -> str:
-        """Dtype and shape of one row in words: `float32 of shape [8, 8]`."""
+        """Dtype and shape of one row in words: `float32 of shape [8, 8]`, `one float32 or null`."""
+        kind = f"{self.media_type or self.dtype}{' or null' if self.nullable else ''}"
         if not self.shape:
-            return f"one {self.dtype}"
-        return f"{self.dtype} of shape [{', '.join('any' if size is None else str(size) for size in self.shape)}]"
+            return f"one {kind}"
+        return f"{kind} of shape [{', '.join('any' if size is None else str(size) for size in self.shape)}]"
 
 
 @dataclass(frozen=True)
@@ -69,4 +76,8 @@ def _tensor(entry: Mapping[str, Any], kind: str) -> Tensor:
         raise SignatureError(f"{kind} {name!r} is {dtype}, which cannot be sent; use one of: {', '.join(DTYPES)}")
     if not shape or shape[0] is not None:
         raise SignatureError(f"{kind} {name!r} has shape {shape}; its first dimension must be free (null): the rows")
-    return Tensor(name, tuple(None if size is None else int(size) for size in shape[1:]), dtype)
+    nullable = entry.get("nullable") is True
+    if nullable and not dtype.startswith("float"):
+        raise SignatureError(f"{kind} {name!r} is {dtype} and nullable; only floats can be, as NaN")
+    media_type = str(entry.get("media_type", ""))
+    return Tensor(name, tuple(None if size is None else int(size) for size in shape[1:]), dtype, nullable, media_type)

@@ -23,6 +23,11 @@ class Window:
         self._older = self._newer = np.zeros(len(shares))
         self._older_rows = self._newer_rows = 0
 
+    @property
+    def size(self) -> int:
+        """Bins."""
+        return len(self._shares)
+
     def add(self, bins: Array, rows: int) -> None:
         """bins: the bin of each value of these rows, int, any shape."""
         self._newer = self._newer + np.bincount(bins.reshape(-1), minlength=len(self._shares))
@@ -36,6 +41,14 @@ class Window:
         return psi(shares(self._older + self._newer), self._shares) if self._older_rows else None
 
 
+def _shares(histogram: Mapping[str, Any]) -> Sequence[float]:
+    """Shares of the bins of an input; the last one is of what is missing, if that may be."""
+    if "missing" not in histogram:
+        return list(histogram["shares"])
+    missing = histogram["missing"]
+    return [*(share * (1 - missing) for share in histogram["shares"]), missing]
+
+
 class Drift:
     """Windows over everything that the baseline has; mlplatform/training/baseline.py describes its form.
 
@@ -45,7 +58,7 @@ class Drift:
     def __init__(self, baseline: Mapping[str, Any], names: Sequence[str], target: Target) -> None:
         histograms: Mapping[str, Any] = baseline["inputs"]
         self._inputs = {
-            position: (name, np.asarray(histograms[name]["edges"]), Window(histograms[name]["shares"]))
+            position: (name, np.asarray(histograms[name]["edges"]), Window(_shares(histograms[name])))
             for position, name in enumerate(names)
             if name in histograms
         }
@@ -58,7 +71,10 @@ class Drift:
             values = arrays[position].reshape(len(arrays[position]), -1)
             if values.shape[1] > VALUES:
                 values = values[:, self._places_of(values.shape[1])]
-            window.add(np.searchsorted(edges, values, side="left"), len(values))
+            bins = np.searchsorted(edges, values, side="left")
+            if window.size > len(edges) + 1:
+                bins[np.isnan(values)] = window.size - 1
+            window.add(bins, len(values))
 
     def add_predictions(self, signals: Mapping[str, Array]) -> None:
         """What the target watches of the predictions, a value or several of each row."""

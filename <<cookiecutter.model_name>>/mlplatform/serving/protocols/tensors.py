@@ -33,7 +33,8 @@ def only_numbers(body: bytes, keys: int) -> bool:
 def to_array(value: object, tensor: Tensor, path: Path, trusted: bool) -> Array:
     """An array of shape (rows, *tensor.shape) and the tensor's dtype, C-contiguous.
 
-    trusted: all scalars in `value` are known to be numbers. Raises RequestError naming the first faulty place.
+    trusted: all scalars in `value` are known to be numbers, or None where they may be missing. Raises RequestError
+    naming the first faulty place.
     """
     if tensor.dtype == "string":
         _check(value, tensor, (None, *tensor.shape), path, ())
@@ -44,6 +45,8 @@ def to_array(value: object, tensor: Tensor, path: Path, trusted: bool) -> Array:
         given = np.array(value)
     except ValueError:
         given = np.array(None)
+    if tensor.nullable and given.dtype.kind == "O":
+        given = _with_nan(value, tensor)
     array = _cast(given, tensor)
     if array is None or not _fits(array.shape, tensor.shape):
         _check(value, tensor, (None, *tensor.shape), path, ())
@@ -74,13 +77,13 @@ def count_strings(content: object, passed_over: str = "") -> int:
 
 
 def check_range(array: Array, tensor: Tensor, path: Path) -> None:
-    """Raises RequestError if a float array holds NaN or Infinity, naming the first."""
+    """Raises RequestError if a float array holds Infinity, or NaN where nothing may be missing, naming the first."""
     if array.dtype.kind != "f":
         return
     with np.errstate(invalid="ignore"):
         if math.isfinite(float(np.add.reduce(array, axis=None, dtype=np.float64))):
             return
-    faults = np.argwhere(~np.isfinite(array))
+    faults = np.argwhere(np.isinf(array) if tensor.nullable else ~np.isfinite(array))
     if len(faults):
         index = tuple(int(i) for i in faults[0])
         raise bad_request(f"{path(index)} is {array[index]!s}; expected a finite {tensor.dtype}")
@@ -97,13 +100,29 @@ def _cast(given: Array, tensor: Tensor) -> Array | None:
             array = given.astype(wanted)
             # Faster than isfinite().all() on a small array, and it only ever errs towards looking closer.
             total = float(np.add.reduce(array, axis=None))
-        return array if math.isfinite(total) or np.isfinite(array).all() else None
+        if math.isfinite(total) or np.isfinite(array).all():
+            return array
+        return array if tensor.nullable and not np.isinf(array).any() else None
     if wanted.kind in "iu" and kind in "iu":
         limits = np.iinfo(wanted)
         if given.size == 0 or (int(given.min()) >= limits.min and int(given.max()) <= limits.max):
             return given.astype(wanted)
         return None
     return given if kind == wanted.kind == "b" else None
+
+
+def _with_nan(value: object, tensor: Tensor) -> Array:
+    """Nested lists of numbers and None as float64, NaN for None; of nothing else, or of several shapes, an object."""
+
+    def filled(value: object, shape: Sequence[int | None]) -> object:
+        if value is None and None not in shape:
+            return np.full([size or 0 for size in shape], np.nan).tolist()
+        return [filled(item, shape[1:]) for item in value] if isinstance(value, list) and shape else value
+
+    try:
+        return np.array(filled(value, (0, *tensor.shape)), np.float64)
+    except (ValueError, TypeError, OverflowError):
+        return np.array(None)
 
 
 def _fits(shape: tuple[int, ...], row: tuple[int | None, ...]) -> bool:
@@ -118,6 +137,8 @@ def _check(value: object, tensor: Tensor, shape: Sequence[int | None], path: Pat
         fault = _scalar_fault(value, tensor)
         if fault is not None:
             raise bad_request(f"{path(index)} is {show(value)}; expected {fault}")
+        return
+    if value is None and index and tensor.nullable and None not in shape:
         return
     if not isinstance(value, list):
         raise bad_request(f"{path(index)} is {show(value)}; expected {_list_of(tensor, shape, bool(index))}")
@@ -151,16 +172,20 @@ def _list_of(tensor: Tensor, shape: Sequence[int | None], inside: bool) -> str:
 def _scalar_fault(value: object, tensor: Tensor) -> str | None:
     """What was expected instead of this value, or None if it is right."""
     dtype = tensor.numpy_dtype
+    if tensor.media_type:
+        return None if _is_b64(value) else f'{tensor.media_type} as {{"b64": "..."}}'
     if tensor.dtype == "string":
         return None if isinstance(value, str) or _is_b64(value) else 'a string or {"b64": "..."}'
     if dtype.kind == "b":
         return None if isinstance(value, bool) else "true or false"
+    if value is None and tensor.nullable:
+        return None
     limit = _FINITE.get(tensor.dtype)
     # Nearly every value is right, and what follows takes long.
     if limit is not None and (type(value) is float or type(value) is int) and -limit <= value <= limit:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float):
-        return f"a number ({tensor.dtype})"
+        return f"a number ({tensor.dtype}){' or null' if tensor.nullable else ''}"
     if dtype.kind in "iu":
         limits = np.iinfo(dtype)
         right = isinstance(value, int) and limits.min <= value <= limits.max

@@ -7,7 +7,7 @@ A request's body is JSON, or JSON followed by the raw little-endian values of th
 import math
 import struct
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -259,12 +259,19 @@ def _from_json(data: object, shape: tuple[int, ...], tensor: Tensor, place: str,
     if not isinstance(data, list):
         raise bad_request(f"{place} is {show(data)}; expected a list")
     nested = len(shape) > 1 and any(isinstance(element, list) for element in data)
-    layout = Tensor(tensor.name, shape[1:] if nested else (), tensor.dtype)
-    array = to_array(data, layout, _indexed(place), trusted)
+    layout = replace(tensor, shape=shape[1:] if nested else ())
+    array = to_array(_as_b64(data) if tensor.media_type else data, layout, _indexed(place), trusted)
     count = math.prod(shape)
     if array.size != count or len(array) != (shape[0] if nested else count):
         raise bad_request(f"{place} has {array.size} values; shape {list(shape)} has {count}")
     return array.reshape(shape)
+
+
+def _as_b64(data: object) -> object:
+    """Bytes are in base64, as text, for JSON has no other way; as objects of V1 they work, too."""
+    if isinstance(data, list):
+        return [_as_b64(item) for item in data]
+    return {"b64": data} if isinstance(data, str) else data
 
 
 def _from_bytes(section: memoryview, shape: tuple[int, ...], tensor: Tensor, place: str) -> Array:

@@ -1,5 +1,6 @@
 """`data add files`, `images` and `sql`: what is elsewhere becomes a checked source of the store."""
 
+import base64
 import gzip
 import hashlib
 import json
@@ -95,6 +96,34 @@ class TestFiles:
         code, out, _ = run("add", "files", "data")
         assert code == 0
         assert "a.jsonl: 1 records, 1 left out: row 2: size: -1 is less than the minimum of 0\n" in out
+
+    def test_of_records_that_name_files_hold_the_bytes_of_these(self, run: Run, record: dict[str, Any]) -> None:
+        record["photo"] = {"type": "string", "contentEncoding": "base64", "format": "uri-reference"}
+        Path("data/photos").mkdir(parents=True)
+        for name in ("1.jpg", "two words.jpg"):
+            Path("data/photos", name).write_bytes(name.encode())
+        Path("data/a.csv").write_text("id,photo,label\ne1,photos/1.jpg,1\ne2,photos/two%20words.jpg,2\ne3,/wD/,1\n")
+        code, out, err = run("add", "files", "data")
+        assert code == 0, err
+        assert "a.csv: 3 records\n" in out
+        photos = {line["id"]: base64.b64decode(line["photo"]) for line in added("files")}
+        assert photos == {"e1": b"1.jpg", "e2": b"two words.jpg", "e3": b"\xff\x00\xff"}
+
+    def test_that_no_record_names_or_that_are_not_there_are_told(self, run: Run, record: dict[str, Any]) -> None:
+        record["photo"] = {"type": "string", "contentEncoding": "base64", "format": "uri-reference"}
+        Path("data").mkdir()
+        Path("secret.txt").write_text("not of the source")
+        Path("data/1.jpg").write_bytes(b"1")
+        Path("data/a.jsonl").write_text('{"photo": "1.jpg", "label": 1}\n')
+        Path("data/b.jsonl").write_text('{"photo": "../secret.txt", "label": 1}\n')
+        code, out, _ = run("add", "files", "data")
+        assert code == 3
+        assert "b.jsonl: not added: 1 of 1 records do not fit: row 1: photo: '../secret.txt' is no file beside" in out
+        Path("data/b.jsonl").unlink()
+        Path("data/2.jpg").write_bytes(b"2")
+        code, _, err = run("add", "files", "data")
+        assert code == 3
+        assert "holds files that no record names: 2.jpg; remove them, or name them in pass_over" in err
 
     def test_may_lie_in_a_bucket(self, run: Run, bucket: Bucket) -> None:
         body = gzip.compress(b'{"id": "e1", "size": 1, "label": 1}\n')
@@ -202,6 +231,24 @@ class TestImages:
         code, _, err = run("add", "images", "faces", "--labels", "labels.csv")
         assert code == 3
         assert "white.jpg: has 12 x 8 pixels, the model takes 6 x 4; --resize scales it" in err
+
+    def test_are_kept_as_they_are_where_the_record_holds_files(
+        self, run: Run, faces: Path, record: dict[str, Any]
+    ) -> None:
+        record["image"] = {"type": "string", "contentEncoding": "base64", "contentMediaType": "image/png"}
+        Path("labels.csv").write_text("file,label\ndeep/grey.png,1\n")
+        (faces / "white.jpg").unlink()
+        assert run("add", "images", "faces", "--labels", "labels.csv")[0] == 0
+        (line,) = added("images")
+        assert base64.b64decode(line["image"]) == (faces / "deep" / "grey.png").read_bytes()
+
+    def test_of_another_format_than_the_record_says_are_refused(
+        self, run: Run, faces: Path, record: dict[str, Any]
+    ) -> None:
+        record["image"] = {"type": "string", "contentEncoding": "base64", "contentMediaType": "image/png"}
+        code, _, err = run("add", "images", "faces", "--labels", "labels.csv")
+        assert code == 3
+        assert "white.jpg: is image/jpeg, and 'image' of model.RECORD is image/png; convert it" in err
 
     def test_are_all_accounted_for(self, run: Run, faces: Path) -> None:
         (faces / "more.png").write_bytes(b"no image")

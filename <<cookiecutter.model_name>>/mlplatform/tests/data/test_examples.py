@@ -33,6 +33,7 @@ INPUTS = (
     InputSpec("big", (), "int64"),
     InputSpec("text", (), "string"),
     InputSpec("kind", (), "string"),
+    InputSpec("note", (), "float32", nullable=True),
 )
 TARGET = Classes("label", ("no", "yes"))
 CLOSED = {"type": "object", "properties": PROPERTIES, "required": ["x", "n"], "additionalProperties": False}
@@ -108,7 +109,9 @@ def test_many_at_a_time_give_what_each_alone_gives(
     assert len(problems) > 100
 
 
-@pytest.mark.parametrize("leaf", [NUMBER, {"type": "integer", "minimum": 0, "maximum": 255}])
+@pytest.mark.parametrize(
+    "leaf", [NUMBER, {"type": "integer", "minimum": 0, "maximum": 255}, {"type": ["number", "null"], "minimum": 0}]
+)
 def test_nested_numbers_many_at_a_time_are_those_of_each_alone(tmp_path: Path, leaf: dict[str, Any]) -> None:
     column = {"type": "array", "minItems": 2, "items": {"type": "array", "items": leaf, "maxItems": 2}}
     record = {"type": "object", "properties": {"grid": column, "label": {}}, "additionalProperties": False}
@@ -119,10 +122,15 @@ def test_nested_numbers_many_at_a_time_are_those_of_each_alone(tmp_path: Path, l
         [[1, 2], [3]],
         [[1, 2, 3], [1, 2, 3]],
         [1, 2],
+        [[1, 2], None],
+        [[-11, 2], [3, 4]],
         None,
     ]
-    grids = [[[i % 9, 1], [2.0, i % 100]] for i in range(500)]
-    rest = (InputSpec("grid", (2, 2), "float32"),), Classes("label", ("a", "b"))
+    nullable = leaf["type"] == ["number", "null"]
+    if not nullable:
+        faults.append([[1, 2], [3, None]])
+    grids = [[[i % 9, None if nullable else 1], [2.0, i % 100]] for i in range(500)]
+    rest = (InputSpec("grid", (2, 2), "float32", nullable),), Classes("label", ("a", "b"))
     for i, fault in enumerate(faults):
         path = tmp_path / f"{i}.jsonl"
         path.write_text("".join(json.dumps({"grid": grid, "label": "a"}) + "\n" for grid in [*grids, fault]))
@@ -147,4 +155,8 @@ def made(path: Path, schema: Schema) -> tuple[list[tuple[Any, ...]], list[tuple[
 
 
 def _values(column: np.ndarray[Any, Any] | Texts) -> list[Any]:
-    return list(column.array() if isinstance(column, Texts) else column.tolist())
+    if isinstance(column, Texts):
+        return list(column.array())
+    # NaN is not equal to itself.
+    values = np.where(np.isnan(column), "NaN", column.astype(str)) if column.dtype.kind == "f" else column
+    return list(values.tolist())

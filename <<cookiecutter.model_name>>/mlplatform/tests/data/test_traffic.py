@@ -44,6 +44,50 @@ def test_a_labelled_request_of_every_protocol_becomes_a_record(body: dict[str, A
     assert records() == [{"id": "r1", "image": ROW, "label": "7", "model": "v1", "predicted": "p"}]
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"instances": [{"age": None, "image": [0.0, None]}]},
+        {"instances": [{"image": [0.0, None], "size": None}]},
+        {"inputs": {"age": [None], "image": [[0.0, None]], "size": [None]}},
+        {
+            "inputs": [
+                {"name": "age", "shape": [1], "datatype": "FP32", "data": [None]},
+                {"name": "image", "shape": [1, 2], "datatype": "FP32", "data": [0.0, None]},
+                {"name": "size", "shape": [1], "datatype": "FP32", "data": [None]},
+            ]
+        },
+    ],
+)
+def test_an_input_that_was_missing_is_missing_in_the_record_as_the_schema_has_it(
+    model: ModuleType, body: dict[str, Any]
+) -> None:
+    model.RECORD["properties"] |= {"age": {"type": ["number", "null"]}, "size": {"type": "number"}}
+    model.RECORD["required"] = ["age", "image"]
+    stored(prediction("r1", body), label("r1", "7"))
+    assert add() == 0
+    (record,) = records()
+    assert {name: value for name, value in record.items() if name in ("age", "size", "image")} == {
+        "age": None,
+        "image": [0.0, None],
+    }
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"instances": [{"image": {"b64": "/wD/"}}]},
+        {"inputs": {"image": [{"b64": "/wD/"}]}},
+        {"inputs": [{"name": "image", "shape": [1], "datatype": "BYTES", "data": ["/wD/"]}]},
+    ],
+)
+def test_bytes_stay_in_base64(model: ModuleType, body: dict[str, Any]) -> None:
+    model.RECORD["properties"]["image"] = {"type": "string", "contentEncoding": "base64"}
+    stored(prediction("r1", body), label("r1", "7"))
+    assert add() == 0
+    assert [record["image"] for record in records()] == ["/wD/"]
+
+
 def test_rows_of_a_request_are_records_of_their_own_and_those_without_a_label_are_counted(
     capfd: pytest.CaptureFixture[str],
 ) -> None:

@@ -1,5 +1,6 @@
 """The samples of any model as requests of every protocol, and predictions from every kind of answer."""
 
+import base64
 import json
 import struct
 from collections.abc import Mapping, Sequence
@@ -79,9 +80,14 @@ def _v2_inputs(server: Running, instances: Sequence[Mapping[str, Any]]) -> list[
 
 def _raw(values: Any, datatype: str) -> bytes:
     if datatype == "BYTES":
-        texts = [str(value).encode() for value in values]
+        texts = [as_bytes(value) for value in values]
         return b"".join(struct.pack("<I", len(text)) + text for text in texts)
     return np.array(values, NUMPY_TYPES[datatype]).tobytes()
+
+
+def as_bytes(value: Any) -> bytes:
+    """What a value of a BYTES input stands for: text, or base64."""
+    return base64.b64decode(value["b64"]) if isinstance(value, dict) else str(value).encode()
 
 
 def _from_binary(reply: Reply) -> Predictions:

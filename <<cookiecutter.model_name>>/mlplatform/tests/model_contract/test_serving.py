@@ -33,10 +33,16 @@ def exported(trained: Trained, instances: list[dict[str, Any]]) -> Predictions:
     import tensorflow as tf
 
     saved_model = tf.saved_model.load(str(path))
-    inputs = {
-        tensor["name"]: tf.constant([instance[tensor["name"]] for instance in instances], tensor["dtype"])
-        for tensor in manifest.properties["signature"]["inputs"]
-    }
+    inputs = {}
+    for tensor in manifest.properties["signature"]["inputs"]:
+        values = [instance[tensor["name"]] for instance in instances]
+        # NumPy makes NaN of what is missing.
+        inputs[tensor["name"]] = tf.constant(
+            np.vectorize(protocols.as_bytes, otypes=[object])(values)
+            if tensor["dtype"] == "string"
+            else np.array(values, tensor["dtype"]),
+            tensor["dtype"],
+        )
     outputs = saved_model.signatures["serving_default"](**inputs)
     return {name: output.numpy() for name, output in outputs.items()}
 
@@ -83,14 +89,18 @@ def test_litert_predicts_the_same_or_refuses_the_model(
             assert f"use runtime = {exported_for(manifest.properties)!r}" in running.log
 
 
-def test_an_instance_without_one_of_the_inputs_is_refused_by_its_name(
+def test_an_instance_without_one_of_the_inputs_is_refused_by_its_name_unless_it_may_be_missing(
     server: Running, manifest: Manifest, instances: list[dict[str, Any]]
 ) -> None:
     for tensor in manifest.properties["signature"]["inputs"]:
         incomplete = {name: value for name, value in instances[0].items() if name != tensor["name"]}
         reply = server.predict({"instances": [incomplete]})
-        assert reply.status == 400, reply.body
-        assert repr(tensor["name"]) in reply.error
+        if tensor.get("nullable"):
+            assert reply.status == 200, reply.body
+            assert reply.body == server.predict({"instances": [{**incomplete, tensor["name"]: None}]}).body
+        else:
+            assert reply.status == 400, reply.body
+            assert repr(tensor["name"]) in reply.error
 
 
 def test_a_value_of_the_wrong_type_is_refused_with_its_place(

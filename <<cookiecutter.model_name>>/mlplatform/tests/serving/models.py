@@ -1,5 +1,6 @@
-"""Two small models, exported and published the way the pipeline does it."""
+"""Small models, exported and published the way the pipeline does it."""
 
+import base64
 import shutil
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,66 @@ def publish_slow(root: Path, version: str = "dddddddddddd") -> Manifest:
     samples = [{"instance": {"x": 1.0, "work": 20}, "label": "1"}]
     _convert(files)
     properties = {"name": NAME, "signature": signature, "samples": samples, "runtimes": RUNTIMES}
+    return _publish(root, version, files, properties)
+
+
+def gaps() -> Any:
+    """Adds up its inputs, of which numbers may be missing: 1000 for an age, 10 for each of three sizes."""
+
+    def compute(age: Any, sizes: Any, count: Any) -> dict[str, Any]:
+        known = tf.where(tf.math.is_nan(sizes), 10.0, sizes)
+        ages = tf.where(tf.math.is_nan(age), 1000.0, age)
+        return {"total": ages + tf.reduce_sum(known, axis=1) + tf.cast(count, tf.float32)}
+
+    module = tf.Module()
+    module.serve = tf.function(
+        compute,
+        input_signature=[
+            tf.TensorSpec((None,), tf.float32, name="age"),
+            tf.TensorSpec((None, 3), tf.float32, name="sizes"),
+            tf.TensorSpec((None,), tf.int32, name="count"),
+        ],
+    )
+    return module
+
+
+def publish_gaps(root: Path, version: str = "eeeeeeeeeeee") -> Manifest:
+    """Publish `gaps` into the store at `root`."""
+    files = root / "export" / version
+    module = gaps()
+    tf.saved_model.save(module, str(files / "saved_model"), signatures={"serving_default": module.serve})
+    inputs = [
+        {"name": "age", "shape": [None], "dtype": "float32", "nullable": True},
+        {"name": "sizes", "shape": [None, 3], "dtype": "float32", "nullable": True},
+        {"name": "count", "shape": [None], "dtype": "int32"},
+    ]
+    signature = {"inputs": inputs, "outputs": [{"name": "total", "shape": [None], "dtype": "float32"}]}
+    samples = [{"instance": {"age": None, "sizes": [1.0, None, 2.0], "count": 3}, "label": "1016"}]
+    _convert(files)
+    return _publish(
+        root, version, files, {"name": NAME, "signature": signature, "samples": samples, "runtimes": RUNTIMES}
+    )
+
+
+def publish_files(root: Path, version: str = "ffffffffffff") -> Manifest:
+    """Publish a model of PNG files into the store at `root`, which gives the mean of a file's pixels."""
+
+    def brightness(photo: Any) -> Any:
+        return tf.reduce_mean(tf.cast(tf.io.decode_png(photo, channels=1), tf.float32))
+
+    module = tf.Module()
+    module.serve = tf.function(
+        lambda photo: {"brightness": tf.map_fn(brightness, photo, tf.float32)},
+        input_signature=[tf.TensorSpec((None,), tf.string, name="photo")],
+    )
+    files = root / "export" / version
+    tf.saved_model.save(module, str(files / "saved_model"), signatures={"serving_default": module.serve})
+    inputs = [{"name": "photo", "shape": [None], "dtype": "string", "media_type": "image/png"}]
+    signature = {"inputs": inputs, "outputs": [{"name": "brightness", "shape": [None], "dtype": "float32"}]}
+    grey = tf.io.encode_png(tf.fill((4, 6, 1), tf.constant(100, tf.uint8))).numpy()
+    samples = [{"instance": {"photo": {"b64": base64.b64encode(grey).decode()}}, "label": "100"}]
+    runtimes = RUNTIMES | {"litert": {"path": "model.tflite", "valid": False, "reason": "op tf.DecodePng"}}
+    properties = {"name": NAME, "signature": signature, "samples": samples, "runtimes": runtimes}
     return _publish(root, version, files, properties)
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from mlplatform.contract.drift import SHIFTED, STABLE
+from mlplatform.contract.drift import SHIFTED, STABLE, histogram
 from mlplatform.contract.targets import Number, Tags
 from mlplatform.serving.observability.drift import HALF, Drift, Window
 
@@ -24,6 +24,20 @@ def test_rows_like_those_of_the_training_are_stable_and_others_are_shifted() -> 
     for _ in range(2):
         window.add(np.arange(HALF) % 5, HALF)
     assert (window.psi() or 0) > SHIFTED > STABLE
+
+
+def test_what_is_missing_is_a_bin_of_its_own() -> None:
+    random = np.random.default_rng(0)
+    ages = random.normal(40, 10, 5000).astype(np.float32)
+    ages[::5] = np.nan
+    price = Number("price")
+    inputs = {"age": {**histogram(ages), "missing": 0.2}, "size": histogram(ages)}
+    drift = Drift({"inputs": inputs, **price.baseline(ages)}, ["age", "size"], price)
+    drift.add_inputs([ages[:HALF], ages[1 : HALF + 1]])
+    assert drift.psi()["input.age"] < STABLE
+    for _ in range(2):
+        drift.add_inputs([np.where(np.arange(HALF) % 2, ages[:HALF], np.float32(np.nan)), ages[:HALF]])
+    assert drift.psi()["input.age"] > SHIFTED
 
 
 def test_values_are_watched_by_the_bins_that_the_test_split_had() -> None:

@@ -187,6 +187,14 @@ def test_the_baseline_has_every_numeric_input_and_what_was_predicted(tmp_path: P
     json.dumps(found, allow_nan=False)
 
 
+def test_the_baseline_has_the_share_of_what_is_missing(tmp_path: Path) -> None:
+    ages = np.arange(50, dtype=np.float32)
+    train = split(tmp_path, age=np.where(ages < 10, np.float32(np.nan), ages))
+    found = baseline(train, [InputSpec("age", (), "float32", nullable=True)], sure_of(CAT), TARGET)
+    assert found["inputs"]["age"]["missing"] == pytest.approx(0.2)
+    assert sum(found["inputs"]["age"]["shares"]) == pytest.approx(1)
+
+
 def test_of_large_inputs_a_part_of_the_values_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mlplatform.training.baseline.VALUES", 1000)
     monkeypatch.setattr("mlplatform.training.baseline.LARGE_EXAMPLES", 100)

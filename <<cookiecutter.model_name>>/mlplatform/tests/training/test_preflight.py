@@ -17,7 +17,7 @@ from mlplatform.contract.errors import PipelineError
 from mlplatform.contract.parameters import TrainingParameters, parameters_type
 from mlplatform.contract.stopping import Stop
 from mlplatform.contract.targets import Classes
-from mlplatform.data.dataset import Split
+from mlplatform.data.dataset import InputSpec, Split
 from mlplatform.store.storage import LocalStorage
 from mlplatform.tests.training.splits import split
 from mlplatform.training import devices, preflight
@@ -177,6 +177,80 @@ def test_with_the_first_rows(
         preflight.check(rows, rows, parameters, TARGET, tmp_path)
     assert sentence in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+MAY_BE_NULL = {**RECORD["properties"], "x": {"type": "array", "items": {"type": ["number", "null"]}}}  # type: ignore[dict-item]
+
+
+def filled(x: Any) -> Any:
+    return ops.where(ops.isnan(x), 0.0, x)
+
+
+WHERE_INPUTS_ARE_MISSING: dict[str, tuple[Callable[[Any], Any], str]] = {
+    "nothing is done": (lambda x: x, "where 'x' is missing, which model.RECORD allows, the network is given NaN and"),
+    "only the whole is looked at": (
+        lambda x: ops.where(ops.all(ops.isnan(x), axis=1, keepdims=True), 0.0, x),
+        "where a value of 'x' is missing, which",
+    ),
+    "too late for the gradient": (
+        lambda x: filled(layers.Dense(4)(x)),
+        "after a training step on rows where inputs are missing, which model.RECORD allows, weights are NaN; replace",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", WHERE_INPUTS_ARE_MISSING)
+def test_a_network_that_cannot_do_with_what_may_be_missing_is_refused(
+    fault: str, parameters: TrainingParameters, rows: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    middle, sentence = WHERE_INPUTS_ARE_MISSING[fault]
+    monkeypatch.setattr(model, "RECORD", {**RECORD, "properties": MAY_BE_NULL})
+    monkeypatch.setattr(model, "build", lambda _: network(middle=middle))
+    with pytest.raises(PipelineError) as refused:
+        preflight.check(rows, rows, parameters, TARGET, tmp_path)
+    assert sentence in str(refused.value)
+
+
+def test_a_network_that_replaces_what_is_missing_passes_on_both_runtimes(
+    parameters: TrainingParameters, rows: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model, "RECORD", {**RECORD, "required": ["label"]})
+    monkeypatch.setattr(model, "build", lambda _: network(middle=filled))
+    (spec,) = preflight.definition(parameters)
+    assert spec == InputSpec("x", (4,), "float32", nullable=True)
+    monkeypatch.setenv("SERVING_RUNTIME", "litert")
+    preflight.check(rows, rows, parameters.model_copy(update={"litert": True}), TARGET, tmp_path)
+
+
+def of_dtype(dtype: str) -> Any:
+    """A network whose input `x` is four values of a dtype."""
+    x = keras.Input((4,), name="x", dtype=dtype)
+    text = dtype == "string"
+    numbers = layers.StringLookup(vocabulary=["a"], output_mode="multi_hot")(x) if text else ops.cast(x, "float32")
+    return keras.Model({"x": x}, layers.Dense(3)(numbers))
+
+
+@pytest.mark.parametrize(("dtype", "instead"), [("int32", "-1"), ("string", "''")])
+def test_null_for_an_input_that_has_no_nan_is_refused_before_the_data_is_read(
+    dtype: str, instead: str, parameters: TrainingParameters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model, "RECORD", {**RECORD, "properties": MAY_BE_NULL})
+    monkeypatch.setattr(model, "build", lambda _: of_dtype(dtype))
+    with pytest.raises(PipelineError) as refused:
+        preflight.definition(parameters)
+    assert f"'x' may be null, and the network takes it as {dtype}, which has no value for that" in str(refused.value)
+    assert f"let the data hold {instead} or the like in place of null" in str(refused.value)
+
+
+def test_bytes_are_an_input_of_strings(parameters: TrainingParameters, monkeypatch: pytest.MonkeyPatch) -> None:
+    photo = {"type": "string", "contentEncoding": "base64", "contentMediaType": "image/jpeg"}
+    photos = {"type": "array", "items": photo}
+    monkeypatch.setattr(model, "RECORD", {**RECORD, "properties": {**RECORD["properties"], "x": photos}})  # type: ignore[dict-item]
+    monkeypatch.setattr(model, "build", lambda _: of_dtype("string"))
+    assert preflight.definition(parameters) == (InputSpec("x", (4,), "string", media_type="image/jpeg"),)
+    monkeypatch.setattr(model, "build", lambda _: network())
+    with pytest.raises(PipelineError, match="'x' is bytes in base64, and the network takes it as float32; give its"):
+        preflight.definition(parameters)
 
 
 def test_a_schedule_and_a_plateau_exclude_each_other(

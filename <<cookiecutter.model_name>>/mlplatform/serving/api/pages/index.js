@@ -14,7 +14,36 @@ function measure(name, value) {
   return SHARES.test(name) && value >= 0 && value <= 1 ? percent(value) : number(value);
 }
 
+// A file of this input, to be sent in base64.
+function upload(input) {
+  const label = make("label", `${input.name} (${input.media_type}) `, at("files"));
+  const choice = make("input", "", label, { type: "file" });
+  if (!input.media_type.startsWith("application/")) choice.accept = input.media_type;
+  choice.onchange = async () => {
+    if (!choice.files.length) return;
+    const reader = new FileReader();
+    await new Promise((resolve) => { reader.onload = resolve; reader.readAsDataURL(choice.files[0]); });
+    let request;
+    try {
+      request = JSON.parse(at("request").value);
+    } catch {
+      request = {};
+    }
+    const instance = { ...request.instances?.[0], [input.name]: { b64: reader.result.split(",")[1] } };
+    fill({ instance }, null);
+  };
+}
+
+function photo(value, inputs) {
+  const kind = inputs.find((input) => input.media_type?.startsWith("image/") && value?.[input.name]?.b64);
+  at("photo").hidden = !kind;
+  if (kind) at("photo").src = `data:${kind.media_type};base64,${value[kind.name].b64}`;
+}
+
+let inputs = [];
+
 function draw(instance) {
+  photo(instance, inputs);
   // A sample whose only input is a matrix of numbers is shown as a picture.
   const values = typeof instance === "object" && !Array.isArray(instance) ? Object.values(instance) : [instance];
   const value = values.length === 1 ? values[0] : null;
@@ -104,7 +133,8 @@ function tensors(model) {
       const sizes = tensor.shape.slice(1).map((size) => size ?? "any");
       make("th", side, row);
       make("code", tensor.name, row.insertCell());
-      row.insertCell().textContent = tensor.dtype;
+      row.insertCell().textContent = tensor.nullable ? `${tensor.dtype}; left out or null if missing`
+        : tensor.media_type ? `${tensor.media_type}, as {"b64": …}` : tensor.dtype;
       row.insertCell().textContent = sizes.length ? sizes.join(" × ") : "one value";
     }
   }
@@ -135,6 +165,8 @@ async function ready(served) {
   tensors(model);
   if (model.labels) at("labels").textContent = `Labels: ${model.labels.join(", ")}`;
   at("metrics").textContent = JSON.stringify(model.metrics, null, 1);
+  inputs = model.signature.inputs;
+  for (const input of inputs) if (input.media_type && input.shape.length === 1) upload(input);
   (model.samples ?? []).forEach((sample, i) => {
     const truth = Array.isArray(sample.label) ? sample.label.join(", ") || "no tag" : sample.label;
     const text = `Sample ${i + 1}${truth === undefined ? "" : ` (${truth})`}`;
