@@ -18,30 +18,32 @@ class Metric:
     higher_is_better: bool = True
     probabilities: bool = False
     worst: float = 0.0
-    kinds: tuple[str, ...] = ("classes",)
+    kinds: tuple[str, ...] = ("classes", "ordinal")
 
 
-_NUMBER, _TAGS, _BOTH = ("number",), ("tags",), ("classes", "tags")
+_NUMBER, _TAGS, _ORDINAL, _LABELLED = ("number",), ("tags",), ("ordinal",), ("classes", "ordinal", "tags")
 
 METRICS: Mapping[str, Metric] = {
     "accuracy": Metric(),
     "balanced_accuracy": Metric(),
-    "macro_precision": Metric(kinds=_BOTH),
-    "macro_recall": Metric(kinds=_BOTH),
-    "macro_f1": Metric(kinds=_BOTH),
+    "macro_precision": Metric(kinds=_LABELLED),
+    "macro_recall": Metric(kinds=_LABELLED),
+    "macro_f1": Metric(kinds=_LABELLED),
     "weighted_precision": Metric(),
-    "weighted_f1": Metric(kinds=_BOTH),
+    "weighted_f1": Metric(kinds=_LABELLED),
     "matthews_corrcoef": Metric(worst=-1.0),
-    "precision": Metric(whole=False, of_class=True, kinds=_BOTH),
-    "recall": Metric(whole=False, of_class=True, kinds=_BOTH),
-    "f1": Metric(whole=False, of_class=True, kinds=_BOTH),
-    "roc_auc": Metric(of_class=True, probabilities=True, kinds=_BOTH),
-    "average_precision": Metric(of_class=True, probabilities=True, kinds=_BOTH),
+    "precision": Metric(whole=False, of_class=True, kinds=_LABELLED),
+    "recall": Metric(whole=False, of_class=True, kinds=_LABELLED),
+    "f1": Metric(whole=False, of_class=True, kinds=_LABELLED),
+    "roc_auc": Metric(of_class=True, probabilities=True, kinds=_LABELLED),
+    "average_precision": Metric(of_class=True, probabilities=True, kinds=_LABELLED),
     "log_loss": Metric(higher_is_better=False, probabilities=True, worst=float("inf")),
     "brier_score": Metric(higher_is_better=False, probabilities=True, worst=float("inf")),
     "micro_f1": Metric(kinds=_TAGS),
     "subset_accuracy": Metric(kinds=_TAGS),
     "hamming_loss": Metric(kinds=_TAGS, higher_is_better=False, worst=1.0),
+    "quadratic_kappa": Metric(kinds=_ORDINAL, worst=-1.0),
+    "mean_level_error": Metric(kinds=_ORDINAL, higher_is_better=False, worst=float("inf")),
     "mean_absolute_error": Metric(kinds=_NUMBER, higher_is_better=False, worst=float("inf")),
     "median_absolute_error": Metric(kinds=_NUMBER, higher_is_better=False, worst=float("inf")),
     "mean_squared_error": Metric(kinds=_NUMBER, higher_is_better=False, worst=float("inf")),

@@ -26,7 +26,12 @@ from mlplatform.reporting.page import as_number
 from mlplatform.training import report_classes, report_number, report_tags
 from mlplatform.training.findings import Findings, Mistake
 
-KINDS: Mapping[str, ModuleType] = {"classes": report_classes, "number": report_number, "tags": report_tags}
+KINDS: Mapping[str, ModuleType] = {
+    "classes": report_classes,
+    "number": report_number,
+    "ordinal": report_classes,
+    "tags": report_tags,
+}
 """By kind of target a module with a TEMPLATE, `mistakes(rows, count)` and `values(findings)` for the template."""
 
 MISTAKES = 12

@@ -8,11 +8,12 @@ from mlplatform.config.settings import SettingsError
 from mlplatform.contract.targets.base import Target
 from mlplatform.contract.targets.classes import Classes
 from mlplatform.contract.targets.number import Number
+from mlplatform.contract.targets.ordinal import Ordinal
 from mlplatform.contract.targets.tags import Tags
 
-__all__ = ["Classes", "Number", "Tags", "Target", "of_manifest", "of_model"]
+__all__ = ["Classes", "Number", "Ordinal", "Tags", "Target", "of_manifest", "of_model"]
 
-KINDS: Mapping[str, type[Target]] = {kind.kind: kind for kind in (Classes, Number, Tags)}
+KINDS: Mapping[str, type[Target]] = {kind.kind: kind for kind in (Classes, Number, Ordinal, Tags)}
 
 
 def of_model(model: ModuleType) -> Target:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from mlplatform.config.settings import SettingsError
-from mlplatform.contract.targets import Classes, Number, Tags, Target, of_manifest, of_model
+from mlplatform.contract.targets import Classes, Number, Ordinal, Tags, Target, of_manifest, of_model
 
 
 def model(**content: Any) -> ModuleType:
@@ -27,9 +27,9 @@ def test_targets_say_what_is_learned() -> None:
     ("content", "sentence"),
     [
         ({}, "model: it has neither LABELS nor TARGETS"),
-        ({"TARGETS": ()}, "model.TARGETS = (): it must hold one target, one of Classes, Number, Tags"),
-        ({"TARGETS": ("price",)}, "it must hold one target, one of Classes, Number, Tags"),
-        ({"TARGETS": (Number("a"), Number("b"))}, "it must hold one target, one of Classes, Number, Tags"),
+        ({"TARGETS": ()}, "model.TARGETS = (): it must hold one target, one of Classes, Number, Ordinal, Tags"),
+        ({"TARGETS": ("price",)}, "it must hold one target, one of Classes, Number, Ordinal, Tags"),
+        ({"TARGETS": (Number("a"), Number("b"))}, "it must hold one target, one of Classes, Number, Ordinal, Tags"),
         ({"TARGETS": (Number("two words"),)}, "needs a name that is a property of model.RECORD"),
         ({"TARGETS": (Number("id"),)}, "no target can be called 'id'"),
         ({"LABELS": ("only",)}, "name two classes at least"),
@@ -42,7 +42,13 @@ def test_what_cannot_be_learned_is_refused_in_one_sentence(content: dict[str, An
 
 
 @pytest.mark.parametrize(
-    "target", [Classes("label", ("no", "yes")), Number("price", "EUR"), Tags("topics", ("art", "sport"), (0.3, 0.6))]
+    "target",
+    [
+        Classes("label", ("no", "yes")),
+        Number("price", "EUR"),
+        Ordinal("grade", "abc"),
+        Tags("topics", ("art", "sport"), (0.3, 0.6)),
+    ],
 )
 def test_a_manifest_keeps_it(target: Target) -> None:
     assert of_manifest({"targets": [target.to_json()]}) == target
