@@ -4,6 +4,7 @@
 a run does with a network: a step, a validation, the metrics, the export, the server's loaders, predictions.
 """
 
+import inspect
 import logging
 import re
 import time
@@ -46,10 +47,14 @@ COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 SHOWN = 10
 
 
-def build(parameters: TrainingParameters) -> keras.Model:
-    """The network of `model.build`. Raises PipelineError, with the line in `model/`, if there is none."""
+def build(parameters: TrainingParameters, train: Split | None = None) -> keras.Model:
+    """The network of `model.build`. Raises PipelineError, with the line in `model/`, if there is none.
+
+    train: for a `model.build` with a parameter of this name; None if only the inputs and the output are looked at.
+    """
     try:
-        network = TEAM.build(hyperparameters(parameters))
+        wanted = {"train": train} if "train" in inspect.signature(TEAM.build).parameters else {}
+        network = TEAM.build(hyperparameters(parameters), **wanted)
     # Anything at all: it is the team's code.
     except Exception as error:
         raise PipelineError(f"model.build{place(error)} raises {type(error).__name__}: {sentence(error)}") from error
@@ -88,7 +93,7 @@ def check(train: Split, validation: Split, parameters: TrainingParameters, targe
     It draws random numbers: the caller seeds what it builds afterwards.
     """
     started = time.monotonic()
-    network = build(parameters)
+    network = build(parameters, train)
     few = parameters.model_copy(update={"epochs": 1, "batch_size": min(parameters.batch_size, BATCHES[-1])})
     rows, held_out = _FirstRows(train, few.batch_size), _FirstRows(validation, few.batch_size)
     for phase in phases_of(model, parameters, network):
@@ -121,8 +126,8 @@ class _FirstRows(Split):
     def take(self, indices: NDArray[np.int64]) -> tuple[dict[str, NDArray[Any]], NDArray[Any]]:
         return self._split.take(indices)
 
-    def column(self, name: str, indices: NDArray[np.int64]) -> NDArray[Any]:
-        return self._split.column(name, indices)
+    def column(self, name: str, indices: NDArray[np.int64] | None = None) -> NDArray[Any]:
+        return self._split.column(name, np.arange(len(self)) if indices is None else indices)
 
 
 def record_properties(record: Mapping[str, Any], target: Target) -> Mapping[str, Any]:
