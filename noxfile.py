@@ -14,7 +14,7 @@ TEMPLATE = "<<cookiecutter.model_name>>"
 
 @nox.session
 def demo(session: nox.Session) -> None:
-    """Render into demo/, or `-- DIRECTORY`, with the default answers, train, serve, and ask for a prediction."""
+    """Render into demo/, train, serve, and ask for a prediction: `-- DIRECTORY --example text`."""
     session.run(sys.executable, "tests/demo.py", *session.posargs, external=True)
 
 

@@ -175,6 +175,7 @@ def _link(session: nox.Session, *arguments: str) -> None:
     service, template = _settings(session, "service"), _settings(session, "template")
     delivery = _settings(session, "delivery")
     answers = {
+        "example": template.get("example", "digits"),
         "model_name": service["name"],
         "description": service["description"],
         "owning_team": service["team"],

@@ -1,4 +1,4 @@
-"""Deletes files that the answers make unnecessary, then prints the next steps.
+"""Puts the chosen example in place, deletes what the answers make unnecessary, then prints the next steps.
 
 cookiecutter renders this file and runs it in the folder of the rendered repository. It does not run `git init`: cruft
 runs this hook in temporary folders and compares them, so a `.git` folder would appear in its diff.
@@ -18,6 +18,8 @@ UNNEEDED: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "cpu": ("requirements/training-gpu.in", "requirements/training-gpu.txt"),
     },
 }
+# A folder for each example but the digits, which lie in model/ of the template: its model/ replaces theirs.
+STARTS = "starts"
 # Caches that tools leave in a checkout of the template when its code runs in place.
 LEFT_BY_TOOLS = ("__pycache__", ".hypothesis", ".mypy_cache", ".pytest_cache", ".ruff_cache", ".schemathesis")
 
@@ -28,6 +30,15 @@ To receive later versions of the template, tell the repository where it is:
 
     .venv/bin/nox -s update -- --link <URL of the template>
 """
+
+
+def put_example_in_place(repository: Path, example: str) -> None:
+    """Replace model/ by that of the example, and delete those of the others."""
+    chosen = repository / STARTS / example / "model"
+    if chosen.exists():
+        shutil.rmtree(repository / "model")
+        chosen.rename(repository / "model")
+    shutil.rmtree(repository / STARTS)
 
 
 def delete_unneeded(repository: Path, answers: Mapping[str, str]) -> None:
@@ -63,6 +74,7 @@ def main() -> None:
     """Clean up the current directory and print the next steps."""
     answers = json.loads(r"""<< cookiecutter | tojson >>""")
     repository = Path.cwd()
+    put_example_in_place(repository, answers["example"])
     delete_unneeded(repository, answers)
     # `cruft update` renders into temporary folders, where next steps make no sense.
     by_cruft = "_output_dir" not in answers

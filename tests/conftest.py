@@ -66,7 +66,7 @@ def matrix(render: Render, request: pytest.FixtureRequest) -> Matrix:
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         paths = list(pool.map(render, ROWS))
     found = [
-        Variant({**rendered.DEFAULTS, **answers}, path, rendered.files(path))
+        Variant(rendered.answered(answers), path, rendered.files(path))
         for answers, path in zip(ROWS, paths, strict=True)
     ]
     return request.config.stash.setdefault(MATRIX, Matrix(found))

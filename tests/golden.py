@@ -11,14 +11,15 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from render_diff import difference
-from rendered import DIRECTORY, ROOT, copy_template, files, render
+from rendered import EXAMPLES, ROOT, answered, copy_template, files, render, sources
 
 GOLDEN = Path(__file__).with_name("golden")
 TREE = "tree.txt"
 CONFIGURATIONS: Mapping[str, Mapping[str, str]] = {
     "defaults": {},
-    "cpu": {"training_device": "cpu", "datadog_site": "datadoghq.eu"},
+    "cpu": {**EXAMPLES["text"], "training_device": "cpu", "datadog_site": "datadoghq.eu"},
     "own": {
+        "example": "regression",
         "model_name": "m2",
         "description": r'Reads "leaves" \o/, Gemüse & {{ y }}, ${z}: <b>50 %</b>',
         "owning_team": "t",
@@ -36,7 +37,7 @@ CONFIGURATIONS: Mapping[str, Mapping[str, str]] = {
 def golden(template: Path, output: Path, configuration: str) -> dict[str, bytes]:
     """What is to be written down of one configuration, by path below its folder."""
     rendered = files(render(template, output / configuration, CONFIGURATIONS[configuration]))
-    source = files(template / DIRECTORY)
+    source = sources(template, answered(CONFIGURATIONS[configuration])["example"])
     tree = "".join(f"{path}{'' if rendered[path] == source[path] else '  (rendered)'}\n" for path in rendered)
     return {TREE: tree.encode(), **{path: text for path, text in rendered.items() if text != source[path]}}
 

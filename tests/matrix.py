@@ -14,6 +14,7 @@ from rendered import COMBINATIONS, DEFAULTS
 
 # Beside the combinations: other names, as far from the defaults as the rules allow.
 OTHER_NAMES: Mapping[str, str] = {
+    "example": "text",
     "model_name": "m" * 40,
     "description": r'Reads "leaves" \o/, Gemüse & {{ y }}, ${z}: <b>50 %</b>',
     "owning_team": "t" * 63,
@@ -40,7 +41,8 @@ class Variant:
     def label(self) -> str:
         """Its row in the table."""
         names = "" if self.answers["model_name"] == DEFAULTS["model_name"] else ", other names"
-        return f"{self.answers['datadog_site']}, {self.answers['training_device']}{names}"
+        choices = (self.answers[name] for name in ("example", "datadog_site", "training_device"))
+        return f"{', '.join(choices)}{names}"
 
     def matching(self, patterns: tuple[str, ...]) -> dict[str, bytes]:
         """The files that match one of the patterns, in which `*` stands for folders as well."""

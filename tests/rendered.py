@@ -18,6 +18,8 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from jinja2 import Environment
+
 ROOT = Path(__file__).parents[1]
 DIRECTORY = "<<cookiecutter.model_name>>"
 # What cookiecutter and cruft read of a template.
@@ -35,22 +37,35 @@ IDENTITY = {
     for what, value in (("NAME", "Platform"), ("EMAIL", "platform@example.com"))
 }
 
-QUESTIONS: dict[str, Any] = {
-    name: default
-    for name, default in json.loads((ROOT / "cookiecutter.json").read_text(encoding="utf-8")).items()
-    if not name.startswith("_")
-}
+CONTEXT: dict[str, Any] = json.loads((ROOT / "cookiecutter.json").read_text(encoding="utf-8"))
+QUESTIONS: dict[str, Any] = {name: default for name, default in CONTEXT.items() if not name.startswith("_")}
 CHOICES: dict[str, list[str]] = {name: options for name, options in QUESTIONS.items() if isinstance(options, list)}
-DEFAULTS: dict[str, str] = {
-    name: default[0] if isinstance(default, list) else default for name, default in QUESTIONS.items()
-}
+
+
+def answered(answers: Mapping[str, str]) -> dict[str, str]:
+    """All answers: those given, and the defaults for the others, some of which follow from those before."""
+    environment = Environment(**CONTEXT["_jinja2_env_vars"])
+    complete: dict[str, str] = {}
+    for name, default in QUESTIONS.items():
+        first = default[0] if isinstance(default, list) else default
+        complete[name] = answers.get(name) or environment.from_string(first).render(cookiecutter=complete)
+    return complete
+
+
+DEFAULTS: dict[str, str] = answered({})
 # Every option of every choice at least once; the first of them are the defaults.
 VARIANTS: list[dict[str, str]] = [{}] + [{name: option} for name, options in CHOICES.items() for option in options[1:]]
-# Every option with every other, without what is the default anyway; the first of them are the defaults.
+# Each example by the names of the first, so that only what is about the example is another.
+EXAMPLES: dict[str, dict[str, str]] = {
+    example: {"example": example, **{name: DEFAULTS[name] for name in ("model_name", "description")}}
+    for example in CHOICES["example"][1:]
+}
+# Every option with every other, without what is the default anyway, and every example with the default options; the
+# first of them are the defaults.
 COMBINATIONS: list[dict[str, str]] = [
     {name: option for name, option in zip(CHOICES, options, strict=True) if option != DEFAULTS[name]}
-    for options in product(*CHOICES.values())
-]
+    for options in product(*({**CHOICES, "example": [DEFAULTS["example"]]}.values()))
+] + list(EXAMPLES.values())
 
 
 def left_behind(directory: str, names: list[str]) -> set[str]:
@@ -97,7 +112,7 @@ def render(template: Path, output: Path, answers: Mapping[str, str]) -> Path:
     result = cookiecutter(template, output, answers)
     if result.returncode:
         raise RuntimeError(result.stdout)
-    return output / answers.get("model_name", DEFAULTS["model_name"])
+    return output / answered(answers)["model_name"]
 
 
 def files(directory: Path) -> dict[str, bytes]:
@@ -107,6 +122,15 @@ def files(directory: Path) -> dict[str, bytes]:
         for path in sorted(directory.rglob("*"))
         if path.is_file()
     }
+
+
+def sources(template: Path, example: str) -> dict[str, bytes]:
+    """What stands in the template for each file of a repository that starts from an example, by its path there."""
+    found = files(template / DIRECTORY)
+    start = f"starts/{example}/"
+    own = {path.removeprefix(start): content for path, content in found.items() if path.startswith(start)}
+    replaced = ("starts/", "model/") if own else ("starts/",)
+    return {path: content for path, content in found.items() if not path.startswith(replaced)} | own
 
 
 def nox(repository: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:

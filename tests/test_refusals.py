@@ -83,10 +83,10 @@ def test_a_choice_that_is_not_offered_is_refused_with_the_choices(template: Path
 
 
 def test_answers_typed_at_the_prompts_are_checked_the_same(template: Path, tmp_path: Path) -> None:
-    typed = "My Model\n<< cookiecutter.nothing\n" + "\n" * (len(DEFAULTS) - 2)
+    typed = "\nMy Model\n<< cookiecutter.nothing\n" + "\n" * (len(DEFAULTS) - 3)
     result = cookiecutter(template, tmp_path, {}, typed=typed)
     assert result.returncode == 1
-    assert "[1/10] Model name" in result.stdout
+    assert "[2/11] Model name" in result.stdout
     assert 'model_name is "My Model".' in result.stdout
     assert "One answer cannot be used" in result.stdout
     assert left_behind(tmp_path) == []

@@ -23,17 +23,31 @@ from detect_secrets.settings import default_settings
 from golden import CONFIGURATIONS, GOLDEN, TREE, compare, golden
 from markdown_it import MarkdownIt
 from matrix import Matrix
-from post_gen_project import LEFT_BY_TOOLS, UNNEEDED
+from post_gen_project import LEFT_BY_TOOLS, STARTS, UNNEEDED
 from references import missing_references
-from rendered import CHOICES, COMBINATIONS, DEFAULTS, DIRECTORY, QUESTIONS, ROOT, cookiecutter, files
+from rendered import (
+    CHOICES,
+    COMBINATIONS,
+    DEFAULTS,
+    DIRECTORY,
+    EXAMPLES,
+    QUESTIONS,
+    ROOT,
+    answered,
+    cookiecutter,
+    files,
+    sources,
+)
 from rendered import render as render_into
 
 pytestmark = pytest.mark.render
 
 COPIED = json.loads((ROOT / "cookiecutter.json").read_text(encoding="utf-8"))["_copy_without_render"]
 
-# All that depends on a choice. What is executed in which combination follows from it: the tests end with a table.
+# All that depends on a choice, but for model/, which is that of the example. What is executed in which combination
+# follows from it: the tests end with a table.
 DIFFERENT = {
+    "README.md",
     "deploy/aws/job-definition.json",
     "deploy/aws/stack.yaml",
     "requirements/training-gpu.in",
@@ -42,6 +56,7 @@ DIFFERENT = {
 }
 # One name per question that occurs nowhere else.
 SENTINELS = {
+    "example": "regression",
     "model_name": "sentinel-model",
     "description": "Sentinel of a description.",
     "owning_team": "sentinel-team",
@@ -140,6 +155,11 @@ def hand_written(contents: Iterable[tuple[str, bytes]]) -> Iterator[tuple[str, s
             yield path, content.decode("utf-8")
 
 
+def of_model(path: str) -> bool:
+    """Whether a file is part of the example that a repository starts from."""
+    return path.startswith("model/")
+
+
 def is_copied(path: str) -> bool:
     """Whether cookiecutter copies a file as it is instead of rendering it."""
     return any(fnmatch(path, pattern) for pattern in COPIED)
@@ -149,12 +169,13 @@ class TestEveryCombination:
     def test_differs_from_the_defaults_only_where_that_is_written_down(self, matrix: Matrix) -> None:
         defaults, *others = (variant.files for variant in matrix.variants[: len(COMBINATIONS)])
         found = {path for files in others for path in files.keys() | defaults if files.get(path) != defaults.get(path)}
-        assert found == DIFFERENT
+        assert {path for path in found if not path.startswith("model/")} == DIFFERENT
 
-    def test_has_exactly_the_files_that_are_written_down(self, matrix: Matrix) -> None:
+    def test_has_exactly_the_files_that_are_written_down(self, matrix: Matrix, template: Path) -> None:
         tree = (GOLDEN / "defaults" / TREE).read_text(encoding="utf-8")
-        written_down = {line.split()[0] for line in tree.splitlines()}
+        beside_the_model = {path for path in (line.split()[0] for line in tree.splitlines()) if not of_model(path)}
         for variant in matrix.each("files as in tests/golden", "*"):
+            written_down = beside_the_model | set(filter(of_model, sources(template, variant.answers["example"])))
             unneeded = {
                 path for question, paths in UNNEEDED.items() for path in paths.get(variant.answers[question], ())
             }
@@ -244,9 +265,17 @@ def test_nothing_is_written_down_of_a_configuration_that_is_not_rendered() -> No
 
 
 def test_every_option_is_rendered_with_every_other() -> None:
-    options = {tuple({**DEFAULTS, **answers}[question] for question in CHOICES) for answers in COMBINATIONS}
-    assert options == set(product(*CHOICES.values()))
+    options = {tuple(answered(answers)[question] for question in CHOICES) for answers in COMBINATIONS}
+    examples, *others = CHOICES.values()
+    # An example changes nothing that another option changes, but for lines of its own in service.toml.
+    assert options == {*product(examples[:1], *others), *product(examples, *(each[:1] for each in others))}
     assert COMBINATIONS[0] == {}
+
+
+def test_every_example_but_the_first_has_a_model_to_start_from() -> None:
+    examples = {path.name: files(path).keys() for path in (ROOT / DIRECTORY / STARTS).iterdir()}
+    assert set(examples) == set(CHOICES["example"][1:])
+    assert all(set(filter(of_model, paths)) == paths for paths in examples.values())
 
 
 def test_every_question_has_a_prompt_for_people() -> None:
@@ -333,8 +362,9 @@ def test_any_name_that_is_allowed_renders_valid_files(name: str, template: Path,
     assert read("service.toml", rendered["service.toml"])["service"]["name"] == name
 
 
-def test_code_and_locks_are_copied_byte_for_byte(template: Path, render: Render) -> None:
-    source, rendered = files(template / DIRECTORY), files(render({}))
+@pytest.mark.parametrize("example", CHOICES["example"])
+def test_code_and_locks_are_copied_byte_for_byte(example: str, template: Path, render: Render) -> None:
+    source, rendered = sources(template, example), files(render(EXAMPLES.get(example, {})))
     copied = set(filter(is_copied, rendered))
     assert {path for path in rendered if path.endswith((".py", ".gz")) or path.startswith("requirements/")} <= copied
     assert [path for path in sorted(copied) if rendered[path] != source[path]] == []

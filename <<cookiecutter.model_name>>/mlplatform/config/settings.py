@@ -78,6 +78,7 @@ class TemplateSettings(Section, section="template"):
     """The template that this repository was rendered from."""
 
     version: str = Field(default="", description="version of the template, as its changelog has it")
+    example: str = Field(default="digits", description="the example of the template that model/ started from")
 
 
 class StorageSettings(Section, section="storage"):

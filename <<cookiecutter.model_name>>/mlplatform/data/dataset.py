@@ -171,8 +171,13 @@ class Split:
         inputs = {name: self._taken(name, places, len(indices)) for name in self._inputs}
         return inputs, truth[:, None] if one_number else truth
 
-    def column(self, name: str, indices: NDArray[np.int64]) -> Array:
-        """One array (n, *shape): a column by its name: an input, `label`, or `id`. Texts are bytes objects."""
+    def column(self, name: str, indices: NDArray[np.int64] | None = None) -> Array:
+        """One array (n, *shape): an input by its name, `label`, or `id`; without indices of all examples.
+
+        Texts are bytes objects.
+        """
+        if indices is None:
+            indices = np.arange(len(self))
         return self._taken(name, self._places(indices), len(indices))
 
     def _places(self, indices: NDArray[np.int64]) -> list["_Place"]:

@@ -54,11 +54,15 @@ class Position:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A position, the state of all variables there, and the weights of the best epoch (empty if not kept)."""
+    """A position, the state of all variables there, and the weights of the best epoch (empty if not kept).
+
+    vocabularies: those of the network's lookup layers, each a list of texts or whole numbers.
+    """
 
     position: Position
     variables: Arrays
     best: Arrays
+    vocabularies: list[list[Any]] = field(default_factory=list)
 
 
 class Checkpoints:
@@ -134,7 +138,11 @@ class Checkpoints:
 
 
 def _pack(checkpoint: Checkpoint) -> bytes:
-    state = {"position": asdict(checkpoint.position), "variables": len(checkpoint.variables)}
+    state = {
+        "position": asdict(checkpoint.position),
+        "variables": len(checkpoint.variables),
+        "vocabularies": checkpoint.vocabularies,
+    }
     arrays: Sequence[NDArray[Any]] = [*checkpoint.variables, *checkpoint.best]
     buffer = io.BytesIO()
     named = {f"array{i:06}": array for i, array in enumerate(arrays)}
@@ -147,7 +155,7 @@ def _unpack(content: bytes) -> Checkpoint:
         state = json.loads(str(file["state"]))
         arrays = [file[name] for name in sorted(file.files) if name != "state"]
     count = state["variables"]
-    return Checkpoint(Position(**state["position"]), arrays[:count], arrays[count:])
+    return Checkpoint(Position(**state["position"]), arrays[:count], arrays[count:], state["vocabularies"])
 
 
 def _digest(content: bytes) -> str:

@@ -48,8 +48,9 @@ class FirstRows(Split):
         _, truth = self.split.take(indices % self.count)
         return {name: self.column(name, indices) for name in self._inputs}, truth
 
-    def column(self, name: str, indices: NDArray[np.int64]) -> NDArray[Any]:
+    def column(self, name: str, indices: NDArray[np.int64] | None = None) -> NDArray[Any]:
         """See Split."""
+        indices = np.arange(len(self)) if indices is None else indices
         column = self.split.column(name, indices % self.count)
         found = [(at, self.gaps[row]) for at, row in enumerate(indices.tolist()) if row in self.gaps]
         gaps = [(at, gap.first_value) for at, gap in found if name in gap.inputs]

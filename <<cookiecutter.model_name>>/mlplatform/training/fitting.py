@@ -19,7 +19,7 @@ from mlplatform.contract.errors import PipelineError
 from mlplatform.contract.parameters import TrainingParameters
 from mlplatform.contract.stopping import Stop
 from mlplatform.data.dataset import Split
-from mlplatform.training import state
+from mlplatform.training import state, vocabularies
 from mlplatform.training.checkpoints import Arrays, Checkpoint, Checkpoints, Position
 from mlplatform.training.metrics import TrainingMetrics
 from mlplatform.training.phases import WHOLE, Phase
@@ -46,6 +46,9 @@ def fit(
     """
     newest = checkpoints.newest()
     position = newest.position if newest else Position()
+    if newest:
+        # Before anything is traced, which would look words up in the tables of before.
+        vocabularies.restore(network, newest.vocabularies)
     for number, phase in enumerate(phases):
         # Also of phases that are done: what is trainable may follow from all of them.
         phase.begin(network)
@@ -94,6 +97,7 @@ class Fitting:
         network.test_on_batch(*self.train.take(np.zeros(1, np.int64)))
         network.make_train_function()
         self._variables = state.variables(network, self.train)
+        self._vocabularies = vocabularies.of(network)
 
     def rehearse(self) -> None:
         """One training step, one validation and one read-out of the metrics, as `run` does them; nothing is kept."""
@@ -224,7 +228,7 @@ class Fitting:
     def _checkpoint(self) -> Checkpoint:
         variables = _arrays(self._variables)
         position = Position(**{**vars(self.position), "history": list(self.position.history)})
-        return Checkpoint(position, variables, self._best)
+        return Checkpoint(position, variables, self._best, self._vocabularies)
 
     def _shuffled(self) -> tf.data.Dataset:
         """Shuffled batches from the position to the end of the phase's last epoch."""

@@ -4,6 +4,7 @@
 a run does with a network: a step, a validation, the metrics, the export, the server's loaders, predictions.
 """
 
+import inspect
 import logging
 import re
 import time
@@ -50,10 +51,14 @@ REPLACE_NAN = "replace it first, as keras.ops.where(keras.ops.isnan(x), 0.0, x) 
 SHOWN = 10
 
 
-def build(parameters: TrainingParameters) -> keras.Model:
-    """The network of `model.build`. Raises PipelineError, with the line in `model/`, if there is none."""
+def build(parameters: TrainingParameters, train: Split | None = None) -> keras.Model:
+    """The network of `model.build`. Raises PipelineError, with the line in `model/`, if there is none.
+
+    train: for a `model.build` with a parameter of this name; None if only the inputs and the output are looked at.
+    """
     try:
-        network = TEAM.build(hyperparameters(parameters))
+        wanted = {"train": train} if "train" in inspect.signature(TEAM.build).parameters else {}
+        network = TEAM.build(hyperparameters(parameters), **wanted)
     # Anything at all: it is the team's code.
     except Exception as error:
         raise PipelineError(f"model.build{place(error)} raises {type(error).__name__}: {sentence(error)}") from error
@@ -121,7 +126,7 @@ def check(train: Split, validation: Split, parameters: TrainingParameters, targe
     It draws random numbers: the caller seeds what it builds afterwards.
     """
     started = time.monotonic()
-    network = build(parameters)
+    network = build(parameters, train)
     inputs = _inputs(network, target)
     count = min(parameters.batch_size, BATCHES[-1])
     rows, held_out = FirstRows(train, count, inputs), FirstRows(validation, count)

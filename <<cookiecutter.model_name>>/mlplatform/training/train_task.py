@@ -74,7 +74,7 @@ def _train_network(context: Context, checkpoints: Checkpoints, train: Split, val
         if not checkpoints.exist():
             preflight.check(train, validation, parameters, target, context.work)
         devices.seed(parameters)
-        network = preflight.build(parameters)
+        network = preflight.build(parameters, train)
         phases = phases_of(model, parameters, network)
         data = (train, validation)
         reached = fit(network, phases, data, parameters, checkpoints, context.stop, context.metrics)

@@ -262,6 +262,42 @@ def test_weights_of_examples_count_in_the_loss_and_not_in_the_validation(fit: Fi
     assert double.history[0]["val_loss"] == plain.history[0]["val_loss"]
 
 
+def with_vocabulary(*numbers: int) -> Callable[[float], keras.Model]:
+    """A network whose weights belong to these numbers, from 0 to 3, in their order."""
+
+    def build(learning_rate: float) -> keras.Model:
+        keras.utils.set_random_seed(1)
+        x = keras.Input((1,), name="x")
+        bins = keras.layers.Discretization([-0.5, 0.0, 0.5])(x)
+        found = keras.layers.IntegerLookup(vocabulary=list(numbers), output_mode="one_hot")(bins)
+        built = keras.Model(inputs={"x": x}, outputs=keras.layers.Dense(2, activation="softmax")(found))
+        built.compile(keras.optimizers.Adam(learning_rate), "sparse_categorical_crossentropy")
+        return built
+
+    return build
+
+
+def test_a_run_keeps_the_vocabulary_that_it_began_with(fit: Fit) -> None:
+    stop = Stop()
+    stop.asked = True
+    _, alone = fit(epochs=2, build=with_vocabulary(0, 1, 2, 3))
+    with pytest.raises(Stopped):
+        fit(stop, epochs=2, build=with_vocabulary(0, 1, 2, 3))
+    reached, resumed = fit(epochs=2, build=with_vocabulary(2, 0, 3, 1))
+    assert reached.resumed == 1
+    x = np.array([[-1.0], [-0.1], [0.1], [1.0]], np.float32)
+    np.testing.assert_array_equal(resumed.predict({"x": x}, verbose=0), alone.predict({"x": x}, verbose=0))
+
+
+def test_a_vocabulary_of_another_size_cannot_go_on(fit: Fit) -> None:
+    stop = Stop()
+    stop.asked = True
+    with pytest.raises(Stopped):
+        fit(stop, epochs=2, build=with_vocabulary(0, 1, 2, 3))
+    with pytest.raises(PipelineError, match=r"is another than the run began with: it has 3 entries, not 4; let it"):
+        fit(epochs=2, build=with_vocabulary(0, 1, 2))
+
+
 class NoNumberAfterTwoEpochs(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[misc]
     """A learning rate that makes the weights no numbers."""
 

@@ -98,8 +98,8 @@ def test_a_model_goes_from_its_records_to_answers_by_every_protocol(tmp_path: Pa
             record = {"id": f"e{number}", "x": x, "count": count, "colour": colour, "patient": f"p{number % 50}"}
             file.write(json.dumps({**record, "label": "above" if score > 0 else "below"}) + "\n")
     environment = {"PYTHONPATH": os.pathsep.join([str(TABLE), str(conftest.ROOT)])}
-    arguments = (tmp_path, "train", "--source", "data")
-    trained = conftest.run(*arguments, **environment)
+    arguments = ("train", "--source", "data")
+    trained = conftest.run(tmp_path, *arguments, **environment)
     assert trained.returncode == 0, trained.stdout + trained.stderr
     assert "train: not in model.INPUTS, so nothing is learned from: patient" in trained.stdout
 
@@ -121,7 +121,7 @@ def test_a_model_goes_from_its_records_to_answers_by_every_protocol(tmp_path: Pa
     assert "onnxruntime" in properties["packages"]
     assert (content / "report.html").read_text(encoding="utf-8").count("The run has recorded no epochs.") == 1
 
-    again = conftest.run(*arguments, **environment)
+    again = conftest.run(tmp_path, *arguments, **environment)
     assert "nothing to do" in again.stdout, again.stdout + again.stderr
 
     instances = [sample["instance"] for sample in properties["samples"]]

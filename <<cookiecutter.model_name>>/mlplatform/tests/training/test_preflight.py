@@ -253,6 +253,22 @@ def test_bytes_are_an_input_of_strings(parameters: TrainingParameters, monkeypat
         preflight.definition(parameters)
 
 
+def test_the_training_split_is_for_a_build_that_asks_for_it(
+    parameters: TrainingParameters, rows: Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[Any] = []
+
+    def build(hyperparameters: Any, train: Split | None = None) -> keras.Model:
+        given.append(train if train is None else train.column(train.inputs[0]))
+        return network()
+
+    monkeypatch.setattr(model, "build", build)
+    preflight.definition(parameters)
+    preflight.build(parameters, rows)
+    assert given[0] is None
+    np.testing.assert_array_equal(given[1], rows.take(np.arange(len(rows)))[0][rows.inputs[0]])
+
+
 def test_a_schedule_and_a_plateau_exclude_each_other(
     parameters: TrainingParameters, rows: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,8 +3,11 @@
 from pathlib import Path
 from typing import Any
 
+# Directory of the bundled records: *.jsonl or *.csv, optionally compressed as .gz.
+# To use other data: `.venv/bin/nox -s train -- --source ...`.
 DATA = Path(__file__).parent / "data"
 
+# The classes, in the order of the model's output.
 LABELS = ("cultivar-1", "cultivar-2", "cultivar-3")
 
 # Measurement -> its mean and standard deviation over the bundled analyses; the network normalises with them.
@@ -24,6 +27,8 @@ MEASUREMENTS = {
     "proline": (746.9, 314),
 }
 
+# One record, as JSON Schema (2020-12). Each property is an input of the network with the same name, except `label` and
+# the optional `id`, which decides whether an example belongs to the train, validation or test split.
 RECORD: dict[str, Any] = {
     "type": "object",
     "properties": {

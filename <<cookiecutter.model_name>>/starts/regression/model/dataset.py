@@ -5,9 +5,11 @@ from typing import Any
 
 from mlplatform.contract.targets import Number
 
+# Directory of the bundled records: *.jsonl or *.csv, optionally compressed as .gz.
+# To use other data: `.venv/bin/nox -s train -- --source ...`.
 DATA = Path(__file__).parent / "data"
 
-# A number without a unit; scores go from 25 to 346.
+# What is learned: a number without a unit; scores go from 25 to 346.
 TARGETS = (Number("progression"),)
 
 # Measurement -> its mean and standard deviation over the bundled patients; the network normalises with them.
@@ -24,6 +26,8 @@ MEASUREMENTS = {
     "glucose": (91.26, 11.5),
 }
 
+# One record, as JSON Schema (2020-12). Each property is an input of the network with the same name, except the target
+# and the optional `id`, which decides whether an example belongs to the train, validation or test split.
 RECORD: dict[str, Any] = {
     "type": "object",
     "properties": {

@@ -1,14 +1,14 @@
-"""A team's package of a model that predicts a number: the progression of a disease, from ten measurements."""
+"""The team's package: what the data looks like and the network that learns from it. Nothing else has to be edited."""
 
 from typing import TYPE_CHECKING
 
-from model.dataset import DATA, RECORD, TARGETS
+from model.dataset import DATA, LABELS, RECORD
 from model.hyperparameters import Hyperparameters
 
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["DATA", "RECORD", "TARGETS", "Hyperparameters", "build"]
+__all__ = ["DATA", "LABELS", "RECORD", "Hyperparameters", "build"]
 
 
 def build(hyperparameters: Hyperparameters) -> "keras.Model":
