@@ -6,6 +6,7 @@ runs this hook in temporary folders and compares them, so a `.git` folder would 
 
 import json
 import os
+import re
 import shlex
 import shutil
 import tempfile
@@ -18,8 +19,10 @@ UNNEEDED: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "cpu": ("requirements/training-gpu.in", "requirements/training-gpu.txt"),
     },
 }
-# A folder for each example but the digits, which lie in model/ of the template: its model/ replaces theirs.
+# A folder for each example but the digits, which lie in model/ of the template: its model/ replaces theirs, and its
+# gate.toml, if it has one, the table of the gate in service.toml, which is TOML in the template as well.
 STARTS = "starts"
+GATE = re.compile(r"^\[gate\.accuracy\]\n(?:.+\n)*", re.MULTILINE)
 # Caches that tools leave in a checkout of the template when its code runs in place.
 LEFT_BY_TOOLS = ("__pycache__", ".hypothesis", ".mypy_cache", ".pytest_cache", ".ruff_cache", ".schemathesis")
 
@@ -33,11 +36,16 @@ To receive later versions of the template, tell the repository where it is:
 
 
 def put_example_in_place(repository: Path, example: str) -> None:
-    """Replace model/ by that of the example, and delete those of the others."""
-    chosen = repository / STARTS / example / "model"
+    """Replace model/ and the gate by those of the example, and delete those of the others."""
+    chosen = repository / STARTS / example
     if chosen.exists():
         shutil.rmtree(repository / "model")
-        chosen.rename(repository / "model")
+        (chosen / "model").rename(repository / "model")
+    if (chosen / "gate.toml").exists():
+        settings = repository / "service.toml"
+        tables = (chosen / "gate.toml").read_text(encoding="utf-8")
+        replaced = GATE.sub(lambda _: tables, settings.read_text(encoding="utf-8"))
+        settings.write_text(replaced, encoding="utf-8")
     shutil.rmtree(repository / STARTS)
 
 

@@ -128,7 +128,7 @@ def sources(template: Path, example: str) -> dict[str, bytes]:
     """What stands in the template for each file of a repository that starts from an example, by its path there."""
     found = files(template / DIRECTORY)
     start = f"starts/{example}/"
-    own = {path.removeprefix(start): content for path, content in found.items() if path.startswith(start)}
+    own = {path.removeprefix(start): content for path, content in found.items() if path.startswith(f"{start}model/")}
     replaced = ("starts/", "model/") if own else ("starts/",)
     return {path: content for path, content in found.items() if not path.startswith(replaced)} | own
 
