@@ -20,6 +20,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from mlplatform.contract.targets import Classes
 from mlplatform.store import manifest
 from mlplatform.store.storage import LocalStorage
 from mlplatform.training.export import Exported, export
@@ -54,8 +55,9 @@ def medium(directory: Path) -> None:
     for _ in range(12):
         network({"image": images}, training=True)
     with tempfile.TemporaryDirectory() as temporary:
-        signature = export(network, Path(temporary) / "saved_model")
-        properties = {"name": "medium", "signature": signature}
+        target = Classes("label", [str(place) for place in range(network.output_shape[-1])])
+        signature = export(network, target, Path(temporary) / "saved_model")
+        properties = {"name": "medium", "signature": signature, "targets": [target.to_json()]}
         serve(directory, Path(temporary) / "saved_model", properties, images[:EXAMPLES])
 
 

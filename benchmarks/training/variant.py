@@ -19,6 +19,7 @@ import numpy as np
 import model
 from mlplatform.contract.parameters import TrainingParameters
 from mlplatform.contract.stopping import Stop
+from mlplatform.contract.targets import of_model
 from mlplatform.data.dataset import SPLITS, Schema, Split
 from mlplatform.data.parts import check_files, known_files, parts_of
 from mlplatform.data.sources import list_source
@@ -51,7 +52,8 @@ class FirstStep:
 
 def splits(storage: Storage, hyperparameters: model.Hyperparameters) -> tuple[Split, Split]:
     """The train and validation split of the bundled data."""
-    schema = Schema(model.RECORD, input_specs(model.build(hyperparameters), len(model.LABELS)), tuple(model.LABELS))
+    target = of_model(model)
+    schema = Schema(model.RECORD, input_specs(model.build(hyperparameters), target), target)
     files, work = list_source(str(model.DATA), ["README*"]).files, Path(tempfile.mkdtemp())
     list(check_files(storage, files, lambda file: nullcontext(model.DATA / file.key), schema, work))
     parts = parts_of(known_files(storage, schema), [file.name for file in files])
@@ -80,7 +82,7 @@ def ours(
     """The pipeline's loop, with its checkpoints into a store."""
     checkpoints = Checkpoints(storage, "benchmark")
     started = time.monotonic()
-    fitting = Fitting(network, train, validation, parameters)
+    fitting = Fitting(network, (train, validation), parameters)
     first = FirstStep(network)
     reached = fitting.run(checkpoints, Stop())
     seconds = time.monotonic() - started
