@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-import model
 from mlplatform.cli import main
 from mlplatform.contract.errors import ExitCode
+from mlplatform.contract.parameters import target
 from mlplatform.contract.result import JobResult, read_result
 from mlplatform.store.manifest import read_directory
 from mlplatform.store.storage import LocalStorage
@@ -58,16 +58,16 @@ def test_the_model_carries_what_serving_needs_and_what_it_was_made_from(trained:
     properties = manifest.properties
     assert (content / "saved_model" / "saved_model.pb").is_file()
     assert properties["name"] == "under-test"
-    assert properties["labels"] == list(model.LABELS)
+    assert properties["labels"] == list(target().labels)
     assert properties["signature"]["outputs"] == [
-        {"name": "probabilities", "shape": [None, len(model.LABELS)], "dtype": "float32"}
+        {"name": "probabilities", "shape": [None, len(target().labels)], "dtype": "float32"}
     ]
     assert properties["parameters"]["epochs"] == 1
     assert properties["runtimes"]["tensorflow"] == {"path": "saved_model", "valid": True}
     assert properties["runtimes"]["litert"]["valid"] == (content / "model.tflite").is_file()
     assert (trained[0] / "store" / "datasets" / properties["dataset"] / "manifest.json").is_file()
     assert set(properties["packages"]) == {"tensorflow", "keras", "numpy"}
-    assert all(sample["label"] in model.LABELS for sample in properties["samples"])
+    assert all(sample["label"] in target().labels for sample in properties["samples"])
 
 
 def test_a_job_writes_which_model_it_led_to(trained: tuple[Path, str]) -> None:
