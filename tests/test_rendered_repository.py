@@ -531,7 +531,7 @@ class TestAModelOfTags:
             ]
             truths = [sample["label"] for sample in properties["samples"]]
             assert sum(said == true for said, true in zip(body["labels"], truths, strict=True)) >= len(truths) - 1
-            image = {"name": "image", "datatype": "FP32", "shape": [1, 8, 8], "data": instances[0]["image"]}
+            image = {"name": "image", "datatype": "FP32", "shape": [1, 8, 8], "data": [instances[0]["image"]]}
             request = {"inputs": [image], "parameters": {"labels": True}}
             status, answer = post(f"{url}/v2/models/{TRAITS}/infer", request)
             assert status == 200, answer
