@@ -117,12 +117,12 @@ class Dataset:
         return np.asarray(np.concatenate(pieces)[order])
 
     def input_columns(self, indices: NDArray[np.int64]) -> dict[str, Column]:
-        """The inputs of these examples, as ExampleBuffer names them."""
+        """The inputs of these examples, by their names."""
         columns: dict[str, Column] = {}
         for spec in self.inputs:
             values = self.column(spec.name, indices)
             text = spec.dtype == "string"
-            columns[f"input_{spec.name}"] = Texts.of(values.reshape(-1).tolist(), spec.shape) if text else values
+            columns[spec.name] = Texts.of(values.reshape(-1).tolist(), spec.shape) if text else values
         return columns
 
     def batches(self) -> Iterator[NDArray[np.int64]]:

@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from mlplatform.data.catalog import Dataset
-from mlplatform.data.dataset import SPLITS, Schema
+from mlplatform.data.dataset import SPLITS
 from mlplatform.data.writing import hash_inputs
 
 
@@ -51,7 +51,7 @@ def _examples(dataset: Dataset) -> dict[bytes, tuple[int, str, str]]:
     examples: dict[bytes, tuple[int, str, str]] = {}
     splits, target = dataset.splits(), dataset.target
     for indices in dataset.batches():
-        hashes = hash_inputs(dataset.input_columns(indices), Schema({}, dataset.inputs, dataset.target))
+        hashes = hash_inputs(dataset.input_columns(indices), dataset.inputs)
         rows = zip(
             dataset.column("id", indices).tolist(),
             hashes.tolist(),

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from mlplatform.data.catalog import Dataset
 from mlplatform.data.columns import Array, Column, Texts
-from mlplatform.data.dataset import SPLITS, InputSpec, Schema
+from mlplatform.data.dataset import SPLITS, InputSpec
 from mlplatform.data.settings import KINDS
 from mlplatform.data.writing import hash_inputs
 
@@ -337,15 +337,12 @@ def _groups(hashes: NDArray[np.uint64]) -> Iterator[NDArray[np.int64]]:
 
 def _hashes(dataset: Dataset, exact: bool) -> NDArray[np.uint64]:
     """64 bits for each example that follow from its inputs, or from what they are about."""
-    schema = Schema({}, dataset.inputs, dataset.target)
     pieces = [np.empty(0, np.uint64)]
     for indices in dataset.batches():
         columns = dataset.input_columns(indices)
         if not exact:
-            columns = {
-                f"input_{spec.name}": _blurred(columns[f"input_{spec.name}"], spec, dataset) for spec in dataset.inputs
-            }
-        pieces.append(hash_inputs(columns, schema))
+            columns = {spec.name: _blurred(columns[spec.name], spec, dataset) for spec in dataset.inputs}
+        pieces.append(hash_inputs(columns, dataset.inputs))
     return np.concatenate(pieces)
 
 

@@ -78,7 +78,8 @@ def _prepare(
         if base and duplicates.conflicting > conflicts_allowed:
             # So that all of them are named.
             raise NotGrownError
-        _check(writer, duplicates.ids, conflicts_allowed)
+        splits = writer.splits()
+        _check(splits, duplicates.ids, conflicts_allowed)
         if kept:
             writer.write_places(own)
         properties = {
@@ -87,7 +88,7 @@ def _prepare(
             "labels": list(schema.target.labels),
             "targets": [schema.target.to_json()],
             "options": rule.identity(),
-            "splits": writer.splits(),
+            "splits": splits,
             "duplicates": {
                 "repeated": duplicates.repeated,
                 "conflicting": duplicates.conflicting,
@@ -130,7 +131,7 @@ def _merge(
     return duplicates
 
 
-def _check(writer: DatasetWriter, conflicts: Sequence[bytes], conflicts_allowed: int) -> None:
+def _check(splits: Mapping[str, Any], conflicts: Sequence[bytes], conflicts_allowed: int) -> None:
     """Raises BadDataError if more examples conflict than are allowed, or if a split is empty."""
     if len(conflicts) > conflicts_allowed:
         shown = ", ".join(example_id.decode() for example_id in conflicts[:SHOWN_IDS])
@@ -138,7 +139,7 @@ def _check(writer: DatasetWriter, conflicts: Sequence[bytes], conflicts_allowed:
             f"{len(conflicts)} records have the id of another record and other content; "
             f"{conflicts_allowed} more may be left out by maximum_bad_records. Ids: {shown}"
         )
-    examples = {name: split["examples"] for name, split in writer.splits().items()}
+    examples = {name: split["examples"] for name, split in splits.items()}
     empty = [name for name, count in examples.items() if not count]
     if empty:
         raise BadDataError(

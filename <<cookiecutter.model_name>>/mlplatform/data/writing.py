@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlplatform.data.columns import Array, Column, Columns, Texts, concatenate, numbers, size, stored_arrays, take
-from mlplatform.data.dataset import HASH, OTHERS, SPLITS, Schema
+from mlplatform.data.dataset import HASH, OTHERS, SPLITS, InputSpec, Schema
 from mlplatform.data.splitting import SplitRule
 from mlplatform.data.statistics import RunningStatistics
 
@@ -97,7 +97,7 @@ class _SplitWriter:
             # What follows from the ids names no version.
             for part, array in _content(name, column).items() if name != HASH else ():
                 self._digests.setdefault(part, hashlib.sha256()).update(np.ascontiguousarray(array).reshape(-1).data)
-        self.hashes.append(hash_inputs({f"input_{name}": column for name, column in examples.items()}, self.schema))
+        self.hashes.append(hash_inputs(examples, self.schema.inputs))
         later = np.flatnonzero(layers)
         self.at.append(later + self.examples)
         self.of.append(layers[later])
@@ -139,15 +139,16 @@ def _content(name: str, column: Column) -> Mapping[str, Array]:
     return {name: column}
 
 
-def hash_inputs(examples: Columns, schema: Schema) -> NDArray[np.uint64]:
-    """64 bits (n,) that follow from the inputs: their bytes by up to eight times odd factors, summed modulo 2**64.
+def hash_inputs(columns: Columns, inputs: Sequence[InputSpec]) -> NDArray[np.uint64]:
+    """64 bits (n,) that follow from the inputs among columns: their bytes by up to eight times odd factors, summed
+    modulo 2**64.
 
     Of a text its hash stands for its bytes.
     """
     chance = np.random.default_rng(0)
-    total = np.zeros(len(next(iter(examples.values()))), np.uint64)
-    for spec in schema.inputs:
-        column = examples[f"input_{spec.name}"]
+    total = np.zeros(len(next(iter(columns.values()))), np.uint64)
+    for spec in inputs:
+        column = columns[spec.name]
         if isinstance(column, Texts):
             digests = b"".join(hashlib.blake2b(t, digest_size=8).digest() for t in column.array().reshape(-1).tolist())
             words = _words(np.frombuffer(digests, np.uint8).reshape(len(column), -1))

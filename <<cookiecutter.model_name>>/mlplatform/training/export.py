@@ -101,6 +101,11 @@ def export(
     archive.track(tracked)
     archive.add_endpoint(saved_model.SIGNATURE, serve, input_signature=[tensors])
     archive.write_out(str(directory), verbose=False)
+    return signature(specs, target)
+
+
+def signature(specs: Sequence[InputSpec], target: Target) -> dict[str, Any]:
+    """What a model takes and gives, as its manifest says it."""
     return {
         "inputs": [{**spec.to_json(), "shape": [None, *spec.shape]} for spec in specs],
         "outputs": [{"name": target.output, "shape": [None, *target.row_shape], "dtype": "float32"}],

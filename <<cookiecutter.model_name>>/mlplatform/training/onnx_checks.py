@@ -163,11 +163,3 @@ def check_converted(found: NDArray[np.float32], before: NDArray[np.float32], tar
             f"model.train: for {len(found)} rows the ONNX model differs by {difference:.2g} from the predict that came "
             "with it; let both compute the same of float32, and scale, for one, nothing that goes into trees"
         )
-
-
-def signature(specs: Sequence[InputSpec], target: Target) -> dict[str, Any]:
-    """What a model takes and gives that `opened` has let pass, as the manifest says it."""
-    return {
-        "inputs": [{"name": one.name, "shape": [None, *one.shape], "dtype": one.dtype} for one in specs],
-        "outputs": [{"name": target.output, "shape": [None, *target.row_shape], "dtype": "float32"}],
-    }

@@ -113,7 +113,7 @@ def _train_onnx(context: Context, train: Split, validation: Split, test: Split) 
         return {
             "trained": {"epochs": 0, "seconds": round(seconds, 1), "resumed": 0},
             "packages": provenance.package_versions(("onnxruntime", "numpy", *FRAMEWORKS)),
-            "signature": onnx_checks.signature(schema.inputs, schema.target),
+            "signature": export.signature(schema.inputs, schema.target),
             "runtimes": {"onnx": {"path": onnx_model.FILE, "valid": True}},
         }
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from mlplatform.contract.events import LONGEST_ID
-from mlplatform.contract.targets import Classes
+from mlplatform.contract.targets import Target
 from mlplatform.serving.api.routes import ROUTES
 from mlplatform.serving.model.service import LABELS, ServedModel, Service
 from mlplatform.serving.model.signature import Tensor
@@ -68,10 +68,8 @@ def _operations(service: Service, model: ServedModel | None) -> dict[str, Schema
         "ready": _operation("Readiness", health, 503),
     }
     if service.settings.events:
-        target = model.target if model else None
-        described["feedback"] = _feedback(
-            service.settings.max_instances, (target or Classes("label", ())).feedback_schema
-        )
+        target = (model.target if model else None) or Target
+        described["feedback"] = _feedback(service.settings.max_instances, target.feedback_schema)
     if service.settings.prometheus:
         described["metrics"] = _operation("Metrics, in OpenMetrics' format", {"type": "string"}, media=_OPENMETRICS)
     if model is not None:
