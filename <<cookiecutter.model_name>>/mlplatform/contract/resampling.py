@@ -58,6 +58,11 @@ def intervals(model: Rows, names: Iterable[str]) -> dict[str, tuple[float, float
     return {name: (bounds[0], values[name], bounds[1]) for name, some in drawn.items() for bounds in [_bounds(some)]}
 
 
+def described(model: Rows, names: Iterable[str]) -> dict[str, dict[str, float]]:
+    """The intervals as a manifest holds them: by metric `low` and `high`."""
+    return {name: {"low": low, "high": high} for name, (low, _, high) in intervals(model, names).items()}
+
+
 def resamples(rows: int) -> Iterator[Floats]:
     """How often each row is drawn, (rows,), again and again."""
     generator = np.random.default_rng(0)

@@ -5,7 +5,7 @@ scikit-learn, and with weights, because an interval comes from some hundred resa
 scikit-learn's.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
@@ -14,9 +14,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlplatform.contract.comparison import proportion_interval
-from mlplatform.contract.metrics import METRICS, split_name
 from mlplatform.contract.targets import figures
-from mlplatform.contract.targets.figures import Floats, Ranks, Whole, divide, mean, none_if_nan, ranked, ratio, steps
+from mlplatform.contract.targets.figures import (
+    OF_LABEL,
+    ByLabel,
+    Figures,
+    Floats,
+    OfLabel,
+    Ranks,
+    Whole,
+    by_support,
+    macro,
+    mean,
+    ranked,
+    ratio,
+)
 
 # Probabilities whose order is kept for the resamples: 80 MB. Of more it is worked out each time.
 KEPT_RANKS = 10_000_000
@@ -78,7 +90,7 @@ class Sample:
         return {}
 
 
-class Weighted:
+class Weighted(ByLabel):
     """A sample whose rows count so many times. weights: (rows,); None: each once."""
 
     def __init__(self, sample: Sample, weights: Floats | None = None) -> None:
@@ -107,31 +119,9 @@ class Weighted:
         """(classes,): rows that were said to be of a class."""
         return np.asarray(self.confusion[:, :-1].sum(axis=0))
 
-    @cached_property
-    def recall(self) -> Floats:
-        """(classes,): NaN for a class that does not occur."""
-        return divide(self.hits, self.present)
-
-    @cached_property
-    def precision(self) -> Floats:
-        """(classes,): NaN for a class that is never said."""
-        return divide(self.hits, self.said)
-
-    @cached_property
-    def f1(self) -> Floats:
-        """(classes,): 2PR / (P + R) in a form that is defined also where one of them is not; NaN where both are not."""
-        return divide(2 * self.hits, self.said + self.present)
-
-    def roc_auc(self, label: int) -> float:
-        """Area under the ROC curve of a class against the others."""
-        return figures.roc_auc(*self._steps(label))
-
-    def average_precision(self, label: int) -> float:
-        """Of a class against the others."""
-        return figures.average_precision(*self._steps(label))
-
-    def _steps(self, label: int) -> tuple[Floats, Floats]:
-        return steps(self.sample.ranks(label), self.sample.true == label, self.weights)
+    def steps(self, label: int) -> tuple[Floats, Floats]:
+        """See ByLabel."""
+        return figures.steps(self.sample.ranks(label), self.sample.true == label, self.weights)
 
 
 def sample(labels: Sequence[str], true: NDArray[np.int32], probabilities: NDArray[np.float32]) -> Sample:
@@ -147,7 +137,6 @@ def sample(labels: Sequence[str], true: NDArray[np.int32], probabilities: NDArra
 
 
 Figure = Callable[[Weighted], float]
-OfClass = Callable[[Weighted, int], float]
 
 
 def _accuracy(rows: Weighted) -> float:
@@ -156,21 +145,6 @@ def _accuracy(rows: Weighted) -> float:
 
 def _balanced_accuracy(rows: Weighted) -> float:
     return mean(rows.recall)
-
-
-def _macro(of: Callable[[Weighted], Floats]) -> Figure:
-    """The mean over the classes that occur as label or prediction, 0 where it would divide by zero."""
-
-    def figure(rows: Weighted) -> float:
-        occurs = np.flatnonzero(rows.present + rows.said)
-        return mean(np.nan_to_num(of(rows))[occurs])
-
-    return figure
-
-
-def _by_support(of: Callable[[Weighted], Floats]) -> Figure:
-    """The mean over the classes, weighted by how many rows have the label."""
-    return lambda rows: ratio((np.nan_to_num(of(rows)) * rows.present).sum(), rows.present.sum())
 
 
 def _matthews(rows: Weighted) -> float:
@@ -197,7 +171,7 @@ def _brier_score(rows: Weighted) -> float:
     return ratio(squares @ rows.weights, rows.weights.sum())
 
 
-def _of_all(of_class: OfClass) -> Figure:
+def _of_all(of_class: OfLabel) -> Figure:
     """Of two classes that of the second one, of more the mean over each against the others."""
 
     def figure(rows: Weighted) -> float:
@@ -209,36 +183,27 @@ def _of_all(of_class: OfClass) -> Figure:
     return figure
 
 
-_WHOLE: Mapping[str, Figure] = {
-    "accuracy": _accuracy,
-    "balanced_accuracy": _balanced_accuracy,
-    "macro_precision": _macro(lambda rows: rows.precision),
-    "macro_recall": _macro(lambda rows: rows.recall),
-    "macro_f1": _macro(lambda rows: rows.f1),
-    "weighted_precision": _by_support(lambda rows: rows.precision),
-    "weighted_f1": _by_support(lambda rows: rows.f1),
-    "matthews_corrcoef": _matthews,
-    "roc_auc": _of_all(Weighted.roc_auc),
-    "average_precision": _of_all(Weighted.average_precision),
-    "log_loss": _log_loss,
-    "brier_score": _brier_score,
-}
-_OF_CLASS: Mapping[str, OfClass] = {
-    "precision": lambda rows, label: float(rows.precision[label]),
-    "recall": lambda rows, label: float(rows.recall[label]),
-    "f1": lambda rows, label: float(rows.f1[label]),
-    "roc_auc": Weighted.roc_auc,
-    "average_precision": Weighted.average_precision,
-}
+FIGURES = Figures[Weighted](
+    {
+        "accuracy": _accuracy,
+        "balanced_accuracy": _balanced_accuracy,
+        "macro_precision": macro(lambda rows: rows.precision),
+        "macro_recall": macro(lambda rows: rows.recall),
+        "macro_f1": macro(lambda rows: rows.f1),
+        "weighted_precision": by_support(lambda rows: rows.precision),
+        "weighted_f1": by_support(lambda rows: rows.f1),
+        "matthews_corrcoef": _matthews,
+        "roc_auc": _of_all(OF_LABEL["roc_auc"]),
+        "average_precision": _of_all(OF_LABEL["average_precision"]),
+        "log_loss": _log_loss,
+        "brier_score": _brier_score,
+    }
+)
 
 
 def value(rows: Weighted, name: str) -> float:
-    """A metric, by its name: `macro_f1`, or `recall.fraud` for one class. NaN where it would divide by zero.
-
-    Raises KeyError if there is no such metric, and ValueError if it takes probabilities that are not known.
-    """
-    metric, label = split_name(name)
-    return _WHOLE[metric](rows) if label is None else _OF_CLASS[metric](rows, rows.sample.labels.index(label))
+    """A metric, by its name; see Figures."""
+    return FIGURES.value(rows, name, rows.sample.labels)
 
 
 def most_frequent(sample: Sample) -> Sample:
@@ -252,22 +217,13 @@ def most_frequent(sample: Sample) -> Sample:
 
 
 def listed(sample: Sample) -> dict[str, float | None]:
-    """All metrics of all classes together that there are, by name, None where one would divide by zero."""
-    rows = Weighted(sample)
-    return {
-        name: none_if_nan(figure(rows))
-        for name, figure in _WHOLE.items()
-        if sample.probabilities is not None or not METRICS[name].probabilities
-    }
+    """See Figures."""
+    return FIGURES.listed(Weighted(sample), sample.probabilities is not None)
 
 
 def of_classes(sample: Sample) -> dict[str, dict[str, float | None]]:
-    """By label all metrics of one class, by name, None where one would divide by zero."""
-    rows = Weighted(sample)
-    return {
-        label: {name: none_if_nan(figure(rows, place)) for name, figure in _OF_CLASS.items()}
-        for place, label in enumerate(sample.labels)
-    }
+    """By label all metrics of one class; see Figures."""
+    return FIGURES.of_each(Weighted(sample), sample.labels)
 
 
 def calibration(confidence: NDArray[np.floating[Any]], right: NDArray[np.bool_]) -> dict[str, Any]:

@@ -11,9 +11,10 @@ from mlplatform.config.settings import SettingsError
 from mlplatform.contract.comparison import Constant, Interval, Opponent, Paired
 from mlplatform.contract.criteria import Criteria, Criterion
 from mlplatform.contract.drift import histogram
-from mlplatform.contract.resampling import changes, intervals
+from mlplatform.contract.resampling import changes, described, intervals
 from mlplatform.contract.targets.base import Agreement, Answers, Array, Floats, Objects, Target
 from mlplatform.contract.targets.clauses import Clauses
+from mlplatform.contract.targets.figures import none_if_nan
 from mlplatform.contract.targets.number_measures import METRICS, Numbers, by_truth, numbers
 
 # Keras's losses whose name has one of these are for labels, or for directions.
@@ -172,14 +173,13 @@ class Number(Target):
         `by_truth`: by up to five ranges of the true values that hold equally many rows, `from`, `to`, `examples`,
         `mean_absolute_error` and `bias`.
         """
-        found = intervals(rows, METRICS)
-        values = {name: value if np.isfinite(value) else None for name, value in rows.values(METRICS).items()}
+        values = {name: none_if_nan(value) for name, value in rows.values(METRICS).items()}
         valid = rows.at(rows.valid)
         return {
             "examples": len(rows),
             "invalid": len(rows) - len(valid),
             **values,
-            "intervals": {name: {"low": low, "high": high} for name, (low, _, high) in found.items()},
+            "intervals": described(rows, METRICS),
             "bias": float(valid.residuals.mean()) if len(valid) else None,
             "by_truth": by_truth(valid),
         }

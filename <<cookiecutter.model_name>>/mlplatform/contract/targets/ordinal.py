@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from mlplatform.contract.comparison import Constant, Opponent
 from mlplatform.contract.criteria import Criteria, Criterion
-from mlplatform.contract.resampling import changes, intervals
+from mlplatform.contract.resampling import changes, described
 from mlplatform.contract.targets import class_measures
 from mlplatform.contract.targets.base import Answers, Array, Floats, Objects
 from mlplatform.contract.targets.class_measures import Sample, Weighted
@@ -56,11 +56,10 @@ class Ordinal(Classes):
     def metrics(self, rows: Sample) -> dict[str, Any]:
         """Those of Classes, `quadratic_kappa` and `mean_level_error`, and `intervals` of these (95 %)."""
         values = {name: none_if_nan(value) for name, value in rows.values(METRICS).items()}
-        found = intervals(rows, METRICS)
         return {
             **values,
             **super().metrics(rows),
-            "intervals": {name: {"low": low, "high": high} for name, (low, _, high) in found.items()},
+            "intervals": described(rows, METRICS),
         }
 
     def compare(self, production: str, model: Sample, other: Sample, criteria: Criteria) -> Opponent:

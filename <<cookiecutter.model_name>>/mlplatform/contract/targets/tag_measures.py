@@ -4,7 +4,7 @@ In NumPy, because delivery holds no scikit-learn, and with weights, because an i
 resamples: tests hold every figure against scikit-learn's.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -12,9 +12,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlplatform.contract.metrics import METRICS, split_name
-from mlplatform.contract.targets import figures
-from mlplatform.contract.targets.figures import Floats, Ranks, Whole, divide, mean, none_if_nan, ranked, ratio, steps
+from mlplatform.contract.targets.figures import (
+    OF_LABEL,
+    ByLabel,
+    Figures,
+    Floats,
+    OfLabel,
+    Ranks,
+    Whole,
+    by_support,
+    macro,
+    mean,
+    ranked,
+    ratio,
+    steps,
+)
 
 Mask = NDArray[np.bool_]
 
@@ -87,41 +99,41 @@ class TagRows:
         Raises ValueError for one that takes probabilities that are not known.
         """
         weighted = Weighted(self, weights)
-        return {name: _value(weighted, name) for name in names}
+        return {name: FIGURES.value(weighted, name, self.labels) for name in names}
 
     @cached_property
     def _ranks(self) -> dict[int, Ranks]:
         return {}
 
 
-class Weighted:
+class Weighted(ByLabel):
     """Rows that count so many times. weights: (rows,); None: each once."""
 
     def __init__(self, rows: TagRows, weights: Floats | None = None) -> None:
         self.rows = rows
         self.weights = np.ones(len(rows)) if weights is None else weights
-        self.present, self.said, self.hits = (
+        self._present, self._said, self._hits = (
             np.bincount(tag, self.weights[row], len(rows.labels)).astype(np.float64) for row, tag in rows.places
         )
 
-    @cached_property
-    def recall(self) -> Floats:
-        """(tags,): NaN for a tag that does not occur."""
-        return divide(self.hits, self.present)
+    @property
+    def hits(self) -> Floats:
+        """See ByLabel."""
+        return self._hits
 
-    @cached_property
-    def precision(self) -> Floats:
-        """(tags,): NaN for a tag that is never said."""
-        return divide(self.hits, self.said)
+    @property
+    def present(self) -> Floats:
+        """See ByLabel."""
+        return self._present
 
-    @cached_property
-    def f1(self) -> Floats:
-        """(tags,): NaN for a tag that neither occurs nor is said."""
-        return divide(2 * self.hits, self.said + self.present)
+    @property
+    def said(self) -> Floats:
+        """See ByLabel."""
+        return self._said
 
-    def steps(self, tag: int) -> tuple[Floats, Floats]:
-        """Of a tag; see `figures.steps`."""
-        return steps(self.rows.ranks(tag), self.rows.true[:, tag], self.weights)
+    def steps(self, label: int) -> tuple[Floats, Floats]:
+        """See ByLabel."""
+        return steps(self.rows.ranks(label), self.rows.true[:, label], self.weights)
 
 
 def of_predictions(
@@ -155,24 +167,6 @@ def best_threshold(is_tag: Mask, probabilities: Floats) -> float | None:
     return float(scores[best] + below) / 2
 
 
-Figure = Callable[[Weighted], float]
-OfTag = Callable[[Weighted, int], float]
-
-
-def _macro(of: Callable[[Weighted], Floats]) -> Figure:
-    """The mean over the tags that occur or are said, 0 where it would divide by zero."""
-
-    def figure(rows: Weighted) -> float:
-        occurs = np.flatnonzero(rows.present + rows.said)
-        return mean(np.nan_to_num(of(rows))[occurs])
-
-    return figure
-
-
-def _weighted_f1(rows: Weighted) -> float:
-    return ratio((np.nan_to_num(rows.f1) * rows.present).sum(), rows.present.sum())
-
-
 def _micro_f1(rows: Weighted) -> float:
     return ratio(2 * rows.hits.sum(), rows.said.sum() + rows.present.sum())
 
@@ -185,50 +179,31 @@ def _hamming_loss(rows: Weighted) -> float:
     return ratio(rows.weights @ rows.rows.wrong, rows.weights.sum() * len(rows.rows.labels))
 
 
-def _over_tags(of_tag: OfTag) -> Figure:
+def _over_tags(of_tag: OfLabel) -> Callable[[Weighted], float]:
     """The mean over the tags that have a figure."""
     return lambda rows: mean(np.array([of_tag(rows, tag) for tag in range(len(rows.rows.labels))]))
 
 
-_OF_TAG: Mapping[str, OfTag] = {
-    "precision": lambda rows, tag: float(rows.precision[tag]),
-    "recall": lambda rows, tag: float(rows.recall[tag]),
-    "f1": lambda rows, tag: float(rows.f1[tag]),
-    "roc_auc": lambda rows, tag: figures.roc_auc(*rows.steps(tag)),
-    "average_precision": lambda rows, tag: figures.average_precision(*rows.steps(tag)),
-}
-_WHOLE: Mapping[str, Figure] = {
-    "macro_f1": _macro(lambda rows: rows.f1),
-    "micro_f1": _micro_f1,
-    "subset_accuracy": _subset_accuracy,
-    "hamming_loss": _hamming_loss,
-    "average_precision": _over_tags(_OF_TAG["average_precision"]),
-    "roc_auc": _over_tags(_OF_TAG["roc_auc"]),
-    "macro_precision": _macro(lambda rows: rows.precision),
-    "macro_recall": _macro(lambda rows: rows.recall),
-    "weighted_f1": _weighted_f1,
-}
+FIGURES = Figures[Weighted](
+    {
+        "macro_f1": macro(lambda rows: rows.f1),
+        "micro_f1": _micro_f1,
+        "subset_accuracy": _subset_accuracy,
+        "hamming_loss": _hamming_loss,
+        "average_precision": _over_tags(OF_LABEL["average_precision"]),
+        "roc_auc": _over_tags(OF_LABEL["roc_auc"]),
+        "macro_precision": macro(lambda rows: rows.precision),
+        "macro_recall": macro(lambda rows: rows.recall),
+        "weighted_f1": by_support(lambda rows: rows.f1),
+    }
+)
 
 
 def listed(rows: TagRows) -> dict[str, float | None]:
-    """All metrics of all tags together that there are, by name, None where one would divide by zero."""
-    weighted = Weighted(rows)
-    return {
-        name: none_if_nan(figure(weighted))
-        for name, figure in _WHOLE.items()
-        if rows.probabilities is not None or not METRICS[name].probabilities
-    }
+    """See Figures."""
+    return FIGURES.listed(Weighted(rows), rows.probabilities is not None)
 
 
 def of_tags(rows: TagRows) -> dict[str, dict[str, float | None]]:
-    """By tag its metrics by name, None where one would divide by zero. The probabilities have to be known."""
-    weighted = Weighted(rows)
-    return {
-        label: {name: none_if_nan(figure(weighted, tag)) for name, figure in _OF_TAG.items()}
-        for tag, label in enumerate(rows.labels)
-    }
-
-
-def _value(rows: Weighted, name: str) -> float:
-    metric, label = split_name(name)
-    return _WHOLE[metric](rows) if label is None else _OF_TAG[metric](rows, rows.rows.labels.index(label))
+    """By tag its metrics; see Figures."""
+    return FIGURES.of_each(Weighted(rows), rows.labels)

@@ -14,7 +14,7 @@ from mlplatform.contract.criteria import Criteria, Criterion
 from mlplatform.contract.drift import histogram
 from mlplatform.contract.labels import label_text
 from mlplatform.contract.metrics import METRICS, split_name
-from mlplatform.contract.resampling import changes, intervals
+from mlplatform.contract.resampling import changes, described
 from mlplatform.contract.targets import tag_measures
 from mlplatform.contract.targets.base import Agreement, Answers, Array, Floats, Objects, Target
 from mlplatform.contract.targets.class_judging import Disagreement, disagreements
@@ -251,13 +251,12 @@ class Tags(Target):
         would divide by zero; `tags_per_row`: `true` and `said` in the mean; `invalid`: examples with a value that is no
         probability, which are wrong in every tag.
         """
-        found = intervals(rows, WITH_INTERVAL)
         of_tags, said = tag_measures.of_tags(rows), rows.said.sum(axis=0).tolist()
         return {
             "examples": len(rows),
             **tag_measures.listed(rows),
             "invalid": int((~rows.valid).sum()),
-            "intervals": {name: {"low": low, "high": high} for name, (low, _, high) in found.items()},
+            "intervals": described(rows, WITH_INTERVAL),
             "tags_per_row": {"true": float(rows.true.sum() / len(rows)), "said": float(rows.said.sum() / len(rows))},
             "classes": {
                 label: {"examples": int(examples), "said": often, "threshold": limit, **of_tags[label]}
