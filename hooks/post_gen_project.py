@@ -42,11 +42,17 @@ def put_example_in_place(repository: Path, example: str) -> None:
         shutil.rmtree(repository / "model")
         (chosen / "model").rename(repository / "model")
     if (chosen / "gate.toml").exists():
-        settings = repository / "service.toml"
-        tables = (chosen / "gate.toml").read_text(encoding="utf-8")
-        replaced = GATE.sub(lambda _: tables, settings.read_text(encoding="utf-8"))
-        settings.write_text(replaced, encoding="utf-8")
+        replace_gate(repository, (chosen / "gate.toml").read_text(encoding="utf-8"))
     shutil.rmtree(repository / STARTS)
+
+
+def replace_gate(repository: Path, tables: str) -> None:
+    """Let service.toml ask for these in place of accuracy."""
+    settings = repository / "service.toml"
+    replaced, found = GATE.subn(lambda _: tables, settings.read_text(encoding="utf-8"))
+    if found != 1:
+        raise ValueError(f"{settings} has {found} tables [gate.accuracy], not one")
+    settings.write_text(replaced, encoding="utf-8")
 
 
 def delete_unneeded(repository: Path, answers: Mapping[str, str]) -> None:

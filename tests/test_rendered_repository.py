@@ -16,6 +16,7 @@ import pytest
 from conftest import Render
 from documented import documented
 from matrix import Matrix
+from post_gen_project import replace_gate
 from rendered import (
     DEFAULTS,
     LEFT_BY_TOOLS,
@@ -191,14 +192,6 @@ def with_model_of(example: str, rendered: Path, directory: Path, repository: Pat
     shutil.copytree(ROOT / "tests" / "examples" / example / "model", directory / "model", ignore=LEFT_BY_TOOLS)
     with_environments_of(repository, directory)
     return directory
-
-
-def with_gate(directory: Path, tables: str) -> None:
-    """Let service.toml ask for these in place of accuracy."""
-    settings = directory / "service.toml"
-    text = re.sub(r"\[gate\.accuracy\]\n(?:\w+ = .*\n)+", tables, settings.read_text(encoding="utf-8"))
-    assert tables in text
-    settings.write_text(text, encoding="utf-8")
 
 
 def test_its_delivery_asks_the_datadog_site_and_builds_for_the_device_that_were_chosen(
@@ -397,7 +390,7 @@ def payments(repository: Path, render: Render, tmp_path_factory: pytest.TempPath
     """A rendered repository with a model of a table: numbers that may be missing, text, a boolean, a rare label."""
     directory = tmp_path_factory.mktemp("payments") / PAYMENTS
     with_model_of("payments", render({"model_name": PAYMENTS}), directory, repository)
-    with_gate(directory, GATE_OF_A_RARE_LABEL)
+    replace_gate(directory, GATE_OF_A_RARE_LABEL)
     return directory
 
 
@@ -500,7 +493,7 @@ def traits(repository: Path, render: Render, tmp_path_factory: pytest.TempPathFa
     """A rendered repository with a model of tags, and a gate that is about them."""
     directory = tmp_path_factory.mktemp("traits") / TRAITS
     with_model_of("traits", render({"model_name": TRAITS}), directory, repository)
-    with_gate(directory, GATE_OF_TAGS)
+    replace_gate(directory, GATE_OF_TAGS)
     return directory
 
 

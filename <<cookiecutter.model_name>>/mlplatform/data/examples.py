@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mlplatform.contract.missing import with_nan
 from mlplatform.data.batches import MISSING, Batch, Problem, Record
 from mlplatform.data.checking import RecordChecker, truth_fault
 from mlplatform.data.columns import Array, Column, Columns, Texts, take
@@ -235,7 +236,7 @@ def _of_numbers(array: Array, spec: InputSpec, number: Mapping[str, Any]) -> tup
 def _column(values: Sequence[Any], spec: InputSpec) -> tuple[Column, dict[int, str]]:
     """The column of an input, and reasons by row for the values that do not fit; there it holds anything."""
     if spec.nullable:
-        values = [_with_nan(value, spec.shape) for value in values]
+        values = [with_nan(value, spec.shape) for value in values]
     whole = _whole_texts(values, spec) if spec.dtype == "string" else _whole_array(values, spec)
     if whole is not None:
         return whole, {}
@@ -308,13 +309,6 @@ def _kept(cast: Array, array: Array, spec: InputSpec) -> NDArray[np.bool_]:
     """Which values a cast to floats kept: those that are finite, and those that may be missing and are."""
     kept: NDArray[np.bool_] = np.isfinite(cast)
     return kept | np.isnan(array) if spec.nullable else kept
-
-
-def _with_nan(value: Any, shape: tuple[int, ...]) -> Any:
-    """A value, or nested lists of them, with NaN in place of what is null."""
-    if value is None:
-        return np.full(shape, np.nan).tolist()
-    return [_with_nan(item, shape[1:]) for item in value] if isinstance(value, list) and shape else value
 
 
 def _whole_texts(values: Sequence[Any], spec: InputSpec) -> Texts | None:

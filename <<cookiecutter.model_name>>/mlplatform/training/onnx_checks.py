@@ -15,7 +15,8 @@ from mlplatform.runtime import onnx
 from mlplatform.runtime.call import DTYPES
 from mlplatform.runtime.onnx import Graph, Value
 from mlplatform.training.export import Predict
-from mlplatform.training.preflight import ROWS_ALONE, sentence
+from mlplatform.training.preflight import ROWS_ALONE
+from mlplatform.training.team_errors import sentence
 
 # More than float32 sums in another order differ by.
 TOLERANCE = 1e-3

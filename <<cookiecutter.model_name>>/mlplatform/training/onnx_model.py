@@ -23,7 +23,8 @@ from mlplatform.runtime import onnx
 from mlplatform.runtime.call import BATCHES
 from mlplatform.training import devices, onnx_checks, team_inputs
 from mlplatform.training.export import NAME
-from mlplatform.training.preflight import TEAM, place, record_properties, sentence
+from mlplatform.training.preflight import TEAM, record_properties
+from mlplatform.training.team_errors import place, raised, sentence
 from mlplatform.training.work import temporary
 
 log = logging.getLogger(__name__)
@@ -161,7 +162,7 @@ def made(parameters: TrainingParameters, train: Examples, validation: Examples) 
             given = Path(given).read_bytes()
     # Anything at all: it is the team's code.
     except Exception as error:
-        raise PipelineError(f"model.train{place(error)} raises {type(error).__name__}: {sentence(error)}") from error
+        raise raised("model.train", error) from error
     if not isinstance(given, bytes) or not (predict is None or callable(predict)):
         raise PipelineError(
             f"model.train: it returns {type(given).__name__}; return an ONNX model, the content of its file as bytes "

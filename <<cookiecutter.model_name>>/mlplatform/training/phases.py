@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlplatform.contract import team_code
 from mlplatform.contract.errors import PipelineError
 from mlplatform.contract.parameters import TrainingParameters, hyperparameters
+from mlplatform.training.team_errors import raised
 
 if TYPE_CHECKING:
     import keras
@@ -48,11 +48,7 @@ class Phase:
             self.prepare(network)
         # Anything at all: it is the team's code.
         except Exception as error:
-            place = team_code.place(error)
-            raise PipelineError(
-                f"model.phases: phase {self.name!r}{f' ({place})' if place else ''} raises {type(error).__name__}: "
-                f"{error}"
-            ) from error
+            raise raised(f"model.phases: phase {self.name!r}", error) from error
 
     def weights(self, truth: NDArray[Any]) -> NDArray[np.float32]:
         """The weights (n,) of examples. truth: (n, ...). Raises PipelineError if `weigh` gives something else."""
@@ -77,10 +73,7 @@ def phases_of(model: Any, parameters: TrainingParameters, network: "keras.Model"
         phases = given(hyperparameters(parameters), network)
     # Anything at all: it is the team's code.
     except Exception as error:
-        place = team_code.place(error)
-        raise PipelineError(
-            f"model.phases{f' ({place})' if place else ''} raises {type(error).__name__}: {error}"
-        ) from error
+        raise raised("model.phases", error) from error
     fault = _fault(phases)
     if fault:
         raise PipelineError(f"model.phases: {fault}")

@@ -6,7 +6,6 @@ a run does with a network: a step, a validation, the metrics, the export, the se
 
 import inspect
 import logging
-import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -21,7 +20,7 @@ from numpy.typing import NDArray
 
 import model
 from mlplatform.config.settings import load
-from mlplatform.contract import gate, team_code
+from mlplatform.contract import gate
 from mlplatform.contract.errors import PipelineError
 from mlplatform.contract.parameters import TrainingParameters, hyperparameters
 from mlplatform.contract.runtimes import RuntimeSettings
@@ -34,6 +33,7 @@ from mlplatform.training.export import Exported, export, input_specs
 from mlplatform.training.first_rows import FirstRows
 from mlplatform.training.fitting import Fitting, has_finite_weights
 from mlplatform.training.phases import Phase, phases_of
+from mlplatform.training.team_errors import place, raised, sentence
 from mlplatform.training.work import temporary
 
 log = logging.getLogger(__name__)
@@ -44,8 +44,6 @@ TEAM: Any = model
 TOLERANCE = 0.02
 # How many of the first rows are also predicted one by one.
 ROWS_ALONE = 4
-# Keras's messages are bold.
-COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 REPLACE_NAN = "replace it first, as keras.ops.where(keras.ops.isnan(x), 0.0, x) does"
 # Names in one message.
 SHOWN = 10
@@ -61,7 +59,7 @@ def build(parameters: TrainingParameters, train: Split | None = None) -> keras.M
         network = TEAM.build(hyperparameters(parameters), **wanted)
     # Anything at all: it is the team's code.
     except Exception as error:
-        raise PipelineError(f"model.build{place(error)} raises {type(error).__name__}: {sentence(error)}") from error
+        raise raised("model.build", error) from error
     if not isinstance(network, keras.Model):
         raise PipelineError(
             f"model.build: it returns {type(network).__name__}; end it with `return network`, the compiled keras.Model"
@@ -391,18 +389,3 @@ def _close(one: NDArray[Any], other: NDArray[Any], tolerance: float) -> bool:
 
 def _tensors(inputs: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
     return {name: tf.constant(array) for name, array in inputs.items()}
-
-
-def place(error: BaseException) -> str:
-    """Where in `model/` an error comes from, such as ` (model/network.py, line 31)`; empty if that is not known."""
-    found = team_code.place(error)
-    return f" ({found})" if found else ""
-
-
-def sentence(error: BaseException) -> str:
-    """The line of an error's message that says most: Keras puts the layer first and the reason after it."""
-    lines = [COLOUR.sub("", line).strip() for line in str(error).splitlines() if line.strip()]
-    if not lines:
-        return type(error).__name__
-    told = re.match(r"Exception encountered when calling .*", lines[0])
-    return lines[1] if told and len(lines) > 1 else lines[0]

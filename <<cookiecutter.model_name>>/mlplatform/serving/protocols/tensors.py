@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import orjson
 
+from mlplatform.contract.missing import with_nan
 from mlplatform.serving.errors import RequestError, bad_request
 from mlplatform.serving.model.signature import Array, Tensor
 
@@ -113,14 +114,8 @@ def _cast(given: Array, tensor: Tensor) -> Array | None:
 
 def _with_nan(value: object, tensor: Tensor) -> Array:
     """Nested lists of numbers and None as float64, NaN for None; of nothing else, or of several shapes, an object."""
-
-    def filled(value: object, shape: Sequence[int | None]) -> object:
-        if value is None and None not in shape:
-            return np.full([size or 0 for size in shape], np.nan).tolist()
-        return [filled(item, shape[1:]) for item in value] if isinstance(value, list) and shape else value
-
     try:
-        return np.array(filled(value, (0, *tensor.shape)), np.float64)
+        return np.array(with_nan(value, (0, *tensor.shape)), np.float64)
     except (ValueError, TypeError, OverflowError):
         return np.array(None)
 
