@@ -49,7 +49,7 @@ def test_an_update_brings_the_change_and_keeps_what_the_team_wrote(source: Path,
 
     rewrite(source / DIRECTORY / "starts" / "text" / "model" / "network.py", '"""', '"""The template\'s other words. ')
     rewrite(source / DIRECTORY / "README.md", "## Deploy", "A line new in the template.\n\n## Deploy")
-    rewrite(source / DIRECTORY / "service.toml", "maximum_regression = 0.01", "maximum_regression = 0.02")
+    rewrite(source / DIRECTORY / "service.toml", "maximum_age_days = 30", "maximum_age_days = 40")
     rewrite(source / DIRECTORY / "requirements" / "serving.in", "flask", "flask!=99")
     rewrite(source / "cookiecutter.json", '"__template_version": "', '"__template_version": "99.')
     novelty = source / DIRECTORY / "mlplatform" / "training" / "novelty.py"
@@ -73,7 +73,7 @@ def test_an_update_brings_the_change_and_keeps_what_the_team_wrote(source: Path,
     readme = (repository / "README.md").read_text(encoding="utf-8")
     assert "## About leaves" in readme and "A line new in the template." in readme
     settings = (repository / "service.toml").read_text(encoding="utf-8")
-    assert "epochs = 50" in settings and "maximum_regression = 0.02" in settings and 'version = "99.' in settings
+    assert "epochs = 50" in settings and "maximum_age_days = 40" in settings and 'version = "99.' in settings
     # What the answers made unneeded does not come back, and nobody is told to set up a repository again.
     assert not (repository / "requirements" / "training-gpu.txt").exists()
     assert "Next:" not in result.stdout
