@@ -1,9 +1,12 @@
 """Sessions of the template's own side. They run in the environment of requirements/dev.txt, which holds nox as well."""
 
+import os
 import sys
 
 import nox
 
+# Where it is set, every process of the tests would compile TensorFlow and Keras again before it starts.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # A second environment per session would be a copy of the one that nox is in.
 nox.options.default_venv_backend = "none"
 # None by itself: `nox` lists them.

@@ -25,6 +25,8 @@ REQUIREMENTS = Path("requirements")
 # What a server has to answer what it has begun, and a training to save how far it is, before it is killed.
 ENDING_SECONDS = 60
 
+# Where it is set, every command would compile what it imports again: TensorFlow starts in 17 s in place of 7.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # By SIGTERM nox would end alone, and leave behind what it runs. An interruption ends that first.
 signal.signal(signal.SIGTERM, signal.default_int_handler)
 

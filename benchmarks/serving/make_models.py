@@ -21,6 +21,8 @@ import numpy as np
 import tensorflow as tf
 
 from mlplatform.contract.targets import Classes
+from mlplatform.data import catalog
+from mlplatform.data.dataset import Split
 from mlplatform.store import manifest
 from mlplatform.store.storage import LocalStorage
 from mlplatform.training.export import Exported, export
@@ -34,8 +36,10 @@ def small(directory: Path) -> None:
     subprocess.run([sys.executable, "-m", "mlplatform", "train"], cwd=directory, check=True)
     (found,) = manifest.list_artifacts(LocalStorage(directory / "store"), "models")
     content = directory / "store" / "models" / found.id / found.content
-    (dataset,) = (directory / "store" / "datasets").glob("*/*/test/00000.image.npy")
-    serve(directory, content / "saved_model", dict(found.properties), np.load(dataset)[:EXAMPLES].astype(np.float32))
+    (version,) = manifest.list_artifacts(LocalStorage(directory / "store"), "datasets")
+    dataset = catalog.fetch(LocalStorage(directory / "store"), version, directory / "work")
+    images = Split(dataset.content, "test", ["image"]).column("image", np.arange(EXAMPLES))
+    serve(directory, content / "saved_model", dict(found.properties), images.astype(np.float32))
 
 
 def medium(directory: Path) -> None:

@@ -1,12 +1,15 @@
 """A LiteRT copy of an exported model, for servers without TensorFlow; and whether it predicts the same."""
 
+import json
 import os
+import select
 import signal
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import IO, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,12 +26,87 @@ Predictions = NDArray[np.float32]
 TOLERANCE = 1e-3
 AGREEMENT = 0.999
 SECONDS = 1800.0
-# A process of its own: on what it does not know the converter may end the process that it is in, and it prints. By its
+# A program of its own: on what it does not know the converter may end the process that it is in, and it prints. By its
 # path and without the directory it lies in, for that holds modules that others' imports could find.
 CONVERTER = (
     *(sys.executable, "-P", str(Path(__file__).with_name("litert_converter.py"))),
     str(Path(__file__).resolve().parents[2]),
 )
+
+
+class Converter:
+    """A process that converts one model after the other. Two thirds of a small model's conversion is its start.
+
+    It ends with this block, with this process however that ends, and by itself when nothing is asked of it for a
+    while; then the next conversion starts another.
+    """
+
+    def __init__(self, command: Sequence[str] = CONVERTER) -> None:
+        self._command = command
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> "Converter":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._end()
+
+    def start(self) -> None:
+        """Let it load TensorFlow beside what this process does until the first conversion."""
+        self._running()
+
+    def convert(self, saved_model: Path, batches: Path, target: Path) -> str:
+        """Why there is no file at `target` and no `predictions.npy` in `batches`; empty if there are."""
+        job = json.dumps([str(saved_model), str(batches), str(target)]).encode() + b"\n"
+        # None: it has ended in the moment that it was asked.
+        outcome = self._try(job)
+        if outcome is None:
+            outcome = self._try(job)
+        if outcome is None:
+            return "the converter ended before it had converted anything"
+        reason = batches / "reason.txt"
+        return outcome or (reason.read_text(encoding="utf-8") if reason.exists() else "")
+
+    def _try(self, job: bytes) -> str | None:
+        """Have a job done: empty once it is, or why it cannot be; None if the process ended for want of jobs."""
+        process = self._running()
+        jobs, answers = cast(IO[bytes], process.stdin), cast(IO[bytes], process.stdout)
+        try:
+            jobs.write(job)
+            if not select.select([answers], [], [], SECONDS)[0]:
+                self._end()
+                return f"the converter took longer than {SECONDS:g} s"
+            if answers.readline():
+                return ""
+        except BrokenPipeError:
+            pass
+        code = process.wait()
+        if code < 0:
+            return f"the converter crashed ({signal.Signals(-code).name})"
+        return f"the converter failed ({code})" if code else None
+
+    def _running(self) -> "subprocess.Popen[bytes]":
+        if self._process is None or self._process.poll() is not None:
+            self._end()
+            # In a session of its own: Ctrl-C is for the run, and not for the converter to fail of.
+            self._process = subprocess.Popen(  # noqa: S603
+                self._command,
+                bufsize=0,
+                env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        return self._process
+
+    def _end(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.communicate()
+            self._process = None
 
 
 def runtime(
@@ -39,7 +117,7 @@ def runtime(
     batch_size: int,
     work: Path,
     target: Target,
-    converter: Sequence[str] = CONVERTER,
+    converter: Converter,
 ) -> dict[str, Any]:
     """Write FILE into `directory` if LiteRT predicts like the SavedModel; return the manifest's entry about it.
 
@@ -55,7 +133,7 @@ def runtime(
             named = {f"input_{name}": array for name, array in inputs.items()}
             np.savez(batches / f"{number:08}.npz", allow_pickle=True, **named)
         converted = batches / FILE
-        reason = _convert(converter, saved_model, batches, converted)
+        reason = converter.convert(saved_model, batches, converted)
         if reason:
             return {"path": FILE, "valid": False, "reason": reason}
         compared = compare(np.load(batches / "predictions.npy"), expected, target)
@@ -91,29 +169,3 @@ def compare(found: Predictions, expected: Predictions, target: Target) -> dict[s
         )
         return {"valid": False, "reason": reason}
     return {"valid": True, "difference": difference, "agreement": agreement}
-
-
-def _convert(converter: Sequence[str], saved_model: Path, batches: Path, target: Path) -> str:
-    """Why there is no file at `target` and no `predictions.npy` in `batches`; empty if there are."""
-    # In a session of its own: Ctrl-C is for the run, and not for the converter to fail of. It ends with its standard
-    # input, which closes when the run ends, however that comes about.
-    with subprocess.Popen(  # noqa: S603
-        [*converter, str(saved_model), str(batches), str(target)],
-        env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    ) as process:
-        try:
-            code = process.wait(SECONDS)
-        except subprocess.TimeoutExpired:
-            return f"the converter took longer than {SECONDS:g} s"
-        finally:
-            process.kill()
-    if code < 0:
-        return f"the converter crashed ({signal.Signals(-code).name})"
-    reason = batches / "reason.txt"
-    return (
-        reason.read_text(encoding="utf-8") if reason.exists() else "" if code == 0 else f"the converter failed ({code})"
-    )

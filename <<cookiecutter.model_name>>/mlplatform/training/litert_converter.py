@@ -1,13 +1,16 @@
-"""`litert_converter.py ROOT SAVED_MODEL BATCHES TARGET`: convert a SavedModel, and predict with what came out.
+"""`litert_converter.py ROOT`: convert SavedModels, and predict with what came out.
 
 ROOT: where mlplatform lies, whose loader the server uses: what it computes here, it computes there.
-BATCHES: a directory of .npz files, inputs by `input_<name>`. Left there: `predictions.npy`, their predictions one after
-the other in the order of the names, and `rows.npy`, those of the first examples in batches of BATCHES rows; or
-`reason.txt`, why there are none.
-A program of its own, see litert.py. It ends when its standard input does.
+Each line of the standard input is a job, a JSON list of three paths: a SavedModel; a directory of .npz files, inputs
+by `input_<name>`; and the file to write. Left in the directory: `predictions.npy`, their predictions one after the
+other in the order of the names, and `rows.npy`, those of the first examples in batches of BATCHES rows; or
+`reason.txt`, why there are none. A line of the standard output says that a job is done.
+A program of its own, see litert.py. It ends when its standard input does, or when no job comes for IDLE_SECONDS.
 """
 
+import json
 import os
+import queue
 import re
 import sys
 import threading
@@ -16,13 +19,33 @@ from typing import Any
 
 import numpy as np
 
+# It takes 400 MB, which a training of hours may want for itself.
+IDLE_SECONDS = 60.0
 
-def main(root: Path, saved_model: Path, batches: Path, target: Path) -> int:
-    """See the module. Returns 0; TensorFlow may end the process otherwise."""
-    threading.Thread(target=_end_with_the_run, daemon=True).start()
-    import tensorflow as tf
+
+def main(root: Path) -> int:
+    """See the module. Returns 0 if no job came for a while; TensorFlow may end the process otherwise."""
+    jobs: queue.Queue[str] = queue.Queue()
+    threading.Thread(target=_read_jobs, args=(jobs,), daemon=True).start()
+    # The converter prints to the standard output.
+    answers = os.dup(1)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    import tensorflow  # noqa: F401
 
     sys.path.append(str(root))
+    while True:
+        try:
+            job = jobs.get(timeout=IDLE_SECONDS)
+        except queue.Empty:
+            return 0
+        convert(*map(Path, json.loads(job)))
+        os.write(answers, b"done\n")
+
+
+def convert(saved_model: Path, batches: Path, target: Path) -> None:
+    """Do a job."""
+    import tensorflow as tf
+
     from mlplatform.runtime import litert
     from mlplatform.runtime.call import BATCHES
 
@@ -42,11 +65,11 @@ def main(root: Path, saved_model: Path, batches: Path, target: Path) -> int:
     # ConverterError is an Exception, no more; the interpreter raises anything.
     except Exception as error:
         (batches / "reason.txt").write_text(reason(str(error)), encoding="utf-8")
-    return 0
 
 
-def _end_with_the_run() -> None:
-    os.read(0, 1)
+def _read_jobs(jobs: "queue.Queue[str]") -> None:
+    for line in sys.stdin:
+        jobs.put(line)
     os._exit(1)
 
 
@@ -65,4 +88,4 @@ def reason(message: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main(*map(Path, sys.argv[1:5])))
+    sys.exit(main(Path(sys.argv[1])))

@@ -118,12 +118,21 @@ def _inputs(network: keras.Model, target: Target) -> tuple[InputSpec, ...]:
     )
 
 
-def check(train: Split, validation: Split, parameters: TrainingParameters, target: Target, work: Path) -> None:
+def check(
+    train: Split,
+    validation: Split,
+    parameters: TrainingParameters,
+    target: Target,
+    work: Path,
+    converter: litert.Converter,
+) -> None:
     """Take the splits' first rows through all that a run does, with a network of its own. Raises PipelineError.
 
     It draws random numbers: the caller seeds what it builds afterwards.
     """
     started = time.monotonic()
+    if parameters.litert:
+        converter.start()
     network = build(parameters, train)
     inputs = _inputs(network, target)
     count = min(parameters.batch_size, BATCHES[-1])
@@ -142,7 +151,7 @@ def check(train: Split, validation: Split, parameters: TrainingParameters, targe
     _check_learned(network, rows, held_out, parameters)
     with temporary(work) as directory:
         expected = _check_served(network, inputs, target, rows, directory / "saved_model")
-        _check_litert(rows, expected, parameters, target, directory)
+        _check_litert(rows, expected, parameters, target, directory, converter)
     log.info("train: the network passes the preflight, %.1f s", time.monotonic() - started)
 
 
@@ -340,7 +349,12 @@ def _check_rows_alone(
 
 
 def _check_litert(
-    rows: Split, expected: NDArray[np.float32], parameters: TrainingParameters, target: Target, directory: Path
+    rows: Split,
+    expected: NDArray[np.float32],
+    parameters: TrainingParameters,
+    target: Target,
+    directory: Path,
+    converter: litert.Converter,
 ) -> None:
     """Convert the exported network to LiteRT and predict with it as the server does.
 
@@ -348,7 +362,8 @@ def _check_litert(
     """
     serving = load(RuntimeSettings).runtime
     if parameters.litert:
-        entry = litert.runtime(directory / "saved_model", directory, rows, expected, len(rows), directory, target)
+        rest = (directory, target, converter)
+        entry = litert.runtime(directory / "saved_model", directory, rows, expected, len(rows), *rest)
     else:
         entry = litert.switched_off()
     if entry["valid"]:

@@ -154,12 +154,12 @@ class Publish(Task):
         return {**runtimes, "tensorflow": reason, "litert": reason}
 
     def _litert(self, results: Results, saved_model: Path, directory: Path) -> dict[str, Any]:
-        parameters = self.context.parameters
-        if not parameters.litert:
+        context, batch_size = self.context, self.context.parameters.batch_size
+        if not context.parameters.litert:
             return litert.switched_off()
         test, expected = results.split("test"), results.predictions()
-        target = results.target
-        entry = litert.runtime(saved_model, directory, test, expected, parameters.batch_size, self.context.work, target)
+        rest = (context.work, results.target, context.converter)
+        entry = litert.runtime(saved_model, directory, test, expected, batch_size, *rest)
         if entry["valid"]:
             log.info("publish: LiteRT predicts the same, the largest difference is %.1e", entry["difference"])
         else:

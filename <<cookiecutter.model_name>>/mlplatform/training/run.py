@@ -72,7 +72,7 @@ def run(context: Context) -> None:
 
     Raises PipelineError or StorageError with the reason it failed, Stopped if a signal stopped the process.
     """
-    with job.failure_written(context.storage, context.stop):
+    with job.failure_written(context.storage, context.stop), context.converter:
         published = _run(context)
     report = f"models/{published.id}/{published.content}/{published.properties['report']}"
     job.write(context.storage, JobResult(ExitCode.DONE, model=published.id, report=report))

@@ -17,6 +17,7 @@ from mlplatform.contract.parameters import TrainingParameters
 from mlplatform.contract.stopping import Stop
 from mlplatform.data.dataset import Schema
 from mlplatform.store.storage import Storage
+from mlplatform.training.litert import Converter
 from mlplatform.training.metrics import TrainingMetrics
 
 
@@ -36,6 +37,7 @@ class Context:
     stop: Stop
     criteria: Criteria = field(default_factory=Criteria)
     metrics: TrainingMetrics = field(default_factory=TrainingMetrics)
+    converter: Converter = field(default_factory=Converter)
     failures: list[BaseException] = field(default_factory=list)
     steps: list[tuple[str, float]] = field(default_factory=list)
 

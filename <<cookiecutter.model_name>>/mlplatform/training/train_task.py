@@ -72,7 +72,7 @@ def _train_network(context: Context, checkpoints: Checkpoints, train: Split, val
     parameters, target = context.parameters, context.schema.target
     with devices.strategy().scope():
         if not checkpoints.exist():
-            preflight.check(train, validation, parameters, target, context.work)
+            preflight.check(train, validation, parameters, target, context.work, context.converter)
         devices.seed(parameters)
         network = preflight.build(parameters, train)
         phases = phases_of(model, parameters, network)

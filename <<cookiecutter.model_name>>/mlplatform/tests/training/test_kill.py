@@ -36,7 +36,7 @@ PHASES = {
     ("func_graph.py", "func_graph_from_py_func"): "tracing",
     ("preflight.py", "check"): "preflight",
     ("export.py", "export"): "export",
-    ("litert.py", "_convert"): "conversion",
+    ("litert.py", "convert"): "conversion",
     ("manifest.py", "publish"): "upload",
 }
 MOST_STOPS = 60

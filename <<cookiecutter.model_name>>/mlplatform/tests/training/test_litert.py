@@ -1,8 +1,9 @@
 """The copy for LiteRT: which models get one, and what the manifest says of those that do not."""
 
+import shlex
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +36,12 @@ def runtime(tmp_path: Path) -> Callable[..., dict[str, Any]]:
     """The manifest's entry for an exported model; `model.tflite`, if any, is in tmp_path."""
     test = split(tmp_path, x=np.random.default_rng(1).normal(size=(50, *STEPS)).astype(np.float32))
 
-    def entry(saved_model: Path, change: float = 0.0, **options: Any) -> dict[str, Any]:
+    def entry(saved_model: Path, change: float = 0.0, command: Sequence[str] = litert.CONVERTER) -> dict[str, Any]:
         expected: NDArray[np.float32] = predict_split(Exported(saved_model, SIGNATURE), test, 16)
-        return litert.runtime(
-            saved_model, tmp_path, test, expected + np.float32(change), 16, tmp_path, TARGET, **options
-        )
+        with litert.Converter(command) as converter:
+            return litert.runtime(
+                saved_model, tmp_path, test, expected + np.float32(change), 16, tmp_path, TARGET, converter
+            )
 
     return entry
 
@@ -82,7 +84,30 @@ def test_labels_that_differ_are_counted() -> None:
 
 def test_a_converter_that_crashes_does_not_end_the_run(exported: Path, runtime: Callable[..., dict[str, Any]]) -> None:
     crash = (sys.executable, "-c", f"import os; os.kill(os.getpid(), {signal.SIGSEGV.value})")
-    assert runtime(exported, converter=crash)["reason"] == "the converter crashed (SIGSEGV)"
+    assert runtime(exported, command=crash)["reason"] == "the converter crashed (SIGSEGV)"
+
+
+def test_one_process_converts_one_model_after_the_other(exported: Path, tmp_path: Path) -> None:
+    batches = tmp_path / "batches"
+    batches.mkdir()
+    np.savez(batches / "0.npz", input_x=np.zeros((2, *STEPS), np.float32))
+    with litert.Converter() as converter:
+        for name in ("one", "two"):
+            assert converter.convert(exported, batches, tmp_path / name) == ""
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+
+
+def test_a_process_that_has_ended_for_want_of_models_is_started_again(exported: Path, tmp_path: Path) -> None:
+    batches = tmp_path / "batches"
+    batches.mkdir()
+    np.savez(batches / "0.npz", input_x=np.zeros((2, *STEPS), np.float32))
+    ended = tmp_path / "ended"
+    # It ends as one does that was asked for nothing; from the second start on it is the converter.
+    program = f"mkdir {ended} 2>&- && exit 0; exec {shlex.join(litert.CONVERTER)}"
+    with litert.Converter(("/bin/sh", "-c", program)) as converter:
+        assert converter.convert(exported, batches, tmp_path / "model") == ""
+    assert ended.is_dir()
+    assert (tmp_path / "model").is_file()
 
 
 def _classifier(x: Any, features: Any) -> keras.Model:
