@@ -29,6 +29,9 @@ LOOP_LIMIT = 0.005
 _QUEUE_SECONDS = 0.05
 _PATIENT_ROWS = 16
 _STALE = 0.02
+# The longest that connections have been seen to take between two calls: a thousand of them. What takes longer is a pause
+# of the whole process, such as of a container that has used up its share of the processor.
+_LONGEST_BETWEEN = 0.5
 _TICK = 0.05
 
 
@@ -250,8 +253,9 @@ class Batcher:
             self._left_behind = False
             return
         now = time.monotonic()
-        if self._left_behind:
-            self._between += 0.1 * (now - self._ended_at - self._between)
+        # Falls again also when nothing waits any more: else who refuses all but one would never learn better.
+        between = min(now - self._ended_at, _LONGEST_BETWEEN) if self._left_behind else 0.0
+        self._between += 0.1 * (between - self._between)
         self._left_behind = bool(self._queue)
         self._running = batch
         self._started = now

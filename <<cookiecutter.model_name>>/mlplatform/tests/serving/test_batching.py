@@ -174,6 +174,21 @@ def test_what_the_connections_take_between_calls_counts_for_a_deadline(model: Do
         assert asking.get(timeout=20) == [[2, 4, 6, 8]] * 40
 
 
+def test_a_pause_of_the_process_keeps_nobody_out_afterwards(model: Doubling) -> None:
+    batcher = Batcher(model, FAST, queue_seconds=10)
+    # Between the first call and the second, while rows wait.
+    with connections_that_take(4, lambda: len(model.calls) == 1):
+        assert together(batcher, [rows(1, 2, 3, 4)] * 2) == [[2, 4, 6, 8]] * 2
+    assert lets_in(batcher)
+
+
+def test_connections_that_were_slow_keep_nobody_out_once_they_are_faster(model: Doubling) -> None:
+    batcher = Batcher(model, FAST, queue_seconds=10)
+    with connections_that_take(0.5):
+        together(batcher, [rows(1, 2, 3, 4)] * 12, deadline=time.monotonic() + 60)
+    assert lets_in(batcher)
+
+
 def test_what_has_expired_is_answered_and_not_computed(model: Doubling) -> None:
     batcher = Batcher(model, SLOW, queue_seconds=1)
     with held(model, batcher):
@@ -208,6 +223,11 @@ def test_a_slower_machine_is_noticed(model: Doubling) -> None:
     assert batcher.cost(4) > 0.012
 
 
+def lets_in(batcher: Batcher) -> bool:
+    """Whether four who ask at once, and have a third of a second, get their answers, if need be when they ask again."""
+    return any(together(batcher, [rows(1)] * 4, deadline=time.monotonic() + 0.3) == [[2]] * 4 for _ in range(100))
+
+
 def wait_until(true: Callable[[], bool]) -> None:
     """Give way to the greenlets of this thread until something is so."""
     with gevent.Timeout(10):
@@ -216,10 +236,10 @@ def wait_until(true: Callable[[], bool]) -> None:
 
 
 @contextmanager
-def connections_that_take(seconds: float) -> Iterator[None]:
-    """In each turn of the event loop others have it to themselves for so long."""
+def connections_that_take(seconds: float, when: Callable[[], bool] = lambda: True) -> Iterator[None]:
+    """In each turn of the event loop, or in some, others have it to themselves for so long."""
     busy = gevent.get_hub().loop.prepare()
-    busy.start(time.sleep, seconds)
+    busy.start(lambda: time.sleep(seconds) if when() else None)
     try:
         yield
     finally:
