@@ -29,8 +29,8 @@ LOOP_LIMIT = 0.005
 _QUEUE_SECONDS = 0.05
 _PATIENT_ROWS = 16
 _STALE = 0.02
-# The longest that connections have been seen to take between two calls: a thousand of them. What takes longer is a pause
-# of the whole process, such as of a container that has used up its share of the processor.
+# A thousand connections do not take longer between two calls. What does is a pause of the whole process, such as of a
+# container that has used up its share of the processor.
 _LONGEST_BETWEEN = 0.5
 _TICK = 0.05
 
