@@ -55,7 +55,7 @@ def runtime(
             named = {f"input_{name}": array for name, array in inputs.items()}
             np.savez(batches / f"{number:08}.npz", allow_pickle=True, **named)
         converted = batches / FILE
-        reason = _convert(converter, saved_model, batches, converted)
+        reason = _convert([*converter, str(saved_model), str(batches), str(converted), *target.outputs], batches)
         if reason:
             return {"path": FILE, "valid": False, "reason": reason}
         compared = compare(np.load(batches / "predictions.npy"), expected, target)
@@ -93,12 +93,12 @@ def compare(found: Predictions, expected: Predictions, target: Target) -> dict[s
     return {"valid": True, "difference": difference, "agreement": agreement}
 
 
-def _convert(converter: Sequence[str], saved_model: Path, batches: Path, target: Path) -> str:
-    """Why there is no file at `target` and no `predictions.npy` in `batches`; empty if there are."""
+def _convert(command: Sequence[str], batches: Path) -> str:
+    """Why a converter has written no file and no `predictions.npy` in `batches`; empty if it has."""
     # In a session of its own: Ctrl-C is for the run, and not for the converter to fail of. It ends with its standard
     # input, which closes when the run ends, however that comes about.
     with subprocess.Popen(  # noqa: S603
-        [*converter, str(saved_model), str(batches), str(target)],
+        command,
         env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,

@@ -1,9 +1,9 @@
-"""`litert_converter.py ROOT SAVED_MODEL BATCHES TARGET`: convert a SavedModel, and predict with what came out.
+"""`litert_converter.py ROOT SAVED_MODEL BATCHES TARGET OUTPUT...`: convert a SavedModel, and predict with the result.
 
 ROOT: where mlplatform lies, whose loader the server uses: what it computes here, it computes there.
 BATCHES: a directory of .npz files, inputs by `input_<name>`. Left there: `predictions.npy`, their predictions one after
 the other in the order of the names, and `rows.npy`, those of the first examples in batches of BATCHES rows; or
-`reason.txt`, why there are none.
+`reason.txt`, why there are none. OUTPUT: names of the model's outputs, whose predictions stand beside each other.
 A program of its own, see litert.py. It ends when its standard input does.
 """
 
@@ -11,20 +11,21 @@ import os
 import re
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 
-def main(root: Path, saved_model: Path, batches: Path, target: Path) -> int:
+def main(outputs: Sequence[str], root: Path, saved_model: Path, batches: Path, target: Path) -> int:
     """See the module. Returns 0; TensorFlow may end the process otherwise."""
     threading.Thread(target=_end_with_the_run, daemon=True).start()
     import tensorflow as tf
 
     sys.path.append(str(root))
     from mlplatform.runtime import litert
-    from mlplatform.runtime.call import BATCHES
+    from mlplatform.runtime.call import BATCHES, joined
 
     # Kept: the signature alone does not keep the variables alive. Not from_saved_model, which loses them for models
     # that were saved as more than a signature, and then predicts NaN.
@@ -35,9 +36,10 @@ def main(root: Path, saved_model: Path, batches: Path, target: Path) -> int:
     first = _read(paths[0])
     try:
         target.write_bytes(converter.convert())
-        run = litert.load(target, list(first), list(signature.structured_outputs), threads=1)
-        np.save(batches / "predictions.npy", np.concatenate([run(list(_read(path).values()))[0] for path in paths]))
-        few = [run([array[np.arange(rows) % len(array)] for array in first.values()])[0] for rows in BATCHES]
+        run = litert.load(target, list(first), list(outputs), threads=1)
+        predictions = [joined(run(list(_read(path).values()))) for path in paths]
+        np.save(batches / "predictions.npy", np.concatenate(predictions))
+        few = [joined(run([array[np.arange(rows) % len(array)] for array in first.values()])) for rows in BATCHES]
         np.save(batches / "rows.npy", np.concatenate(few))
     # ConverterError is an Exception, no more; the interpreter raises anything.
     except Exception as error:
@@ -65,4 +67,5 @@ def reason(message: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main(*map(Path, sys.argv[1:5])))
+    places, names = sys.argv[1:5], sys.argv[5:]
+    sys.exit(main(names, *map(Path, places)))
