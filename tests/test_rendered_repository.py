@@ -36,9 +36,14 @@ pytestmark = pytest.mark.rendered
 NAME = DEFAULTS["model_name"]
 TRAITS = "digit-traits"
 PAYMENTS = "payment-fraud"
+GLYPHS = "digit-glyphs"
 # Of classes, as the first example is, which is held to the contract every time.
 CONTRACT_BY_NIGHT = ("table", "text")
 GATE_OF_TAGS = "[gate.macro_f1]\nminimum = 0.8\nmaximum_regression = 0.02\n\n[gate.recall.loop]\nminimum = 0.8\n"
+GATE_OF_SEVERAL = (
+    "[gate.digit.accuracy]\nminimum = 0.85\nmaximum_regression = 0.05\n\n[gate.digit.recall.0]\nminimum = 0.8\n\n"
+    "[gate.ink.mean_absolute_error]\nmaximum = 4\n"
+)
 # One payment in twenty is fraud: always answering `ok` has an average precision of 0.05.
 GATE_OF_A_RARE_LABEL = "[gate]\ncost_of_miss = 20\n\n[gate.average_precision]\nminimum = 0.3\n"
 # Those of a repository's own tests that read what rendering changes, and what they read.
@@ -537,5 +542,63 @@ class TestAModelOfTags:
 
     def test_keeps_the_contract(self, traits: Path) -> None:
         result = nox(traits, "-s", "tests")
+        assert result.returncode == 0, result.stdout
+        assert " skipped" not in result.stdout, result.stdout
+
+
+@pytest.fixture(scope="module")
+def glyphs(repository: Path, render: Render, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A rendered repository with a model of three targets, of which the gate has tables for two."""
+    directory = tmp_path_factory.mktemp("glyphs") / GLYPHS
+    with_model_of("glyphs", render({"model_name": GLYPHS}), directory, repository)
+    replace_gate(directory, GATE_OF_SEVERAL)
+    return directory
+
+
+class TestAModelOfSeveralTargets:
+    """A team's model of a class, a number and tags in place of the digits. Beside `model/` only the gate is another."""
+
+    def test_is_trained_judged_by_target_published_and_served_with_named_outputs(
+        self, glyphs: Path, tmp_path: Path
+    ) -> None:
+        result = nox(glyphs, "-s", "train")
+        assert result.returncode == 0, result.stdout
+        published = published_model(glyphs)
+        properties = published["properties"]
+        assert [target["name"] for target in properties["targets"]] == ["digit", "ink", "traits"]
+        metrics = properties["metrics"]["targets"]
+        assert metrics["digit"]["accuracy"] >= 0.85
+        assert metrics["ink"]["mean_absolute_error"] <= 4
+        asked = properties["gate"]["criteria"]
+        # Of the third, which has no table, its own default.
+        assert set(asked) == {"digit.accuracy", "digit.recall.0", "ink.mean_absolute_error", "traits.macro_f1"}
+        assert set(properties["gate"]["constant"]["targets"]) == {"digit", "ink", "traits"}
+        assert properties["runtimes"]["litert"]["valid"], properties["runtimes"]["litert"]
+        (report,) = glyphs.glob(f"store/models/{published['id']}/*/report.html")
+        assert all(f"<h3>{name}</h3>" in report.read_text(encoding="utf-8") for name in metrics)
+        instances = [sample["instance"] for sample in properties["samples"]]
+        with serving(glyphs, tmp_path / "server.log") as url:
+            status, body = post(f"{url}/v1/models/{GLYPHS}:predict?labels=true", {"instances": instances})
+            assert status == 200, body
+            assert all(set(row) == {"digit", "ink", "traits"} for row in body["predictions"])
+            assert [len(body["predictions"][0][name]) for name in ("digit", "traits")] == [10, 3]
+            for said, row in zip(body["labels"], body["predictions"], strict=True):
+                assert said["digit"] == str(row["digit"].index(max(row["digit"])))
+                thresholds = properties["targets"][2]["thresholds"]
+                assert len(said["traits"]) == sum(p >= t for p, t in zip(row["traits"], thresholds, strict=True))
+            truths = [sample["label"]["ink"] for sample in properties["samples"]]
+            assert [row["ink"] for row in body["predictions"]] == pytest.approx(truths, abs=15)
+            image = {"name": "image", "datatype": "FP32", "shape": [1, 8, 8], "data": [instances[0]["image"]]}
+            request = {"inputs": [image], "outputs": [{"name": "ink"}, {"name": "digit"}]}
+            status, answer = post(f"{url}/v2/models/{GLYPHS}/infer", request)
+            assert status == 200, answer
+            ink, digit = answer["outputs"]
+            assert (ink["name"], ink["datatype"], ink["shape"]) == ("ink", "FP32", [1])
+            assert (digit["name"], digit["datatype"], digit["shape"]) == ("digit", "FP32", [1, 10])
+            assert digit["data"] == pytest.approx(body["predictions"][0]["digit"], abs=1e-5)
+
+    @pytest.mark.nightly
+    def test_keeps_the_contract(self, glyphs: Path) -> None:
+        result = nox(glyphs, "-s", "tests")
         assert result.returncode == 0, result.stdout
         assert " skipped" not in result.stdout, result.stdout

@@ -244,7 +244,7 @@ class Opponent:
 
     `comparison`: both models on the same examples, `changes` by metric, and `classes`, by label, those of one class.
     Without one, `skipped` says why there is nothing to compare with, which leaves the gate open, or `unusable` why a
-    comparison that is due cannot be made, which closes it.
+    comparison that is due cannot be made, which closes it. targets: of several by name what each is compared with.
     """
 
     comparison: Comparison | Paired | None = None
@@ -252,6 +252,22 @@ class Opponent:
     classes: Mapping[str, Comparison] = field(default_factory=dict)
     skipped: str = ""
     unusable: str = ""
+    targets: Mapping[str, "Opponent"] = field(default_factory=dict)
+
+    @property
+    def compared(self) -> Comparison | Paired | None:
+        """The comparison, of several targets that of the first that has one."""
+        return self.comparison or next((of.comparison for of in self.targets.values() if of.comparison), None)
+
+    @property
+    def changed(self) -> set[str]:
+        """The metrics that there are changes of, of several targets behind their names."""
+        of_targets = {f"{name}.{metric}" for name, of in self.targets.items() for metric in of.changes}
+        return {*self.changes, *of_targets}
+
+    def of(self, target: str) -> "Opponent":
+        """What one of several targets is compared with."""
+        return self.targets.get(target, Opponent())
 
     def to_json(self) -> dict[str, Any]:
         """What `from_json` reads, and `skipped`."""
@@ -261,11 +277,14 @@ class Opponent:
             "changes": {name: change.to_json() for name, change in self.changes.items()},
             "recall": {label: counted.counts for label, counted in self.classes.items()},
             "skipped": self.skipped or None,
+            **({"targets": {name: of.to_json() for name, of in self.targets.items()}} if self.targets else {}),
         }
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "Opponent":
         """The comparison in a verdict; one that was written before there were tables has that of accuracy alone."""
+        if value.get("targets"):
+            return cls(targets={name: cls.from_json(of) for name, of in value["targets"].items() if of["comparison"]})
         counts = value["comparison"]
         production = counts["production"]
         return cls(
@@ -280,16 +299,19 @@ class Constant:
     """The model against always answering the same, on the same examples.
 
     label: that answer. comparison: who is right, with the label as `production`; None if accuracy is not asked for.
-    changes: of the other metrics that are asked for.
+    changes: of the other metrics that are asked for. targets: of several by name; then there is nothing else.
     """
 
     label: str
     comparison: Comparison | None
     changes: tuple[Change, ...] = ()
+    targets: Mapping[str, "Constant"] = field(default_factory=dict)
 
     @property
     def beaten(self) -> bool:
-        """Whether the model is better in at least one of them, with 95 % confidence."""
+        """Whether the model is better in at least one of them, with 95 % confidence; of several targets in each."""
+        if self.targets:
+            return all(of.beaten for of in self.targets.values())
         better = self.comparison is not None and self.comparison.interval().low > 0
         return better or any(change.greatest_loss < 0 for change in self.changes)
 
@@ -314,6 +336,7 @@ class Constant:
             "beaten": self.beaten,
             "comparison": self.comparison.to_json() if self.comparison else None,
             "changes": [change.to_json() for change in self.changes],
+            **({"targets": {name: of.to_json() for name, of in self.targets.items()}} if self.targets else {}),
         }
 
     @classmethod
@@ -324,4 +347,5 @@ class Constant:
             value["label"],
             Comparison.counted(value["label"], counts) if counts else None,
             tuple(Change(**change) for change in value["changes"]),
+            {name: cls.from_json(of) for name, of in value.get("targets", {}).items()},
         )

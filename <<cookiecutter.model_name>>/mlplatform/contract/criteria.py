@@ -10,8 +10,11 @@
     [gate.mean_absolute_error]  # of a number, in its unit
     maximum = 2500
 
+    [gate.digit.accuracy]       # of the target `digit`, where the model has several; [gate.digit.recall.3] of a class
+    minimum = 0.9
+
     [gate]
-    absent_labels = ["owl"]     # labels of the model that the data does not have yet
+    absent_labels = ["owl"]     # labels of the model that the data does not have yet; of several targets "digit.7"
     cost_of_miss = 50           # of two classes: what missing one of the second costs, in false alarms
 
 The environment overrides a table: GATE_MACRO_F1_MINIMUM.
@@ -36,12 +39,26 @@ SETTINGS = ("absent_labels", "cost_of_miss")
 
 @dataclass(frozen=True)
 class Criterion:
-    """A row of the gate's tables. metric: `accuracy`, `recall.fraud`, or `recall` for each class; None: not asked."""
+    """A row of the gate's tables. metric: `accuracy`, `recall.fraud`, or `recall` for each class; None: not asked.
+
+    target: of which of several; empty for the only one.
+    """
 
     metric: str
     minimum: float | None = None
     maximum: float | None = None
     maximum_regression: float | None = None
+    target: str = ""
+
+    @property
+    def name(self) -> str:
+        """The metric, of several targets behind its target: `digit.accuracy`."""
+        return f"{self.target}.{self.metric}" if self.target else self.metric
+
+    @property
+    def table(self) -> str:
+        """Its table in service.toml."""
+        return f"gate.{self.name}"
 
     @property
     def facts(self) -> Metric:
@@ -90,11 +107,18 @@ class Criteria:
         """maximum_regression of a metric."""
         return next((row.maximum_regression for row in self.rows if row.metric == metric), None)
 
+    def of(self, target: str) -> "Criteria":
+        """What is asked of one of several targets; its own default, if there is no table of it."""
+        rows = tuple(row for row in self.rows if row.target == target)
+        start = f"{target}."
+        absent = tuple(label.removeprefix(start) for label in self.absent_labels if label.startswith(start))
+        return replace(self, rows=rows or (DEFAULT,), absent_labels=absent, by_default=not rows)
+
     def to_json(self) -> dict[str, Any]:
         """As JSON values: `criteria` by metric, without what is not asked, and the settings of [gate]."""
         return {
             "criteria": {
-                row.metric: {
+                row.name: {
                     name: bound for name in BOUNDS if (bound := getattr(row, name)) is not None and math.isfinite(bound)
                 }
                 for row in self.rows
@@ -111,9 +135,9 @@ def load_criteria() -> Criteria:
     """
     content = read_section("gate")
     faults: list[str] = []
-    rows = {row.metric: row for row in _rows(content, faults)}
-    for name, bound, given in _environment(faults):
-        before = rows.get(name, Criterion(name))
+    rows = {row.name: row for row in _all_rows(content, faults)}
+    for name, bound, given in _environment(faults, rows):
+        before = rows.get(name) or Criterion(name)
         _checked(f"environment variable {given[0]} = {given[1]!r}", before, {bound: given[1]}, faults, rows)
     absent = content.get("absent_labels", [])
     if not isinstance(absent, list) or not all(isinstance(label, str) for label in absent):
@@ -143,29 +167,52 @@ def with_former(criteria: Criteria, section: str, former: Mapping[str, tuple[str
     return replace(criteria, rows=tuple(rows.values()), by_default=criteria.by_default and not given)
 
 
-def _rows(content: Mapping[str, Any], faults: list[str]) -> Iterator[Criterion]:
-    """The tables of a section [gate], with those of single classes."""
+def _all_rows(content: Mapping[str, Any], faults: list[str]) -> Iterator[Criterion]:
+    """The tables of the section [gate], with those of several targets, each within a table that has its name."""
+    targets = {
+        given: table for given, table in content.items() if given not in SETTINGS and _is_of_target(given, table)
+    }
+    yield from _rows({given: table for given, table in content.items() if given not in targets}, faults)
+    for target, tables in targets.items():
+        yield from _rows(tables, faults, target)
+
+
+def _is_of_target(given: str, table: Any) -> bool:
+    """Whether a table of [gate] holds those of a target: it is no metric, and holds tables of metrics alone."""
+    if not isinstance(table, dict) or not table or SAME.get(given.lower(), given) in METRICS:
+        return False
+    return all(isinstance(inner, dict) for inner in table.values()) and any(
+        SAME.get(name.lower(), name) in METRICS for name in table
+    )
+
+
+def _rows(content: Mapping[str, Any], faults: list[str], target: str = "") -> Iterator[Criterion]:
+    """The tables of a section [gate], or of a target in it, with those of single classes."""
+    within = f"gate.{target}" if target else "gate"
     for given, table in content.items():
-        if given in SETTINGS:
+        if given in SETTINGS and not target:
             continue
-        place = f"[gate.{given}] ({settings_file()})"
+        place = f"[{within}.{given}] ({settings_file()})"
         name = _name(given, place, faults)
         if not name:
             continue
         if not isinstance(table, dict):
-            faults.append(f"gate.{given} = {table!r} ({settings_file()}): it must be a table, [gate.{given}]")
+            faults.append(f"{within}.{given} = {table!r} ({settings_file()}): it must be a table, [{within}.{given}]")
             continue
         rows: dict[str, Criterion] = {}
         bounds = {key: value for key, value in table.items() if not isinstance(value, dict)}
         if bounds or not table:
-            _checked(place, Criterion(name), bounds, faults, rows)
+            _checked(place, Criterion(name, target=target), bounds, faults, rows)
         for label, values in table.items():
             if not isinstance(values, dict):
                 continue
             if not METRICS[name].of_class:
-                faults.append(f"[gate.{given}.{label}]: {name} is of all classes together; there is [gate.{name}]")
+                faults.append(
+                    f"[{within}.{given}.{label}]: {name} is of all classes together; there is [{within}.{name}]"
+                )
             else:
-                _checked(f"[gate.{given}.{label}]", Criterion(f"{name}.{label}"), values, faults, rows)
+                row = Criterion(f"{name}.{label}", target=target)
+                _checked(f"[{within}.{given}.{label}]", row, values, faults, rows)
         yield from rows.values()
 
 
@@ -191,7 +238,7 @@ def _checked(
             found.append(f"{place}: {name} = {value!r} must be between {row.facts.worst:g} and 1")
     faults += found
     if not found and bounds:
-        rows[row.metric] = _with(row, bounds)
+        rows[row.name] = _with(row, bounds)
 
 
 def _with(row: Criterion, bounds: Mapping[str, Any]) -> Criterion:
@@ -209,14 +256,18 @@ def _name(given: str, place: str, faults: list[str]) -> str:
     return ""
 
 
-def _environment(faults: list[str]) -> Iterator[tuple[str, str, tuple[str, Any]]]:
-    """Metric, bound, and variable with value, of GATE_<METRIC>_<BOUND>; other variables are not ours."""
+def _environment(faults: list[str], rows: Mapping[str, Criterion]) -> Iterator[tuple[str, str, tuple[str, Any]]]:
+    """Metric, bound, and variable with value, of GATE_<METRIC>_<BOUND>; other variables are not ours.
+
+    rows: the tables; of several targets GATE_<TARGET>_<METRIC>_<BOUND> is about one that is there.
+    """
+    of_targets = {name.replace(".", "_").lower(): name for name, row in rows.items() if row.target}
     for variable, text in sorted(os.environ.items()):
         ending = next((b for b in reversed(BOUNDS) if variable.endswith(f"_{b.upper()}")), None)
         if not variable.startswith("GATE_") or ending is None or not text:
             continue
         given = variable.removeprefix("GATE_").removesuffix(f"_{ending.upper()}").lower()
-        name = _name(given, f"environment variable {variable}", faults)
+        name = of_targets.get(given) or _name(given, f"environment variable {variable}", faults)
         if name:
             try:
                 yield name, ending, (variable, float(text))

@@ -78,7 +78,13 @@ def judge(
     So the margin lets pass what may be chance, and a loss that is certain only if it is certainly within the margin:
     with few examples that means no proven loss, with very many whatever the margin says. A test that demanded proof of
     equality instead would refuse an equally good model at a margin of 1 % on less than about a thousand examples.
+
+    Several targets are each judged so, and every one of them has to pass.
     """
+    if len(target.parts) > 1:
+        return Verdict(
+            criteria, opponent, constant, tuple(_against_several(target, metrics, criteria, opponent, constant))
+        )
     reasons = [
         *_against_export(target, metrics),
         *([constant.in_words()] if constant and not constant.beaten else []),
@@ -87,6 +93,24 @@ def judge(
         *(target.losses(opponent, criteria) if opponent.comparison else ()),
     ]
     return Verdict(criteria, opponent, constant, tuple(reasons))
+
+
+def _against_several(
+    target: Target, metrics: Mapping[str, Any], criteria: Criteria, opponent: Opponent, constant: Constant | None
+) -> Iterator[str]:
+    """What closes the gate: the export, and under its name what is against each target."""
+    yield from _against_export(target, {**metrics, "invalid": 0})
+    if opponent.unusable:
+        yield opponent.unusable
+    for part in target.parts:
+        verdict = judge(
+            part,
+            {**metrics["targets"][part.name], "export_difference": 0.0},
+            criteria.of(part.name),
+            opponent.of(part.name),
+            constant.targets.get(part.name) if constant else None,
+        )
+        yield from (f"{part.name}: {reason}" for reason in verdict.reasons)
 
 
 def figure(metrics: Mapping[str, Any], name: str) -> float | None:
@@ -128,18 +152,18 @@ def _against_bound(metrics: Mapping[str, Any], row: Criterion) -> Iterator[str]:
         value = figure(metrics, name)
         if value is None:
             yield (
-                f"{name} has no value on the test split, and [gate.{row.metric}] asks for one: no example has or gets "
+                f"{name} has no value on the test split, and [{row.table}] asks for one: no example has or gets "
                 "the label, or the model was evaluated before there was such a table and has to be trained again"
             )
         elif row.minimum is not None and value < row.minimum:
             yield (
                 f"{name} {apart(value, row.minimum)} on the test split is below minimum {row.minimum:g} of "
-                f"[gate.{row.metric}]"
+                f"[{row.table}]"
             )
         elif row.maximum is not None and value > row.maximum:
             yield (
                 f"{name} {apart(value, row.maximum)} on the test split is above maximum {row.maximum:g} of "
-                f"[gate.{row.metric}]"
+                f"[{row.table}]"
             )
 
 

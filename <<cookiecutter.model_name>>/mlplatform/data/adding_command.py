@@ -122,7 +122,8 @@ def images(store: Storage, directory: Path, table: Path, name: str, resize: bool
     """
     schema = team.record_schema()
     picture = pictures.picture_of(schema, name)
-    found = pictures.records(directory, table, picture, resize, schema, target().name)
+    truths = [part.name for part in target().parts]
+    found = pictures.records(directory, table, picture, resize, schema, *truths)
     _write(store, "sources/images", found)
 
 

@@ -149,12 +149,18 @@ def _list_of(cell: str) -> Any:
 
 def truth_fault(record: Mapping[str, Any], target: Target) -> str:
     """Why a record that fits the schema holds no truth that the target can read; empty if it does."""
-    if target.name not in record:
-        return f"{target.name}: missing"
-    try:
-        target.text(record[target.name])
-    except ValueError as error:
-        return f"{target.name}: {json.dumps(record[target.name])} {error}"
+    for part in target.parts:
+        if part.name not in record:
+            return f"{part.name}: missing"
+        try:
+            part.text(record[part.name])
+        except ValueError as error:
+            return f"{part.name}: {json.dumps(record[part.name])} {error}"
+    if len(target.parts) > 1:
+        try:
+            target.text(record)
+        except ValueError as error:
+            return str(error)
     return ""
 
 

@@ -135,7 +135,9 @@ def _digest(content: Any) -> str:
 class Split:
     """Random access to one split of a dataset on this machine; arrays stay on disk until an example is used."""
 
-    def __init__(self, content: Path, split: str, inputs: Sequence[str]) -> None:
+    def __init__(self, content: Path, split: str, inputs: Sequence[str], target: Target | None = None) -> None:
+        """target: what `take` gives the truths of; None: one of which they are as stored."""
+        self._target = target
         directories = [directory / split for directory in layer_directories(content)]
         self._shards = [[(directory, shard) for shard in shard_names(directory)] for directory in directories]
         self._inputs = list(inputs)
@@ -159,17 +161,19 @@ class Split:
         shards = [shard for layer in self._shards for shard in layer][:1]
         return any(bool(_column_paths(*shard, name)) for shard in shards)
 
-    def take(self, indices: NDArray[np.int64]) -> tuple[dict[str, Array], Array]:
+    def take(self, indices: NDArray[np.int64]) -> tuple[dict[str, Array], Any]:
         """Inputs by name, each (n, *shape), and truths, of the examples with these indices, in their order.
 
         Labels are (n,), int32; numbers (n, values) and tags (n, labels), float32: outputs of a network have two
-        dimensions.
+        dimensions. Those of several targets are a dict by their names.
         """
         places = self._places(indices)
-        truth = self._taken("label", places, len(indices))
-        one_number = truth.dtype.kind == "f" and truth.ndim == 1
+        stored = self._taken("label", places, len(indices))
+        truth = self._target.for_loss(stored) if self._target else stored
         inputs = {name: self._taken(name, places, len(indices)) for name in self._inputs}
-        return inputs, truth[:, None] if one_number else truth
+        if isinstance(truth, dict):
+            return inputs, {name: _with_values(of) for name, of in truth.items()}
+        return inputs, _with_values(truth)
 
     def column(self, name: str, indices: NDArray[np.int64] | None = None) -> Array:
         """One array (n, *shape): an input by its name, `label`, or `id`; without indices of all examples.
@@ -281,6 +285,11 @@ def _column_paths(directory: Path, shard: str, name: str) -> list[Path]:
 
 def _taken(column: Column, indices: NDArray[np.int64]) -> Array:
     return column.array(indices) if isinstance(column, Texts) else np.asarray(column[indices])
+
+
+def _with_values(truth: Array) -> Array:
+    """Single numbers (n,) as (n, 1)."""
+    return truth[:, None] if truth.dtype.kind == "f" and truth.ndim == 1 else truth
 
 
 def _mapped(path: Path) -> Array:

@@ -59,10 +59,11 @@ class ExampleMaker:
         self.dropped: Counter[int] = Counter()
         record = schema.record_without_labels()
         needed = (spec.name for spec in schema.inputs if not spec.nullable)
-        self.checker = RecordChecker(record, (schema.target.name, *needed))
+        self._truths = tuple(part.name for part in schema.target.parts)
+        self.checker = RecordChecker(record, (*self._truths, *needed))
         self._checks = PlainChecks(record)
         self._forgotten = {bytes.fromhex(digest) for digest in forgotten}
-        self._known = frozenset({"id", schema.target.name, *(spec.name for spec in schema.inputs)})
+        self._known = frozenset({"id", *self._truths, *(spec.name for spec in schema.inputs)})
         self._has_others = not self._checks.closed or bool(self._checks.names - self._known)
 
     @property
@@ -89,11 +90,11 @@ class ExampleMaker:
         for spec in self.schema.inputs:
             inputs[f"input_{spec.name}"], input_fits = self._input(spec, batch)
             fits &= input_fits
-        target = self.schema.target
-        ids, truths = batch.column("id"), batch.column(target.name)
-        for name, values in (("id", ids), (target.name, truths)):
+        ids, truths = batch.column("id"), [batch.column(name) for name in self._truths]
+        for name, values in zip(("id", *self._truths), (ids, *truths), strict=True):
             fits &= _all_if_none(self._checks.fits(name, values), len(batch.rows))
-        labels, valid = target.texts(truths)
+        target = self.schema.target
+        labels, valid = target.texts(target.given(truths))
         fits &= valid
         rows = _Rows(batch.rows, _id_bytes(ids), labels, others, inputs)
         return rows.take(fits), np.flatnonzero(~fits).tolist()
@@ -167,7 +168,8 @@ class ExampleMaker:
         rows = [batch.rows[i] for i in records]
         problems += [Problem(rows[i], reason) for i, reason in reasons.items()]
         ids = _id_bytes([record.get("id") for record in records.values()])
-        labels, _ = self.schema.target.texts([record[self.schema.target.name] for record in records.values()])
+        truths = [[record[name] for record in records.values()] for name in self._truths]
+        labels, _ = self.schema.target.texts(self.schema.target.given(truths))
         others = [{n: v for n, v in record.items() if n not in self._known} for record in records.values()]
         examples = _Rows(rows, ids, labels, others if self._has_others else None, inputs)
         return examples.take(~np.isin(np.arange(len(rows)), list(reasons))), problems

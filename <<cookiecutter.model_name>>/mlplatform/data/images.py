@@ -3,7 +3,7 @@
 import base64
 import csv
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from io import BytesIO
@@ -77,9 +77,9 @@ def picture_of(schema: Mapping[str, Any], name: str = "") -> Picture | ImageFile
 
 
 def records(
-    directory: Path, labels: Path, picture: Picture | ImageFile, resize: bool, schema: Mapping[str, Any], truth: str
+    directory: Path, labels: Path, picture: Picture | ImageFile, resize: bool, schema: Mapping[str, Any], *truths: str
 ) -> Iterator[Found]:
-    """A record for each row of a table with the columns `file`, the truth's, and others of the record's properties.
+    """A record for each row of a table with the columns `file`, the truths', and others of the record's properties.
 
     A record without an id has the SHA-256 of its file, 32 hex digits. resize: whether an image of another size is
     scaled; else it does not fit. Images that the table does not name do not fit either. schema: `model.RECORD`. Raises
@@ -91,7 +91,7 @@ def records(
     checker = RecordChecker(schema)
     known = checker.names
     named = set()
-    for number, row in enumerate(_rows(labels, known, truth), start=2):
+    for number, row in enumerate(_rows(labels, known, truths), start=2):
         place = f"{labels.name} row {number}"
         path = directory / row[FILE]
         named.add(path.resolve())
@@ -133,7 +133,7 @@ def _picture(name: str, schema: Any) -> Picture | None:
     return Picture(name, sizes[0], sizes[1], channels, len(sizes) == 2, low, high, inner["type"] == "integer")
 
 
-def _rows(labels: Path, known: frozenset[str], truth: str) -> list[dict[str, str]]:
+def _rows(labels: Path, known: frozenset[str], truths: Sequence[str]) -> list[dict[str, str]]:
     try:
         with labels.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file)
@@ -141,8 +141,8 @@ def _rows(labels: Path, known: frozenset[str], truth: str) -> list[dict[str, str
             rows = list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ImagesError(f"{labels}: cannot be read as a table: {error}") from None
-    missing = [name for name in (FILE, truth) if name not in columns]
-    unknown = [name for name in columns if name not in known | {FILE, truth}]
+    missing = [name for name in (FILE, *truths) if name not in columns]
+    unknown = [name for name in columns if name not in known | {FILE, *truths}]
     if missing or unknown:
         said = [f"lacks {', '.join(missing)}"] if missing else []
         said += [f"has {', '.join(unknown)}, which the record has not"] if unknown else []

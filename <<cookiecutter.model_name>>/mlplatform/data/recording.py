@@ -67,7 +67,7 @@ class Checker:
     """
 
     def __init__(self, schema: Mapping[str, Any], target: Target) -> None:
-        self.of_schema = RecordChecker(schema, (target.name,))
+        self.of_schema = RecordChecker(schema, tuple(part.name for part in target.parts))
         self.target = target
         self.references = references.names(schema)
         self._schema = schema
@@ -76,9 +76,12 @@ class Checker:
         """Empty if it fits."""
         if reason := self.of_schema.reason(record) or truth_fault(record, self.target):
             return reason
-        truth = record[self.target.name]
-        _, valid = self.target.encode([self.target.text(truth).encode()], self._schema)
-        return "" if valid[0] else f"{self.target.name}: {json.dumps(truth)} is none of model.LABELS"
+        for part in self.target.parts:
+            truth = record[part.name]
+            _, valid = part.encode([part.text(truth).encode()], self._schema)
+            if not valid[0]:
+                return f"{part.name}: {json.dumps(truth)} is none of model.LABELS"
+        return ""
 
 
 def write_records(

@@ -60,7 +60,7 @@ class Row:
         """The row as a record: with `id`, `at`, `model` and `predicted`, if the schema has these properties.
 
         An input that was missing is null where the schema says so, and absent elsewhere.
-        truth: by the name of the target, if it is known.
+        truth: by the name of each target, if it is known.
         """
         beside = {"id": self.id, "at": self.at, "model": self.version, "predicted": self.predicted}
         properties = schema.get("properties", {})
@@ -112,16 +112,14 @@ def write_records(
             joined.left_out["requests with another number of rows than labels"] += 1
             continue
         for row, value in zip(rows, given, strict=True):
-            truth = target.known(value)
-            record = (
-                None
-                if truth is None or row.id in by_hand
-                else row.record(schema, {target.name: target.of_record(truth)})
-            )
-            if record is None:
-                joined.left_out["rows without a label" if truth is None else "rows labelled by hand"] += 1
+            known = target.known(value)
+            truth = {} if known is None else target.in_record(known)
+            labelled = len(truth) == len(target.parts)
+            if not labelled or row.id in by_hand:
+                joined.left_out["rows labelled by hand" if labelled else "rows without a label"] += 1
                 continue
-            record = redact(record) if redact is not None else record
+            made = row.record(schema, truth)
+            record = redact(made) if redact is not None else made
             if record is None:
                 joined.left_out["rows that may not be kept"] += 1
                 continue

@@ -86,7 +86,7 @@ def _prepare(
             "schema": schema.fingerprint(),
             "inputs": [spec.to_json() for spec in schema.inputs],
             "labels": list(schema.target.labels),
-            "targets": [schema.target.to_json()],
+            "targets": [part.to_json() for part in schema.target.parts],
             "options": rule.identity(),
             "splits": splits,
             "duplicates": {

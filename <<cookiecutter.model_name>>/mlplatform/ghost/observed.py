@@ -1,8 +1,9 @@
 """The events of the live service and the ghost, read from the store and joined by request id."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +15,7 @@ from mlplatform.contract.events import EVENT_COUNTERS, MIRROR_COUNTERS, Segment
 from mlplatform.contract.labels import label_text
 from mlplatform.contract.targets import Classes, Number, Target
 from mlplatform.contract.targets.base import Answers, Objects
+from mlplatform.contract.targets.several import Several
 from mlplatform.store import manifest
 from mlplatform.store.manifest import ArtifactError
 from mlplatform.store.storage import MissingKeyError, Storage
@@ -137,6 +139,30 @@ class Observed:
     unmatched: int
     segments: int
     damaged: int
+
+    @cached_property
+    def of_targets(self) -> "Mapping[str, Observed]":
+        """Of several targets by name what is observed of each; else empty."""
+        several = self.target
+        if not isinstance(several, Several):
+            return {}
+        pairs, alone = self.pairs, self.alone
+        return {
+            part.name: replace(
+                self,
+                target=part,
+                pairs=replace(
+                    pairs,
+                    live=several.answers_of(part, pairs.live),
+                    ghost=several.answers_of(part, pairs.ghost),
+                    truth=several.truths_of(part, pairs.truth),
+                ),
+                alone=replace(
+                    alone, ghost=several.answers_of(part, alone.ghost), truth=several.truths_of(part, alone.truth)
+                ),
+            )
+            for part in several.parts
+        }
 
 
 class Collector:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,13 @@ class Report:
         """The live model version, None where nothing was live."""
         return self.observed.live.version if self.observed.live else None
 
+    def of_targets(self) -> "dict[str, Report]":
+        """Of several targets by name what is of each; else empty."""
+        return {
+            name: replace(self, observed=of, figures=self.figures.targets[name], criteria=self.criteria.of(name))
+            for name, of in self.observed.of_targets.items()
+        }
+
     def to_json(self) -> dict[str, Any]:
         """All of it as JSON values; the page shows nothing that is not in here."""
         observed = self.observed
@@ -101,25 +108,36 @@ def make(observed: Observed, criteria: Criteria, settings: GhostSettings, made_a
 def render(report: Report) -> str:
     """The page."""
     heading, kind = _HEADINGS[report.verdict.decision]
-    figures = report.figures
+    parts = [
+        {"name": name, "block": page.blocks(TEMPLATE, **_of_target(of))} for name, of in report.of_targets().items()
+    ]
     return page.render(
         TEMPLATE,
-        report=report,
-        facts=report.to_json(),
         heading=heading,
         kind=kind,
-        figures=figures,
-        charts=_charts(report),
-        asked=_asked(report),
-        target=report.observed.target,
-        recall=_recall(figures),
-        margin=report.criteria.margin(report.observed.target.accuracy),
-        disagreements=figures.agreement.disagreements if figures.agreement else (),
-        shown_disagreements=SHOWN_DISAGREEMENTS,
+        parts=parts,
         mirror_counters=MIRROR_COUNTERS,
         waiting=_waiting(report.observed.live),
         waiting_in_ghost=_waiting(report.observed.ghost),
+        **_of_target(report),
     )
+
+
+def _of_target(report: Report) -> dict[str, Any]:
+    """What the template shows of a target, and what it says of all in other words."""
+    figures = report.figures
+    return {
+        "report": report,
+        "facts": report.to_json(),
+        "figures": figures,
+        "charts": _charts(report),
+        "asked": _asked(report),
+        "target": report.observed.target,
+        "recall": _recall(figures),
+        "margin": report.criteria.margin(report.observed.target.accuracy),
+        "disagreements": figures.agreement.disagreements if figures.agreement else (),
+        "shown_disagreements": SHOWN_DISAGREEMENTS,
+    }
 
 
 def _asked(report: Report) -> list[dict[str, Any]]:
@@ -130,7 +148,7 @@ def _asked(report: Report) -> list[dict[str, Any]]:
         bound = row.minimum if row.minimum is not None else row.maximum
         rows.append(
             {
-                "metric": f"{row.metric} of each class" if row.of_each_class else row.metric,
+                "metric": f"{row.name} of each class" if row.of_each_class else row.name,
                 "least": row.facts.higher_is_better,
                 "bound": bound if bound is not None and math.isfinite(bound) else None,
                 "measured": task.metrics.get(row.metric) if task else None,

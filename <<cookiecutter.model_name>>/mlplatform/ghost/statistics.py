@@ -1,7 +1,7 @@
 """The figures of the report. SciPy does the statistics."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -104,7 +104,8 @@ class Task:
 class Figures:
     """Everything that is computed. None: there was nothing to compute it from.
 
-    agreement: of the rows that both predicted. accuracy, live_accuracy: where rows are right or wrong.
+    agreement: of the rows that both predicted. accuracy, live_accuracy: where rows are right or wrong. targets: of
+    several by name those of each; all of them together have only what is of requests.
     """
 
     agreement: Agreement | None
@@ -116,6 +117,7 @@ class Figures:
     shift: Shift | None
     errors: Errors
     coverage: Share | None
+    targets: Mapping[str, "Figures"] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """All figures as JSON values."""
@@ -130,25 +132,43 @@ class Figures:
             "shift": asdict(self.shift) if self.shift else None,
             "errors": {**asdict(self.errors), "excess": self.errors.excess},
             "coverage": _json(self.coverage),
+            **({"targets": {name: of.to_json() for name, of in self.targets.items()}} if self.targets else {}),
         }
 
 
 def compute(observed: Observed, criteria: Criteria) -> Figures:
     """All figures. criteria: what the gate's tables ask for."""
-    pairs, alone = observed.pairs, observed.alone
-    task = _task(observed, criteria)
+    pairs, alone, live = observed.pairs, observed.alone, observed.live
+    of_requests = Figures(
+        agreement=None,
+        task=None,
+        comparison=None,
+        accuracy=None,
+        live_accuracy=None,
+        latency=latency(pairs, alone),
+        shift=None,
+        errors=errors(pairs, alone),
+        coverage=_coverage(observed) if live and live.mirrored else None,
+    )
+    if not observed.of_targets:
+        return _of_target(observed, criteria, of_requests)
+    targets = {name: _of_target(of, criteria.of(name), of_requests) for name, of in observed.of_targets.items()}
+    return replace(of_requests, targets=targets)
+
+
+def _of_target(observed: Observed, criteria: Criteria, of_requests: Figures) -> Figures:
+    """Those of a target beside those of requests."""
+    pairs, task = observed.pairs, _task(observed, criteria)
     comparison = task.opponent.comparison if task else None
-    live = observed.live
-    return Figures(
+    scored = np.isfinite(pairs.live.scores) & np.isfinite(pairs.ghost.scores)
+    return replace(
+        of_requests,
         agreement=observed.target.agreement(pairs.live, pairs.ghost, pairs.truth),
         task=task,
         comparison=comparison,
         accuracy=task.target.right(task.rows) if task else None,
         live_accuracy=_right_live(comparison),
-        latency=latency(pairs, alone),
-        shift=shift(pairs.live.scores, pairs.ghost.scores) if len(pairs.live.scores) else None,
-        errors=errors(pairs, alone),
-        coverage=_coverage(observed) if live and live.mirrored else None,
+        shift=shift(pairs.live.scores[scored], pairs.ghost.scores[scored]) if scored.any() else None,
     )
 
 

@@ -50,6 +50,8 @@ def decide(observed: Observed, figures: Figures, criteria: Criteria, settings: G
       stands in for accuracy: models that agree in a share a of the rows cannot differ by more than 1 - a. They also
       have to agree where the live model says what is rare.
     - *hold*: anything else; the reasons say what would settle it.
+
+    Several targets are each judged so; what speaks against one of them, or leaves it open, holds for the ghost.
     """
     findings = Clauses()
     answered = observed.pairs.requests if observed.live else len(observed.alone.ms)
@@ -57,7 +59,12 @@ def decide(observed: Observed, figures: Figures, criteria: Criteria, settings: G
         by = "by both" if observed.live else "by the ghost"
         missing = f"{_requests(answered)} answered {by}; a verdict takes {settings.minimum_requests}"
         return Verdict(Decision.NOT_ENOUGH_DATA, (missing,), ())
-    _judge_task(observed, figures, criteria, settings, findings)
+    for name, of in observed.of_targets.items():
+        own = Clauses()
+        _judge_task(of, figures.targets[name], criteria.of(name), settings, own)
+        findings.add(name, own)
+    if not observed.of_targets:
+        _judge_task(observed, figures, criteria, settings, findings)
     _judge_latency(figures, settings, findings)
     _judge_errors(figures, settings, findings)
     _judge_coverage(figures, settings, findings)
@@ -107,7 +114,7 @@ def _judge_bound(row: Criterion, task: Task, findings: Clauses) -> None:
         if name != row.metric and not (row.of_each_class and name.startswith(f"{row.metric}.")):
             continue
         higher = row.facts.higher_is_better
-        limit = f"{'below minimum' if higher else 'above maximum'} {bound:g} of [gate.{row.metric}]"
+        limit = f"{'below minimum' if higher else 'above maximum'} {bound:g} of [{row.table}]"
         clause = f"{name} is {apart(value, bound)} on {len(task.rows):,} rows"
         if high < bound if higher else low > bound:
             findings.against.append(f"{clause}, certainly {limit}")

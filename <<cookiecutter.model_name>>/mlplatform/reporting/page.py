@@ -3,16 +3,34 @@
 Jinja fills a template with autoescape: whatever comes from data is text, never markup.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jinja2
+from markupsafe import Markup
 
 STYLE = Path(__file__).with_name("page.css")
 
 
 def render(template: Path, **values: Any) -> str:
     """The page that a template makes of the values. It extends page.html, and has a filter for each `as_`."""
+    return _template(template).render(**values)
+
+
+def blocks(template: Path, **values: Any) -> Callable[[str], Markup]:
+    """Renders one block of a template at a time, for a page that is made of those of several."""
+    loaded = _template(template)
+
+    def block(name: str) -> Markup:
+        parts = loaded.blocks[name](loaded.new_context(values)) if name in loaded.blocks else ()
+        # What a template makes has escaped what it was given.
+        return Markup("".join(parts))  # noqa: S704
+
+    return block
+
+
+def _template(template: Path) -> jinja2.Template:
     environment = jinja2.Environment(
         autoescape=True,
         undefined=jinja2.StrictUndefined,
@@ -32,7 +50,7 @@ def render(template: Path, **values: Any) -> str:
         "bytes": as_bytes,
         "time": as_time,
     }
-    return environment.get_template(template.name).render(**values)
+    return environment.get_template(template.name)
 
 
 def as_sentence(clause: str) -> str:

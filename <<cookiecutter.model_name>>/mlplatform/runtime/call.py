@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
@@ -17,6 +18,13 @@ DTYPES = (
     *("float16", "float32", "float64", "string"),
 )
 """TensorFlow's names of the types that the server's protocols can carry."""
+
+
+def joined(outputs: Sequence[Array]) -> Array:
+    """One output as it is, of several the values of each row beside each other, (rows, values)."""
+    if len(outputs) == 1:
+        return outputs[0]
+    return np.concatenate([output.reshape(len(output), -1) for output in outputs], axis=1)
 
 
 class ModelRejectsError(Exception):

@@ -46,7 +46,8 @@ def _row(model: Manifest, previous: Manifest | None, live: bool) -> tuple[str, .
     made_from = model.properties
     metrics = made_from.get("metrics", {})
     accuracy, error = metrics.get("accuracy"), metrics.get("mean_absolute_error")
-    figure = f"{accuracy:.4f}" if isinstance(accuracy, int | float) else UNKNOWN
+    several = f"{len(metrics['targets'])} targets" if metrics.get("targets") else UNKNOWN
+    figure = f"{accuracy:.4f}" if isinstance(accuracy, int | float) else several
     return (
         model.id,
         model.created_at,

@@ -55,6 +55,6 @@ class Metrics:
 def _checked(metric: Metric, kind: str, tags: Tags) -> tuple[Metric, Tags]:
     if metric.kind != kind:
         raise ValueError(f"{metric.name} is a {metric.kind}, not a {kind}")
-    if tuple(tag.partition(":")[0] for tag in tags) != metric.tags:
+    if tuple(tag.partition(":")[0] for tag in tags) not in (metric.tags, metric.all_tags):
         raise ValueError(f"{metric.name} has the tags {', '.join(metric.tags) or 'none'}; got {', '.join(tags)}")
     return metric, tags

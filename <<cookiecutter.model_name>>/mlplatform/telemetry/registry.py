@@ -9,11 +9,13 @@ from typing import Literal
 
 Kind = Literal["count", "gauge", "distribution"]
 COMMON_TAGS = ("env", "service", "version", "role")
+TARGET = "target"
 
 
 @dataclass(frozen=True)
 class Metric:
-    """One metric. unit: as Datadog calls it, empty for a bare number. tags: beyond COMMON_TAGS.
+    """One metric. unit: as Datadog calls it, empty for a bare number. tags: beyond COMMON_TAGS. of_target: whether it
+    has the tag TARGET as well where a model has several targets.
 
     sender: the package that sends it. percentiles: whether Datadog is asked to keep p50 to p99 of a distribution, which
     it bills.
@@ -26,6 +28,12 @@ class Metric:
     meaning: str
     sender: str = "serving"
     percentiles: bool = False
+    of_target: bool = False
+
+    @property
+    def all_tags(self) -> tuple[str, ...]:
+        """Those that it may have, beyond COMMON_TAGS."""
+        return (*self.tags, TARGET) if self.of_target else self.tags
 
 
 REQUESTS = Metric(
@@ -64,12 +72,25 @@ PREDICTIONS = Metric(
     "",
     ("class",),
     "Rows by the class, or each tag, predicted for them; `other` are those beyond the hundred first labels.",
+    of_target=True,
 )
 CONFIDENCE = Metric(
-    "ml.confidence", "distribution", "fraction", (), "Probability of the predicted class.", percentiles=True
+    "ml.confidence",
+    "distribution",
+    "fraction",
+    (),
+    "Probability of the predicted class.",
+    percentiles=True,
+    of_target=True,
 )
 PREDICTED_VALUES = Metric(
-    "ml.prediction.values", "distribution", "", (), "What is predicted, of a model of numbers.", percentiles=True
+    "ml.prediction.values",
+    "distribution",
+    "",
+    (),
+    "What is predicted, of a model of numbers.",
+    percentiles=True,
+    of_target=True,
 )
 DRIFT = Metric(
     "ml.drift.psi",
@@ -79,6 +100,7 @@ DRIFT = Metric(
     "Population stability index of the last 500 to 1,000 rows looked at, against the baseline in the model's manifest; "
     "0 is equal, above 0.2 is commonly called a shift. signal: input.<name>; "
     "classes and confidence, tags and probability, or values.",
+    of_target=True,
 )
 PROCESS_CPU = Metric("ml.process.cpu", "gauge", "core", (), "CPU time of the worker process per second.")
 PROCESS_MEMORY = Metric("ml.process.memory", "gauge", "byte", (), "Resident memory of the worker process.")
@@ -188,6 +210,6 @@ def table() -> str:
     """The registry as Markdown."""
     lines = ["| metric | kind | unit | tags | meaning |", "|---|---|---|---|---|"]
     for metric in METRICS.values():
-        tags = ", ".join(metric.tags)
+        tags = ", ".join([*metric.tags, *([f"{TARGET} of several"] if metric.of_target else [])])
         lines.append(f"| `{metric.name}` | {metric.kind} | {metric.unit} | {tags} | {metric.meaning} |")
     return "\n".join(lines) + "\n"

@@ -17,7 +17,7 @@ from mlplatform.contract.runtimes import EXPORTS, exported_for
 from mlplatform.contract.targets import Target
 from mlplatform.data.dataset import InputSpec, Split
 from mlplatform.runtime import onnx, saved_model
-from mlplatform.runtime.call import DTYPES
+from mlplatform.runtime.call import DTYPES, joined
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
@@ -46,7 +46,7 @@ def input_specs(network: keras.Model, target: Target) -> tuple[InputSpec, ...]:
             f"model.build: input {fixed[0]!r} has a batch of {inputs[fixed[0]].shape[0]} rows; the server's varies, so "
             "leave out batch_size and batch_shape, and with them layers that are stateful"
         )
-    output = getattr(network.output, "shape", None)
+    output = _output_shape(network, target)
     fault = target.output_fault(output)
     if fault:
         raise PipelineError(f"model.build: the output has shape {output}; it must be {fault}")
@@ -76,22 +76,29 @@ def input_specs(network: keras.Model, target: Target) -> tuple[InputSpec, ...]:
     return tuple(specs)
 
 
+def _output_shape(network: keras.Model, target: Target) -> Any:
+    """The shape of the output, of several targets by the name of each; None if the network gives something else."""
+    output = network.output
+    if len(target.parts) > 1 and isinstance(output, dict):
+        return {name: getattr(one, "shape", None) for name, one in output.items()}
+    return getattr(output, "shape", None)
+
+
 def export(
     network: keras.Model, target: Target, directory: Path, inputs: Sequence[InputSpec] | None = None
 ) -> dict[str, Any]:
     """Write the network as a SavedModel with the signature `serving_default`, and return the signature.
 
-    Inputs go by their names with the batch first; the output is the target's, float32 (batch, *row_shape).
+    Inputs go by their names with the batch first; outputs are the target's, float32 (batch, *row_shape).
     inputs: those of the network, with what the record says of them; None if it says nothing.
     """
     specs = inputs or input_specs(network, target)
     tensors = {spec.name: tf.TensorSpec((None, *spec.shape), spec.dtype, spec.name) for spec in specs}
 
     def serve(inputs: Any) -> dict[str, Any]:
-        predictions = tf.cast(network(inputs, training=False), tf.float32)
-        if len(predictions.shape) != 1 + len(target.row_shape):
-            predictions = tf.reshape(predictions, (-1, *target.row_shape))
-        return {target.output: predictions}
+        given = network(inputs, training=False)
+        given = given if isinstance(given, dict) else {target.output: given}
+        return {name: _as_served(given[name], row_shape) for name, row_shape in target.outputs.items()}
 
     # Keras's own archive leaves out the optimiser, whose moments are twice the size of the weights. It finds the
     # variables by itself, but not lookup tables. Within a module, as of a network it would store all weights twice.
@@ -104,20 +111,30 @@ def export(
     return signature(specs, target)
 
 
+def _as_served(predictions: Any, row_shape: tuple[int, ...]) -> Any:
+    predictions = tf.cast(predictions, tf.float32)
+    if len(predictions.shape) != 1 + len(row_shape):
+        predictions = tf.reshape(predictions, (-1, *row_shape))
+    return predictions
+
+
 def signature(specs: Sequence[InputSpec], target: Target) -> dict[str, Any]:
     """What a model takes and gives, as its manifest says it."""
     return {
         "inputs": [{**spec.to_json(), "shape": [None, *spec.shape]} for spec in specs],
-        "outputs": [{"name": target.output, "shape": [None, *target.row_shape], "dtype": "float32"}],
+        "outputs": [
+            {"name": name, "shape": [None, *row_shape], "dtype": "float32"}
+            for name, row_shape in target.outputs.items()
+        ],
     }
 
 
 class Exported:
     """An exported model, loaded as the server loads it.
 
-    Called with inputs by name, each (n, *shape), it gives predictions. signature: as `export` returned it, or the
-    `signature` of the model's manifest. path: of a SavedModel, or with runtime `onnx` of an ONNX file. Raises what that
-    runtime raises for what cannot be loaded.
+    Called with inputs by name, each (n, *shape), it gives predictions, those of several outputs beside each other.
+    signature: as `export` returned it, or the `signature` of the model's manifest. path: of a SavedModel, or with
+    runtime `onnx` of an ONNX file. Raises what that runtime raises for what cannot be loaded.
     """
 
     def __init__(self, path: Path, signature: Mapping[str, Any], runtime: str = "tensorflow") -> None:
@@ -139,8 +156,7 @@ class Exported:
 
     def __call__(self, inputs: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
         """See the class. Raises ModelRejectsError for values that the model cannot take."""
-        (predictions,) = self._run([_as_text(inputs[name]) for name in self._inputs])
-        return np.asarray(predictions, np.float32)
+        return np.asarray(joined(self._run([_as_text(inputs[name]) for name in self._inputs])), np.float32)
 
 
 def _as_text(array: NDArray[Any]) -> NDArray[Any]:

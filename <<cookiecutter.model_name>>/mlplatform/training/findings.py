@@ -1,13 +1,14 @@
 """What the report on a run is made from."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from numpy.typing import NDArray
 
 from mlplatform.config.settings import ServiceSettings
 from mlplatform.contract.gate import Verdict
+from mlplatform.contract.targets import Target
 from mlplatform.data.dataset import Schema
 from mlplatform.store.manifest import Manifest
 
@@ -25,11 +26,12 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Mistake:
-    """An example of the test split that is predicted wrongly. inputs: by name."""
+    """An example of the test split that is predicted wrongly. inputs: by name. target: of several the one."""
 
     id: str
     prediction: Prediction
     inputs: Mapping[str, NDArray[Any]]
+    target: str = ""
 
 
 @dataclass(frozen=True)
@@ -66,3 +68,32 @@ class Findings:
     compared: Compared | None
     test: Any
     validation: Any | None = None
+
+    def of_targets(self) -> "list[Findings]":
+        """What each of several targets has to show."""
+        return [self._of(place, part) for place, part in enumerate(self.schema.target.parts)]
+
+    def _of(self, place: int, part: Target) -> "Findings":
+        name, metrics, verdict, compared = part.name, self.metrics, self.verdict, self.compared
+        splits = {
+            split: {**about, **about.get("targets", {}).get(name, {})}
+            for split, about in self.dataset.properties["splits"].items()
+        }
+        of_all = {key: metrics[key] for key in ("export_difference", "inference_ms", "bytes") if key in metrics}
+        return replace(
+            self,
+            schema=replace(self.schema, target=part),
+            dataset=replace(self.dataset, properties={**self.dataset.properties, "splits": splits}),
+            metrics={**metrics["targets"][name], **of_all},
+            mistakes=[mistake for mistake in self.mistakes if mistake.target == name],
+            verdict=replace(
+                verdict,
+                criteria=verdict.criteria.of(name),
+                opponent=verdict.opponent.of(name),
+                constant=verdict.constant.targets.get(name) if verdict.constant else None,
+            ),
+            compared=compared
+            and replace(compared, metrics=compared.metrics["targets"][name], test=compared.test.of[place]),
+            test=self.test.of[place],
+            validation=self.validation.of[place] if self.validation is not None else None,
+        )

@@ -43,7 +43,7 @@ class FirstRows(Split):
     def __len__(self) -> int:
         return self.count + len(self.gaps)
 
-    def take(self, indices: NDArray[np.int64]) -> tuple[dict[str, NDArray[Any]], NDArray[Any]]:
+    def take(self, indices: NDArray[np.int64]) -> tuple[dict[str, NDArray[Any]], Any]:
         """See Split."""
         _, truth = self.split.take(indices % self.count)
         return {name: self.column(name, indices) for name in self._inputs}, truth

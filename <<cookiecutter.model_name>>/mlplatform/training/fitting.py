@@ -259,9 +259,9 @@ def evaluate(network: keras.Model, split: Split, batch_size: int) -> dict[str, f
     return _numbers(network.evaluate(_in_order(split, batch_size), verbose=0, return_dict=True))
 
 
-def predict(network: keras.Model, split: Split, batch_size: int) -> NDArray[np.float32]:
-    """What the network gives, (examples, ...), for a split, in its order."""
-    return np.asarray(network.predict(_in_order(split, batch_size).map(lambda x, _: x), verbose=0), np.float32)
+def predict(network: keras.Model, split: Split, batch_size: int) -> Any:
+    """What the network gives, (examples, ...), for a split, in its order; of several outputs by their names."""
+    return network.predict(_in_order(split, batch_size).map(lambda x, _: x), verbose=0)
 
 
 def order(examples: int, seed: int, epoch: int) -> NDArray[np.int64]:
@@ -285,7 +285,7 @@ def _from_generator(batches: Any, split: Split, count: int, weighed: bool = Fals
     inputs, truth = split.take(np.zeros(1, np.int64))
     signature: tuple[Any, ...] = (
         {name: tf.TensorSpec((None, *array.shape[1:]), _tensor_dtype(array)) for name, array in inputs.items()},
-        tf.TensorSpec((None, *truth.shape[1:]), truth.dtype),
+        tf.nest.map_structure(lambda array: tf.TensorSpec((None, *array.shape[1:]), array.dtype), truth),
     )
     if weighed:
         signature = (*signature, tf.TensorSpec((None,), tf.float32))

@@ -1,10 +1,11 @@
 """`litert_converter.py ROOT`: convert SavedModels, and predict with what came out.
 
 ROOT: where mlplatform lies, whose loader the server uses: what it computes here, it computes there.
-Each line of the standard input is a job, a JSON list of three paths: a SavedModel; a directory of .npz files, inputs
-by `input_<name>`; and the file to write. Left in the directory: `predictions.npy`, their predictions one after the
-other in the order of the names, and `rows.npy`, those of the first examples in batches of BATCHES rows; or
-`reason.txt`, why there are none. A line of the standard output says that a job is done.
+Each line of the standard input is a job, a JSON list: the paths of a SavedModel, of a directory of .npz files, inputs
+by `input_<name>`, and of the file to write; and the names of the model's outputs. Left in the directory:
+`predictions.npy`, the predictions for one file after the other in the order of their names, several outputs beside each
+other; and `rows.npy`, those for the first examples in batches of BATCHES rows; or `reason.txt`, why there are none. A
+line of the standard output says that a job is done.
 A program of its own, see litert.py. It ends when its standard input does, or when no job comes for IDLE_SECONDS.
 """
 
@@ -14,6 +15,7 @@ import queue
 import re
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,16 +40,17 @@ def main(root: Path) -> int:
             job = jobs.get(timeout=IDLE_SECONDS)
         except queue.Empty:
             return 0
-        convert(*map(Path, json.loads(job)))
+        *paths, outputs = json.loads(job)
+        convert(*map(Path, paths), outputs)
         os.write(answers, b"done\n")
 
 
-def convert(saved_model: Path, batches: Path, target: Path) -> None:
+def convert(saved_model: Path, batches: Path, target: Path, outputs: Sequence[str]) -> None:
     """Do a job."""
     import tensorflow as tf
 
     from mlplatform.runtime import litert
-    from mlplatform.runtime.call import BATCHES
+    from mlplatform.runtime.call import BATCHES, joined
 
     # Kept: the signature alone does not keep the variables alive. Not from_saved_model, which loses them for models
     # that were saved as more than a signature, and then predicts NaN.
@@ -58,9 +61,10 @@ def convert(saved_model: Path, batches: Path, target: Path) -> None:
     first = _read(paths[0])
     try:
         target.write_bytes(converter.convert())
-        run = litert.load(target, list(first), list(signature.structured_outputs), threads=1)
-        np.save(batches / "predictions.npy", np.concatenate([run(list(_read(path).values()))[0] for path in paths]))
-        few = [run([array[np.arange(rows) % len(array)] for array in first.values()])[0] for rows in BATCHES]
+        run = litert.load(target, list(first), list(outputs), threads=1)
+        predictions = [joined(run(list(_read(path).values()))) for path in paths]
+        np.save(batches / "predictions.npy", np.concatenate(predictions))
+        few = [joined(run([array[np.arange(rows) % len(array)] for array in first.values()])) for rows in BATCHES]
         np.save(batches / "rows.npy", np.concatenate(few))
     # ConverterError is an Exception, no more; the interpreter raises anything.
     except Exception as error:

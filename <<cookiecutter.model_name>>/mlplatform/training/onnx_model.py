@@ -102,6 +102,11 @@ def definition(parameters: TrainingParameters) -> tuple[InputSpec, ...]:
                 "make what model.train needs a field of model.Hyperparameters"
             )
     target = of_model(model)
+    if len(target.parts) > 1:
+        raise PipelineError(
+            f"model.TARGETS: {target.name} are several, which a network of model.build can learn, and model.train one; "
+            "leave one of them"
+        )
     properties = record_properties(model.RECORD, target)
     splitting = (parameters.split_group, parameters.split_time, parameters.split_fixed)
     reserved = ("id", "label", target.name, *splitting)

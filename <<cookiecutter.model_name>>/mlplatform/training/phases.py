@@ -34,7 +34,7 @@ class Phase:
     name: str
     prepare: "Callable[[keras.Model], object] | None" = None
     epochs: int | None = None
-    weigh: Callable[[NDArray[Any]], NDArray[Any]] | None = None
+    weigh: Callable[[Any], NDArray[Any]] | None = None
 
     def length(self, parameters: TrainingParameters) -> int:
         """Its epochs."""
@@ -50,13 +50,16 @@ class Phase:
         except Exception as error:
             raise raised(f"model.phases: phase {self.name!r}", error) from error
 
-    def weights(self, truth: NDArray[Any]) -> NDArray[np.float32]:
-        """The weights (n,) of examples. truth: (n, ...). Raises PipelineError if `weigh` gives something else."""
-        weights = np.ones(len(truth), np.float32) if self.weigh is None else np.asarray(self.weigh(truth), np.float32)
-        if weights.shape != truth.shape[:1] or not np.isfinite(weights).all() or (weights < 0).any():
+    def weights(self, truth: Any) -> NDArray[np.float32]:
+        """The weights (n,) of examples. truth: (n, ...), of several targets by their names. Raises PipelineError if
+        `weigh` gives something else.
+        """
+        count = len(next(iter(truth.values())) if isinstance(truth, dict) else truth)
+        weights = np.ones(count, np.float32) if self.weigh is None else np.asarray(self.weigh(truth), np.float32)
+        if weights.shape != (count,) or not np.isfinite(weights).all() or (weights < 0).any():
             raise PipelineError(
                 f"model.phases: weigh of phase {self.name!r} gives values of shape {weights.shape} for "
-                f"{len(truth)} examples; it must give one number for each, finite and not negative"
+                f"{count} examples; it must give one number for each, finite and not negative"
             )
         return weights
 

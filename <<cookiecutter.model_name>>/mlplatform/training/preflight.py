@@ -71,7 +71,7 @@ def definition(parameters: TrainingParameters) -> tuple[InputSpec, ...]:
     """The network's inputs, once what `model/` defines fits together. Raises PipelineError."""
     target = of_model(model)
     properties = record_properties(model.RECORD, target)
-    reserved = ("id", "label", target.name)
+    reserved = ("id", "label", *(part.name for part in target.parts))
     specs = _inputs(build(parameters), target)
     for spec in specs:
         if spec.name in reserved:
@@ -137,7 +137,7 @@ def check(
     inputs = _inputs(network, target)
     count = min(parameters.batch_size, BATCHES[-1])
     rows, held_out = FirstRows(train, count, inputs), FirstRows(validation, count)
-    _check_missing(network, rows)
+    _check_missing(network, rows, target)
     for phase in phases_of(model, parameters, network):
         phase.begin(network)
         _check_compiled(network, parameters, target)
@@ -167,10 +167,11 @@ def record_properties(record: Mapping[str, Any], target: Target) -> Mapping[str,
             f"model.RECORD is no valid JSON Schema: {f'{place}: ' if place else ''}{error.message}"
         ) from None
     properties: Mapping[str, Any] = record.get("properties", {})
-    if target.name not in properties:
-        raise PipelineError(
-            f"model.RECORD has no property {target.name!r}, what is to be learned; add it to its properties"
-        )
+    for part in target.parts:
+        if part.name not in properties:
+            raise PipelineError(
+                f"model.RECORD has no property {part.name!r}, what is to be learned; add it to its properties"
+            )
     return properties
 
 
@@ -183,15 +184,15 @@ def _list(names: Sequence[str]) -> str:
 def _check_compiled(network: keras.Model, parameters: TrainingParameters, target: Target) -> None:
     if not network.compiled:
         raise PipelineError(
-            f"model.build: the network is not compiled; call network.compile(optimizer=..., loss={target.loss!r}, "
-            f"metrics=[{target.metric!r}]) before it is returned"
+            f"model.build: the network is not compiled; call network.compile(optimizer=..., {target.compiling}) before "
+            "it is returned"
         )
     if network.steps_per_execution != 1:
         raise PipelineError(
             f"model.build: leave out steps_per_execution={network.steps_per_execution}; a run can be stopped, and "
             "resumed, between any two steps"
         )
-    _check_loss(network.loss, target)
+    _check_losses(network.loss, target)
     schedule = isinstance(network.optimizer.get_config().get("learning_rate"), dict)
     if parameters.plateau_patience and schedule:
         raise PipelineError(
@@ -200,25 +201,40 @@ def _check_compiled(network: keras.Model, parameters: TrainingParameters, target
         )
 
 
-def _check_loss(loss: Any, target: Target) -> None:
+def _check_losses(loss: Any, target: Target) -> None:
+    """Refuse losses that are not one for each target."""
+    if len(target.parts) == 1:
+        _check_loss(loss, target)
+        return
+    names = [part.name for part in target.parts]
+    if not isinstance(loss, dict) or {*loss} != {*names}:
+        raise PipelineError(
+            f"model.build: loss={loss!r} must be a dict with a loss for each of model.TARGETS; compile with "
+            f"{target.compiling}"
+        )
+    for part in target.parts:
+        _check_loss(loss[part.name], part, f"[{part.name!r}]")
+
+
+def _check_loss(loss: Any, target: Target, of: str = "") -> None:
     """Refuse Keras's losses for another kind of target, which compute nonsense, and no error."""
     try:
         known = keras.losses.get(loss) if isinstance(loss, str) else loss
     except ValueError:
-        raise PipelineError(f"model.build: loss={loss!r} is not known to Keras; use {target.loss!r}") from None
+        raise PipelineError(f"model.build: loss{of}={loss!r} is not known to Keras; use {target.loss!r}") from None
     name = str(getattr(known, "__name__", type(known).__name__))
     module = str(getattr(known, "__module__", ""))
     if known is None or (module.startswith("keras.") and not target.fits_loss(name)):
         shown = loss if isinstance(loss, str) or loss is None else name
-        raise PipelineError(f"model.build: loss={shown!r} is not for {target.truths}; use {target.loss!r}")
+        raise PipelineError(f"model.build: loss{of}={shown!r} is not for {target.truths}; use {target.loss!r}")
 
 
-def _check_missing(network: keras.Model, rows: FirstRows) -> None:
+def _check_missing(network: keras.Model, rows: FirstRows, target: Target) -> None:
     """Refuse a network that predicts NaN where an input is missing."""
     if not rows.gaps:
         return
     try:
-        predicted = np.asarray(network(_tensors(rows.take(rows.with_gaps)[0]), training=False), np.float32)
+        predicted = target.joined(network(_tensors(rows.take(rows.with_gaps)[0]), training=False))
     except Exception:
         # A step fails of it as well, and then it is told which part of the network does.
         return
@@ -261,7 +277,7 @@ def _rehearse(
 def _failing_part(network: keras.Model, rows: Split) -> str:
     """Which part of the network a step fails in, found by trying them one after the other."""
     inputs, truth = rows.take(np.arange(len(rows)))
-    x, y = _tensors(inputs), tf.constant(truth)
+    x, y = _tensors(inputs), tf.nest.map_structure(tf.constant, truth)
     part = "the layers fail on the dataset's first rows"
     try:
         predicted = network(x, training=True)
@@ -301,7 +317,7 @@ def _check_served(
         fault = target.prediction_fault(served)
         if fault:
             raise PipelineError(f"model.build: {fault}")
-        expected = np.asarray(network(_tensors(inputs), training=False), np.float32).reshape(served.shape)
+        expected = target.joined(network(_tensors(inputs), training=False)).reshape(served.shape)
         if target.difference(served, exported(inputs)) > gate.EXPORT_TOLERANCE:
             raise PipelineError(
                 f"model.build: for the same {size} rows the exported network predicts something else each time; "

@@ -130,7 +130,7 @@ class Publish(Task):
             properties = {
                 "name": context.service.name,
                 **trained.properties,
-                "targets": [target.to_json()],
+                "targets": [part.to_json() for part in target.parts],
                 "run": self.run_id,
                 "metrics": _listed(results.metrics()),
                 "gate": dict(judged.manifest.properties),
@@ -190,7 +190,10 @@ def _samples(results: Results) -> list[dict[str, Any]]:
 def _listed(metrics: dict[str, Any]) -> dict[str, Any]:
     """The metrics as a manifest holds them."""
     too_many = len(metrics.get("classes", ())) > LISTED_CLASSES
-    return {name: value for name, value in metrics.items() if not (too_many and name == "confusion")}
+    kept = {name: value for name, value in metrics.items() if not (too_many and name == "confusion")}
+    if "targets" in kept:
+        kept["targets"] = {name: _listed(of) for name, of in kept["targets"].items()}
+    return kept
 
 
 def _json_value(array: Any, as_bytes: bool) -> Any:

@@ -1,11 +1,13 @@
 """The report on a run: one self-contained HTML file, which is the model card of a published model.
 
-report_template.html is the same for every model; each kind of target fills its blocks.
+report_template.html is the same for every model; each kind of target fills its blocks, and report_several.html fills
+them with those of several.
 """
 
 import base64
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -34,6 +36,7 @@ KINDS: Mapping[str, ModuleType] = {
 }
 """By kind of target a module with a TEMPLATE, `mistakes(rows, count)` and `values(findings)` for the template."""
 
+SEVERAL = "report_several.html"
 MISTAKES = 12
 # Pixels along the longer side of a picture: twelve of noise are 0.5 MB. Smaller ones are enlarged by the browser.
 PICTURE = 96
@@ -45,6 +48,11 @@ SHOWN_TEXT = 600
 
 def collect_mistakes(target: Target, test: Split, rows: Any) -> list[Mistake]:
     """The worst predictions for the test split. rows: of the target, of the whole split."""
+    if len(target.parts) > 1:
+        several = zip(target.parts, rows.of, strict=True)
+        return [
+            replace(mistake, target=part.name) for part, own in several for mistake in collect_mistakes(part, test, own)
+        ]
     worst = KINDS[target.kind].mistakes(rows, MISTAKES)
     indices = np.array([prediction.row for prediction in worst], np.int64)
     inputs, _ = test.take(indices)
@@ -57,21 +65,40 @@ def collect_mistakes(target: Target, test: Split, rows: Any) -> list[Mistake]:
 
 def render(findings: Findings) -> str:
     """The page."""
+    if len(findings.schema.target.parts) > 1:
+        return _render_several(findings)
     kind = KINDS[findings.schema.target.kind]
-    return page.render(
-        Path(__file__).with_name(kind.TEMPLATE),
-        findings=findings,
-        service=findings.service,
-        metrics=findings.metrics,
-        verdict=findings.verdict,
-        compared=findings.compared,
-        asked=_asked(findings),
-        curves=_curves(findings.history),
-        totals={name: findings.dataset.properties["splits"][name]["examples"] for name in SPLITS},
-        inputs=_inputs(findings),
-        mistakes=[_shown(mistake, findings) for mistake in findings.mistakes],
-        **kind.values(findings),
-    )
+    values = {**_values_of_all(findings), "asked": _asked(findings), **kind.values(findings)}
+    return page.render(Path(__file__).with_name(kind.TEMPLATE), **values)
+
+
+def _render_several(findings: Findings) -> str:
+    """The page about several targets, each with the blocks that it would have alone."""
+    parts = []
+    for of in findings.of_targets():
+        kind = KINDS[of.schema.target.kind]
+        values = {**_values_of_all(of), "asked": _asked(of), **kind.values(of)}
+        block = page.blocks(Path(__file__).with_name(kind.TEMPLATE), **values)
+        parts.append({**values, "name": of.schema.target.name, "block": block})
+    asked = [row for part in parts for row in part["asked"]]
+    compared = any(part["comparison"] for part in parts)
+    template = Path(__file__).with_name(SEVERAL)
+    return page.render(template, **_values_of_all(findings), asked=asked, comparison=compared, parts=parts)
+
+
+def _values_of_all(findings: Findings) -> dict[str, Any]:
+    """What the template shows of every model."""
+    return {
+        "findings": findings,
+        "service": findings.service,
+        "metrics": findings.metrics,
+        "verdict": findings.verdict,
+        "compared": findings.compared,
+        "curves": _curves(findings.history),
+        "totals": {name: findings.dataset.properties["splits"][name]["examples"] for name in SPLITS},
+        "inputs": _inputs(findings),
+        "mistakes": [_shown(mistake, findings) for mistake in findings.mistakes],
+    }
 
 
 def _curves(history: Sequence[Mapping[str, float]]) -> dict[str, Any]:
@@ -100,7 +127,7 @@ def _asked(findings: Findings) -> list[dict[str, str]]:
         least = "at least" if row.facts.higher_is_better else "at most"
         rows.append(
             {
-                "metric": f"{row.metric} of each class" if row.of_each_class else row.metric,
+                "metric": f"{row.name} of each class" if row.of_each_class else row.name,
                 "asked": "" if bound is None or not math.isfinite(bound) else f"{least} {_figure(row.metric, bound)}",
                 "value": value,
                 "label": label,

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlplatform.contract.targets import Target
+from mlplatform.contract.targets.several import SeveralRows
 from mlplatform.data.dataset import Split
 from mlplatform.store import manifest
 from mlplatform.store.manifest import Manifest
@@ -83,7 +84,12 @@ class Results:
         path = self._fetch(f"{self.prefix}/evaluation")[1] / VALIDATION
         if not path.exists():
             return None
-        return self.target.rows(self.truth("validation"), np.load(path))
+        rows = self.target.rows(self.truth("validation"), np.load(path))
+        if not isinstance(rows, SeveralRows):
+            return rows
+        # As the model was defined: what was decided since has a threshold.
+        chosen = zip(self.context.schema.target.parts, rows.of, strict=True)
+        return SeveralRows(tuple(of if part.has_threshold else None for part, of in chosen))
 
     def metrics(self) -> dict[str, Any]:
         """What Evaluate measured."""

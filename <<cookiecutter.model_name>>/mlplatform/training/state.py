@@ -48,7 +48,7 @@ def _traced(network: keras.Model, train: Split) -> list[Any]:
     def step(data: Any) -> Any:
         return tf.distribute.get_strategy().run(network.train_step, args=(data,))
 
-    data = ({name: tf.constant(array) for name, array in inputs.items()}, tf.constant(truth))
+    data = ({name: tf.constant(array) for name, array in inputs.items()}, tf.nest.map_structure(tf.constant, truth))
     # As Keras does, without AutoGraph.
     try:
         graph = tf.function(step, autograph=False).get_concrete_function(data).graph

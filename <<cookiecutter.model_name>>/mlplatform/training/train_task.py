@@ -44,7 +44,7 @@ class Train(Task):
         gate.check_labels(manifest.read(context.storage, f"datasets/{self.dataset}"), context.criteria)
         prepared, content = manifest.fetch(context.storage, f"datasets/{self.dataset}", context.work)
         inputs = [spec.name for spec in context.schema.inputs]
-        train, validation, test = (Split(content, split, inputs) for split in SPLITS)
+        train, validation, test = (Split(content, split, inputs, context.schema.target) for split in SPLITS)
         log.info("train: run %s on dataset %s, %d examples", self.run_id, prepared.id, len(train))
         checkpoints = Checkpoints(context.storage, self.run_id)
         if onnx_model.is_given():
@@ -59,7 +59,7 @@ class Train(Task):
                 "code": context.code,
                 "git_commit": provenance.git_commit(),
                 "labels": list(context.schema.target.labels),
-                "targets": [context.schema.target.to_json()],
+                "targets": [part.to_json() for part in context.schema.target.parts],
             }
             manifest.publish(
                 context.storage, f"runs/{self.run_id}/training", directory, "training", self.run_id, properties
@@ -81,7 +81,7 @@ def _train_network(context: Context, checkpoints: Checkpoints, train: Split, val
 
     def write(directory: Path) -> dict[str, Any]:
         signature = export.export(network, target, directory / "saved_model", context.schema.inputs)
-        np.save(directory / "predictions.npy", fitting.predict(network, test, parameters.batch_size))
+        np.save(directory / "predictions.npy", target.joined(fitting.predict(network, test, parameters.batch_size)))
         (directory / "history.json").write_text(json.dumps(reached.history, indent=1))
         return {
             "trained": {"epochs": reached.epoch, "seconds": round(reached.seconds, 1), "resumed": reached.resumed},

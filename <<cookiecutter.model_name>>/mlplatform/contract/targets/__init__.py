@@ -9,25 +9,29 @@ from mlplatform.contract.targets.base import Target
 from mlplatform.contract.targets.classes import Classes
 from mlplatform.contract.targets.number import Number
 from mlplatform.contract.targets.ordinal import Ordinal
+from mlplatform.contract.targets.several import Several
 from mlplatform.contract.targets.tags import Tags
 
-__all__ = ["Classes", "Number", "Ordinal", "Tags", "Target", "of_manifest", "of_model"]
+__all__ = ["Classes", "Number", "Ordinal", "Tags", "Target", "of_json", "of_manifest", "of_model"]
 
 KINDS: Mapping[str, type[Target]] = {kind.kind: kind for kind in (Classes, Number, Ordinal, Tags)}
 
 
 def of_model(model: ModuleType) -> Target:
-    """What the team's package says that its model learns: `TARGETS`, or one of its `LABELS`. Raises SettingsError."""
+    """What the team's package says that its model learns: `TARGETS`, or one of its `LABELS`. Raises SettingsError.
+
+    Several targets come as one that holds them.
+    """
     given = getattr(model, "TARGETS", None)
     if given is None:
         if not hasattr(model, "LABELS"):
             raise SettingsError("model: it has neither LABELS nor TARGETS; say what is learned, in model/dataset.py")
         given = (Classes("label", model.LABELS),)
-    if not isinstance(given, tuple | list) or len(given) != 1 or not isinstance(given[0], Target):
+    if not isinstance(given, tuple | list) or not given or not all(map(_is_one, given)):
         kinds = ", ".join(kind.__name__ for kind in KINDS.values())
-        raise SettingsError(f"model.TARGETS = {given!r}: it must hold one target, one of {kinds}")
-    given[0].check()
-    target: Target = given[0]
+        raise SettingsError(f"model.TARGETS = {given!r}: it must hold one target, one of {kinds}, or several")
+    target: Target = given[0] if len(given) == 1 else Several(given)
+    target.check()
     return target
 
 
@@ -39,7 +43,17 @@ def of_manifest(properties: Mapping[str, Any]) -> Target | None:
     listed = properties.get("targets")
     if not listed:
         return Classes("label", properties["labels"]) if properties.get("labels") else None
-    kind = KINDS.get(listed[0]["kind"])
+    found = [of_json(one) for one in listed]
+    return found[0] if len(found) == 1 else Several(found)
+
+
+def _is_one(given: object) -> bool:
+    return isinstance(given, Target) and not isinstance(given, Several)
+
+
+def of_json(value: Mapping[str, Any]) -> Target:
+    """One target as a manifest holds it. Raises ValueError if it is of a kind that is not known here."""
+    kind = KINDS.get(value["kind"])
     if kind is None:
-        raise ValueError(f"a target of kind {listed[0]['kind']!r} is not known here: update the repository")
-    return kind.from_json(listed[0])
+        raise ValueError(f"a target of kind {value['kind']!r} is not known here: update the repository")
+    return kind.from_json(value)

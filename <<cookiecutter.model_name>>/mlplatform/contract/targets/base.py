@@ -99,9 +99,19 @@ class Target(ABC):
         """Name of the exported model's output."""
 
     @property
+    def parts(self) -> "tuple[Target, ...]":
+        """The targets that it is made of: itself, but of several."""
+        return (self,)
+
+    @property
+    def outputs(self) -> Mapping[str, tuple[int, ...]]:
+        """By the name of each of the exported model's outputs its shape for one row."""
+        return {self.output: self.row_shape}
+
+    @property
     @abstractmethod
     def row_shape(self) -> tuple[int, ...]:
-        """Shape of the output for one row."""
+        """Shape of the output for one row; of several those beside each other."""
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -147,6 +157,10 @@ class Target(ABC):
         return self.in_words(metrics)
 
     # The truth.
+
+    def given(self, columns: Sequence[Sequence[Any]]) -> Sequence[Any]:
+        """The truths of records, from the columns of the properties of `parts`."""
+        return columns[0]
 
     @abstractmethod
     def text(self, value: object) -> str:
@@ -194,6 +208,10 @@ class Target(ABC):
         """A truth of `known` as the JSON value that a record has."""
         return known
 
+    def in_record(self, known: str | float) -> dict[str, Any]:
+        """The properties of a record that hold a truth of `known`."""
+        return {self.name: self.of_record(known)}
+
     @abstractmethod
     def feedback(self, value: object) -> str | float:
         """A truth that a caller sends, as events hold it. Raises ValueError with what is expected."""
@@ -206,6 +224,19 @@ class Target(ABC):
             return None
 
     # The network.
+
+    def for_loss(self, truth: Array) -> Any:
+        """Truths of `encode`; of several targets by their names."""
+        return truth
+
+    def joined(self, output: Any) -> NDArray[np.float32]:
+        """What a network gives as one array."""
+        return np.asarray(output, np.float32)
+
+    @property
+    def compiling(self) -> str:
+        """Arguments of `compile` that fit, as code."""
+        return f"loss={self.loss!r}, metrics=[{self.metric!r}]"
 
     @abstractmethod
     def output_fault(self, shape: tuple[int | None, ...] | None) -> str:
@@ -250,7 +281,7 @@ class Target(ABC):
         faults = faults or [*self.label_faults(criteria)]
         if faults:
             raise SettingsError("\n".join(faults))
-        return criteria
+        return replace(criteria, rows=tuple(replace(row, target="") for row in criteria.rows))
 
     def own(self, criteria: Criteria) -> Criteria:
         """The tables that are about this kind of target, or its default."""
@@ -293,6 +324,10 @@ class Target(ABC):
     def label_values(self, labels: list[str]) -> Sequence[str | list[str]]:
         """Labels of `noted` as an answer holds them."""
         return labels
+
+    def same(self, one: str, other: str) -> bool:
+        """Whether two labels of `noted` say the same."""
+        return one == other
 
     @abstractmethod
     def signals(self, output: Array) -> dict[str, Array]:
@@ -356,11 +391,14 @@ class Target(ABC):
 
     def _misplaced(self, row: Criterion) -> str:
         """What is wrong with a table about a metric of another kind of target; empty if nothing is."""
+        if row.target not in ("", self.name):
+            return f"[{row.table}]: model.TARGETS has no {row.target!r}; it has {self.name!r}"
         if self.kind in row.facts.kinds:
             return ""
+        asked = replace(self.default, target=row.target)
         example = "minimum" if METRICS[self.default.metric].higher_is_better else "maximum"
         others = ", ".join(name for name, facts in METRICS.items() if self.kind in facts.kinds)
         return (
-            f"[gate.{row.metric}]: target {self.name!r} of model.TARGETS is of kind {self.kind!r}, which has no "
-            f"{row.metric}; ask for [gate.{self.default.metric}] {example} = ..., or by another of: {others}"
+            f"[{row.table}]: target {self.name!r} of model.TARGETS is of kind {self.kind!r}, which has no "
+            f"{row.metric}; ask for [{asked.table}] {example} = ..., or by another of: {others}"
         )

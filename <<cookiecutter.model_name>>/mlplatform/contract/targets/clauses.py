@@ -14,6 +14,11 @@ class Clauses:
     open: list[str] = field(default_factory=list)
     good: list[str] = field(default_factory=list)
 
+    def add(self, target: str, others: "Clauses") -> None:
+        """Add those about one of several targets."""
+        for mine, theirs in ((self.against, others.against), (self.open, others.open), (self.good, others.good)):
+            mine += [f"{target}: {clause}" for clause in theirs]
+
 
 def apart(value: float, threshold: float) -> str:
     """A figure with four decimals, or as many as tell it from its threshold."""

@@ -21,7 +21,7 @@ def unknown(criteria: Criteria, labels: Sequence[str]) -> Iterator[str]:
         if label is not None and label not in labels:
             near = difflib.get_close_matches(label, labels, 1)
             known = f"did you mean {near[0]!r}?" if near else f"it has: {some(labels)}"
-            yield f"[gate.{row.metric}]: the model has no label {label!r}; {known}"
+            yield f"[{row.table}]: the model has no label {label!r}; {known}"
     for label in criteria.absent_labels:
         if label not in labels:
             yield f"gate.absent_labels: the model has no label {label!r}; it has: {some(labels)}"

@@ -274,8 +274,8 @@ class Tags(Target):
         for row in criteria.rows:
             if row.of_each_class and row.maximum_regression is not None:
                 yield (
-                    f"[gate.{row.metric}]: maximum_regression is of one figure; ask for it in "
-                    f"[gate.macro_{row.metric}], or in [gate.{row.metric}.LABEL] for a single tag"
+                    f"[{row.table}]: maximum_regression is of one figure; ask for it in "
+                    f"[{replace(row, metric=f'macro_{row.metric}').table}], or in [{row.table}.LABEL] for a single tag"
                 )
 
     def compare(self, production: str, model: TagRows, other: TagRows, criteria: Criteria) -> Opponent:

@@ -139,7 +139,7 @@ class Datadog:
         attributes = {
             "metric_type": "distribution",
             "include_percentiles": True,
-            "tags": [*COMMON_TAGS, *metric.tags],
+            "tags": [*COMMON_TAGS, *metric.all_tags],
         }
         body = {"data": {"id": metric.name, "type": "manage_tags", "attributes": attributes}}
         try:

@@ -79,7 +79,8 @@ def _from_json(path: Path, text: str) -> Iterator[Label]:
         given = row["labels"] if "labels" in row else [row["label"]]
         if not isinstance(given, list) or not given or not all(_is_label(label) for label in given):
             raise BadRequestError(
-                f"{path}, line {number}: labels are {given!r}; expected text, a list of tags, or null if not known"
+                f"{path}, line {number}: labels are {given!r}; expected text, a list of tags, an object by target, or "
+                "null if not known"
             )
         yield Label(
             _id(path, number, row.get("request_id")),
@@ -105,14 +106,16 @@ def _from_csv(path: Path, text: str) -> Iterator[Label]:
 
 
 def _is_label(value: object) -> bool:
+    if isinstance(value, dict):
+        return all(map(_is_label, value.values()))
     if isinstance(value, list):
         return all(isinstance(tag, str | int | float) for tag in value)
     return value is None or (isinstance(value, str | int | float) and value != "")
 
 
 def _text(label: object) -> str:
-    """A label as text; tags as a JSON array, as a table has them in a cell."""
-    return json.dumps(label, ensure_ascii=False) if isinstance(label, list) else label_text(label)
+    """A label as text; tags as a JSON array, as a table has them in a cell, and several targets as a JSON object."""
+    return json.dumps(label, ensure_ascii=False) if isinstance(label, list | dict) else label_text(label)
 
 
 def _id(path: Path, number: int, given: object) -> str:

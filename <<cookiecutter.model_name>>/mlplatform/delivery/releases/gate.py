@@ -82,8 +82,8 @@ def against_production(model: Manifest, store: Storage, criteria: Criteria) -> t
         return choice.opponent or Opponent(), ""
     live = choice.production
     judged = _judged(model, live.id, store, criteria)
-    if judged is not None and judged.comparison is not None:
-        return judged, f"as the pipeline compared it with {live.id}, on {judged.comparison.examples} test examples"
+    if judged is not None and judged.compared is not None:
+        return judged, f"as the pipeline compared it with {live.id}, on {judged.compared.examples} test examples"
     try:
         with tempfile.TemporaryDirectory(prefix="delivery-gate-") as cache:
             here, there = (_predicted(one, store, Path(cache)) for one in (model, live))
@@ -117,16 +117,17 @@ class _Predicted:
 
 def _judged(model: Manifest, live: str, store: Storage, criteria: Criteria) -> Opponent | None:
     """The comparison with this very model in production that the pipeline made, if it has all that is asked for."""
-    asked = {row.metric for row in criteria.judged} - {"accuracy"}
+    asked = {row.name for row in criteria.judged if row.metric != "accuracy"}
     verdicts = [model.properties.get("gate") or {}]
     verdicts += [
         judged.properties for judged in manifest.list_artifacts(store, f"runs/{model.properties['run']}/judged")
     ]
     for verdict in verdicts:
-        if (verdict.get("comparison") or {}).get("production") != live:
+        if not verdict.get("comparison") and not verdict.get("targets"):
             continue
         opponent = Opponent.from_json(verdict)
-        if asked <= opponent.changes.keys():
+        compared = opponent.compared
+        if compared is not None and compared.production == live and asked <= opponent.changed:
             return opponent
     return None
 

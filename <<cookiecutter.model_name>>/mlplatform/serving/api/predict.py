@@ -197,9 +197,10 @@ def _asks_for_labels(environ: Environ) -> bool:
 def _labels(model: ServedModel, outputs: Sequence[Array]) -> Sequence[str | list[str]]:
     """The label of each row, or its tags. Raises RequestError (400) if the model has none."""
     labels = predicted(model, [outputs]).labels
-    if labels is None:
+    target = model.target
+    if labels is None or (target and len(target.parts) > 1 and not any(part.labels_agree for part in target.parts)):
         raise bad_request("labels were asked for, and the model has none")
-    return model.target.label_values(labels) if model.target else labels
+    return target.label_values(labels) if target else labels
 
 
 def _slow_down(connection: Sender, error: OverloadedError) -> None:

@@ -165,7 +165,7 @@ class GhostMode:
             return
         said = predicted(model, outputs)
         if self.replay:
-            self._compare(live_answers, said)
+            self._compare(model, live_answers, said)
         columns = events.columns(
             clock=time.time() - time.monotonic(),
             ids=ids,
@@ -188,8 +188,9 @@ class GhostMode:
             copies = [request for request, taken in zip(copyable, mirrored, strict=True) if taken]
             self.mirror.hand_over(line, model.manifest.id, copies)
 
-    def _compare(self, answers: Sequence[str | None], said: Predicted) -> None:
+    def _compare(self, model: ServedModel, answers: Sequence[str | None], said: Predicted) -> None:
         """Hold the ghost's labels against those of the live answers that came with the copies."""
+        same = model.target.same if model.target else str.__eq__
         end = 0
         for answer, count in zip(answers, said.rows, strict=True):
             start, end = end, end + count
@@ -197,8 +198,9 @@ class GhostMode:
                 continue
             try:
                 pairs = [*zip(orjson.loads(answer)["labels"], said.labels[start:end], strict=False)]
+                compared = ["same" if same(ours, theirs) else "different" for theirs, ours in pairs]
             # Whoever may ask the ghost can send anything.
-            except (orjson.JSONDecodeError, KeyError, TypeError):
+            except (ValueError, KeyError, TypeError):
                 continue
-            for theirs, ours in pairs:
-                self._compared["same" if theirs == ours else "different"] += 1
+            for agreement in compared:
+                self._compared[agreement] += 1

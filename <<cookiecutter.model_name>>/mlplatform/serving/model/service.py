@@ -3,7 +3,7 @@
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from http import HTTPStatus
@@ -41,9 +41,12 @@ class ServedModel:
         return of_manifest(self.manifest.properties)
 
     @property
-    def labels(self) -> tuple[str, ...]:
-        """In the order of the values of its output; empty if it has none."""
-        return self.target.value_names if self.target else ()
+    def labels(self) -> Sequence[str] | Mapping[str, Sequence[str]]:
+        """In the order of the values of its output, of several targets by their names; empty if it has none."""
+        target = self.target
+        if target is not None and len(target.parts) > 1:
+            return {part.name: part.value_names for part in target.parts if part.value_names}
+        return target.value_names if target else ()
 
 
 class Service:

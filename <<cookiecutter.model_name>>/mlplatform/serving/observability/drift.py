@@ -9,6 +9,8 @@ from mlplatform.contract.drift import psi, shares
 from mlplatform.contract.targets import Target
 from mlplatform.serving.model.signature import Array
 
+INPUT = "input."
+"""What the signals of inputs begin with."""
 HALF = 500
 """Rows after which the older half of a window is dropped. PSI of n rows of unchanged data is about 10 / n."""
 VALUES = 1000
@@ -52,11 +54,11 @@ def _shares(histogram: Mapping[str, Any]) -> Sequence[float]:
 class Drift:
     """Windows over everything that the baseline has; mlplatform/training/baseline.py describes its form.
 
-    names: of the inputs, in the order of the arrays. target: says what is watched of the predictions.
+    names: of the inputs that are watched, in the order of the arrays. target: says what is watched of the predictions.
     """
 
     def __init__(self, baseline: Mapping[str, Any], names: Sequence[str], target: Target) -> None:
-        histograms: Mapping[str, Any] = baseline["inputs"]
+        histograms: Mapping[str, Any] = baseline["inputs"] if names else {}
         self._inputs = {
             position: (name, np.asarray(histograms[name]["edges"]), Window(_shares(histograms[name])))
             for position, name in enumerate(names)
@@ -84,7 +86,7 @@ class Drift:
 
     def psi(self) -> dict[str, float]:
         """PSI by signal, input.<name> and those of the target: of those that have seen enough rows."""
-        signals = {f"input.{name}": window.psi() for name, _, window in self._inputs.values()}
+        signals = {f"{INPUT}{name}": window.psi() for name, _, window in self._inputs.values()}
         signals |= {name: window.psi() for name, (_, window) in self._signals.items()}
         return {signal: value for signal, value in signals.items() if value is not None}
 

@@ -6,7 +6,7 @@ requests at once. benchmarks/serving/telemetry.py measures what that costs.
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 import numpy as np
@@ -16,7 +16,7 @@ from mlplatform.serving.errors import OverloadedError
 from mlplatform.serving.model.batching import ModelCall
 from mlplatform.serving.model.service import ServedModel
 from mlplatform.serving.model.signature import Array
-from mlplatform.serving.observability.drift import Drift
+from mlplatform.serving.observability.drift import INPUT, Drift
 from mlplatform.serving.observability.memory import resident_bytes
 from mlplatform.serving.observability.request_record import RequestRecord
 from mlplatform.telemetry import registry
@@ -46,12 +46,10 @@ class ServingMetrics:
         self._stride = self._left = 1
         self._timed: list[tuple[str, float, float, float, float, float]] = []
         self._calls: deque[ModelCall] = deque()
-        self._outputs: list[Array] = []
+        self._outputs: list[Sequence[Array]] = []
         self._looked_at = 0
-        self._counted: Array = np.zeros(0, dtype=np.int64)
-        self._values: dict[str, list[Array]] = {}
         self._watched = False
-        self._predictions: _Predictions | None = None
+        self._predictions: list[_Predictions] = []
         self._reported = self._cpu_at = time.monotonic()
         self._cpu = time.process_time()
 
@@ -63,8 +61,8 @@ class ServingMetrics:
         # HTTPStatus hashes slowly; its number does not.
         key = (record.protocol, 200 if error is None else int(record.status), type(error))
         self._requests[key] = self._requests.get(key, 0) + 1
-        if self._predictions is not None and record.outputs:
-            self._outputs.append(record.outputs[self._predictions.output])
+        if self._predictions and record.outputs:
+            self._outputs.append(record.outputs)
             if len(self._outputs) >= _FOLD:
                 self.fold()
         self._left -= 1
@@ -75,15 +73,10 @@ class ServingMetrics:
     def fold(self) -> None:
         """Work off the predictions that came since the last time."""
         outputs, self._outputs = self._outputs, []
-        if not outputs or self._predictions is None:
+        if not outputs:
             return
-        signals = self._predictions.target.signals(np.concatenate(outputs))
-        for signal, values in signals.items():
-            if signal in _DISTRIBUTIONS:
-                self._values.setdefault(signal, []).append(values)
-        self._counted = self._counted + self._predictions.target.frequencies(signals)
-        if self._predictions.drift is not None:
-            self._predictions.drift.add_predictions(signals)
+        for predictions in self._predictions:
+            predictions.add(np.concatenate([of[predictions.output] for of in outputs]))
 
     def report(self) -> None:
         """Send everything since the last report."""
@@ -110,7 +103,8 @@ class ServingMetrics:
         if len(self._timed) >= 2 * KEEP:
             self._timed = self._timed[::2]
             self._stride = self._left = 2 * self._stride
-        drift = self._predictions.drift if self._predictions else None
+        # The inputs are those of all targets.
+        drift = self._predictions[0].drift if self._predictions else None
         if drift is not None and record.inputs and self._looked_at < _DRIFT_REQUESTS:
             self._looked_at += 1
             drift.add_inputs([array[:_DRIFT_ROWS] for array in record.inputs])
@@ -120,8 +114,6 @@ class ServingMetrics:
         self._watched = True
         model.batcher.watch = self._calls
         self._predictions = _Predictions.of(model)
-        labels = self._predictions.target.value_names if self._predictions else ()
-        self._counted = np.zeros(len(labels), dtype=np.int64)
 
     def _report_requests(self) -> None:
         requests, self._requests = self._requests, {}
@@ -164,24 +156,8 @@ class ServingMetrics:
         self._metrics.gauge(registry.MODEL_AGE, age, f"model_version:{model.manifest.id}")
 
     def _report_predictions(self) -> None:
-        predictions = self._predictions
-        if predictions is None:
-            return
-        counted, self._counted = self._counted, np.zeros_like(self._counted)
-        for label, number in zip(predictions.target.value_names[:_CLASSES], counted[:_CLASSES].tolist(), strict=False):
-            if number:
-                self._metrics.count(registry.PREDICTIONS, number, f"class:{label}")
-        others = int(counted[_CLASSES:].sum())
-        if others:
-            self._metrics.count(registry.PREDICTIONS, others, "class:other")
-        folded, self._values = self._values, {}
-        for signal, pieces in folded.items():
-            values = np.concatenate(pieces)
-            stride = 1 << max(0, (len(values) // KEEP).bit_length())
-            self._metrics.distribution(_DISTRIBUTIONS[signal], values[::stride].tolist(), stride=stride)
-        if predictions.drift is not None:
-            for signal, value in predictions.drift.psi().items():
-                self._metrics.gauge(registry.DRIFT, value, f"signal:{signal}")
+        for predictions in self._predictions:
+            predictions.report(self._metrics)
 
     def _report_process(self) -> None:
         cpu, now = time.process_time(), time.monotonic()
@@ -194,23 +170,66 @@ class ServingMetrics:
 
 
 class _Predictions:
-    """How to read predictions out of a model's outputs. output: which one is the target's, (rows, *row_shape)."""
+    """What a target's predictions come to. output: which of the model's is the target's, (rows, *row_shape). tags: of
+    several targets the name of this one.
+    """
 
-    def __init__(self, output: int, target: Target, drift: Drift | None) -> None:
+    def __init__(self, output: int, target: Target, drift: Drift | None, tags: tuple[str, ...] = ()) -> None:
         self.output = output
-        self.target = target
         self.drift = drift
+        self._target = target
+        self._tags = tags
+        self._counted: Array = np.zeros(len(target.value_names), dtype=np.int64)
+        self._values: dict[str, list[Array]] = {}
 
     @classmethod
-    def of(cls, model: ServedModel) -> "_Predictions | None":
-        """None for a model whose manifest says no target: it is not known what its predictions are."""
-        target = model.target
-        for position, tensor in enumerate(model.signature.outputs):
+    def of(cls, model: ServedModel) -> "list[_Predictions]":
+        """Of each target; none of a model whose manifest says no target: it is not known what its predictions are."""
+        target, outputs = model.target, model.signature.outputs
+        inputs = [tensor.name for tensor in model.signature.inputs]
+        baseline = model.manifest.properties.get("baseline")
+        if target is not None and len(target.parts) > 1:
+            names = [tensor.name for tensor in outputs]
+            found = []
+            for place, part in enumerate(target.parts):
+                own = {**baseline, **baseline["targets"][part.name]} if baseline else None
+                drift = Drift(own, inputs if place == 0 else (), part) if own else None
+                found.append(cls(names.index(part.name), part, drift, (f"{registry.TARGET}:{part.name}",)))
+            return found
+        for position, tensor in enumerate(outputs):
             if target and tensor.dtype.startswith("float") and tensor.shape == target.row_shape:
-                names = [tensor.name for tensor in model.signature.inputs]
-                baseline = model.manifest.properties.get("baseline")
-                return cls(position, target, Drift(baseline, names, target) if baseline else None)
-        return None
+                return [cls(position, target, Drift(baseline, inputs, target) if baseline else None)]
+        return []
+
+    def add(self, output: Array) -> None:
+        """Take in predictions (rows, *row_shape)."""
+        signals = self._target.signals(output)
+        for signal, values in signals.items():
+            if signal in _DISTRIBUTIONS:
+                self._values.setdefault(signal, []).append(values)
+        self._counted = self._counted + self._target.frequencies(signals)
+        if self.drift is not None:
+            self.drift.add_predictions(signals)
+
+    def report(self, metrics: Metrics) -> None:
+        """Add what has come since the last time to the metrics."""
+        counted, self._counted = self._counted, np.zeros_like(self._counted)
+        for label, number in zip(self._target.value_names[:_CLASSES], counted[:_CLASSES].tolist(), strict=False):
+            if number:
+                metrics.count(registry.PREDICTIONS, number, f"class:{label}", *self._tags)
+        others = int(counted[_CLASSES:].sum())
+        if others:
+            metrics.count(registry.PREDICTIONS, others, "class:other", *self._tags)
+        folded, self._values = self._values, {}
+        for signal, pieces in folded.items():
+            values = np.concatenate(pieces)
+            stride = 1 << max(0, (len(values) // KEEP).bit_length())
+            metrics.distribution(_DISTRIBUTIONS[signal], values[::stride].tolist(), *self._tags, stride=stride)
+        if self.drift is not None:
+            for signal, value in self.drift.psi().items():
+                # What goes in is the same for all targets.
+                tags = () if signal.startswith(INPUT) else self._tags
+                metrics.gauge(registry.DRIFT, value, f"signal:{signal}", *tags)
 
 
 def _outcome(status: int, error: type[Exception | None]) -> str:

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mlplatform.contract.targets import Target
 from mlplatform.serving.model.service import ServedModel
 from mlplatform.serving.model.signature import Array
 
@@ -30,6 +31,8 @@ def predicted(model: ServedModel, answers: Sequence[Sequence[Array]]) -> Predict
     there is nothing to compare. A score that is not finite counts as 0, which JSON can hold.
     """
     target = model.target
+    if target is not None and len(target.parts) > 1:
+        return _of_several(model, target, answers)
     said = [outputs for outputs in answers if outputs]
     numeric = [place for place, tensor in enumerate(model.signature.outputs) if tensor.dtype != "string"]
     nothing = Predicted([0] * len(answers), None, None)
@@ -48,6 +51,17 @@ def predicted(model: ServedModel, answers: Sequence[Sequence[Array]]) -> Predict
     rows = [len(outputs[place]) if outputs else 0 for outputs in answers]
     labels, scores = noted(whole) if noted else (None, whole.reshape(-1))
     return Predicted(rows, labels, _finite(scores))
+
+
+def _of_several(model: ServedModel, target: Target, answers: Sequence[Sequence[Array]]) -> Predicted:
+    """What several targets note of the outputs that have their names."""
+    said = [outputs for outputs in answers if outputs]
+    if not said:
+        return Predicted([0] * len(answers), None, None)
+    names = [tensor.name for tensor in model.signature.outputs]
+    whole = {name: np.concatenate([outputs[names.index(name)] for outputs in said]) for name in target.outputs}
+    labels, scores = target.noted(target.joined(whole))
+    return Predicted([len(outputs[0]) if outputs else 0 for outputs in answers], labels, _finite(scores))
 
 
 def _finite(scores: Array) -> Array:

@@ -124,8 +124,16 @@ def encode(
     return headers, b"".join([text, *sections])
 
 
-def metadata(signature: Signature, name: str, version: str, labels: Sequence[str], exported_for: str) -> dict[str, Any]:
-    """The model metadata answer: -1 is any size. labels: the model's, or none. exported_for: a runtime."""
+def metadata(
+    signature: Signature,
+    name: str,
+    version: str,
+    labels: Sequence[str] | Mapping[str, Sequence[str]],
+    exported_for: str,
+) -> dict[str, Any]:
+    """The model metadata answer: -1 is any size. labels: the model's, of several targets by their names, or none.
+    exported_for: a runtime.
+    """
     content = {
         "name": name,
         "versions": [version],
@@ -133,7 +141,7 @@ def metadata(signature: Signature, name: str, version: str, labels: Sequence[str
         "inputs": [_describe(tensor) for tensor in signature.inputs],
         "outputs": [_describe(tensor) for tensor in signature.outputs],
     }
-    return content | {"parameters": {"labels": list(labels)}} if labels else content
+    return content | {"parameters": {"labels": labels}} if labels else content
 
 
 def _describe(tensor: Tensor) -> dict[str, Any]:

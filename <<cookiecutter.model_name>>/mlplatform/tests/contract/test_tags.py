@@ -194,7 +194,7 @@ def test_a_table_may_be_about_one_tag_or_about_each() -> None:
 def test_a_model_has_to_be_better_than_the_tags_that_a_metric_is_best_by(metric: str, label: str) -> None:
     true = np.array([[1, 0, 0, 0]] * 40 + [[1, 1, 0, 0]] * 30 + [[0, 1, 1, 0]] * 29 + [[0, 0, 0, 1]])
     good = TRAITS.rows(true, np.where(true, 0.9, 0.1).astype(np.float32))
-    bound = {"maximum": 0.9} if metric == "hamming_loss" else {"minimum": 0.1}
+    bound: dict[str, Any] = {"maximum": 0.9} if metric == "hamming_loss" else {"minimum": 0.1}
     constant = TRAITS.against_constant(good, Criteria((Criterion(metric, **bound),)))
     assert constant is not None
     assert (constant.label, constant.beaten) == (label, True)

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -73,13 +73,18 @@ def write_settings(directory: Path) -> None:
     training = dict(given.get("training", {}))
     if training.get("source") and "://" not in training["source"]:
         training["source"] = str(ROOT / training["source"])
-    asked = target().default
+    asked = {part.name: part.default for part in target().parts}
     sections = {
         "service": {"name": NAME},
         "storage": {"url": str(directory / "store")},
         "training": training,
         "serving": given.get("serving", {}),
-        f"gate.{asked.metric}": {"minimum" if asked.facts.higher_is_better else "maximum": asked.facts.worst},
+        **{
+            replace(row, target=name if len(asked) > 1 else "").table: {
+                "minimum" if row.facts.higher_is_better else "maximum": row.facts.worst
+            }
+            for name, row in asked.items()
+        },
     }
     lines = []
     for section, values in sections.items():

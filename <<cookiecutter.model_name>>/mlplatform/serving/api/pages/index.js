@@ -86,20 +86,35 @@ function bars(row, labels) {
   }
 }
 
+// The labels of a model, of several targets by their names.
+function labelled(labels) {
+  if (Array.isArray(labels)) return labels.join(", ");
+  return Object.entries(labels).map(([name, of]) => `${name}: ${of.join(", ")}`).join("; ");
+}
+
+// A truth: a label, a value, tags, or of several targets each by its name.
+function inWords(truth) {
+  if (Array.isArray(truth)) return truth.join(", ") || "no tag";
+  if (truth === null || typeof truth !== "object") return truth;
+  return Object.entries(truth).map(([name, one]) => `${name} ${inWords(one)}`).join(", ");
+}
+
 // What a model gives for one row, by output: tags, probabilities of labels as bars, one value as a figure.
 function show(row, model) {
   const outputs = model.signature.outputs;
   const values = outputs.length === 1 ? [row] : outputs.map((output) => row?.[output.name]);
   outputs.forEach((output, i) => {
     const value = values[i];
-    if (Array.isArray(value) && model.labels?.length === value.length && value.every((v) => typeof v === "number")) {
-      const thresholds = model.targets?.find((target) => target.name === output.name)?.thresholds;
-      if (thresholds?.length) tags(value, model.labels, thresholds);
-      bars(value, model.labels);
+    const target = model.targets?.find((one) => one.name === output.name);
+    const labels = outputs.length === 1 ? model.labels : model.labels?.[output.name];
+    if (Array.isArray(value) && labels?.length === value.length && value.every((v) => typeof v === "number")) {
+      if (outputs.length > 1) make("h3", output.name, at("values"));
+      if (target?.thresholds?.length) tags(value, labels, target.thresholds);
+      bars(value, labels);
     } else if (value !== null && typeof value !== "object" && value !== undefined) {
       const line = make("p", "", at("values"), { class: "figure" });
       line.textContent = typeof value === "number" ? number(value) : String(value);
-      const unit = model.targets?.find((target) => target.name === output.name)?.unit;
+      const unit = target?.unit;
       make("span", unit ? ` ${unit} ${output.name}` : ` ${output.name}`, line, { class: "note" });
     }
   });
@@ -163,12 +178,12 @@ async function ready(served) {
   if (served.template) at("template").textContent = ` · made from ml-service-template ${served.template}`;
   figures(served);
   tensors(model);
-  if (model.labels) at("labels").textContent = `Labels: ${model.labels.join(", ")}`;
+  if (model.labels) at("labels").textContent = `Labels: ${labelled(model.labels)}`;
   at("metrics").textContent = JSON.stringify(model.metrics, null, 1);
   inputs = model.signature.inputs;
   for (const input of inputs) if (input.media_type && input.shape.length === 1) upload(input);
   (model.samples ?? []).forEach((sample, i) => {
-    const truth = Array.isArray(sample.label) ? sample.label.join(", ") || "no tag" : sample.label;
+    const truth = inWords(sample.label);
     const text = `Sample ${i + 1}${truth === undefined ? "" : ` (${truth})`}`;
     const button = make("button", text, at("samples"), { type: "button", "aria-pressed": "false" });
     button.onclick = () => fill(sample, button);
