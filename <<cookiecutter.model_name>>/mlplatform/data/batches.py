@@ -25,7 +25,7 @@ MISSING = Missing()
 
 @dataclass(frozen=True)
 class Problem:
-    """A row that is no example, and why: row is its first line in the file, from 1."""
+    """A row that is no example, and why: row is its first line in the file, or its number in Parquet, from 1."""
 
     row: int
     reason: str
@@ -38,7 +38,7 @@ class Batch(Protocol):
 
     @property
     def rows(self) -> Sequence[int]:
-        """The first line of each row, from 1."""
+        """The first line of each row, or its number in Parquet, from 1."""
 
     def record(self, i: int) -> Any:
         """One of the records by its index."""
@@ -49,8 +49,10 @@ class Batch(Protocol):
     def others(self, known: frozenset[str]) -> Sequence[Record] | None:
         """The properties of each record that are none of these, or None if no record has any."""
 
-    def numbers(self, name: str) -> Array | None:
-        """A property as float64 (n,) if every record has a number that float64 holds exactly, and that is known."""
+    def numbers(self, name: str, shape: tuple[int, ...] = ()) -> Array | None:
+        """A property as float64 (n, *shape) if every record has numbers in lists of that shape, or one number, that
+        float64 holds exactly, and that is known.
+        """
 
 
 class JsonBatch:
@@ -100,10 +102,10 @@ class JsonBatch:
             return None
         return [{name: value for name, value in record.items() if name not in known} for record in objects]
 
-    def numbers(self, name: str) -> Array | None:
+    def numbers(self, name: str, shape: tuple[int, ...] = ()) -> Array | None:
         """See `Batch`."""
         # NumPy takes booleans among numbers for numbers.
-        if self._has_booleans or name not in self._columns:
+        if shape or self._has_booleans or name not in self._columns:
             return None
         try:
             array = np.asarray(self._columns[name])

@@ -18,6 +18,7 @@ class RecordChecker:
     """A record's JSON Schema, compiled. `needed`: names that every record has to have, those of the inputs included."""
 
     def __init__(self, schema: Mapping[str, Any], inputs: tuple[str, ...] = ()) -> None:
+        self._schema = schema
         self._validator: Any = jsonschema_rs.validator_for(dict(schema))
         properties: Mapping[str, Any] = schema.get("properties", {})
         self.names = frozenset(properties)
@@ -80,6 +81,10 @@ class RecordChecker:
     def may_be_null(self, name: str) -> bool:
         """Whether a column's type includes null."""
         return "null" in self._types.get(name, ())
+
+    def holds_bytes(self, name: str, depth: int) -> bool:
+        """Whether a column, or its lists of a depth, hold bytes, which a record has in base64."""
+        return bool(media_type(self._schema.get("properties", {}).get(name), self._schema, depth))
 
 
 def says_null(column: Any, schema: Mapping[str, Any], depth: int) -> bool:

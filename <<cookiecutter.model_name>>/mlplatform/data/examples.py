@@ -18,7 +18,7 @@ from mlplatform.data.batches import MISSING, Batch, Problem, Record
 from mlplatform.data.checking import RecordChecker, truth_fault
 from mlplatform.data.columns import Array, Column, Columns, Texts, take
 from mlplatform.data.dataset import InputSpec, Schema
-from mlplatform.data.plain_checks import PlainChecks, nested_array, number_array, within
+from mlplatform.data.plain_checks import PlainChecks, may_have_shape, nested_array, number_array, within
 
 
 @dataclass
@@ -115,10 +115,15 @@ class ExampleMaker:
 
     def _input(self, spec: InputSpec, batch: Batch) -> tuple[Column, NDArray[np.bool_]]:
         """The column of an input, and which of its values fit; where one does not, it holds anything."""
-        number = self._checks.number(spec.name) if spec.shape == () and spec.dtype not in ("string", "bool") else None
-        known = None if number is None else batch.numbers(spec.name)
-        if number is not None and known is not None:
-            return _of_numbers(known, spec, number)
+        numeric = spec.dtype not in ("string", "bool")
+        levels = self._checks.levels(spec.name) if numeric else None
+        if levels is not None and may_have_shape(levels, spec.shape):
+            known = batch.numbers(spec.name, spec.shape)
+            if known is not None:
+                cast, kept = _of_numbers(known, spec, levels[-1])
+                fits: NDArray[np.bool_] = np.logical_and.reduce(kept.reshape(len(kept), -1), axis=1)
+                return cast, fits
+        number = self._checks.number(spec.name) if numeric and spec.shape == () else None
         values = batch.column(spec.name)
         if not spec.nullable or spec.name in self._checks.required or MISSING not in values:
             return self._given(spec, values, number)
@@ -230,7 +235,7 @@ def _ids(examples: _Rows) -> list[bytes]:
 
 
 def _of_numbers(array: Array, spec: InputSpec, number: Mapping[str, Any]) -> tuple[Array, NDArray[np.bool_]]:
-    """Single numbers, float64 (n,), as an input's column, and which of them fit it and their schema."""
+    """Numbers, float64 (n, ...), as an input's column, and which of them fit it and their schema."""
     cast = _cast(array, np.dtype(spec.dtype))
     return cast, within(array, number) & (_kept(cast, array, spec) if cast.dtype.kind == "f" else cast == array)
 

@@ -3,7 +3,6 @@
 forgotten/<SHA-256 of the id>.json      when, and which versions and models held it; never the id itself
 """
 
-import gzip
 import hashlib
 import json
 from collections.abc import Iterator, Sequence, Set
@@ -14,6 +13,7 @@ import numpy as np
 
 from mlplatform.data import catalog
 from mlplatform.data.columns import load, numbers, texts
+from mlplatform.data.packing import pack, packing, unpack, unpacked_name
 from mlplatform.store import manifest
 from mlplatform.store.moments import iso
 from mlplatform.store.storage import Storage
@@ -97,17 +97,16 @@ def take_out(storage: Storage, key: str, ids: Set[str]) -> set[str]:
 
     A file that holds no other record is removed.
     """
-    if not key.endswith((".jsonl", ".jsonl.gz")):
+    if not unpacked_name(key).endswith(".jsonl"):
         return set()
-    packed = key.endswith(".gz")
-    content = storage.read(key)
-    lines = (gzip.decompress(content) if packed else content).splitlines(keepends=True)
+    ending = packing(key)
+    lines = unpack(storage.read(key), ending).splitlines(keepends=True)
     named = [(line, _id_of(line)) for line in lines]
     held = {example_id for _, example_id in named if example_id in ids}
     if held:
         kept = b"".join(line for line, example_id in named if example_id not in ids)
         if kept:
-            storage.write(key, gzip.compress(kept, mtime=0) if packed else kept)
+            storage.write(key, pack(kept, ending))
         else:
             storage.delete(key)
     return held

@@ -69,20 +69,24 @@ def _cells(line: str, separator: str) -> list[str]:
 def _checked(line: str, row: int, separator: str, skipped: tuple[str, ...], checker: RecordChecker) -> Header:
     separator = separator or _separator(line, checker)
     names = tuple(_cells(line, separator))
+    faults = column_faults(names, checker) if names else ["cannot be read as a table's header"]
+    if faults:
+        raise BrokenFileError(f"its header in row {row}, {shortened(line)!r}, {' and '.join(faults)}")
+    return Header(names, separator, row, skipped)
+
+
+def column_faults(names: tuple[str, ...], checker: RecordChecker) -> list[str]:
+    """What is wrong with the columns of a table, as clauses."""
     faults = []
     twice = [name for name, count in Counter(names).items() if count > 1]
     unknown = [name for name in names if name not in checker.names] if checker.closed else []
-    if not names:
-        faults.append("cannot be read as a table's header")
     if twice:
         faults.append(f"names {_listed(twice)} twice")
     if missing := checker.missing(frozenset(names)):
         faults.append(f"lacks {_listed(missing)}")
     if unknown:
         faults.append(f"has {_listed(unknown)}, which the record has not")
-    if faults:
-        raise BrokenFileError(f"its header in row {row}, {shortened(line)!r}, {' and '.join(faults)}")
-    return Header(names, separator, row, skipped)
+    return faults
 
 
 def _listed(names: list[str]) -> str:

@@ -134,13 +134,18 @@ def within(array: Array, column: Mapping[str, Any]) -> Mask:
     return fits | gone if "null" in types else fits & ~gone
 
 
+def may_have_shape(levels: Sequence[Mapping[str, Any]], shape: tuple[int, ...]) -> bool:
+    """Whether the schemas of PlainChecks.levels take lists of this shape."""
+    return len(levels) == len(shape) + 1 and all(
+        level.get("minItems", 0) <= length <= level.get("maxItems", length)
+        for level, length in zip(levels, shape, strict=False)
+    )
+
+
 def nested_array(values: Sequence[Any], levels: Sequence[Mapping[str, Any]], shape: tuple[int, ...]) -> Array | None:
     """Nested lists as float64 (n, *shape), null as NaN; None if one does not fit the schemas of PlainChecks.levels."""
-    if len(levels) != len(shape) + 1:
+    if not may_have_shape(levels, shape):
         return None
-    for level, length in zip(levels, shape, strict=False):
-        if not level.get("minItems", 0) <= length <= level.get("maxItems", length):
-            return None
     flat: Iterable[Any] = values
     for length in shape:
         rows = list(flat)

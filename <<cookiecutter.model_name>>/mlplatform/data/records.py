@@ -1,11 +1,9 @@
 """Records: source files read in batches of rows, each parsed by the rules of JSON and of `model.RECORD`."""
 
 import csv
-import gzip
 import io
 import json
 import re
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -19,11 +17,13 @@ from mlplatform.data.batches import Batch, JsonBatch, Problem
 from mlplatform.data.checking import RecordChecker, shortened
 from mlplatform.data.errors import BrokenFileError
 from mlplatform.data.headers import Header, read_header
+from mlplatform.data.packing import DAMAGED, PACKED, open_file, packing, unpacked_name
 from mlplatform.data.tables import SplitRows, plain_lines
 
-# By ending, in any case; each may be followed by .gz.
+# By ending, in any case; each may be followed by one of PACKED. Parquet packs its columns itself.
 FORMATS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "tsv"}
-SUFFIXES = tuple(f"{ending}{packed}" for ending in FORMATS for packed in ("", ".gz"))
+PARQUET = "parquet"
+SUFFIXES = (*(f"{ending}{packed}" for ending in FORMATS for packed in ("", *PACKED)), f".{PARQUET}")
 
 # A field of a table that is longer than this in one line is a bad record; over several, a quote that is never closed.
 FIELD_BYTES = 64 << 20
@@ -36,7 +36,9 @@ LONE_RETURN = re.compile(rb"(?<=\r)(?!\n)")
 
 @dataclass(frozen=True)
 class Row:
-    """One record of a file: row is its first line, from 1; either `record`, or the reason why there is none."""
+    """One record of a file: row is its first line, or its number in Parquet, from 1; either `record`, or the reason why
+    there is none.
+    """
 
     row: int
     record: dict[str, Any] | None
@@ -45,10 +47,11 @@ class Row:
 
 def format_of(name: str) -> str:
     """How a file of this name is read, such as `csv.gz`, or an empty text if it is no file of records."""
-    lower = name.lower()
-    packed = ".gz" if lower.endswith(".gz") else ""
-    kind = next((kind for ending, kind in FORMATS.items() if lower.removesuffix(".gz").endswith(ending)), "")
-    return f"{kind}{packed}" if kind else ""
+    if name.lower().endswith(f".{PARQUET}"):
+        return PARQUET
+    inner = unpacked_name(name).lower()
+    kind = next((kind for ending, kind in FORMATS.items() if inner.endswith(ending)), "")
+    return f"{kind}{packing(name)}" if kind else ""
 
 
 class RecordFile:
@@ -80,14 +83,25 @@ class RecordFile:
     def batches(self) -> Iterator[Batch]:
         """Yield the rows, parsed but not checked, many at a time and in order.
 
-        Raises BrokenFileError if the file cannot be read to its end: damaged gzip, bytes that are not UTF-8, a quote
-        that is not closed; or if the header of a table is wrong. The rows that precede the fault are yielded before.
+        Raises BrokenFileError if the file cannot be read to its end: damaged compression, bytes that are not UTF-8, a
+        quote that is not closed; or if the header of a table is wrong, or a column of Parquet. The rows that precede
+        the fault are yielded before.
         """
+        if self._kind == PARQUET:
+            yield from self._parquet_batches()
+            return
         batches = self._json_batches if self._kind.startswith("jsonl") else self._table_batches
-        with self._path.open("rb") as packed, gzip.open(packed) if self._kind.endswith(".gz") else packed as file:
+        with open_file(self._path, packing(self._kind)) as file:
             yield from batches(self._blocks(file))
         if self._broken:
             raise BrokenFileError(f"breaks off after row {self._line}: {self._broken}")
+
+    def _parquet_batches(self) -> Iterator[Batch]:
+        from mlplatform.data.parquet import ParquetFile
+
+        file = ParquetFile(self._path, self._checker)
+        self.header = Header(file.names, ",", 0)
+        yield from file.batches()
 
     def _blocks(self, file: io.BufferedIOBase) -> Iterator[bytes]:
         """Whole lines, many at a time; the last one may lack its end, unless the file breaks off."""
@@ -102,7 +116,7 @@ class RecordFile:
                     lines, end, rest = b"".join(begun).rpartition(b"\n")
                     begun = [rest]
                     yield lines + end
-        except (OSError, EOFError, zlib.error) as error:
+        except DAMAGED as error:
             self._broken = str(error)
         lines, end, rest = b"".join(begun).rpartition(b"\n")
         if last := lines + end if self._broken else lines + end + rest:

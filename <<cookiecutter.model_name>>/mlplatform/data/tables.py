@@ -63,7 +63,7 @@ class Table(ABC):
         rows = zip(*(self._values(name, self.cells_below(self._places[name])) for name in names), strict=True)
         return [{n: value for n, value in zip(names, row, strict=True) if value is not MISSING} for row in rows]
 
-    def numbers(self, name: str) -> Array | None:
+    def numbers(self, name: str, shape: tuple[int, ...] = ()) -> Array | None:
         """See `Batch`."""
         return None
 
@@ -137,9 +137,9 @@ class PlainLines(Table):
         spans = zip(self._starts[i].tolist(), self._ends[i].tolist(), strict=True)
         return [self._content[start:end].decode() for start, end in spans]
 
-    def numbers(self, name: str) -> Array | None:
+    def numbers(self, name: str, shape: tuple[int, ...] = ()) -> Array | None:
         """See `Table`."""
-        return self._arrays.get(name)
+        return None if shape else self._arrays.get(name)
 
     def _numbers_below(self, first: int, last: int) -> Array | None:
         """The cells of neighbouring columns as float64 (rows, columns), or None if one of them is no such number."""

@@ -6,12 +6,15 @@ import hashlib
 import json
 import sqlite3
 from contextlib import closing
+from decimal import Decimal
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from mlplatform.data import images
@@ -86,6 +89,20 @@ class TestFiles:
         assert "broken.csv: not added: its header in row 1" in out
         assert "2 of 3 files do not fit model.RECORD and are not added" in err
         assert [record["id"] for record in added("files")] == ["e1"]
+
+    def test_of_parquet_are_copied_as_they_are_and_their_rows_are_named(self, run: Run) -> None:
+        Path("data").mkdir()
+        good = {"id": ["e1", "e2"], "size": [1.5, 2.0], "known": [True, None], "row": [[1.0], []], "label": [1, 2]}
+        pq.write_table(pa.table(good), "data/good.parquet")
+        pq.write_table(pa.table(good | {"size": [1.5, float("nan")]}), "data/nan.parquet")
+        pq.write_table(pa.table({"label": [1], "size": [Decimal("1.5")]}), "data/money.parquet")
+        code, out, _ = run("add", "files", "data")
+        assert code == 3
+        assert "good.parquet: 2 records\n" in out
+        assert "nan.parquet: not added: 1 of 2 records do not fit: row 2: size: holds NaN or infinity" in out
+        assert "money.parquet: not added: has 'size' as decimal128(2, 1), which JSON has no value for: cast it" in out
+        (copy,) = Path("store/sources/files").iterdir()
+        assert copy.read_bytes() == Path("data/good.parquet").read_bytes()
 
     def test_with_a_share_of_unfit_records_that_is_allowed_are_copied(
         self, run: Run, monkeypatch: pytest.MonkeyPatch

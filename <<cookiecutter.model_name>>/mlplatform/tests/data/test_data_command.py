@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from mlplatform.data.packing import pack, unpack
 from mlplatform.data.sources import list_source
 from mlplatform.store import manifest
 from mlplatform.store.storage import LocalStorage
@@ -210,6 +211,15 @@ def test_a_forgotten_example_leaves_sources_and_later_versions_and_it_is_said_wh
     later = prepare(clean())
     assert run("diff", version.id, later.id, "--json")[1].count("e7") == 1
     assert "no example of these" in run("show", later.id, "--id", "e7")[1]
+
+
+@pytest.mark.parametrize("ending", ["", ".gz", ".zst"])
+def test_a_forgotten_example_leaves_packed_sources(prepare: Prepare, run: Run, tmp_path: Path, ending: str) -> None:
+    prepare(clean())
+    storage, key = LocalStorage(tmp_path / "store"), f"sources/files/x.jsonl{ending}"
+    storage.write(key, pack(b'{"id": "e7"}\n{"id": "e8"}\n', ending))
+    assert run("forget", "--id", "e7")[0] == 0
+    assert unpack(storage.read(key), ending) == b'{"id": "e8"}\n'
 
 
 def test_forgetting_may_be_repeated_and_removes_versions_if_told(prepare: Prepare, run: Run, tmp_path: Path) -> None:

@@ -1,15 +1,16 @@
 """Source data: every row is read or has a reason, with its line; a file that is not read to its end is broken."""
 
-import gzip
 import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from mlplatform.data import records
 from mlplatform.data.checking import RecordChecker
 from mlplatform.data.errors import BrokenFileError
+from mlplatform.data.packing import PACKED, pack, packing
 from mlplatform.data.records import RecordFile, Row, format_of
 
 SCHEMA = {
@@ -63,10 +64,17 @@ def test_a_column_that_may_be_null_holds_numbers_and_null_for_an_empty_cell(
     assert [row.record for row in read] == [{"size": 1.5, "label": "a"}, {"size": None, "label": "b"}]
 
 
-@pytest.mark.parametrize("name", ["x.jsonl.gz", "x.JSONL.GZ", "x.ndjson.gz"])
-def test_gzip_is_read_whatever_the_case_of_the_ending(tmp_path: Path, name: str) -> None:
-    content = gzip.compress(b'{"size": 1, "label": "a"}\n')
+@pytest.mark.parametrize("name", ["x.jsonl", "x.jsonl.gz", "x.JSONL.GZ", "x.ndjson.gz", "x.jsonl.zst", "x.NDJSON.ZST"])
+def test_packed_files_are_read_whatever_the_case_of_the_ending(tmp_path: Path, name: str) -> None:
+    content = pack(b'{"size": 1, "label": "a"}\n', packing(name))
     assert rows(tmp_path / name, content) == [Row(1, {"size": 1, "label": "a"})]
+
+
+@pytest.mark.parametrize("ending", PACKED)
+def test_a_file_packed_in_several_pieces_is_read_to_its_end(tmp_path: Path, ending: str) -> None:
+    pieces = [pack(line, ending) for line in (b"size,label\n", b"1,a\n", b"2,b\n")]
+    read = rows(tmp_path / f"x.csv{ending}", b"".join(pieces))
+    assert read == [Row(2, {"size": 1, "label": "a"}), Row(3, {"size": 2, "label": "b"})]
 
 
 @pytest.mark.parametrize(
@@ -182,21 +190,23 @@ def test_a_wrong_header_breaks_the_file_and_is_shown(tmp_path: Path, header: str
     assert f"in row 1, {header!r}, {fault}" in str(raised.value)
 
 
-def test_a_file_that_breaks_off_says_after_which_row(tmp_path: Path) -> None:
+@pytest.mark.parametrize("ending", PACKED)
+def test_a_file_that_breaks_off_says_after_which_row(tmp_path: Path, ending: str) -> None:
     lines = "".join(json.dumps({"size": i, "label": "a"}) + "\n" for i in range(50_000))
     read = []
     with pytest.raises(BrokenFileError) as raised:
-        for row in opened(tmp_path / "x.jsonl.gz", gzip.compress(lines.encode())[:-2000]):
+        for row in opened(tmp_path / f"x.jsonl{ending}", pack(lines.encode(), ending)[:-2000]):
             read.append(row)
     assert read
     assert str(raised.value).startswith(f"breaks off after row {len(read)}: ")
 
 
-def test_a_damaged_gzip_is_a_broken_file(tmp_path: Path) -> None:
-    content = bytearray(gzip.compress(bytes(range(256)) * 100))
+@pytest.mark.parametrize("ending", PACKED)
+def test_damaged_packing_is_a_broken_file(tmp_path: Path, ending: str) -> None:
+    content = bytearray(pack(np.random.default_rng(0).integers(0, 128, 10_000, np.uint8).tobytes(), ending))
     content[12:40] = bytes(28)
     with pytest.raises(BrokenFileError, match=r"^breaks off after row "):
-        rows(tmp_path / "x.csv.gz", bytes(content))
+        rows(tmp_path / f"x.csv{ending}", bytes(content))
 
 
 @pytest.mark.parametrize("name", ["x.csv", "x.jsonl"])

@@ -20,13 +20,17 @@ def source(directory: Path, *names: str) -> str:
 
 
 def test_files_in_folders_and_of_every_case_are_data(tmp_path: Path) -> None:
-    listed = list_source(source(tmp_path, "a.csv", "b/MORE.CSV", "b/c.ndjson", "d.jsonl.gz", "e.tsv"))
+    listed = list_source(
+        source(tmp_path, "a.csv", "b/MORE.CSV", "b/c.ndjson", "d.jsonl.gz", "e.tsv", "f.csv.zst", "g.PARQUET")
+    )
     assert [(file.key, file.format) for file in listed.files] == [
         ("a.csv", "csv"),
         ("b/MORE.CSV", "csv"),
         ("b/c.ndjson", "jsonl"),
         ("d.jsonl.gz", "jsonl.gz"),
         ("e.tsv", "tsv"),
+        ("f.csv.zst", "csv.zst"),
+        ("g.PARQUET", "parquet"),
     ]
 
 
@@ -37,15 +41,15 @@ def test_hidden_files_and_folders_are_no_data(tmp_path: Path) -> None:
 
 
 def test_files_that_are_not_read_are_refused_by_name(tmp_path: Path) -> None:
-    with pytest.raises(BadDataError, match=r"holds files that are not read: README.md, b/x.parquet; .*pass_over, as '"):
-        list_source(source(tmp_path, "a.csv", "README.md", "b/x.parquet"))
+    with pytest.raises(BadDataError, match=r"holds files that are not read: README.md, b/x.npy; .*pass_over, as '"):
+        list_source(source(tmp_path, "a.csv", "README.md", "b/x.npy"))
 
 
 def test_files_are_passed_over_as_told(tmp_path: Path) -> None:
-    url = source(tmp_path, "a.csv", "README.md", "old/b.csv", "b/x.parquet")
-    listed = list_source(url, ["*.md", "old/*", "x.parquet"])
+    url = source(tmp_path, "a.csv", "README.md", "old/b.csv", "b/x.npy")
+    listed = list_source(url, ["*.md", "old/*", "x.npy"])
     assert [file.key for file in listed.files] == ["a.csv"]
-    assert listed.passed_over == ("README.md", "b/x.parquet", "old/b.csv")
+    assert listed.passed_over == ("README.md", "b/x.npy", "old/b.csv")
 
 
 def test_a_source_without_records_is_said(tmp_path: Path) -> None:
