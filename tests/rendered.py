@@ -145,6 +145,23 @@ def nox(repository: Path, *arguments: str, **settings: str) -> subprocess.Comple
     )
 
 
+def put_model(repository: Path, example: str) -> None:
+    """Put the model of an example of tests/examples/ in place of a repository's, and the packages that it names."""
+    shutil.rmtree(repository / "model")
+    for path in (ROOT / "tests" / "examples" / example).iterdir():
+        if path.is_dir():
+            shutil.copytree(path, repository / path.name, ignore=LEFT_BY_TOOLS, dirs_exist_ok=True)
+
+
+def set_serving_runtime(repository: Path, runtime: str) -> None:
+    """Let service.toml name another runtime than the first; ValueError if it does not name that one."""
+    settings = repository / "service.toml"
+    before, found, after = settings.read_text(encoding="utf-8").partition('runtime = "tensorflow"\n')
+    if not found:
+        raise ValueError(f"{settings} does not name the runtime tensorflow")
+    settings.write_text(f'{before}runtime = "{runtime}"\n{after}', encoding="utf-8")
+
+
 def share_environment(repository: Path, place: Path) -> None:
     """Let those sessions of a repository that install the same packages use one environment, made in `place` once.
 

@@ -19,7 +19,6 @@ from matrix import Matrix
 from post_gen_project import replace_gate
 from rendered import (
     DEFAULTS,
-    LEFT_BY_TOOLS,
     ROOT,
     files,
     get,
@@ -27,7 +26,9 @@ from rendered import (
     nox,
     post,
     published_model,
+    put_model,
     serving,
+    set_serving_runtime,
     share_environment,
 )
 
@@ -36,6 +37,7 @@ pytestmark = pytest.mark.rendered
 NAME = DEFAULTS["model_name"]
 TRAITS = "digit-traits"
 PAYMENTS = "payment-fraud"
+TUMOURS = "tumour-classifier"
 GLYPHS = "digit-glyphs"
 # Of classes, as the first example is, which is held to the contract every time.
 CONTRACT_BY_NIGHT = ("table", "text")
@@ -202,8 +204,7 @@ def with_model_of(example: str, rendered: Path, directory: Path, repository: Pat
     repository: the one whose environments it has.
     """
     shutil.copytree(rendered, directory)
-    shutil.rmtree(directory / "model")
-    shutil.copytree(ROOT / "tests" / "examples" / example / "model", directory / "model", ignore=LEFT_BY_TOOLS)
+    put_model(directory, example)
     with_environments_of(repository, directory)
     return directory
 
@@ -600,5 +601,56 @@ class TestAModelOfSeveralTargets:
     @pytest.mark.nightly
     def test_keeps_the_contract(self, glyphs: Path) -> None:
         result = nox(glyphs, "-s", "tests")
+        assert result.returncode == 0, result.stdout
+        assert " skipped" not in result.stdout, result.stdout
+
+
+def tumours(repository: Path, render: Render, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A rendered repository with a pipeline of scikit-learn, and the packages that it needs locked."""
+    directory = tmp_path_factory.mktemp("tumours") / TUMOURS
+    with_model_of("tumours", render({"model_name": TUMOURS}), directory, repository)
+    result = nox(directory, "-s", "lock")
+    assert result.returncode == 0, result.stdout
+    return directory
+
+
+class TestAModelOfAnotherFramework:
+    """A pipeline of scikit-learn in place of the digits. Beside `model/` its packages and the runtime are others."""
+
+    def test_is_refused_for_a_runtime_that_cannot_compute_it(self, tumours: Path) -> None:
+        result = nox(tumours, "-s", "train")
+        assert result.returncode != 0
+        said = "model.train: it gives an ONNX model, which [serving] runtime = 'tensorflow' cannot compute; use runtime"
+        assert said in result.stdout
+
+    def test_is_trained_published_and_served_as_onnx(self, tumours: Path, tmp_path: Path) -> None:
+        set_serving_runtime(tumours, "onnx")
+        result = nox(tumours, "-s", "train")
+        assert result.returncode == 0, result.stdout
+        properties = published_model(tumours)["properties"]
+        assert properties["runtimes"]["onnx"] == {"path": "model.onnx", "valid": True}
+        assert properties["metrics"]["accuracy"] >= 0.93
+        # The pipeline and what it was converted to.
+        assert properties["metrics"]["export_difference"] < 1e-5
+        assert "skl2onnx" in properties["packages"]
+        instances = [sample["instance"] for sample in properties["samples"]]
+        with serving(tumours, tmp_path / "server.log") as url:
+            status, body = post(f"{url}/v1/models/{TUMOURS}:predict", {"instances": instances})
+            assert status == 200, body
+            assert_accurate(body["predictions"], properties, 0.8)
+            columns = [
+                {"name": name, "datatype": "FP32", "shape": [1], "data": [value]}
+                for name, value in instances[0].items()
+            ]
+            assert len(columns) == 30
+            status, answer = post(f"{url}/v2/models/{TUMOURS}/infer", {"inputs": columns})
+            assert status == 200, answer
+            (output,) = answer["outputs"]
+            assert (output["name"], output["datatype"], output["shape"]) == ("probabilities", "FP32", [1, 2])
+            assert output["data"] == pytest.approx(body["predictions"][0])
+
+    @pytest.mark.nightly
+    def test_passes_the_repositorys_own_lint_and_keeps_the_contract(self, tumours: Path, repository: Path) -> None:
+        result = nox(tumours, "-s", "lint", "tests", MYPY_CACHE_DIR=str(repository / ".mypy_cache"))
         assert result.returncode == 0, result.stdout
         assert " skipped" not in result.stdout, result.stdout

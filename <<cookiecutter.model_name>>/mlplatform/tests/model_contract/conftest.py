@@ -35,7 +35,9 @@ from mlplatform.contract.stopping import Stop, Stopped
 class AtTheFirstStep(logging.Handler):
     def emit(self, record):
         stop.asked |= record.getMessage().startswith("train: on ")
-        if callable(getattr(model, "train", None)):
+        if stop.asked and callable(getattr(model, "train", None)):
+            # The handler of standard output comes after this one.
+            print(record.getMessage(), flush=True)
             stop.obey()
 
 stop = Stop()

@@ -6,10 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from mlplatform.store.manifest import Manifest, publish
 from mlplatform.store.storage import LocalStorage
+from mlplatform.tests import onnx_models
+from mlplatform.tests.onnx_models import FLOAT, node
 from mlplatform.tests.serving.running import NAME
 
 IMAGE = [{"name": "image", "shape": [None, 8, 8], "dtype": "float32"}]
@@ -174,6 +177,37 @@ def publish_pictures(root: Path, version: str = "aaaaaaaaaaaa") -> tuple[Manifes
     }
     _convert(files)
     return _publish(root, version, files, properties), model
+
+
+def publish_pictures_as_onnx(root: Path, model: keras.Model, version: str = "cccccccccccc") -> Manifest:
+    """Publish `pictures` into the store at `root` as another framework would have written it."""
+    _, _, hidden, normalisation, last = model.layers
+    weights = {
+        "shape": np.array([-1, 64]),
+        **dict(zip(("kernel", "bias"), hidden.get_weights(), strict=True)),
+        **dict(zip(("gamma", "beta", "mean", "variance"), normalisation.get_weights(), strict=True)),
+        **dict(zip(("last_kernel", "last_bias"), last.get_weights(), strict=True)),
+    }
+    nodes = [
+        node("Reshape", "image shape", "flat"),
+        node("Gemm", "flat kernel bias", "sums"),
+        node("Relu", "sums", "hidden"),
+        node("BatchNormalization", "hidden gamma beta mean variance", "normal", epsilon=normalisation.epsilon),
+        node("Gemm", "normal last_kernel last_bias", "scores"),
+        node("Softmax", "scores", "probabilities", axis=1),
+    ]
+    takes, gives = {"image": (FLOAT, [None, 8, 8])}, {"probabilities": (FLOAT, [None, 10])}
+    files = root / "export" / version
+    files.mkdir(parents=True)
+    (files / "model.onnx").write_bytes(onnx_models.model(nodes, takes, gives, **weights))
+    properties = {
+        "name": NAME,
+        "runtimes": {"onnx": {"path": "model.onnx", "valid": True}},
+        "signature": {"inputs": IMAGE, "outputs": PROBABILITIES},
+        "labels": [str(digit) for digit in range(10)],
+        "samples": [{"instance": {"image": [[1.0] * 8] * 8}, "label": "3"}],
+    }
+    return _publish(root, version, files, properties)
 
 
 def publish_everything(root: Path, version: str = "bbbbbbbbbbbb") -> Manifest:

@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -25,8 +25,11 @@ from mlplatform.ghost.counters import Counters
 from mlplatform.serving.ghost.event_log import EventLog
 from mlplatform.serving.ghost.message import HEAD_SIZES, PATH, SENT_HEADER, pack
 from mlplatform.serving.ghost.replay import COPY_HEADER, LIVE_HEADER
-from mlplatform.tests.serving.running import NAME, PREDICT, ROOT, Running, free_port, serving
+from mlplatform.tests.serving.running import NAME, PREDICT, ROOT, Running, free_port, service_toml, serving
 from mlplatform.tests.telemetry.sink import Sink, until
+
+if TYPE_CHECKING:
+    from mlplatform.ghost.report import Report
 
 pytestmark = pytest.mark.serial
 
@@ -511,41 +514,62 @@ def test_feedback_without_a_place_for_it_is_refused(server: Running) -> None:
     assert (reply.status, reply.error) == (501, "feedback is not kept here: [serving] events is not set")
 
 
-def test_what_both_sides_recorded_makes_a_report(light: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def report_of(live: Path, ghost: Path, directory: Path, monkeypatch: pytest.MonkeyPatch) -> "Report":
+    """The report on 40 requests and their labels that both sides recorded. live, ghost: the service.toml of each."""
     from mlplatform.contract.criteria import Criteria, Criterion
-    from mlplatform.contract.targets.class_judging import LabelAgreement
     from mlplatform.ghost.observed import observe
     from mlplatform.ghost.report import make
     from mlplatform.ghost.settings import GhostSettings
     from mlplatform.store.storage import LocalStorage
 
-    with serving(light, role="ghost", events=tmp_path / "ghost") as ghost:
-        ghost.wait_for(200)
-        settings = {"ghost_url": ghost.url, "ghost_sample_rate": 1, "events": tmp_path / "live"}
-        with serving(light, **settings) as server:
+    with serving(ghost, role="ghost", events=directory / "ghost") as other:
+        other.wait_for(200)
+        settings = {"ghost_url": other.url, "ghost_sample_rate": 1, "events": directory / "live"}
+        with serving(live, **settings) as server:
             server.wait_for(200)
             for i in range(40):
                 ask(server, f"r{i}")
                 server.post("/v1/feedback", {"request_id": f"r{i}", "label": "3"})
-            until(lambda: copies(tmp_path / "ghost")["sent"] == 40)
-            for running in (server, ghost):
+            until(lambda: copies(directory / "ghost")["sent"] == 40)
+            for running in (server, other):
                 os.kill(running.process.pid, signal.SIGTERM)
                 running.process.wait(20)
     for side in ("live", "ghost"):
-        ship(tmp_path / side, tmp_path / "store")
+        ship(directory / side, directory / "store")
     now = datetime.now(UTC)
-    observed = observe(LocalStorage(tmp_path / "store"), NAME, now - timedelta(hours=1), now, 1000)
-    monkeypatch.setenv("SERVICE_TOML", str(light))
+    observed = observe(LocalStorage(directory / "store"), NAME, now - timedelta(hours=1), now, 1000)
+    monkeypatch.setenv("SERVICE_TOML", str(live))
     # How fast a ghost is here depends on what else this machine does.
     asked = GhostSettings(minimum_requests=40, minimum_labels=40, tolerated_latency_ms=60_000)
     # The model of these tests was never trained.
     criteria = Criteria((Criterion("accuracy", minimum=0.0, maximum_regression=0.01),))
-    report = make(observed, criteria, asked, now)
+    return make(observed, criteria, asked, now)
+
+
+def assert_same(report: "Report") -> None:
+    """Both sides said the same of all."""
+    from mlplatform.contract.targets.class_judging import LabelAgreement
+
     assert report.observed.pairs.requests == 40
     assert isinstance(report.figures.agreement, LabelAgreement)
     assert report.figures.agreement.share.value == 1.0
     assert report.figures.coverage and report.figures.coverage.value == 1.0
     assert report.verdict.decision in ("hold", "promote")
+
+
+def test_what_both_sides_recorded_makes_a_report(light: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert_same(report_of(light, light, tmp_path, monkeypatch))
+
+
+def test_a_ghost_may_be_an_onnx_model_beside_a_live_one_of_keras(
+    light: Path, reference: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlplatform.tests.serving.models import publish_pictures_as_onnx
+
+    publish_pictures_as_onnx(tmp_path / "onnx", reference)
+    report = report_of(light, service_toml(tmp_path / "onnx", runtime="onnx"), tmp_path, monkeypatch)
+    assert_same(report)
+    assert (report.version, report.live_version) == ("cccccccccccc", "aaaaaaaaaaaa")
 
 
 def test_what_a_stopped_server_could_not_send_is_counted(light: Path, tmp_path: Path) -> None:
