@@ -1,6 +1,7 @@
 """Renders the template and works in what comes out, as a user would: through command lines only."""
 
 import fcntl
+import importlib.util
 import json
 import os
 import shutil
@@ -16,6 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from jinja2 import Environment
@@ -131,6 +133,18 @@ def sources(template: Path, example: str) -> dict[str, bytes]:
     own = {path.removeprefix(start): content for path, content in found.items() if path.startswith(f"{start}model/")}
     replaced = ("starts/", "model/") if own else ("starts/",)
     return {path: content for path, content in found.items() if not path.startswith(replaced)} | own
+
+
+def module(path: Path) -> ModuleType:
+    """A module of the rendered side's tests that needs nothing but the standard library."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    found = importlib.util.module_from_spec(spec)
+    # Dataclasses look their module up.
+    sys.modules[path.stem] = found
+    spec.loader.exec_module(found)
+    return found
 
 
 def nox(repository: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:

@@ -1,6 +1,5 @@
 """The Jenkins job with the real delivery commands and their locked packages: moto is AWS, a cluster stands in."""
 
-import importlib.util
 import json
 import os
 import shutil
@@ -9,14 +8,13 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 from aws import Aws, account
 from conftest import Render
 from pipeline import Build, Jenkins
-from rendered import DEFAULTS, commit_all
+from rendered import DEFAULTS, commit_all, module
 
 pytestmark = pytest.mark.jenkins
 
@@ -39,18 +37,6 @@ metrics = {"accuracy": 0.95, "examples": 100, "invalid": 0, "export_difference":
 properties = {"metrics": metrics, "labels": ["0", "1"], "samples": [], "run": "r", "dataset": "d"}
 manifest.publish(open_storage(url), f"models/{version}", source, "model", version, properties)
 """
-
-
-def module(path: Path) -> ModuleType:
-    """A module of the rendered repository's tests."""
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    found = importlib.util.module_from_spec(spec)
-    # Dataclasses look their module up.
-    sys.modules[path.stem] = found
-    spec.loader.exec_module(found)
-    return found
 
 
 @dataclass

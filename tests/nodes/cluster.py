@@ -8,7 +8,6 @@ a directory and control groups are left to remove, if need be by the next cluste
 
 import fcntl
 import hashlib
-import importlib.util
 import io
 import json
 import os
@@ -24,11 +23,14 @@ from pathlib import Path
 from typing import Any
 
 import kube_programs
-from engine import PLACE, PROXIES, install
+from engine import PLACE, PROXIES, EngineError, install
+from rendered import DIRECTORY, ROOT, module
 
 from nodes.layout import API_PORT, HUB, KUBECONFIG, METRICS_PORT, NETWORK, OUTSIDE, PAUSE, PODS, SERVICES, Node
 
 LINK = "ml-nodes0"
+# Those of the rendered side.
+TESTS = ROOT / DIRECTORY / "mlplatform" / "tests"
 PACKAGES = {
     "containerd": "containerd",
     "runc": "runc",
@@ -77,7 +79,10 @@ METRICS: list[dict[str, Any]] = [
         "apiVersion": "rbac.authorization.k8s.io/v1",
         "kind": "ClusterRole",
         "metadata": {"name": "metrics"},
-        "rules": [{"apiGroups": ["metrics.k8s.io"], "resources": ["*"], "verbs": ["get", "list"]}],
+        "rules": [
+            {"apiGroups": ["metrics.k8s.io"], "resources": ["*"], "verbs": ["get", "list"]},
+            {"nonResourceURLs": ["/apis/metrics.k8s.io/*"], "verbs": ["get"]},
+        ],
     },
     {
         "apiVersion": "rbac.authorization.k8s.io/v1",
@@ -91,6 +96,10 @@ METRICS: list[dict[str, Any]] = [
 
 class ClusterError(Exception):
     """There can be no cluster here; the message says why."""
+
+
+# What open_cluster() raises.
+IMPOSSIBLE = (ClusterError, EngineError, kube_programs.KubeError)
 
 
 @dataclass
@@ -122,13 +131,14 @@ class Cluster:
         given = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
         self.kubectl("apply", "--filename=-", given=given)
 
-    def stop(self, part: str) -> None:
-        """Kill a part, such as apiserver or node-1-kubelet, which then stays away."""
+    @contextmanager
+    def without(self, part: str) -> Iterator[None]:
+        """Kill a part, such as apiserver or node-1-kubelet, and start it again at the end."""
         self._tell("stop", part)
-
-    def start(self, part: str) -> None:
-        """Start a part that was stopped."""
-        self._tell("start", part)
+        try:
+            yield
+        finally:
+            self._tell("start", part)
 
     def log(self, part: str) -> str:
         """The end of what a part has said."""
@@ -199,12 +209,13 @@ def _running(directory: Path, programs: Path, nodes: int) -> Iterator[Cluster]:
         if process.stdout.readline() != "hub\n":
             raise ClusterError(f"the cluster did not start: {(directory / 'logs' / 'inside.log').read_text()}")
         _link(process.pid)
-        registry = _module(Path(__file__).parents[2] / "<<cookiecutter.model_name>>/mlplatform/tests/registry.py")
+        registry = module(TESTS / "registry.py")
         with registry.Registry().running(OUTSIDE) as images:
             place = directory / "registries" / images.host
             place.mkdir(parents=True)
             port = images.host.rpartition(":")[2]
-            (place / "hosts.toml").write_text(f'server = "http://{OUTSIDE}:{port}"\n')
+            # containerd 1.6 ignores a file that names no host.
+            (place / "hosts.toml").write_text(f'[host."http://{OUTSIDE}:{port}"]\ncapabilities = ["pull", "resolve"]\n')
             yield Cluster(directory, images.host, process)
     finally:
         process.stdin.close()
@@ -254,6 +265,10 @@ def _give_cpus(place: Path) -> None:
             given = group / name
             if given.exists() and not given.read_text().strip():
                 given.write_text((group.parent / name).read_text())
+    # Otherwise all pods together get as much as one other process of this machine.
+    for name, share in (("cpu.shares", "10240"), ("cpu.weight", "1000")):
+        if (place.parent / name).exists():
+            (place.parent / name).write_text(share)
 
 
 def _image(name: str, program: bytes) -> bytes:
@@ -302,18 +317,6 @@ def _remove(directory: Path) -> None:
     shutil.rmtree(directory, ignore_errors=True)
 
 
-def _module(path: Path) -> Any:
-    """A module of the rendered side's tests that needs nothing but the standard library."""
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec
-    assert spec.loader
-    found = importlib.util.module_from_spec(spec)
-    # Dataclasses look their module up.
-    sys.modules[path.stem] = found
-    spec.loader.exec_module(found)
-    return found
-
-
 def main() -> None:
     """Bring a cluster up, say how to use it, and end it with Ctrl-C."""
     nodes = int(sys.argv[1]) if len(sys.argv) > 1 else 3
@@ -329,7 +332,7 @@ def main() -> None:
                 cluster.process.wait()
     except KeyboardInterrupt:
         pass
-    except (ClusterError, kube_programs.KubeError) as error:
+    except IMPOSSIBLE as error:
         sys.exit(str(error))
 
 

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from containers.waiting import wait_for
 from engine import open_engine
 from rendered import DEFAULTS, nox, published_model
 
-from nodes.cluster import Cluster, open_cluster
+from nodes.cluster import IMPOSSIBLE, Cluster, open_cluster
 from nodes.delivering import BASE, Site
 from nodes.layout import OUTSIDE
 
@@ -31,27 +32,36 @@ KEYS = {name.lower(): value for name, value in CREDENTIALS.items()}
 # Pods may reach port 443 of others, and hardly any other.
 S3 = f"http://{OUTSIDE}:443"
 PRODUCTION = Path("deploy/k8s/overlays/production/kustomization.yaml")
+COUNTED = pytest.StashKey[list[str]]()
 EVENTS = Path("deploy/k8s/components/events/kustomization.yaml")
 
 
 @pytest.fixture(scope="package")
 def cluster() -> Iterator[Cluster]:
-    with open_cluster(3) as found:
+    """Without one everything ends, with one message: to skip would look like success, unless it was asked for."""
+    nodes = int(os.environ.get("TEMPLATE_TESTS_NODES", "3"))
+    if not nodes:
+        pytest.skip("TEMPLATE_TESTS_NODES is 0")
+    with ExitStack() as used:
+        try:
+            found = used.enter_context(open_cluster(nodes))
+        except IMPOSSIBLE as error:
+            pytest.exit(str(error), returncode=1)
         yield found
 
 
 @pytest.fixture(scope="package")
-def s3(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Address of a store that pods reach. cluster: has the network for it."""
+def store(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """boto3's client of a store that pods reach at S3. cluster: has the network for it."""
     log = tmp_path_factory.mktemp("s3") / "moto.log"
     command = [sys.executable, "-c", "from moto.server import main; main()", "-H", OUTSIDE, "-p", "443"]
     with log.open("wb") as output:
         server = subprocess.Popen(command, stdout=output, stderr=output, env={**os.environ, **CREDENTIALS})
     try:
-        store = boto3.client("s3", endpoint_url=S3, region_name=REGION, **KEYS)
-        wait_for(lambda: answers(store), 60, log.read_text)
-        store.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
-        yield S3
+        found = boto3.client("s3", endpoint_url=S3, region_name=REGION, **KEYS)
+        wait_for(lambda: answers(found), 60, log.read_text)
+        found.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
+        yield found
     finally:
         server.terminate()
         server.wait()
@@ -67,13 +77,16 @@ def answers(store: Any) -> bool:
 
 
 @pytest.fixture(scope="package")
-def site(cluster: Cluster, s3: str, render: Render, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """A repository with a model in an image, and a namespace that enforces Pod Security `restricted`."""
+def site(cluster: Cluster, store: Any, render: Render, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A repository with a model in an image, and a namespace that enforces Pod Security `restricted`.
+
+    store: where its events go.
+    """
     directory = tmp_path_factory.mktemp("nodes")
     repository = directory / NAME
     shutil.copytree(render({}), repository)
     make_room(repository)
-    ship_events(repository, s3)
+    ship_events(repository)
     with open_engine(BASE_IMAGE) as engine:
         (directory / "bin").mkdir()
         (directory / "bin" / "docker").symlink_to(engine.client)
@@ -108,12 +121,12 @@ def make_room(repository: Path) -> None:
     autoscaler.write_text(autoscaler.read_text().replace("maxReplicas: 10", "maxReplicas: 2"))
 
 
-def ship_events(repository: Path, s3: str) -> None:
+def ship_events(repository: Path) -> None:
     """Take the component events, with the keys to a store of ours."""
     production = repository / PRODUCTION
     production.write_text(production.read_text().replace("components: []", "components: [../../components/events]"))
     component = repository / EVENTS
-    keys = {"AWS_ENDPOINT_URL": s3, **CREDENTIALS}
+    keys = {"AWS_ENDPOINT_URL": S3, **CREDENTIALS}
     lines = "".join(f'{" " * 18}- name: {name}\n{" " * 20}value: "{value}"\n' for name, value in keys.items())
     content = component.read_text()
     assert content.count("                env:\n") == 1
@@ -121,8 +134,24 @@ def ship_events(repository: Path, s3: str) -> None:
 
 
 @pytest.fixture(scope="package")
-def live(site: Site) -> Site:
-    """The repository, whose service runs in production with two pods that ship their events."""
+def released(site: Site) -> Site:
+    """The repository, whose service runs in production."""
     site.deploy()
-    site.wait_for_pods(2)
     return site
+
+
+@pytest.fixture
+def live(released: Site, request: pytest.FixtureRequest) -> Iterator[Site]:
+    """The repository, whose service has two pods that ship their events. What callers get is shown at the end."""
+    released.wait_for_pods(2)
+    released.loads.clear()
+    yield released
+    counted = request.config.stash.setdefault(COUNTED, [])
+    counted += [f"{request.node.name}: {load}" for load in released.loads]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if counted := config.stash.get(COUNTED, []):
+        terminalreporter.section("requests")
+        for line in counted:
+            terminalreporter.write_line(line)

@@ -7,7 +7,7 @@ import signal
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,10 @@ PATIENCE = 240
 
 @dataclass(frozen=True)
 class Site:
-    """environment: of delivery's commands; name: of the service; samples: instances that it can be asked for."""
+    """environment: of delivery's commands; name: of the service; samples: instances that it can be asked for.
+
+    loads: what callers got so far, in order.
+    """
 
     cluster: Cluster
     repository: Path
@@ -33,6 +36,7 @@ class Site:
     image: str
     samples: Sequence[Any]
     environment: dict[str, str]
+    loads: list[Load] = field(default_factory=list)
 
     def command(self, *arguments: str) -> list[str]:
         """A command of delivery."""
@@ -83,7 +87,7 @@ class Site:
 
     def kubectl(self, *arguments: str) -> str:
         """What kubectl says in the namespace."""
-        return self.cluster.kubectl(*arguments, f"--namespace={self.namespace}")
+        return self.cluster.kubectl(f"--namespace={self.namespace}", *arguments)
 
     def of_user(self, token: str) -> "Site":
         """The same, for a user who may less. token: of the user, without `-token`."""
@@ -123,15 +127,32 @@ class Site:
         body = json.dumps({"instances": list(self.samples)[:1]}).encode()
         address = f"{service['spec']['clusterIP']}:8080"
         with asked_steadily(address, f"/v1/models/{self.name}:predict", body, callers, pause) as load:
+            self.loads.append(load)
             load.until(20)
             yield load
 
-    def kill(self, pod: dict[str, Any], having: str) -> int:
-        """Kill the processes of a pod with this in their command line, as the kernel does; how many there were."""
-        found = [number for number, line in processes(pod) if having in line]
-        for number in found:
-            os.kill(number, signal.SIGKILL)
-        return len(found)
+    def kill(self, pod: dict[str, Any], having: str) -> None:
+        """Kill the processes of a pod with this in their command line, as the kernel does, once there are any."""
+
+        def killed() -> bool:
+            found = [number for number, line in processes(pod) if having in line]
+            for number in found:
+                os.kill(number, signal.SIGKILL)
+            return bool(found)
+
+        wait_for(killed, PATIENCE)
+
+
+def said_until(process: "subprocess.Popen[str]", words: str = "") -> str:
+    """What a command says up to the line with these words, or to its end. Raises AssertionError without such a line."""
+    assert process.stdout
+    said = ""
+    for line in process.stdout:
+        said += line
+        if words and words in line:
+            return said
+    assert not words, said
+    return said
 
 
 def is_ready(pod: dict[str, Any]) -> bool:

@@ -129,7 +129,8 @@ def _start_control_plane(parts: Parts, programs: Path, directory: Path) -> None:
         ),
         # It asks for certificates that this API server does not have.
         "--authentication-tolerate-lookup-failure",
-        *("--kubelet-insecure-tls", "--kubelet-preferred-address-types=InternalIP", "--metric-resolution=10s"),
+        *("--kubelet-insecure-tls", "--kubelet-preferred-address-types=InternalIP"),
+        *("--metric-resolution=10s", "--kubelet-request-timeout=5s"),
     )
 
 

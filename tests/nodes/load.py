@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Load:
-    """What callers got. lost: what was said instead of an answer of 200."""
+    """What callers got. lost: what was said instead of an answer of 200; seconds: for which they asked."""
 
     answered: int = 0
     lost: list[str] = field(default_factory=list)
+    seconds: float = 0
 
     def until(self, more: int, seconds: float = 60) -> None:
         """Wait until so many more requests have been answered. Raises AssertionError if they are not in this time."""
@@ -23,7 +24,7 @@ class Load:
             time.sleep(0.1)
 
     def __str__(self) -> str:
-        return f"{self.answered} answered, {len(self.lost)} lost"
+        return f"{self.answered} answered, {len(self.lost)} lost in {self.seconds:.0f} s"
 
 
 @contextmanager
@@ -51,7 +52,7 @@ def asked_steadily(address: str, path: str, body: bytes, callers: int = 8, pause
                     load.answered += 1
         connection.close()
 
-    threads = [threading.Thread(target=call) for _ in range(callers)]
+    threads, began = [threading.Thread(target=call) for _ in range(callers)], time.monotonic()
     for thread in threads:
         thread.start()
     try:
@@ -60,3 +61,4 @@ def asked_steadily(address: str, path: str, body: bytes, callers: int = 8, pause
         stop.set()
         for thread in threads:
             thread.join()
+        load.seconds = time.monotonic() - began

@@ -23,26 +23,11 @@ from mlplatform.tests.delivery import real_kubectl
 from mlplatform.tests.delivery.conftest import VERSIONS, Delivery, Repository
 from mlplatform.tests.delivery.control_plane import CI, ControlPlane, control_plane
 from mlplatform.tests.delivery.releasing import behave, deployed, history, image_of
+from mlplatform.tests.delivery.rights import RULES
 
 pytestmark = [pytest.mark.cluster, pytest.mark.serial]
 
 KINDS = "deployments,horizontalpodautoscalers,networkpolicies,poddisruptionbudgets,services,serviceaccounts,configmaps"
-# What the user of a pipeline needs, but for the one kind that a test takes away.
-RULES: list[dict[str, Any]] = [
-    {
-        "apiGroups": ["apps", "autoscaling", "policy", ""],
-        "resources": [
-            *("deployments", "horizontalpodautoscalers", "poddisruptionbudgets", "services"),
-            *("serviceaccounts", "configmaps"),
-        ],
-        "verbs": ["get", "list", "create", "patch", "delete"],
-    },
-    {
-        "apiGroups": ["apps", "networking.k8s.io", ""],
-        "resources": ["replicasets", "pods", "events", "networkpolicies"],
-        "verbs": ["get", "list"],
-    },
-]
 # Refuses to change a NetworkPolicy, and only when it comes to it, as an admission webhook without dry runs may.
 POLICY = {
     "apiVersion": "admissionregistration.k8s.io/v1",
