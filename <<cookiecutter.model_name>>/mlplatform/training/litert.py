@@ -59,7 +59,7 @@ class Converter:
 
     def convert(self, saved_model: Path, batches: Path, target: Path, outputs: Sequence[str]) -> str:
         """Why there is no file at `target` and no `predictions.npy` in `batches`; empty if there are."""
-        job = json.dumps([str(saved_model), str(batches), str(target), list(outputs)]).encode() + b"\n"
+        job = json.dumps([str(saved_model), str(batches), str(target), [*outputs]]).encode() + b"\n"
         # None: it has ended in the moment that it was asked.
         outcome = self._try(job)
         if outcome is None:
@@ -133,7 +133,7 @@ def runtime(
             named = {f"input_{name}": array for name, array in inputs.items()}
             np.savez(batches / f"{number:08}.npz", allow_pickle=True, **named)
         converted = batches / FILE
-        reason = converter.convert(saved_model, batches, converted, target.outputs)
+        reason = converter.convert(saved_model, batches, converted, list(target.outputs))
         if reason:
             return {"path": FILE, "valid": False, "reason": reason}
         compared = compare(np.load(batches / "predictions.npy"), expected, target)

@@ -40,8 +40,8 @@ def main(root: Path) -> int:
             job = jobs.get(timeout=IDLE_SECONDS)
         except queue.Empty:
             return 0
-        *paths, outputs = json.loads(job)
-        convert(*map(Path, paths), outputs)
+        saved_model, batches, target, outputs = json.loads(job)
+        convert(Path(saved_model), Path(batches), Path(target), outputs)
         os.write(answers, b"done\n")
 
 

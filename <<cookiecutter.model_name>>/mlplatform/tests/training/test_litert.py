@@ -93,7 +93,7 @@ def test_one_process_converts_one_model_after_the_other(exported: Path, tmp_path
     np.savez(batches / "0.npz", input_x=np.zeros((2, *STEPS), np.float32))
     with litert.Converter() as converter:
         for name in ("one", "two"):
-            assert converter.convert(exported, batches, tmp_path / name, TARGET.outputs) == ""
+            assert converter.convert(exported, batches, tmp_path / name, list(TARGET.outputs)) == ""
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
 
 
@@ -105,7 +105,7 @@ def test_a_process_that_has_ended_for_want_of_models_is_started_again(exported: 
     # It ends as one does that was asked for nothing; from the second start on it is the converter.
     program = f"mkdir {ended} 2>&- && exit 0; exec {shlex.join(litert.CONVERTER)}"
     with litert.Converter(("/bin/sh", "-c", program)) as converter:
-        assert converter.convert(exported, batches, tmp_path / "model", TARGET.outputs) == ""
+        assert converter.convert(exported, batches, tmp_path / "model", list(TARGET.outputs)) == ""
     assert ended.is_dir()
     assert (tmp_path / "model").is_file()
 

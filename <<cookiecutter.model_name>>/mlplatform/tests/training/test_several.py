@@ -25,6 +25,7 @@ from mlplatform.tests.training.test_preflight import Hyperparameters
 from mlplatform.training import fitting, onnx_model, preflight, report
 from mlplatform.training.export import Exported, export, predict_split
 from mlplatform.training.findings import Compared, Findings
+from mlplatform.training.litert import Converter
 from mlplatform.training.phases import Phase
 
 pytestmark = pytest.mark.long
@@ -119,8 +120,8 @@ def test_a_network_that_does_not_learn_each_is_refused_by_the_first_rows(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(model, "build", lambda _: build())
-    with pytest.raises(PipelineError) as refused:
-        preflight.check(rows, rows, parameters, TARGET, tmp_path)
+    with Converter() as converter, pytest.raises(PipelineError) as refused:
+        preflight.check(rows, rows, parameters, TARGET, tmp_path, converter)
     assert sentence in str(refused.value)
 
 
@@ -131,7 +132,8 @@ def test_a_network_with_an_output_for_each_passes_on_both_runtimes_in_whatever_o
     monkeypatch.setenv("SERVING_RUNTIME", "litert")
     backwards = Several(TARGET.parts[::-1])
     turned = Split(tmp_path, "any", ["x"], backwards)
-    preflight.check(rows, rows, parameters.model_copy(update={"litert": True}), TARGET, tmp_path)
+    with Converter() as converter:
+        preflight.check(rows, rows, parameters.model_copy(update={"litert": True}), TARGET, tmp_path, converter)
     signature = export(network(), backwards, tmp_path / "saved_model")
     assert [output["name"] for output in signature["outputs"]] == ["traits", "size", "kind"]
     predicted = predict_split(Exported(tmp_path / "saved_model", signature), turned, 8)
