@@ -54,9 +54,9 @@ def _template(template: Path) -> jinja2.Template:
 
 
 def as_sentence(clause: str) -> str:
-    """A clause with a capital letter and a full stop; a name such as `recall.yes` or `macro_f1` stays as it is."""
+    """A clause with a capital letter and a full stop; names such as `recall.yes`, `macro_f1` or `ink:` stay so."""
     first = clause.split(" ", 1)[0]
-    return f"{clause if set('._0123456789') & set(first) else clause[:1].upper() + clause[1:]}."
+    return f"{clause if set(':._0123456789') & set(first) else clause[:1].upper() + clause[1:]}."
 
 
 def as_percent(share: float | None, digits: int = 1) -> str:

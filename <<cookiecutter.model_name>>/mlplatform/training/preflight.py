@@ -70,6 +70,11 @@ def build(parameters: TrainingParameters, train: Split | None = None) -> keras.M
 def definition(parameters: TrainingParameters) -> tuple[InputSpec, ...]:
     """The network's inputs, once what `model/` defines fits together. Raises PipelineError."""
     target = of_model(model)
+    if parameters.split_stratified and len(target.parts) > 1:
+        raise PipelineError(
+            "training.split_stratified = true: it divides by an example's one label, and model.TARGETS are "
+            f"{target.name}; leave it out, or use one of split_group, split_time and split_fixed"
+        )
     properties = record_properties(model.RECORD, target)
     reserved = ("id", "label", *(part.name for part in target.parts))
     specs = _inputs(build(parameters), target)

@@ -96,6 +96,11 @@ def test_a_target_that_is_no_property_is_refused_before_the_data_is_read(
         preflight.definition(parameters)
 
 
+def test_a_split_by_the_one_label_is_refused_before_the_data_is_read(parameters: TrainingParameters) -> None:
+    with pytest.raises(PipelineError, match="split_stratified = true: it divides by an example's one label"):
+        preflight.definition(parameters.model_copy(update={"split_stratified": True}))
+
+
 def test_an_onnx_model_of_several_targets_is_refused_before_the_data_is_read(parameters: TrainingParameters) -> None:
     with pytest.raises(PipelineError, match=r"which a network of model\.build can learn, and model\.train one"):
         onnx_model.definition(parameters)
@@ -207,7 +212,7 @@ def test_the_report_has_a_part_for_each(tmp_path: Path) -> None:
 def test_the_report_says_which_closes_the_gate(tmp_path: Path) -> None:
     page = test_report.Page(report.render(found(tmp_path, off=20.0)))
     assert "The gate is closed" in page.words
-    assert "Size: r2_score" in page.words
+    assert "size: r2_score" in page.words
 
 
 def test_the_report_stands_without_production(tmp_path: Path) -> None:
