@@ -5,6 +5,7 @@ import csv
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from importlib import import_module
 from io import BytesIO
 from pathlib import Path
@@ -30,7 +31,10 @@ class ImagesError(CommandError):
 
 @dataclass(frozen=True)
 class ImageFile:
-    """A property of a record that holds an image file in base64. media_type: what it has to be, such as image/jpeg."""
+    """A property of a record that holds an image file in base64.
+
+    media_type: what it has to be, such as image/jpeg, or image/* for every one that Pillow decodes.
+    """
 
     name: str
     media_type: str
@@ -167,7 +171,7 @@ def _as_base64(image: Any, content: bytes, picture: ImageFile) -> str:
             kind = image.MIME.get(opened.format, "")
     except (OSError, SyntaxError, image.DecompressionBombError) as error:
         raise ValueError(f"cannot be decoded: {error}") from None
-    if kind != picture.media_type:
+    if not fnmatchcase(kind, picture.media_type):
         raise ValueError(f"is {kind}, and {picture.name!r} of model.RECORD is {picture.media_type}; convert it")
     return base64.b64encode(content).decode()
 

@@ -160,6 +160,46 @@ def check(
     log.info("train: the network passes the preflight, %.1f s", time.monotonic() - started)
 
 
+def check_files(splits: Mapping[str, Split], parameters: TrainingParameters, inputs: Sequence[InputSpec]) -> None:
+    """Have a network compute every example of splits by name, if it takes files: no schema knows which it can decode.
+
+    inputs: as `definition` gives them. It draws random numbers, see `check`. Raises PipelineError with the first
+    example that it cannot compute.
+    """
+    if not any(spec.media_type for spec in inputs):
+        return
+    started, size = time.monotonic(), parameters.batch_size
+    network = build(parameters, splits["train"])
+    for name, split in splits.items():
+        for at in range(0, len(split), size):
+            indices = np.arange(at, min(at + size, len(split)))
+            try:
+                network.predict_on_batch(_tensors(split.take(indices)[0]))
+            except Exception as error:
+                found = _not_computed(network, name, split, indices)
+                if found is None:
+                    raise
+                raise found from error
+    log.info("train: the network takes every file, %.1f s", time.monotonic() - started)
+
+
+def _not_computed(network: keras.Model, name: str, split: Split, indices: NDArray[np.int64]) -> PipelineError | None:
+    """The first of these examples that the network cannot compute where no other is beside it; None if there is none.
+
+    name: of the split.
+    """
+    for index in indices.reshape(-1, 1):
+        try:
+            network(_tensors(split.take(index)[0]), training=False)
+        except Exception as error:
+            id = split.column("id", index)[0].decode()
+            return PipelineError(
+                f"model.build{place(error)}: the network cannot compute example {id!r} of the {name} split: "
+                f"{sentence(error)}; mend or remove its record, or let the network take it"
+            )
+    return None
+
+
 def record_properties(record: Mapping[str, Any], target: Target) -> Mapping[str, Any]:
     """The record's properties, of a valid schema that has the target. Raises PipelineError."""
     if not isinstance(record, Mapping):

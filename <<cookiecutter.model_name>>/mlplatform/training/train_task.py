@@ -73,6 +73,8 @@ def _train_network(context: Context, checkpoints: Checkpoints, train: Split, val
     with devices.strategy().scope():
         if not checkpoints.exist():
             preflight.check(train, validation, parameters, target, context.work, context.converter)
+            splits = dict(zip(SPLITS, (train, validation, test), strict=True))
+            preflight.check_files(splits, parameters, context.schema.inputs)
         devices.seed(parameters)
         network = preflight.build(parameters, train)
         phases = phases_of(model, parameters, network)

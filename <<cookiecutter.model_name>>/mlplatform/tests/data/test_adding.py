@@ -259,6 +259,15 @@ class TestImages:
         (line,) = added("images")
         assert base64.b64decode(line["image"]) == (faces / "deep" / "grey.png").read_bytes()
 
+    def test_may_be_of_several_formats_where_the_record_says_so(
+        self, run: Run, faces: Path, record: dict[str, Any]
+    ) -> None:
+        record["image"] = {"type": "string", "contentEncoding": "base64", "contentMediaType": "image/*"}
+        Path("labels.csv").write_text("file,label\ndeep/grey.png,1\nwhite.jpg,2\n")
+        assert run("add", "images", "faces", "--labels", "labels.csv")[0] == 0
+        found = {base64.b64decode(line["image"]) for line in added("images")}
+        assert found == {(faces / name).read_bytes() for name in ("deep/grey.png", "white.jpg")}
+
     def test_of_another_format_than_the_record_says_are_refused(
         self, run: Run, faces: Path, record: dict[str, Any]
     ) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import layers, ops
 
 import model
@@ -67,6 +68,19 @@ class MeanOfBatch(layers.Layer):  # type: ignore[misc]
 
     def call(self, inputs: Any) -> Any:
         return inputs - ops.mean(inputs, axis=0, keepdims=True)
+
+
+class Brightness(layers.Layer):  # type: ignore[misc]
+    """The mean of an image file's pixels, (batch, 1)."""
+
+    def call(self, files: Any) -> Any:
+        def mean(file: Any) -> Any:
+            return tf.reduce_mean(tf.cast(tf.io.decode_image(file, expand_animations=False), tf.float32), keepdims=True)
+
+        return tf.map_fn(mean, files, tf.float32)[:, 0, 0]
+
+    def compute_output_spec(self, files: Any) -> Any:
+        return keras.KerasTensor((*files.shape, 1), "float32")
 
 
 class Subclassed(keras.Model):  # type: ignore[misc]
@@ -258,6 +272,32 @@ def test_bytes_are_an_input_of_strings(parameters: TrainingParameters, monkeypat
     monkeypatch.setattr(model, "build", lambda _: network())
     with pytest.raises(PipelineError, match="'x' is bytes in base64, and the network takes it as float32; give its"):
         preflight.definition(parameters)
+
+
+def test_a_file_that_the_network_cannot_decode_is_named_before_the_training(
+    parameters: TrainingParameters, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def build(_: Any) -> keras.Model:
+        photo = keras.Input((), name="photo", dtype="string")
+        built = keras.Model({"photo": photo}, layers.Dense(3, activation="softmax")(Brightness()(photo)))
+        built.compile("adam", SPARSE)
+        return built
+
+    photo = {"type": "string", "contentEncoding": "base64", "contentMediaType": "image/png"}
+    monkeypatch.setattr(model, "RECORD", {"type": "object", "properties": {"photo": photo, **RECORD["properties"]}})  # type: ignore[dict-item]
+    monkeypatch.setattr(model, "build", build)
+    files = [tf.io.encode_png(tf.fill((4, 6, 1), tf.constant(grey, tf.uint8))).numpy() for grey in range(100)]
+    (tmp_path / "good").mkdir()
+    (tmp_path / "bad").mkdir()
+    splits = {"train": split(tmp_path / "good", photo=np.array(files))}
+    inputs = preflight.definition(parameters)
+    preflight.check_files(splits, parameters, inputs)
+    files[70] = files[70][:30]
+    splits["test"] = split(tmp_path / "bad", photo=np.array(files))
+    with pytest.raises(PipelineError) as refused:
+        preflight.check_files(splits, parameters, inputs)
+    assert "the network cannot compute example 'e70' of the test split: " in str(refused.value)
+    assert "mend or remove its record" in str(refused.value)
 
 
 def test_the_training_split_is_for_a_build_that_asks_for_it(
