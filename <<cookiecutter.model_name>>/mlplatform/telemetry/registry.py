@@ -98,7 +98,8 @@ DRIFT = Metric(
     "",
     ("signal",),
     "Population stability index of the last 500 to 1,000 rows looked at, against the baseline in the model's manifest; "
-    "0 is equal, above 0.2 is commonly called a shift. signal: input.<name>; "
+    "0 is equal, above 0.2 is commonly called a shift. signal: input.<name>, "
+    "of lists of several lengths also length.<name>; "
     "classes and confidence, tags and probability, or values.",
     of_target=True,
 )

@@ -43,8 +43,8 @@ class Train(Task):
         context = self.context
         gate.check_labels(manifest.read(context.storage, f"datasets/{self.dataset}"), context.criteria)
         prepared, content = manifest.fetch(context.storage, f"datasets/{self.dataset}", context.work)
-        inputs = [spec.name for spec in context.schema.inputs]
-        train, validation, test = (Split(content, split, inputs, context.schema.target) for split in SPLITS)
+        described = (context.schema.inputs, context.schema.target)
+        train, validation, test = (Split.of(content, split, *described) for split in SPLITS)
         log.info("train: run %s on dataset %s, %d examples", self.run_id, prepared.id, len(train))
         checkpoints = Checkpoints(context.storage, self.run_id)
         if onnx_model.is_given():

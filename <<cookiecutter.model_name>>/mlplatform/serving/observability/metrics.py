@@ -16,7 +16,7 @@ from mlplatform.serving.errors import OverloadedError
 from mlplatform.serving.model.batching import ModelCall
 from mlplatform.serving.model.service import ServedModel
 from mlplatform.serving.model.signature import Array
-from mlplatform.serving.observability.drift import INPUT, Drift
+from mlplatform.serving.observability.drift import INPUT, LENGTH, Drift
 from mlplatform.serving.observability.memory import resident_bytes
 from mlplatform.serving.observability.request_record import RequestRecord
 from mlplatform.telemetry import registry
@@ -187,18 +187,20 @@ class _Predictions:
         """Of each target; none of a model whose manifest says no target: it is not known what its predictions are."""
         target, outputs = model.target, model.signature.outputs
         inputs = [tensor.name for tensor in model.signature.inputs]
+        lengths = {tensor.name: tensor.length for tensor in model.signature.inputs if tensor.length}
         baseline = model.manifest.properties.get("baseline")
         if target is not None and len(target.parts) > 1:
             names = [tensor.name for tensor in outputs]
             found = []
             for place, part in enumerate(target.parts):
                 own = {**baseline, **baseline["targets"][part.name]} if baseline else None
-                drift = Drift(own, inputs if place == 0 else (), part) if own else None
+                watched = (inputs, part, lengths) if place == 0 else ((), part)
+                drift = Drift(own, *watched) if own else None
                 found.append(cls(names.index(part.name), part, drift, (f"{registry.TARGET}:{part.name}",)))
             return found
         for position, tensor in enumerate(outputs):
             if target and tensor.dtype.startswith("float") and tensor.shape == target.row_shape:
-                return [cls(position, target, Drift(baseline, inputs, target) if baseline else None)]
+                return [cls(position, target, Drift(baseline, inputs, target, lengths) if baseline else None)]
         return []
 
     def add(self, output: Array) -> None:
@@ -228,7 +230,7 @@ class _Predictions:
         if self.drift is not None:
             for signal, value in self.drift.psi().items():
                 # What goes in is the same for all targets.
-                tags = () if signal.startswith(INPUT) else self._tags
+                tags = () if signal.startswith((INPUT, LENGTH)) else self._tags
                 metrics.gauge(registry.DRIFT, value, f"signal:{signal}", *tags)
 
 
