@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ NAME = DEFAULTS["model_name"]
 TRAITS = "digit-traits"
 PAYMENTS = "payment-fraud"
 STROKES = "pen-strokes"
+PHOTOS = "photo-reader"
 TUMOURS = "tumour-classifier"
 GLYPHS = "digit-glyphs"
 # Of classes, as the first example is, which is held to the contract every time.
@@ -697,3 +699,47 @@ class TestAModelOfAnotherFramework:
         result = nox(tumours, "-s", "lint", "tests", MYPY_CACHE_DIR=str(repository / ".mypy_cache"))
         assert result.returncode == 0, result.stdout
         assert " skipped" not in result.stdout, result.stdout
+
+
+@pytest.fixture(scope="module")
+def photos(repository: Path, render: Render, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A rendered repository with a model of image files, and files of two formats and many sizes in its store."""
+    directory = tmp_path_factory.mktemp("photos") / PHOTOS
+    with_model_of("photos", render({"model_name": PHOTOS}), directory, repository)
+    assert nox(directory, "-s", "data", "--install-only").returncode == 0
+    program = ROOT / "tests" / "examples" / "photos" / "photos.py"
+    digits = repository / "model" / "data" / "digits.jsonl.gz"
+    files = directory.parent / "photos"
+    made = [str(directory / ".nox" / "data" / "bin" / "python"), str(program), str(digits), str(files)]
+    subprocess.run(made, check=True)
+    result = nox(directory, "-s", "data", "--", "add", "images", str(files), "--labels", str(files / "labels.csv"))
+    assert result.returncode == 0, result.stdout
+    assert "1000 records\n" in result.stdout
+    return directory
+
+
+class TestAModelOfImageFiles:
+    """A team's model of files as they are, trained in two phases, in place of the digits."""
+
+    def test_is_trained_in_two_phases_published_and_served(self, photos: Path, tmp_path: Path) -> None:
+        result = nox(photos, "-s", "train", "--", "--source", "store/sources", "--epochs", "8", "--litert", "false")
+        assert result.returncode == 0, result.stdout
+        assert "train: phase 1/2, head" in result.stdout
+        assert "train: phase 2/2, all" in result.stdout
+        properties = published_model(photos)["properties"]
+        (signature,) = properties["signature"]["inputs"]
+        assert signature == {"name": "photo", "shape": [None], "dtype": "string", "media_type": "image/*"}
+        instances = [sample["instance"] for sample in properties["samples"]]
+        with serving(photos, tmp_path / "server.log") as url:
+            status, body = post(f"{url}/v1/models/{PHOTOS}:predict", {"instances": instances})
+            assert status == 200, body
+            assert_accurate(body["predictions"], properties, 0.8)
+            files = [instance["photo"]["b64"] for instance in instances]
+            tensor = {"name": "photo", "datatype": "BYTES", "shape": [len(files)], "data": files}
+            status, answer = post(f"{url}/v2/models/{PHOTOS}/infer", {"inputs": [tensor]})
+            assert status == 200, answer
+            assert answer["outputs"][0]["data"] == pytest.approx([*chain(*body["predictions"])], abs=1e-5)
+            no_image = {"photo": {"b64": "bm8gaW1hZ2U="}}
+            status, body = post(f"{url}/v1/models/{PHOTOS}:predict", {"instances": [no_image]})
+            assert status == 400
+            assert "the model rejects these values: Unknown image file format" in body["error"]

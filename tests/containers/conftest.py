@@ -3,6 +3,7 @@
 The fixtures go when the last of these tests is done, so that the engine does not run on beside all others.
 """
 
+import os
 import shlex
 import shutil
 import sys
@@ -16,14 +17,15 @@ from aws import Aws
 from conftest import Render
 from engine import Engine, EngineError, open_engine
 from pytest_docker.plugin import Services
-from rendered import published_model
+from rendered import nox, published_model, put_model, set_serving_runtime
 
 from containers.batch import Batch, Job
 from containers.datadog import Datadog
-from containers.server import running
+from containers.server import LOCKED_UP, running
 from containers.waiting import wait_for
 
 NAME = "leaf-reader"
+TUMOURS = "tumour-classifier"
 BUCKET = "leaf-bucket"
 QUEUE = "leaf-queue"
 REGION = "eu-west-1"
@@ -179,6 +181,31 @@ def litert_image(engine: Engine, repository: Path, manifest: dict[str, Any]) -> 
     """The serving image without TensorFlow."""
     given = {"MODEL": f"store/models/{manifest['id']}", "REVISION": "0123abc", "VERSION": manifest["id"]}
     return engine.build(repository, "docker/serving.Dockerfile", "litert", RUNTIME="litert", **given)
+
+
+@pytest.fixture(scope="package")
+def tumours(engine: Engine, render: Render, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository with a model of scikit-learn in its store; an image with the team's packages has trained it."""
+    repository = tmp_path_factory.mktemp("docker") / TUMOURS
+    shutil.copytree(render({"model_name": TUMOURS, "training_device": "cpu"}), repository)
+    put_model(repository, "tumours")
+    set_serving_runtime(repository, "onnx")
+    locked = nox(repository, "-s", "lock")
+    assert locked.returncode == 0, locked.stdout
+    image = engine.build(repository, "docker/training.Dockerfile", "tumours-training")
+    store = repository / "store"
+    store.mkdir()
+    options = (f"--user={os.getuid()}:{os.getgid()}", f"--volume={store}:/store", "--env=STORAGE_URL=/store")
+    engine.run("run", "--rm", *LOCKED_UP, *options, image)
+    return repository
+
+
+@pytest.fixture(scope="package")
+def onnx_image(engine: Engine, tumours: Path) -> str:
+    """The serving image of the model of scikit-learn."""
+    version = published_model(tumours)["id"]
+    given = {"MODEL": f"store/models/{version}", "REVISION": "0123abc", "VERSION": version}
+    return engine.build(tumours, "docker/serving.Dockerfile", "onnx", RUNTIME="onnx", **given)
 
 
 @pytest.fixture(scope="package")

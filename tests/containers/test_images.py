@@ -13,17 +13,17 @@ from typing import Any
 import pytest
 from conftest import Render
 from engine import Engine
-from rendered import post
+from rendered import post, published_model
 
 from containers.batch import Batch, Job
-from containers.conftest import BASE_IMAGE, NAME, SERVICES
+from containers.conftest import BASE_IMAGE, NAME, SERVICES, TUMOURS
 from containers.server import LOCKED_UP, running
 from containers.waiting import wait_for
 
 pytestmark = pytest.mark.docker
 
-# Measured: 1.63, 1.35 and 0.37 GB, of which 0.16 GB are the base image.
-LARGEST_GIGABYTES = {"training": 1.8, "serving": 1.5, "litert": 0.5}
+# Measured: 1.63, 1.35, 0.37 and 0.39 GB, of which 0.16 GB are the base image.
+LARGEST_GIGABYTES = {"training": 1.8, "serving": 1.5, "litert": 0.5, "onnx": 0.5}
 
 
 class TestJob:
@@ -133,6 +133,16 @@ class TestServer:
         assert [status for status, _ in answers] == [200, 200]
         expected, found = (answer["predictions"] for _, answer in answers)
         assert [scores.index(max(scores)) for scores in found] == [scores.index(max(scores)) for scores in expected]
+
+    @pytest.mark.nightly
+    def test_of_scikit_learn_answers_without_tensorflow(self, engine: Engine, onnx_image: str, tumours: Path) -> None:
+        samples = published_model(tumours)["properties"]["samples"]
+        with running(engine, onnx_image) as (_, url):
+            body = {"instances": [sample["instance"] for sample in samples]}
+            status, answer = post(f"{url}/v1/models/{TUMOURS}:predict?labels=true", body)
+        assert status == 200, answer
+        right = sum(found == sample["label"] for found, sample in zip(answer["labels"], samples, strict=True))
+        assert right >= 0.8 * len(samples)
 
     def test_loses_no_request_when_it_is_stopped(
         self, engine: Engine, serving_image: str, manifest: dict[str, Any]
@@ -263,7 +273,7 @@ for one in found:
 """
 
 
-@pytest.mark.parametrize("purpose", ["training", "serving", "litert"])
+@pytest.mark.parametrize("purpose", ["training", "serving", "litert", pytest.param("onnx", marks=pytest.mark.nightly)])
 class TestContents:
     """What is in an image, and what is not."""
 
@@ -289,7 +299,7 @@ class TestContents:
     def test_hold_the_packages_that_they_run_and_no_others(self, purpose: str, image: str, engine: Engine) -> None:
         served = {"config", "contract", "ghost", "runtime", "serving", "store", "telemetry"}
         trained = {"config", "contract", "data", "reporting", "runtime", "store", "telemetry", "training"}
-        packages = {"training": trained, "serving": served, "litert": served}[purpose]
+        packages = {"training": trained, "serving": served, "litert": served, "onnx": served}[purpose]
         beside = {"training": ["mlplatform", "model", "requirements", "service.toml"]}
         assert inside(engine, image, "ls -A /app").split() == beside.get(purpose, ["mlplatform", "service.toml"])
         assert set(inside(engine, image, "ls -d /app/mlplatform/*/ | xargs -n 1 basename").split()) == packages
@@ -298,6 +308,7 @@ class TestContents:
             "training": ("luigi", "flask"),
             "serving": ("flask", "luigi"),
             "litert": ("ai_edge_litert", "tensorflow"),
+            "onnx": ("onnxruntime", "tensorflow"),
         }[purpose]
         listed = inside(engine, image, "ls /opt/venv/lib/python3*/site-packages").split()
         assert installed in listed
@@ -310,6 +321,7 @@ class TestContents:
             "training": {"libclang"},
             "serving": {"libclang", "google-pasta", "grpcio", "h5py", "keras", "setuptools"},
             "litert": set(),
+            "onnx": set(),
         }[purpose]
         # How astunparse is built.
         expected = {"astunparse asks for wheel"} if purpose == "serving" else set()
