@@ -147,7 +147,7 @@ class Cluster:
         which the cluster does not answer does not count.
         """
         name, shown, hopeless = self.name(environment), "", dict[str, float]()
-        end, away = time.monotonic() + seconds, self.away
+        end = self._now() + seconds
         while True:
             seen = self.look(environment)
             deployment = seen.deployment
@@ -163,10 +163,10 @@ class Cluster:
                 if condition.get("reason") == "ProgressDeadlineExceeded" and pods.observed(deployment):
                     raise Rollout(f"the rollout made no progress for too long: {condition.get('message', '')}")
             for pod, container, reason in pods.held_up(seen):
-                since = hopeless.setdefault(f"{pod} {container} {reason}", time.monotonic())
-                if time.monotonic() - since >= pods.HOPELESS[reason]:
+                since = hopeless.setdefault(f"{pod} {container} {reason}", self._now())
+                if self._now() - since >= pods.HOPELESS[reason]:
                     raise Rollout(f"pod {pod} does not start: container {container} is in {reason}")
-            if time.monotonic() > end + self.away - away:
+            if self._now() > end:
                 raise Rollout(f"it was not ready within {seconds:g} s (rollout_seconds of [delivery])")
             time.sleep(poll)
 
@@ -219,6 +219,10 @@ class Cluster:
         """Base URL of an environment's Service, through `kubectl port-forward`."""
         with programs.port_forward(self.namespace, f"service/{self.name(environment)}", "http") as port:
             yield f"http://127.0.0.1:{port}"
+
+    def _now(self) -> float:
+        """Seconds of a clock that stands still while the cluster does not answer."""
+        return time.monotonic() - self.away
 
     def _ask(self, *arguments: str, stdin: str | None, seconds: float) -> str:
         left = seconds if self.deadline is None else max(0.1, min(seconds, self.deadline - time.monotonic()))

@@ -6,10 +6,11 @@ from typing import Any
 
 REVISION = "deployment.kubernetes.io/revision"
 EVENTS = 5
-# States of a waiting container, and the seconds after which the rollout is given up. A pull may fail once.
+# States of a waiting container, and the seconds after which the rollout is given up. A pull may fail once, and a node
+# may not have got a new ConfigMap yet, as after the API server was away.
 HOPELESS: Mapping[str, float] = {
     "CrashLoopBackOff": 0,
-    "CreateContainerConfigError": 0,
+    "CreateContainerConfigError": 60,
     "InvalidImageName": 0,
     "ErrImageNeverPull": 0,
     "ImagePullBackOff": 60,

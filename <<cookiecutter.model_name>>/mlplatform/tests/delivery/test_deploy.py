@@ -376,6 +376,13 @@ class TestFailure:
         assert "  events waits: CrashLoopBackOff back-off 20s restarting failed container=events" in said.err
         assert "rolled back: production runs aaaaaaaaaaaa-0123456 as before" in said.err
 
+    def test_a_container_whose_settings_come_late_is_waited_for(self, cluster: Repository, delivery: Delivery) -> None:
+        image = image_of(cluster, VERSIONS[0])
+        behave(cluster, image, "late")
+        said = delivery("deploy", "--environment", "production", "--image", image)
+        assert said.code == 0, said.err
+        assert production(cluster.store) == VERSIONS[0]
+
     def test_a_service_that_cannot_be_asked_is_rolled_back(self, cluster: Repository, delivery: Delivery) -> None:
         deployed(cluster, delivery, "production", VERSIONS[0])
         unanswered(cluster, "port-forward", 2)

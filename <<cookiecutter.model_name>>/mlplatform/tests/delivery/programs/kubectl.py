@@ -1,9 +1,10 @@
 """Stands in for kubectl and the cluster behind it: `kustomize` and --local are the real one's, objects lie in a file.
 
 A pod template becomes a ReplicaSet, as in a cluster, and its pods do what $STAND_IN/behaviour.json says of its image:
-{"<digest>": "crash" | "sidecar" | "pending" | "quota" | "wrong" | "ok"}; "sidecar" has one that crashes, "wrong" runs
-and serves another model, "quota" gets no pod. $STAND_IN/forbidden.json says which kinds this user may not change:
-{"<kind>": "always" | "not in a dry run"}. Names are those of real answers of a cluster, as far as delivery reads them.
+{"<digest>": "crash" | "sidecar" | "pending" | "quota" | "wrong" | "late" | "ok"}; "sidecar" has one that crashes,
+"wrong" runs and serves another model, "quota" gets no pod, "late" gets its settings once it was looked at.
+$STAND_IN/forbidden.json says which kinds this user may not change: {"<kind>": "always" | "not in a dry run"}. Names are
+those of real answers of a cluster, as far as delivery reads them.
 """
 
 import json
@@ -16,6 +17,7 @@ from typing import Any, NoReturn
 
 PLACE = Path(os.environ["STAND_IN"])
 STATE = PLACE / "cluster.json"
+SETTINGS_CAME = PLACE / "settings-came"
 REVISION = "deployment.kubernetes.io/revision"
 VERSION = "tags.datadoghq.com/version"
 
@@ -144,7 +146,7 @@ def merged(now: dict[str, Any], wanted: dict[str, Any]) -> dict[str, Any]:
 def deployment(state: dict[str, Any], name: str) -> dict[str, Any]:
     found = state["objects"][f"Deployment/{name}"]
     template = found["spec"]["template"]
-    runs = behaviour(template) in ("ok", "wrong")
+    runs = behaviour(template) in ("ok", "wrong") or SETTINGS_CAME.exists()
     replicas = 2
     status: dict[str, Any] = {"observedGeneration": 1, "replicas": replicas, "updatedReplicas": replicas}
     status |= {"readyReplicas": replicas, "availableReplicas": replicas} if runs else {"readyReplicas": 0}
@@ -183,6 +185,10 @@ def pods(state: dict[str, Any], name: str) -> list[dict[str, Any]]:
         waiting = {"ready": False, "state": {"waiting": {"reason": "PodInitializing"}}}
         status |= {"phase": "Pending", "initContainerStatuses": [{"name": "events"} | crashed("events")]}
         status["containerStatuses"] = [container | waiting]
+    elif how == "late" and not SETTINGS_CAME.exists():
+        waiting = {"reason": "CreateContainerConfigError", "message": "failed to sync configmap cache: timed out"}
+        status["containerStatuses"] = [container | {"ready": False, "state": {"waiting": waiting}}]
+        SETTINGS_CAME.touch()
     elif how == "pending":
         status["phase"] = "Pending"
         message = "0/3 nodes: 3 Insufficient cpu."
