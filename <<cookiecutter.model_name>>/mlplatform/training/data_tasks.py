@@ -6,6 +6,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -17,6 +18,7 @@ from mlplatform.data.sources import Source, SourceFile, list_source, opening
 from mlplatform.data.splitting import SplitRule
 from mlplatform.data.versions import prepare
 from mlplatform.store.storage import open_storage
+from mlplatform.training.shares import Share
 from mlplatform.training.task import Context, ObjectParameter, StoredTarget, Task
 
 log = logging.getLogger(__name__)
@@ -66,7 +68,7 @@ class Validate(Task):
 
     def run(self) -> None:
         """See the class. Raises BadDataError if a file is broken or more records fail than may."""
-        known = self._check_files()
+        known = _checked(self.context, self.source)
         keys = {file.name: file.key for file in self.source.files}
         self._refuse_broken({keys[name]: file.fault for name, (_, _, file) in known.items() if file.fault})
         problems = read_all_problems(self.context.storage, known, self.context.schema, self.context.work)
@@ -82,22 +84,6 @@ class Validate(Task):
             log.warning("validate: left out: %s", summary)
         about = {"files": len(keys), "read": records, "fit": records - bad, "left_out": bad, "reasons": reasons}
         self.output().write({"files": sorted(known), "left_out": bad, "allowed": allowed - bad, "records": about})
-
-    def _check_files(self) -> Known:
-        """Check the files that were not checked before, and return what is known of each."""
-        context, storage = self.context, open_storage(self.source.url)
-        before = known_files(context.storage, context.schema)
-        files = {file.name: file for file in self.source.files}
-        new = [file for name, file in files.items() if name not in before]
-        if len(files) < len(self.source.files):
-            log.warning("validate: %d files repeat others and count once", len(self.source.files) - len(files))
-        if len(new) < len(files):
-            log.info("validate: %d of %d files were checked before", len(files) - len(new), len(files))
-        with opening(storage, new, context.work) as opened:
-            _tell(check_files(context.storage, new, opened, context.schema, context.work), len(new))
-        if new:
-            before = known_files(context.storage, context.schema)
-        return {name: before[name] for name in files}
 
     def _refuse_broken(self, faults: dict[str, str]) -> None:
         if faults:
@@ -139,6 +125,35 @@ class Validate(Task):
         head = f"{count} records do not fit model.RECORD:"
         text = "\n".join([head, *lines, f"all of them: {self.context.storage.url}/{key}"])
         return count, text, reasons.most_common(SHOWN_PROBLEMS)
+
+
+def check_share(context: Context, url: str, share: Share) -> None:
+    """Check those files of a source that are this machine's share. What they hold is judged when all are checked.
+
+    Raises BadDataError if the source holds no records.
+    """
+    source = list_source(url, context.parameters.pass_over_patterns)
+    # Each file once, or two machines would check the same content.
+    files = share.of(list({file.name: file for file in source.files}.values()))
+    log.info("validate: machine %d of %d checks %d files", share.index + 1, share.machines, len(files))
+    _checked(context, replace(source, files=tuple(files)))
+
+
+def _checked(context: Context, source: Source) -> Known:
+    """Check the files of a source that were not checked before, and return what is known of each."""
+    storage = open_storage(source.url)
+    before = known_files(context.storage, context.schema)
+    files = {file.name: file for file in source.files}
+    new = [file for name, file in files.items() if name not in before]
+    if len(files) < len(source.files):
+        log.warning("validate: %d files repeat others and count once", len(source.files) - len(files))
+    if len(new) < len(files):
+        log.info("validate: %d of %d files were checked before", len(files) - len(new), len(files))
+    with opening(storage, new, context.work) as opened:
+        _tell(check_files(context.storage, new, opened, context.schema, context.work), len(new))
+    if new:
+        before = known_files(context.storage, context.schema)
+    return {name: before[name] for name in files}
 
 
 def _tell(checks: Iterator[tuple[SourceFile, CheckedFile]], count: int) -> None:

@@ -12,7 +12,8 @@ from mlplatform.contract.stopping import Stop, Stopped
 from mlplatform.store.storage import Storage
 from mlplatform.telemetry import logs
 from mlplatform.training.metrics import TrainingMetrics
-from mlplatform.training.run import gather, prepare_context, run
+from mlplatform.training.run import check, gather, prepare_context, run
+from mlplatform.training.shares import own_share
 
 
 def run_command(
@@ -23,14 +24,23 @@ def run_command(
     criteria: Criteria,
     stop: Stop,
 ) -> ExitCode:
-    """Carry out `train` or `gather`, and print the outcome. Raises Stopped if a signal ended it."""
+    """Carry out `train` or `gather`, and print the outcome. Raises Stopped if a signal ended it.
+
+    A child of an array job only checks its share of the source's files.
+    """
     _log_to_stdout(service.name)
-    metrics = TrainingMetrics.of(service.name) if name == "train" else TrainingMetrics()
+    share = own_share()
+    metrics = TrainingMetrics.of(service.name) if name == "train" and share is None else TrainingMetrics()
     code = ExitCode.FAILED
     try:
         with stop.before_the_end(lambda: metrics.ended(ExitCode.STOPPED)):
             context = prepare_context(service, storage, parameters, criteria, stop, metrics)
-            print(gather(context)) if name == "gather" else run(context)
+            if share is not None:
+                check(context, share)
+            elif name == "gather":
+                print(gather(context))
+            else:
+                run(context)
         code = ExitCode.DONE
     except PipelineError as error:
         code = error.exit_code

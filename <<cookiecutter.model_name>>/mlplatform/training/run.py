@@ -24,10 +24,11 @@ from mlplatform.store.manifest import Manifest
 from mlplatform.store.storage import Storage
 from mlplatform.telemetry import logs
 from mlplatform.training import devices, job, onnx_model, preflight
-from mlplatform.training.data_tasks import prepare_task
+from mlplatform.training.data_tasks import check_share, prepare_task
 from mlplatform.training.metrics import TrainingMetrics
 from mlplatform.training.provenance import code_version
 from mlplatform.training.publish_tasks import publish_task
+from mlplatform.training.shares import Share
 from mlplatform.training.task import Context, Task
 from mlplatform.training.work import sweep
 
@@ -104,16 +105,29 @@ def _print_summary(context: Context, published: Manifest, report: str) -> None:
         print("\n" + "\n".join(lines))
 
 
+def check(context: Context, share: Share) -> None:
+    """Check a share of the source's files, for a later run to find them checked. A job that fails writes its result.
+
+    Raises PipelineError or StorageError.
+    """
+    with job.failure_written(context.storage, context.stop):
+        check_share(context, _source(context), share)
+
+
 def gather(context: Context) -> str:
     """The version of the dataset that the source holds now; prepares it if it is new.
 
     Raises FindingsError if it has what [data] refuses.
     """
-    task = prepare_task(context, context.parameters.source or str(model.DATA))
+    task = prepare_task(context, _source(context))
     _build(task, context)
     version = str(task.output().read()["version"])
     check_build(context.storage, version, context.work, load(DataSettings))
     return version
+
+
+def _source(context: Context) -> str:
+    return context.parameters.source or str(model.DATA)
 
 
 def _build(task: Task, context: Context) -> None:

@@ -125,23 +125,38 @@ class Batch:
             ) from None
         return definition
 
-    def submit(self, submission: Submission) -> str:
-        """Register a revision of the job definition for the image, submit a job, and return its id."""
+    def submit(self, submission: Submission, machines: int = 0) -> str:
+        """Register a revision of the job definition for the image, submit a job, and return its id.
+
+        machines: if any, an array job of so many goes before it, whose children check the source's files.
+        """
         definition = self.definition(submission.image)
         with aws.told(f"job definition {definition.get('jobDefinitionName')}"):
             # An image can't be overridden when a job is submitted.
             registered = self._batch.register_job_definition(**definition)
         self._console.say(f"job: job definition {registered['jobDefinitionName']}:{registered['revision']}")
+        before: list[dict[str, str]] = []
+        if machines:
+            # By another name, so that `under_way` does not take it for the training.
+            checking = self._submit(
+                submission, f"{submission.name}-check", registered, {"arrayProperties": {"size": machines}}
+            )
+            self._console.say(f"job: {checking} checks the source on {machines} machines")
+            before = [{"jobId": checking}]
+        return self._submit(submission, submission.name, registered, {"dependsOn": before})
+
+    def _submit(self, submission: Submission, name: str, definition: Mapping[str, Any], more: Mapping[str, Any]) -> str:
         environment = [{"name": name, "value": value} for name, value in sorted(submission.environment.items())]
         with aws.told(f"job queue {self._settings.batch_job_queue}"):
             job = self._batch.submit_job(
-                jobName=submission.name,
+                jobName=name,
                 jobQueue=self._settings.batch_job_queue,
-                jobDefinition=registered["jobDefinitionArn"],
+                jobDefinition=definition["jobDefinitionArn"],
                 containerOverrides={"environment": environment},
                 # No placeholder of the job definition: `under_way` knows the job by it.
                 parameters={SUBMISSION: submission.digest},
                 timeout={"attemptDurationSeconds": int(self._settings.training_hours * 3600)},
+                **more,
             )
         return str(job["jobId"])
 
@@ -171,9 +186,11 @@ class Batch:
         return job
 
     def terminate(self, job_id: str, reason: str) -> None:
-        """End a job, wherever it is."""
-        with aws.told(f"job {job_id}"):
-            self._batch.terminate_job(jobId=job_id, reason=reason)
+        """End a job, wherever it is, and those that it waits for."""
+        waits_for = [check["jobId"] for check in self._checks(self.describe(job_id)) if check["status"] not in ENDED]
+        for each in (job_id, *waits_for):
+            with aws.told(f"job {each}"):
+                self._batch.terminate_job(jobId=each, reason=reason)
 
     def follow(self, job_id: str, seconds: float | None = None, log_from: int = 0) -> Ended | Running:
         """Show a job's status and log until it ends; a new attempt's log follows the one before.
@@ -191,16 +208,43 @@ class Batch:
                 attempts = len(before)
                 self._console.say(f"job: {_attempt(job, attempts)}")
             status = " ".join(filter(None, [job["status"], job.get("statusReason")]))
+            status = f"{status.lower() if status.isupper() else status}{self._checked(job)}"
             if status != shown:
                 shown = status
-                self._console.say(f"job: {status.lower() if status.isupper() else status}")
+                self._console.say(f"job: {status}")
             if job["status"] in ENDED:
+                # Without an attempt, it may be one of the machines before it that failed.
+                failed = None if before else self._failed_check(job)
+                if failed is not None:
+                    return self.follow(failed, log_from=log_from)
                 self._read_to_the_end(job, log)
                 return Ended(job, self._exit_code(job), list(log.lines))
             _check_age(job)
             if end is not None and time.monotonic() >= end:
                 return Running(job, log.next_time)
             time.sleep(self._settings.poll_seconds)
+
+    def _checks(self, job: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """The array jobs that a job waits for, or waited for."""
+        return [self.describe(before["jobId"]) for before in job.get("dependsOn", [])]
+
+    def _checked(self, job: Mapping[str, Any]) -> str:
+        """How far the machines are that a job waits for; empty if it waits for none."""
+        if job["status"] != "PENDING":
+            return ""
+        arrays = [check["arrayProperties"] for check in self._checks(job) if "arrayProperties" in check]
+        done = sum(array["statusSummary"].get("SUCCEEDED", 0) for array in arrays)
+        machines = sum(array["size"] for array in arrays)
+        return f", {done} of {machines} machines have checked their files" if machines else ""
+
+    def _failed_check(self, job: Mapping[str, Any]) -> str | None:
+        """The id of a machine's job that failed, if that is why a job was not started."""
+        for check in self._checks(job) if job["status"] == "FAILED" else []:
+            with aws.told(f"job {check['jobId']}"):
+                failed = self._batch.list_jobs(arrayJobId=check["jobId"], jobStatus="FAILED")["jobSummaryList"]
+            if failed:
+                return str(failed[0]["jobId"])
+        return None
 
     def _read_to_the_end(self, job: Mapping[str, Any], log: "_Log") -> None:
         quiet = 0
@@ -317,7 +361,8 @@ def _check_age(job: Mapping[str, Any]) -> None:
     if not seconds or not created:
         return
     job_id, attempts = job["jobId"], job.get("retryStrategy", {}).get("attempts", 1)
-    hours = attempts * seconds / 3600 + WAITING_HOURS
+    # What it waits for takes its time as well.
+    hours = (1 + len(job.get("dependsOn", []))) * (attempts * seconds / 3600 + WAITING_HOURS)
     if time.time() - created / 1000 > hours * 3600:
         raise DeliveryError(
             f"job {job_id} is {job['status'].lower()} after {hours:g} hours, which is longer than {attempts} "

@@ -13,6 +13,7 @@ from mlplatform.config.hints import hint
 from mlplatform.config.settings import ServiceSettings, load
 from mlplatform.contract.errors import ExitCode
 from mlplatform.contract.options import parameter_options
+from mlplatform.contract.parameters import TrainingParameters
 from mlplatform.contract.result import JobResult, read_result, result_key
 from mlplatform.delivery.console import Console
 from mlplatform.delivery.errors import BadRequestError, DeliveryError, GateClosedError, RefusedError
@@ -26,6 +27,9 @@ from mlplatform.delivery.settings import DeliverySettings
 from mlplatform.store import manifest
 from mlplatform.store.manifest import ArtifactError
 from mlplatform.store.storage import Storage, StorageError
+
+# AWS Batch takes no larger array jobs.
+MOST_MACHINES = 10_000
 
 
 class _Training(click.Command):
@@ -58,6 +62,9 @@ report_option = click.option(
 @click.command(cls=_Training)
 @click.option("--image", metavar="REF", help="Training image, by digest.  [default: the one of this code]")
 @click.option("--detach", is_flag=True, help="Print the job's id for `attach` instead of waiting.")
+@click.option(
+    "--machines", type=click.IntRange(2, MOST_MACHINES), help="Check the source's files on so many machines first."
+)
 @click.option("--if-needed", is_flag=True, help="Only for new data, an old model or drift; say why not.")
 @report_option
 @store_option
@@ -66,6 +73,7 @@ report_option = click.option(
 def submit(
     image: str | None,
     detach: bool,
+    machines: int | None,
     if_needed: bool,
     report: Path | None,
     store: Storage,
@@ -79,6 +87,7 @@ def submit(
     service.toml. Ctrl-C asks whether to leave the job running. Batch starts a job again that loses its Spot instance,
     and the job resumes from its last checkpoint. Exit code 4: the gate is closed, the model is not published.
     A job of the same image and parameters that has not ended is followed instead; `stop-training` ends it.
+    --machines: an array job checks the files, each machine its share, and the training begins when all are checked.
     --if-needed looks first, by [retraining] of service.toml: without a reason to train nothing is submitted.
     """
     settings = load(DeliverySettings)
@@ -90,6 +99,8 @@ def submit(
         raise BadRequestError(
             f"delivery.storage_url = {store.url!r}: a job in AWS reaches no directory; must be s3://..."
         )
+    if machines:
+        _check_worth(machines, load(known, chosen))
     reference = _training_image(image, settings)
     batch = Batch(settings, console)
     batch.check_queue()
@@ -111,12 +122,13 @@ def submit(
     if dry_run:
         definition = batch.definition(reference)
         text = f"would register {definition['jobDefinitionName']} and submit to {settings.batch_job_queue}"
+        text += f", after {machines} jobs that check the source" if machines else ""
         console.result(text, {"definition": definition, "environment": dict(submission.environment)})
         return
     if job := batch.under_way(submission):
         console.say(f"job: {job} is this training and has not ended; it is followed instead of a second one")
     else:
-        job = batch.submit(submission)
+        job = batch.submit(submission, machines or 0)
         console.say(f"job: {job} in {settings.batch_job_queue}")
     if detach:
         console.result(f"{job}\nfollow it: {hint(f'attach {job}')}", {"job": job, "said": f"{why}job {job}"})
@@ -158,6 +170,17 @@ def stop_training(job_id: str, dry_run: bool, console: Console) -> None:
         batch.terminate(job_id, "terminated by stop-training")
     text = "has ended already" if ended else "would be terminated" if dry_run else "is being terminated"
     console.result(f"job {job_id} {text}", {"job": job_id, "stopped": not ended and not dry_run})
+
+
+def _check_worth(machines: int, parameters: TrainingParameters) -> None:
+    """Raises BadRequestError if there is no source whose files several machines could check."""
+    for name, wrong in (("source", not parameters.source), ("dataset", bool(parameters.dataset))):
+        if wrong:
+            said = f"{name} = {getattr(parameters, name)!r}"
+            raise BadRequestError(
+                f"--machines {machines}: {said}, so there are no files to be checked; give --source "
+                "s3://bucket/prefix, or leave --machines out"
+            )
 
 
 def _training_image(reference: str | None, settings: DeliverySettings) -> str:

@@ -141,9 +141,13 @@ def test_help_lists_every_parameter_of_the_training(repository: Repository, deli
 
 @dataclass
 class Script:
-    """Answers of Batch, one a look, the last for ever, and CloudWatch's lines by stream; what was asked of it."""
+    """Answers of Batch, one a look, the last for ever, and CloudWatch's lines by stream; what was asked of it.
+
+    others: jobs by their ids that are not the one that is looked at.
+    """
 
     looks: list[dict[str, Any]]
+    others: dict[str, dict[str, Any]] = field(default_factory=dict)
     streams: dict[str, list[str]] = field(default_factory=dict)
     terminated: list[str] = field(default_factory=list)
     # From when on lines of the log were asked for, in ms; each is 1000 ms old.
@@ -157,12 +161,19 @@ class Script:
         if self.interrupted is not None:
             self.interrupted -= 1
             if self.interrupted < 0:
+                self.interrupted = None
                 raise KeyboardInterrupt
+        if jobs[0] in self.others:
+            return {"jobs": [{"jobId": jobs[0], "jobQueue": "queue", **self.others[jobs[0]]}]}
         look = self.looks.pop(0) if len(self.looks) > 1 else self.looks[0]
         return {"jobs": [{"jobId": jobs[0], "jobQueue": "queue", **look}]}
 
-    def list_jobs(self, **_: Any) -> dict[str, Any]:
-        return {"jobSummaryList": []}
+    def list_jobs(self, arrayJobId: str = "", jobStatus: str = "", **_: Any) -> dict[str, Any]:  # noqa: N803
+        """The jobs of an array, if that is asked for."""
+        children = [
+            (name, job) for name, job in self.others.items() if arrayJobId and name.startswith(f"{arrayJobId}:")
+        ]
+        return {"jobSummaryList": [{"jobId": name} for name, job in children if job["status"] == jobStatus]}
 
     def terminate_job(self, jobId: str, reason: str) -> None:  # noqa: N803
         self.terminated.append(jobId)
@@ -456,3 +467,71 @@ def test_a_training_that_has_ended_or_is_of_another_service_is_not_stopped(
     assert said.code == 3
     assert "job job-1 is of other, not of under-test" in said.err
     assert scripted.terminated == []
+
+
+class TestOnSeveralMachines:
+    """`submit --machines`: an array job checks the source, and the training waits for it."""
+
+    SOURCE = ("--source", "s3://bucket/records")
+
+    def test_an_array_job_with_what_the_training_gets_goes_before_it(
+        self, registry: Registry, account: Bucket, queue: str, delivery: Delivery
+    ) -> None:
+        registry.add_image(TRAINING, training_recipe(settings()).tag(), {})
+        said = delivery("submit", "--machines", "3", *self.SOURCE, "--detach", "--json")
+        assert said.code == 0, said.err
+        batch: Any = boto3.client("batch", endpoint_url=os.environ["AWS_ENDPOINT_URL"])
+        job = batch.describe_jobs(jobs=[json.loads(said.out)["job"]])["jobs"][0]
+        (before,) = job["dependsOn"]
+        check = batch.describe_jobs(jobs=[before["jobId"]])["jobs"][0]
+        assert check["arrayProperties"]["size"] == 3
+        assert check["jobDefinition"] == job["jobDefinition"]
+        given = {each["name"]: each["value"] for each in check["container"]["environment"]}
+        assert given["TRAINING_SOURCE"] == "s3://bucket/records"
+        assert given["STORAGE_URL"] == account.url
+        assert f"job: {before['jobId']} checks the source on 3 machines" in said.err
+
+    @pytest.mark.parametrize(
+        ("arguments", "said"),
+        [((), "source = ''"), ((*SOURCE, "--dataset", "0123456789ab"), "dataset = '0123456789ab'")],
+    )
+    def test_where_there_is_nothing_to_be_checked_it_is_refused(
+        self, account: Bucket, delivery: Delivery, arguments: Sequence[str], said: str
+    ) -> None:
+        refused = delivery("submit", "--machines", "3", *arguments)
+        assert refused.code == 2
+        assert f"--machines 3: {said}, so there are no files to be checked; give --source s3://" in refused.err
+
+    def test_a_training_that_waits_says_how_many_machines_are_done(
+        self, account: Bucket, scripted: Script, delivery: Delivery
+    ) -> None:
+        before = {"dependsOn": [{"jobId": "check"}]}
+        scripted.others["check"] = {
+            "status": "PENDING",
+            "arrayProperties": {"size": 3, "statusSummary": {"SUCCEEDED": 2}},
+        }
+        scripted.looks = [{"status": "PENDING", **before}, {**failed(4), **before, "attempts": [{}]}]
+        wrote(account, CLOSED)
+        said = delivery("attach", "job-1").err
+        assert "job: pending, 2 of 3 machines have checked their files\n" in said
+
+    def test_a_machine_that_failed_is_the_reason_and_its_log_is_shown(
+        self, account: Bucket, scripted: Script, delivery: Delivery
+    ) -> None:
+        scripted.looks = [
+            {"status": "FAILED", "statusReason": "Dependent Job failed", "dependsOn": [{"jobId": "check"}]}
+        ]
+        scripted.others = {"check": {"status": "FAILED"}, "check:0": {"status": "SUCCEEDED"}, "check:1": failed(1)}
+        scripted.streams["one"] = ["the end"]
+        wrote(account, JobResult(ExitCode.FAILED, "the store is full"), "check:1")
+        said = delivery("attach", "job-1")
+        assert said.code == 1
+        assert "attach: job check:1 failed: the store is full\nthe end of its log:\n  the end\n" in said.err
+
+    def test_stopping_the_training_stops_what_it_waits_for(
+        self, account: Bucket, scripted: Script, delivery: Delivery
+    ) -> None:
+        scripted.looks = [{"status": "PENDING", "jobName": "under-test", "dependsOn": [{"jobId": "check"}]}]
+        scripted.others["check"] = {"status": "PENDING"}
+        assert delivery("stop-training", "job-1").code == 0
+        assert scripted.terminated == ["job-1", "check"]
