@@ -1,4 +1,4 @@
-"""What models learn. A kind of target is a file here, and a line in KINDS."""
+"""What models learn. A kind of target is a file here, and a line in KINDS of kinds.py."""
 
 from collections.abc import Mapping
 from types import ModuleType
@@ -7,14 +7,13 @@ from typing import Any
 from mlplatform.config.settings import SettingsError
 from mlplatform.contract.targets.base import Target
 from mlplatform.contract.targets.classes import Classes
+from mlplatform.contract.targets.kinds import KINDS, of_json
 from mlplatform.contract.targets.number import Number
 from mlplatform.contract.targets.ordinal import Ordinal
 from mlplatform.contract.targets.several import Several
 from mlplatform.contract.targets.tags import Tags
 
-__all__ = ["Classes", "Number", "Ordinal", "Tags", "Target", "of_json", "of_manifest", "of_model"]
-
-KINDS: Mapping[str, type[Target]] = {kind.kind: kind for kind in (Classes, Number, Ordinal, Tags)}
+__all__ = ["KINDS", "Classes", "Number", "Ordinal", "Tags", "Target", "of_manifest", "of_model"]
 
 
 def of_model(model: ModuleType) -> Target:
@@ -49,11 +48,3 @@ def of_manifest(properties: Mapping[str, Any]) -> Target | None:
 
 def _is_one(given: object) -> bool:
     return isinstance(given, Target) and not isinstance(given, Several)
-
-
-def of_json(value: Mapping[str, Any]) -> Target:
-    """One target as a manifest holds it. Raises ValueError if it is of a kind that is not known here."""
-    kind = KINDS.get(value["kind"])
-    if kind is None:
-        raise ValueError(f"a target of kind {value['kind']!r} is not known here: update the repository")
-    return kind.from_json(value)

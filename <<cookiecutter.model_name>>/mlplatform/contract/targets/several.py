@@ -19,6 +19,7 @@ from mlplatform.contract.comparison import Constant, Opponent
 from mlplatform.contract.criteria import BOUNDS, SETTINGS, Criteria
 from mlplatform.contract.metrics import METRICS, SAME
 from mlplatform.contract.targets.base import Agreement, Answers, Array, Objects, Target
+from mlplatform.contract.targets.kinds import of_json
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 # Keys of a table in [gate], so no target can be told from them.
@@ -106,8 +107,6 @@ class Several(Target):
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "Several":
         """See the base."""
-        from mlplatform.contract.targets import of_json
-
         return cls([of_json(part) for part in value["targets"]])
 
     def in_words(self, metrics: Mapping[str, Any]) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from mlplatform.cli import main
+from mlplatform.contract.targets import Classes, Number
 from mlplatform.store import manifest
 from mlplatform.store.storage import LocalStorage
 from mlplatform.tests.data.conftest import AT, ROW, label, prediction, stored
@@ -214,3 +215,16 @@ def test_what_is_older_than_it_may_be_leaves_the_sources_and_what_was_read_of_th
     assert [*store.keys("sources/"), *store.keys("labelling/")] == sorted(kept)
     assert list(store.directories("parts/0/")) == ["b"]
     assert f"removed {store.url}/{expired[0]}: older than 30 days" in capfd.readouterr().out
+
+
+def test_of_several_targets_each_truth_is_a_property_of_the_record_and_all_have_to_be_known(model: ModuleType) -> None:
+    truths = {"digit": {"type": "string"}, "width": {"type": "number"}}
+    model.RECORD["properties"] = {"id": {"type": "string"}, "image": model.RECORD["properties"]["image"], **truths}
+    model.RECORD["required"] = ["image"]
+    model.__dict__["TARGETS"] = (Classes("digit", "0123456789"), Number("width"))
+    body = {"instances": [{"image": ROW}]}
+    known = json.dumps({"digit": "7", "width": 5.5}), json.dumps({"digit": "7", "width": None})
+    lines = [(prediction(f"r{number}", body), label(f"r{number}", truth)) for number, truth in enumerate(known)]
+    stored(*lines[0], *lines[1])
+    assert add() == 0
+    assert records() == [{"id": "r0", "image": ROW, "digit": "7", "width": 5.5}]
