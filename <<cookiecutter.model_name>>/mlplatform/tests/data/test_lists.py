@@ -10,11 +10,12 @@ import pytest
 
 from mlplatform.contract.lengths import Length
 from mlplatform.contract.targets import Classes
-from mlplatform.data import report
+from mlplatform.data import catalog, report
 from mlplatform.data.catalog import Dataset
 from mlplatform.data.checking import lengths
 from mlplatform.data.dataset import InputSpec, Schema, Split
 from mlplatform.data.findings import all_findings
+from mlplatform.tests.data.test_layers import Pipeline
 from mlplatform.tests.data.test_missing_numbers import fetched, messages, prepared
 
 STROKE = {"type": "array", "minItems": 2, "maxItems": 2, "items": {"type": "number", "minimum": 0}}
@@ -84,15 +85,14 @@ def test_examples_that_are_taken_together_are_filled_up_to_the_longest_of_them(t
 
 
 def test_a_version_that_grew_is_the_one_of_all_records_at_once(tmp_path: Path) -> None:
+    growing, at_once = (Pipeline(tmp_path / name, schema=SCHEMA) for name in ("grown", "once"))
     records = [record(i) for i in range(200)]
-    at_once = prepared_lists(tmp_path / "once", records)
-    prepared_lists(tmp_path / "grown", records[:180])
-    (tmp_path / "grown" / "source" / "more.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records[180:]))
-    (tmp_path / "grown" / "work").rename(tmp_path / "grown" / "first")
-    grown, _ = fetched(tmp_path / "grown", SCHEMA)
-    assert grown.version.id == at_once.version.id
-    assert len(grown.version.needs) == 2
-    assert lists_by_id(grown) == lists_by_id(at_once)
+    growing(records[:180])
+    grown, whole = growing(records[180:]), at_once(records)
+    assert (len(grown.needs), len(whole.needs)) == (2, 1)
+    assert grown.id == whole.id
+    one = catalog.fetch(growing.storage, grown, growing.work)
+    assert lists_by_id(one) == lists_by_id(catalog.fetch(at_once.storage, whole, at_once.work))
 
 
 def test_a_table_holds_them_as_json(tmp_path: Path) -> None:
