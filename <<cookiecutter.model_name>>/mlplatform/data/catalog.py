@@ -101,7 +101,10 @@ class Dataset:
         return np.repeat(np.arange(len(SPLITS), dtype=np.int8), sizes)
 
     def column(self, name: str, indices: NDArray[np.int64] | None = None) -> Array:
-        """(n, *shape): an input by its name, `label`, `id` or OTHERS, of all examples or those with the indices."""
+        """(n, *shape): an input by its name, `label`, `id` or OTHERS, of all examples or those with the indices.
+
+        Of lists of any length the bytes of their items, see `value` and `lists`.
+        """
         wanted = np.arange(len(self)) if indices is None else indices
         start = 0
         places, pieces = [], []
@@ -121,9 +124,22 @@ class Dataset:
         columns: dict[str, Column] = {}
         for spec in self.inputs:
             values = self.column(spec.name, indices)
-            text = spec.dtype == "string"
-            columns[spec.name] = Texts.of(values.reshape(-1).tolist(), spec.shape) if text else values
+            if spec.length:
+                columns[spec.name] = Texts.of(values.tolist())
+            else:
+                text = spec.dtype == "string"
+                columns[spec.name] = Texts.of(values.reshape(-1).tolist(), spec.sizes) if text else values
         return columns
+
+    def value(self, spec: InputSpec, row: int) -> Any:
+        """An input of one example, (*shape); text as bytes."""
+        value = self.column(spec.name, np.array([row]))[0]
+        return spec.unpacked(value) if spec.length else value
+
+    def lists(self, spec: InputSpec) -> Iterator[Array]:
+        """An input of lists of any length, of every example: (length, *shape of an item)."""
+        for indices in self.batches():
+            yield from map(spec.unpacked, self.column(spec.name, indices).tolist())
 
     def batches(self) -> Iterator[NDArray[np.int64]]:
         """Indices of all examples, BATCH at a time."""

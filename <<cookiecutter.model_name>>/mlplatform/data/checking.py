@@ -8,10 +8,13 @@ from typing import Any
 import jsonschema_rs
 import orjson
 
+from mlplatform.contract.lengths import Length
 from mlplatform.contract.targets.base import Target
 
 # What JSON calls a number: ASCII digits, no underscores, no plus, no leading zeros.
 NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?")
+# A keyword of ours for lists of several lengths: what fills up the shorter ones of a batch.
+PADDING = "padding"
 
 
 class RecordChecker:
@@ -101,6 +104,16 @@ def media_type(column: Any, schema: Mapping[str, Any], depth: int = 0) -> str:
     if not isinstance(column, Mapping) or column.get("contentEncoding") != "base64":
         return ""
     return str(column.get("contentMediaType", "application/octet-stream"))
+
+
+def lengths(schema: Mapping[str, Any]) -> dict[str, Length]:
+    """How many items those properties of a record's schema have that are lists of several lengths, up to a longest."""
+    found = {}
+    for name, column in schema.get("properties", {}).items():
+        column = _referred(column, schema)
+        if isinstance(column, Mapping) and column.get("minItems", 0) < column.get("maxItems", 0):
+            found[name] = Length(int(column.get("minItems", 0)), int(column["maxItems"]), column.get(PADDING, 0))
+    return found
 
 
 def _types(column: Any, schema: Mapping[str, Any]) -> Iterator[str]:

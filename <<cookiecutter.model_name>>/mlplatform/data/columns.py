@@ -17,7 +17,9 @@ LONG_RUN = 4
 
 
 class Texts:
-    """Texts of n examples, one or several each. `data`: their bytes, one after the other.
+    """Texts of n examples, one or several each; or lists of any length, see lists.py.
+
+    data: their bytes, one after the other.
 
     ends: (n, *shape) int64, where each text ends within `data`; it starts where the one before ends.
     """
@@ -68,6 +70,11 @@ class Texts:
         content = self.data.data
         spans = zip(starts.tolist(), ends.tolist(), strict=True)
         return np.frombuffer(b"".join([content[start:end] for start, end in spans]), np.uint8)
+
+    def sizes(self, indices: Array) -> NDArray[np.int64]:
+        """Bytes of each text of these examples, all in order."""
+        starts, ends = self._spans(self._rows(indices))
+        return ends - starts
 
     def part(self, first: int, last: int) -> "Texts":
         """The texts of the examples from `first` to before `last`."""

@@ -79,7 +79,8 @@ def show(store: Storage, version: str, label: str | None, split: str | None, ids
     dataset = _fetched(store, version)
     sizes = ", ".join(f"{size} {name}" for name, size in dataset.split_sizes().items())
     click.echo(f"dataset {dataset.version.id}, made {as_time(dataset.version.created_at)}: {sizes}")
-    inputs = ", ".join(f"{spec.name} {spec.dtype}{list(spec.shape) or ''}" for spec in dataset.inputs)
+    shapes = [str(list(spec.shape) or "").replace("None", "any") for spec in dataset.inputs]
+    inputs = ", ".join(f"{spec.name} {spec.dtype}{shape}" for spec, shape in zip(dataset.inputs, shapes, strict=True))
     click.echo(f"inputs: {inputs}")
     chosen = np.ones(len(dataset), dtype=bool)
     if label is not None:
@@ -204,7 +205,7 @@ def _show_example(dataset: Dataset, row: int) -> None:
     example_id = dataset.column("id", at)[0].decode()
     click.echo(f"\n{example_id}  {dataset.truth(row)}  {SPLITS[int(dataset.splits()[row])]}")
     for spec in dataset.inputs:
-        click.echo(f"  {spec.name}: {as_text(dataset.column(spec.name, at)[0])}")
+        click.echo(f"  {spec.name}: {as_text(dataset.value(spec, row))}")
     if dataset.others and (others := dataset.column(OTHERS, at)[0]):
         click.echo(f"  beside them: {others.decode()}")
 

@@ -8,7 +8,9 @@ Examples lie in layers, sorted in each, so that versions share what they have in
 from how the data grew; a reader sees all examples in one order, whatever the layers.
 
     layers/<name>/<content>/<split>/<shard>.<name>.npy      one array per input of numbers, and `label`: the truth
-    layers/<name>/<content>/<split>/<shard>.<name>.bytes.npy, .ends.npy     a text input, `id`: see columns.Texts
+    layers/<name>/<content>/<split>/<shard>.<name>.bytes.npy, .ends.npy     a text input, `id`: see columns.Texts;
+                                                            of lists of any length the bytes of their items in place of
+                                                            texts, so that a short one costs its own length only
     .../<shard>.+others.bytes.npy, ...ends.npy     properties that are no input, as JSON, if any
     .../<shard>.+hash.npy     the first 32 bits of the ids' SHA-256
     datasets/<version>/<content>/layers.json     directories of the layers, below the root of the store
@@ -20,15 +22,17 @@ A version from before 0.3.0 holds the shards itself, without +hash.
 
 import hashlib
 import json
+import math
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mlplatform.contract.lengths import Length
 from mlplatform.contract.targets.base import Target
 from mlplatform.data.columns import BYTES, ENDS, Array, Column, Texts, concatenate
 
@@ -58,26 +62,49 @@ class InputSpec:
 
     nullable: whether `model.RECORD` lets its numbers be missing, which are NaN then; of floats only.
     media_type: what its bytes are, which records hold in base64, such as `image/jpeg`; empty for text and numbers.
+    length: of lists of numbers of any length, whose shape begins with None; None if the shape is fixed.
     """
 
     name: str
-    shape: tuple[int, ...]
+    shape: tuple[int | None, ...]
     dtype: str
     nullable: bool = False
     media_type: str = ""
+    length: Length | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """As manifests hold it. An input that is neither missing nor bytes is described as before there were others."""
+        """As manifests hold it: of what an input is not, such as missing or bytes, nothing is said."""
         described: dict[str, Any] = {"name": self.name, "shape": list(self.shape), "dtype": self.dtype}
         described |= {"nullable": True} if self.nullable else {}
-        return described | ({"media_type": self.media_type} if self.media_type else {})
+        described |= {"media_type": self.media_type} if self.media_type else {}
+        return described | ({"length": self.length.to_json()} if self.length else {})
 
     @classmethod
     def of_json(cls, described: Mapping[str, Any]) -> "InputSpec":
         """From what `to_json` gave."""
         shape = tuple(described["shape"])
         about = bool(described.get("nullable")), described.get("media_type", "")
-        return cls(described["name"], shape, described["dtype"], *about)
+        return cls(described["name"], shape, described["dtype"], *about, Length.of_json(described.get("length")))
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Its shape; of lists of any length that of one item."""
+        return tuple(size for size in self.shape if size is not None)
+
+    @property
+    def item(self) -> "InputSpec":
+        """One item of lists of any length, as an input of its own."""
+        return replace(self, shape=self.sizes, length=None)
+
+    def unpacked(self, content: bytes | Array) -> Array:
+        """(length, *shape of an item): a list of any length, from the bytes of its items."""
+        return np.frombuffer(content, self.dtype).reshape(-1, *self.sizes)
+
+    def filled_up(self, rows: Sequence[Array]) -> Array:
+        """Several examples, each (*shape), as one array (n, *shape): lists of any length as long as the longest."""
+        if self.length is None:
+            return np.stack(rows)
+        return self.length.joined([np.empty((0, 0, *self.sizes), self.dtype), *(row[np.newaxis] for row in rows)])
 
 
 @dataclass(frozen=True)
@@ -133,18 +160,27 @@ def _digest(content: Any) -> str:
 
 
 class Split:
-    """Random access to one split of a dataset on this machine; arrays stay on disk until an example is used."""
+    """Random access to one split of a dataset on this machine; arrays stay on disk until an example is used.
 
-    def __init__(self, content: Path, split: str, inputs: Sequence[str]) -> None:
+    lists: of the inputs those of any length. What asks for several examples gets them filled up to the longest.
+    """
+
+    def __init__(self, content: Path, split: str, inputs: Sequence[str], lists: Sequence[InputSpec] = ()) -> None:
         directories = [directory / split for directory in layer_directories(content)]
         self._shards = [[(directory, shard) for shard in shard_names(directory)] for directory in directories]
         self._inputs = list(inputs)
+        self.lists = {spec.name: spec for spec in lists}
         self._columns: dict[str, list[Column]] = {}
         labels = [[len(open_column(*shard, "label")) for shard in shards] for shards in self._shards]
         self._joined = len(labels) > 1 and self._later_bytes() <= JOINED_BYTES
         sizes = [*labels[0], sum(map(sum, labels[1:]))] if self._joined else [n for layer in labels for n in layer]
         self._starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
         self._at, self._rows = _later_rows(content, split, [sum(layer) for layer in labels])
+
+    @classmethod
+    def of(cls, content: Path, split: str, inputs: Sequence[InputSpec]) -> "Split":
+        """A split with these inputs."""
+        return cls(content, split, [spec.name for spec in inputs], [spec for spec in inputs if spec.length])
 
     def __len__(self) -> int:
         return int(self._starts[-1])
@@ -162,23 +198,44 @@ class Split:
     def take(self, indices: NDArray[np.int64]) -> tuple[dict[str, Array], Array]:
         """Inputs by name, each (n, *shape), and truths, of the examples with these indices, in their order.
 
+        Lists of any length are filled up to the longest among them.
+
         Labels are (n,), int32; numbers (n, values) and tags (n, labels), float32: outputs of a network have two
         dimensions.
         """
         places = self._places(indices)
         truth = self._taken("label", places, len(indices))
         one_number = truth.dtype.kind == "f" and truth.ndim == 1
-        inputs = {name: self._taken(name, places, len(indices)) for name in self._inputs}
+        inputs = {name: self._filled_up(name, self._taken(name, places, len(indices))) for name in self._inputs}
         return inputs, truth[:, None] if one_number else truth
 
     def column(self, name: str, indices: NDArray[np.int64] | None = None) -> Array:
         """One array (n, *shape): an input by its name, `label`, or `id`; without indices of all examples.
 
-        Texts are bytes objects.
+        Texts are bytes objects. Lists of any length are filled up to the longest among them.
         """
         if indices is None:
             indices = np.arange(len(self))
-        return self._taken(name, self._places(indices), len(indices))
+        return self._filled_up(name, self._taken(name, self._places(indices), len(indices)))
+
+    def rows(self, name: str, indices: NDArray[np.int64]) -> list[Array]:
+        """An input of each of these examples by itself, (*shape): lists of any length as long as they are."""
+        column = self._taken(name, self._places(indices), len(indices))
+        return list(map(self.lists[name].unpacked, column.tolist())) if name in self.lists else list(column)
+
+    def item_counts(self) -> NDArray[np.int64]:
+        """(n,): how many items the lists of any length of each example have together."""
+        indices = np.arange(len(self))
+        counts = np.zeros(len(self), np.int64)
+        for name, spec in self.lists.items():
+            sizes = self._taken(name, self._places(indices), len(indices), _sizes)
+            counts += sizes // (np.dtype(spec.dtype).itemsize * math.prod(spec.sizes))
+        return counts
+
+    def _filled_up(self, name: str, column: Array) -> Array:
+        """A column as one array of numbers, where it is of lists of any length."""
+        spec = self.lists.get(name)
+        return column if spec is None else spec.filled_up(list(map(spec.unpacked, column.tolist())))
 
     def _places(self, indices: NDArray[np.int64]) -> list["_Place"]:
         rows = indices
@@ -193,9 +250,16 @@ class Split:
         chosen = {int(shard): np.flatnonzero(shards == shard) for shard in np.unique(shards)} or {0: shards}
         return [_Place(shard, at, rows[at] - self._starts[shard]) for shard, at in chosen.items()]
 
-    def _taken(self, name: str, places: Sequence["_Place"], count: int) -> Array:
+    def _taken(
+        self,
+        name: str,
+        places: Sequence["_Place"],
+        count: int,
+        of: Callable[[Column, NDArray[np.int64]], Array] | None = None,
+    ) -> Array:
+        """What `of` gives for the rows of a column, in the order asked for; None: their values."""
         columns = self._opened(name)
-        pieces = [_taken(columns[place.shard], place.rows) for place in places]
+        pieces = [(of or _taken)(columns[place.shard], place.rows) for place in places]
         if len(pieces) == 1:
             return pieces[0]
         taken = np.empty((count, *pieces[0].shape[1:]), np.result_type(*pieces))
@@ -281,6 +345,13 @@ def _column_paths(directory: Path, shard: str, name: str) -> list[Path]:
 
 def _taken(column: Column, indices: NDArray[np.int64]) -> Array:
     return column.array(indices) if isinstance(column, Texts) else np.asarray(column[indices])
+
+
+def _sizes(column: Column, indices: NDArray[np.int64]) -> Array:
+    """Bytes of the texts, or of the items of the lists, of these examples."""
+    if not isinstance(column, Texts):
+        raise TypeError("the column holds neither texts nor lists of any length")
+    return column.sizes(indices)
 
 
 def _mapped(path: Path) -> Array:

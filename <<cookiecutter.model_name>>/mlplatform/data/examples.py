@@ -13,11 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mlplatform.contract.lengths import Length
 from mlplatform.contract.missing import with_nan
 from mlplatform.data.batches import MISSING, Batch, Problem, Record
 from mlplatform.data.checking import RecordChecker, truth_fault
 from mlplatform.data.columns import Array, Column, Columns, Texts, take
 from mlplatform.data.dataset import InputSpec, Schema
+from mlplatform.data.lists import items_of, packed
 from mlplatform.data.plain_checks import PlainChecks, nested_array, number_array, within
 
 
@@ -122,7 +124,7 @@ class ExampleMaker:
         if not spec.nullable or spec.name in self._checks.required or MISSING not in values:
             return self._given(spec, values, number)
         there = np.array([value is not MISSING for value in values], bool)
-        column, fits = np.full((len(values), *spec.shape), np.nan, spec.dtype), ~there
+        column, fits = np.full((len(values), *spec.sizes), np.nan, spec.dtype), ~there
         column[there], fits[there] = self._given(spec, [value for value in values if value is not MISSING], number)
         return column, fits
 
@@ -134,16 +136,25 @@ class ExampleMaker:
             array, exact = number_array(values)
             cast, fits = _of_numbers(array, spec, number)
             return cast, fits & exact
+        if spec.length and (lists := self._lists(spec, values)) is not None:
+            return lists, np.ones(len(values), bool)
         levels = self._checks.levels(spec.name)
-        if levels is not None and spec.dtype.startswith("float"):
-            nested = nested_array(values, levels, spec.shape)
-            whole = None if nested is None else _cast(nested, np.dtype(spec.dtype))
-            if nested is not None and whole is not None and _kept(whole, nested, spec).all():
+        if levels is not None and not spec.length:
+            whole = _nested_floats(values, levels, spec)
+            if whole is not None:
                 return whole, np.ones(len(values), bool)
         fits = _all_if_none(self._checks.fits(spec.name, values), len(values))
         column, wrong = _column(values, spec)
         fits[list(wrong)] = False
         return column, fits
+
+    def _lists(self, spec: InputSpec, values: Sequence[Any]) -> Column | None:
+        """The column of lists of any length, all at once; None if that does not do."""
+        levels, found = self._checks.levels(spec.name), items_of(values, spec)
+        if levels is None or found is None:
+            return None
+        items = _nested_floats(found[0], levels[1:], spec.item)
+        return None if items is None else packed(items, found[1])
 
     def _alone(self, batch: Batch, indices: Sequence[int]) -> tuple[_Rows | None, list[Problem]]:
         """Of the records with these indices, each judged alone, those that are examples, and the others."""
@@ -233,11 +244,20 @@ def _of_numbers(array: Array, spec: InputSpec, number: Mapping[str, Any]) -> tup
     return cast, within(array, number) & (_kept(cast, array, spec) if cast.dtype.kind == "f" else cast == array)
 
 
+def _nested_floats(values: Sequence[Any], levels: Sequence[Mapping[str, Any]], spec: InputSpec) -> Array | None:
+    """Nested lists of numbers of one shape, (n, *shape), see plain_checks.nested_array; None if one does not fit."""
+    nested = nested_array(values, levels, spec.sizes) if spec.dtype.startswith("float") else None
+    if nested is None:
+        return None
+    cast = _cast(nested, np.dtype(spec.dtype))
+    return cast if _kept(cast, nested, spec).all() else None
+
+
 def _column(values: Sequence[Any], spec: InputSpec) -> tuple[Column, dict[int, str]]:
     """The column of an input, and reasons by row for the values that do not fit; there it holds anything."""
     if spec.nullable:
         values = [with_nan(value, spec.shape) for value in values]
-    whole = _whole_texts(values, spec) if spec.dtype == "string" else _whole_array(values, spec)
+    whole = _whole_column(values, spec)
     if whole is not None:
         return whole, {}
     reasons = {}
@@ -249,10 +269,24 @@ def _column(values: Sequence[Any], spec: InputSpec) -> tuple[Column, dict[int, s
             reasons[i] = f"{spec.name}: {error}"
             arrays.append(None)
     if spec.dtype == "string":
-        blank = [b""] * int(np.prod(spec.shape, dtype=np.int64))
-        return Texts.of([text for texts in arrays for text in (blank if texts is None else texts)], spec.shape), reasons
-    blank_array = np.zeros(spec.shape, spec.dtype)
+        blank = [b""] * int(np.prod(spec.sizes, dtype=np.int64))
+        return Texts.of([text for texts in arrays for text in (blank if texts is None else texts)], spec.sizes), reasons
+    blank_array = np.zeros((0, *spec.sizes) if spec.length else spec.sizes, spec.dtype)
+    if spec.length:
+        lists = [blank_array if array is None else array for array in arrays]
+        return packed(np.concatenate(lists), np.array(list(map(len, lists)), np.int64)), reasons
     return np.stack([blank_array if array is None else array for array in arrays]), reasons
+
+
+def _whole_column(values: Sequence[Any], spec: InputSpec) -> Column | None:
+    """All values at once, or None if one of them does not fit."""
+    if spec.dtype == "string":
+        return _whole_texts(values, spec)
+    if not spec.length:
+        return _whole_array(values, spec)
+    found = items_of(values, spec)
+    items = None if found is None or not found[0] else _whole_array(found[0], spec.item)
+    return None if found is None or items is None else packed(items, found[1])
 
 
 def _whole_array(values: Sequence[Any], spec: InputSpec) -> Array | None:
@@ -264,7 +298,7 @@ def _whole_array(values: Sequence[Any], spec: InputSpec) -> Array | None:
     wanted = np.dtype(spec.dtype)
     # Whole numbers among others would pass through floats and lose digits.
     kinds = "biuf" if wanted.kind == "f" else "biu" if wanted.kind in "iu" else "b"
-    if array.shape != (len(values), *spec.shape) or array.dtype.kind not in kinds:
+    if array.shape != (len(values), *spec.sizes) or array.dtype.kind not in kinds:
         return None
     if wanted.kind == "f":
         # As when others than whole numbers are among them: what a number becomes may not depend on its neighbours.
@@ -275,6 +309,8 @@ def _whole_array(values: Sequence[Any], spec: InputSpec) -> Array | None:
 
 def _to_array(value: Any, spec: InputSpec) -> Array:
     """Raises ValueError, TypeError or OverflowError with a clause that says why it does not fit."""
+    if spec.length:
+        return _to_list(value, spec, spec.length)
     try:
         array = np.asarray(value)
     except (ValueError, TypeError, OverflowError) as error:
@@ -291,6 +327,21 @@ def _to_array(value: Any, spec: InputSpec) -> Array:
     if not _holds(cast, array, spec):
         raise ValueError(f"not a {spec.dtype} array of shape {spec.shape}: {_said(value)} does not fit")
     return cast
+
+
+def _to_list(value: Any, spec: InputSpec, length: Length) -> Array:
+    """(length, *shape of an item). Raises as `_to_array` does."""
+    if not isinstance(value, list):
+        raise ValueError(f"{_said(value)} is no list")
+    if not length.least <= len(value) <= length.most:
+        raise ValueError(f"has {len(value)} items, the model takes {length.least} to {length.most}")
+    items = [np.empty((0, *spec.sizes), spec.dtype)]
+    for place, item in enumerate(value):
+        try:
+            items.append(_to_array(item, spec.item)[np.newaxis])
+        except (ValueError, TypeError, OverflowError) as error:
+            raise ValueError(f"item {place} {error}") from None
+    return np.concatenate(items)
 
 
 def _cast(array: Array, dtype: np.dtype[Any]) -> Array:

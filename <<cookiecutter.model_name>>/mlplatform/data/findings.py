@@ -80,13 +80,18 @@ def all_findings(dataset: Dataset, previous: Dataset | None = None, kinds: Colle
 
 
 def scalar_features(dataset: Dataset) -> Iterator[tuple[str, Array]]:
-    """Name and values (n,) of each single number and single text, and of each place of a short row of numbers."""
+    """Name and values (n,) of each single number and single text, and of each place of a short row of numbers.
+
+    Of lists of any length these are the lengths.
+    """
     for spec in dataset.inputs:
-        if spec.shape == ():
+        if spec.length:
+            yield f"length of {spec.name}", np.array(list(map(len, dataset.lists(spec))), np.int64)
+        elif spec.shape == ():
             yield spec.name, dataset.column(spec.name)
-        elif spec.dtype != "string" and len(spec.shape) == 1 and spec.shape[0] <= BINS:
+        elif spec.dtype != "string" and len(spec.sizes) == 1 and spec.sizes[0] <= BINS:
             values = dataset.column(spec.name)
-            yield from ((f"{spec.name}[{i}]", values[:, i]) for i in range(spec.shape[0]))
+            yield from ((f"{spec.name}[{i}]", values[:, i]) for i in range(spec.sizes[0]))
 
 
 def missing_classes(dataset: Dataset) -> Iterator[Finding]:
@@ -263,7 +268,9 @@ def nulls(dataset: Dataset) -> Iterator[Finding]:
     for properties in dataset.metadata():
         counts.update(name for name, value in properties.items() if value is None)
     for spec in dataset.inputs:
-        if spec.nullable:
+        if spec.nullable and spec.length:
+            counts[spec.name] = sum(bool(_missing(value).any()) for value in dataset.lists(spec))
+        elif spec.nullable:
             gaps = _missing(dataset.column(spec.name)).reshape(len(dataset), -1)
             counts[spec.name] = int(np.count_nonzero(gaps.any(axis=1)))
     for name, count in counts.most_common():
@@ -347,12 +354,15 @@ def _hashes(dataset: Dataset, exact: bool) -> NDArray[np.uint64]:
 
 
 def _blurred(values: Column, spec: InputSpec, dataset: Dataset) -> Column:
-    """What is the same for values that look alike; as it is where they are too few or short to tell."""
-    if spec.media_type:
+    """What is the same for values that look alike; as it is where they are too few or short to tell.
+
+    Lists of any length are as they are, too: where they differ in length, no value stands beside its like.
+    """
+    if spec.media_type or spec.length:
         return values
     if isinstance(values, Texts):
-        return Texts.of([_plain(text) for text in values.array().reshape(-1).tolist()], spec.shape)
-    if max(int(np.prod(spec.shape, dtype=np.int64)), len(dataset.inputs)) < ALIKE_VALUES:
+        return Texts.of([_plain(text) for text in values.array().reshape(-1).tolist()], spec.sizes)
+    if max(int(np.prod(spec.sizes, dtype=np.int64)), len(dataset.inputs)) < ALIKE_VALUES:
         return values
     known = dataset.version.properties["splits"]["train"]["inputs"].get(spec.name, {})
     steps = np.round(values.astype(np.float64) / ((known.get("deviation") or 1.0) * ALIKE_STEP))

@@ -22,8 +22,10 @@ SHOWN_BYTES = 256 << 10
 
 def is_picture(spec: InputSpec) -> bool:
     """Whether an input is shown as a picture: numbers of shape (h, w), (h, w, 1) or (h, w, 3), at least 4 by 4."""
-    channels = spec.shape[2] if len(spec.shape) == 3 else 1
-    return spec.dtype != "string" and len(spec.shape) in (2, 3) and channels in (1, 3) and min(spec.shape[:2]) >= 4
+    if spec.length or spec.dtype == "string" or len(spec.sizes) not in (2, 3):
+        return False
+    channels = spec.sizes[2] if len(spec.sizes) == 3 else 1
+    return channels in (1, 3) and min(spec.sizes[:2]) >= 4
 
 
 def png(array: Array, low: float, high: float) -> Markup:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlplatform.data.batches import EXACT, MISSING
+from mlplatform.data.checking import PADDING
 from mlplatform.data.columns import Array
 from mlplatform.data.dataset import ANNOTATIONS
 
@@ -62,7 +63,7 @@ class PlainChecks:
         levels = []
         column = self._columns.get(name)
         while isinstance(column, Mapping) and column.get("type") == "array":
-            if not set(column) <= {"type", "items", "minItems", "maxItems"}:
+            if not set(column) <= {"type", "items", "minItems", "maxItems", PADDING}:
                 return None
             levels.append(column)
             column = _plain(column.get("items"))

@@ -177,7 +177,7 @@ def _shown(dataset: Dataset, row: int) -> dict[str, Any]:
         "values": [],
     }
     for spec in dataset.inputs:
-        value = dataset.column(spec.name, at)[0]
+        value = dataset.value(spec, row)
         if is_picture(spec):
             there = np.nan_to_num(value)
             known = statistics.get(spec.name) or {"minimum": float(there.min()), "maximum": float(there.max())}

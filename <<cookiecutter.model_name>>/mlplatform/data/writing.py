@@ -9,7 +9,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlplatform.data.columns import Array, Column, Columns, Texts, concatenate, numbers, size, stored_arrays, take
+from mlplatform.data.columns import (
+    Array,
+    Column,
+    Columns,
+    Texts,
+    concatenate,
+    numbers,
+    size,
+    stored_arrays,
+    take,
+    texts,
+)
 from mlplatform.data.dataset import HASH, OTHERS, SPLITS, InputSpec, Schema
 from mlplatform.data.splitting import SplitRule
 from mlplatform.data.statistics import RunningStatistics
@@ -27,6 +38,7 @@ class DatasetWriter:
         self.schema = schema
         self.rule = rule
         self._splits = {name: _SplitWriter(directory / name, schema, layer) for name in SPLITS}
+        self._lists = {spec.name: spec for spec in schema.inputs if spec.length}
         self._statistics = {spec.name: RunningStatistics() for spec in schema.inputs if spec.dtype != "string"}
 
     def add(self, split: int, examples: Columns, layers: NDArray[np.int8]) -> None:
@@ -34,7 +46,8 @@ class DatasetWriter:
         self._splits[SPLITS[split]].add(examples, layers)
         if SPLITS[split] == "train":
             for name, statistics in self._statistics.items():
-                statistics.add(numbers(examples, name))
+                spec = self._lists.get(name)
+                statistics.add(spec.unpacked(texts(examples, name).data) if spec else numbers(examples, name))
 
     def close(self) -> None:
         """Write what is still in memory."""

@@ -2,6 +2,7 @@
 
     {"inputs": {"<name>": <histogram>, ...},          every numeric input, over all values of the train split; with
                                                       `missing`, their share, of an input whose values may be missing
+     "lengths": {"<name>": <histogram>, ...},         of lists of any length how many items they have, if there are any
      ...                                              of the predictions for the test split, what the target watches
      "examples": {"train": <count>, "test": <count>}} how many examples these were counted on
 
@@ -16,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlplatform.contract.drift import histogram
+from mlplatform.contract.lengths import Length
 from mlplatform.contract.targets import Target
 from mlplatform.data.dataset import InputSpec, Split
 
@@ -30,8 +32,15 @@ def baseline(
     train: Split, inputs: Sequence[InputSpec], predictions: NDArray[np.float32], target: Target
 ) -> dict[str, Any]:
     """See the module. predictions: (examples of the test split, *row_shape)."""
+    lists = {spec.name: _lists(train, spec, spec.length) for spec in inputs if spec.length}
+    values = {
+        spec.name: lists[spec.name][0] if spec.length else _values(train, spec)
+        for spec in inputs
+        if spec.dtype != "string"
+    }
     return {
-        "inputs": {spec.name: _described(_values(train, spec), spec) for spec in inputs if spec.dtype != "string"},
+        "inputs": {spec.name: _described(values[spec.name], spec) for spec in inputs if spec.dtype != "string"},
+        **({"lengths": {name: histogram(lengths) for name, (_, lengths) in lists.items()}} if lists else {}),
         **target.baseline(predictions),
         "examples": {"train": len(train), "test": len(predictions)},
     }
@@ -43,10 +52,31 @@ def _described(values: NDArray[Any], spec: InputSpec) -> dict[str, Any]:
 
 def _values(train: Split, spec: InputSpec) -> NDArray[Any]:
     """Values of an input, or a fair sample of them: examples lie in the order of a hash, so every n-th is one."""
-    size = max(1, math.prod(spec.shape))
+    size = max(1, math.prod(spec.sizes))
+    pieces = _pieces(train, size)
+    kept = min(size, max(1, VALUES // sum(map(len, pieces))))
+    places = np.sort(np.random.default_rng(0).choice(size, kept, replace=False))
+    return np.concatenate([train.column(spec.name, piece).reshape(len(piece), size)[:, places] for piece in pieces])
+
+
+def _lists(train: Split, spec: InputSpec, length: Length) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Values of lists of any length, or a fair sample of them, and how many items each list has.
+
+    Counted like the server's, which cannot tell what fills a list up from items at its end that are the same.
+    """
+    pieces = _pieces(train, max(1, length.most * math.prod(spec.sizes)))
+    values, lengths = [], []
+    for piece in pieces:
+        column = train.column(spec.name, piece)
+        held = length.held(column)
+        flat = column[held].reshape(-1)
+        values.append(flat[:: max(1, len(flat) * len(pieces) // VALUES)])
+        lengths.append(np.count_nonzero(held, axis=1))
+    return np.concatenate(values), np.concatenate(lengths)
+
+
+def _pieces(train: Split, size: int) -> list[NDArray[np.int64]]:
+    """Indices of the examples that are counted, of values of a size, as many at a time as memory is bounded for."""
     count = min(len(train), EXAMPLES, max(LARGE_EXAMPLES, VALUES // size))
     indices = np.linspace(0, len(train) - 1, count).astype(np.int64)
-    kept = min(size, max(1, VALUES // count))
-    places = np.sort(np.random.default_rng(0).choice(size, kept, replace=False))
-    pieces = np.array_split(indices, -(-count * size // VALUES))
-    return np.concatenate([train.column(spec.name, piece).reshape(len(piece), size)[:, places] for piece in pieces])
+    return np.array_split(indices, -(-count * size // VALUES))

@@ -13,6 +13,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from mlplatform.contract.errors import PipelineError
+from mlplatform.contract.lengths import Length
 from mlplatform.contract.runtimes import EXPORTS, exported_for
 from mlplatform.contract.targets import Target
 from mlplatform.data.dataset import InputSpec, Split
@@ -25,8 +26,10 @@ NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 Predict = Callable[[Mapping[str, NDArray[Any]]], NDArray[np.float32]]
 
 
-def input_specs(network: keras.Model, target: Target) -> tuple[InputSpec, ...]:
-    """Name, shape of one example and dtype of each input.
+def input_specs(
+    network: keras.Model, target: Target, lengths: Mapping[str, Length] | None = None
+) -> tuple[InputSpec, ...]:
+    """Name, shape of one example and dtype of each input. lengths: of those lists in a record that have several.
 
     Raises PipelineError if the pipeline cannot work with the network: inputs that are no dict by name or vary in shape,
     an output that is not what the target needs.
@@ -64,15 +67,19 @@ def input_specs(network: keras.Model, target: Target) -> tuple[InputSpec, ...]:
                 f"model.build: inputs {twin!r} and {name!r} are one to TensorFlow, which does not tell capital letters "
                 "apart; rename one, and the property of model.RECORD with it"
             )
-        if None in tensor.shape[1:]:
-            raise PipelineError(f"model.build: input {name!r} has shape {tensor.shape}; only the batch may vary")
         dtype = keras.backend.standardize_dtype(tensor.dtype)
+        length = (lengths or {}).get(name) if None in tensor.shape[1:2] and dtype != "string" else None
+        if None in tensor.shape[2 if length else 1 :]:
+            raise PipelineError(
+                f"model.build: input {name!r} has shape {tensor.shape}; only the batch may vary, and the length of a "
+                "list of numbers that has another maxItems than minItems in model.RECORD"
+            )
         if dtype not in DTYPES:
             raise PipelineError(
                 f"model.build: input {name!r} is {dtype}, which no request can carry; use one of {', '.join(DTYPES)}, "
                 "and cast it in the network"
             )
-        specs.append(InputSpec(name, tuple(tensor.shape[1:]), dtype))
+        specs.append(InputSpec(name, tuple(tensor.shape[1:]), dtype, length=length))
     return tuple(specs)
 
 

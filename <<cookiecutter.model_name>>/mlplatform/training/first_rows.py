@@ -18,30 +18,48 @@ class Gap(NamedTuple):
 
 
 class FirstRows(Split):
-    """The first rows of a split, and below them copies in which inputs are missing that may be.
+    """The first rows of a split, and below them copies in which inputs that may be missing are, or have other lengths.
 
-    Of these one for each such input, one more for each that has several values, and one without all of them.
-    count: of the first rows. gaps: by the row of a copy.
+    Of the former one for each such input, one more for each that has several values, and one without all of them. Of
+    the latter one in which lists of any length are as short, and one in which they are as long as they may be.
+    count: of the first rows. gaps: by the row of a copy. longest: whether they are, by the row of a copy.
     """
 
     def __init__(self, split: Split, count: int, inputs: Sequence[InputSpec] = ()) -> None:
         self.split = split
         self.count = min(count, len(split))
         self._inputs = split.inputs
+        self.lists = split.lists
         nullable = [spec for spec in inputs if spec.nullable]
-        gaps = [Gap((spec.name,), False, repr(spec.name)) for spec in nullable]
+        whole = [spec for spec in nullable if not spec.length]
+        gaps = [Gap((spec.name,), False, repr(spec.name)) for spec in whole]
         gaps += [Gap((spec.name,), True, f"a value of {spec.name!r}") for spec in nullable if spec.shape]
-        if len(nullable) > 1:
-            gaps.append(Gap(tuple(spec.name for spec in nullable), False, "every input that may be"))
+        if len(whole) > 1:
+            gaps.append(Gap(tuple(spec.name for spec in whole), False, "every input that may be"))
         self.gaps = dict(enumerate(gaps, start=self.count))
+        vary = any(spec.length for spec in inputs)
+        self.longest = dict(enumerate((False, True) if vary else (), start=self.count + len(gaps)))
 
     @property
     def with_gaps(self) -> NDArray[np.int64]:
-        """Indices of the copies."""
+        """Indices of the copies in which inputs are missing."""
         return np.array(list(self.gaps), np.int64)
 
+    @property
+    def copies(self) -> NDArray[np.int64]:
+        """Indices of the copies."""
+        return np.arange(self.count, len(self))
+
     def __len__(self) -> int:
-        return self.count + len(self.gaps)
+        return self.count + len(self.gaps) + len(self.longest)
+
+    def item_counts(self) -> NDArray[np.int64]:
+        """See Split."""
+        indices = np.arange(len(self))
+        counts = np.zeros(len(self), np.int64)
+        for name in self.lists:
+            counts += np.fromiter(map(len, self.rows(name, indices)), np.int64)
+        return counts
 
     def take(self, indices: NDArray[np.int64]) -> tuple[dict[str, NDArray[Any]], NDArray[Any]]:
         """See Split."""
@@ -51,6 +69,8 @@ class FirstRows(Split):
     def column(self, name: str, indices: NDArray[np.int64] | None = None) -> NDArray[Any]:
         """See Split."""
         indices = np.arange(len(self)) if indices is None else indices
+        if name in self.lists:
+            return self.lists[name].filled_up(self.rows(name, indices))
         column = self.split.column(name, indices % self.count)
         found = [(at, self.gaps[row]) for at, row in enumerate(indices.tolist()) if row in self.gaps]
         gaps = [(at, gap.first_value) for at, gap in found if name in gap.inputs]
@@ -59,3 +79,20 @@ class FirstRows(Split):
         for at, first_value in gaps:
             column[(at, *(0,) * (column.ndim - 1)) if first_value else at] = np.nan
         return column
+
+    def rows(self, name: str, indices: NDArray[np.int64]) -> list[NDArray[Any]]:
+        """See Split."""
+        spec = self.lists.get(name)
+        if spec is None or spec.length is None:
+            return list(self.column(name, indices))
+        rows = self.split.rows(name, indices % self.count)
+        for at, row in enumerate(indices.tolist()):
+            gap = self.gaps.get(row)
+            if row in self.longest:
+                # Its own items again and again: others may be values that the model refuses.
+                wanted = spec.length.most if self.longest[row] else spec.length.least
+                rows[at] = np.resize(rows[at], (wanted, *spec.sizes))
+            elif gap is not None and name in gap.inputs and len(rows[at]):
+                rows[at] = np.array(rows[at])
+                rows[at][(0,) * rows[at].ndim] = np.nan
+        return rows

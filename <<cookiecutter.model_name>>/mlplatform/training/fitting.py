@@ -28,6 +28,9 @@ from mlplatform.training.progress import Progress
 log = logging.getLogger(__name__)
 # AWS Batch kills 30 s after SIGTERM, other schedulers after 20 s or so; a step and the exit need their share of it.
 SAVING_SECONDS = 15.0
+# Batches whose examples are sorted by length together: of fewer, more of a batch is padding; of more, batches are less
+# a random choice.
+BATCHES_BY_LENGTH = 50
 
 
 def fit(
@@ -234,10 +237,13 @@ class Fitting:
         """Shuffled batches from the position to the end of the phase's last epoch."""
         split, phase, size, seed = self.train, self.phase, self.parameters.batch_size, self.parameters.seed
         first_epoch, first_step, end = self.position.epoch, self.position.step, self.end
+        lengths = split.item_counts() if split.lists else None
 
         def batches() -> Iterator[tuple[Any, ...]]:
             for epoch in range(first_epoch, end):
                 indices = order(len(split), seed, epoch)
+                if lengths is not None:
+                    indices = by_length(indices, lengths, size, seed, epoch)
                 for at in range(first_step * size if epoch == first_epoch else 0, len(split), size):
                     inputs, truth = split.take(indices[at : at + size])
                     yield (inputs, truth, phase.weights(truth)) if phase.weigh else (inputs, truth)
@@ -269,6 +275,24 @@ def order(examples: int, seed: int, epoch: int) -> NDArray[np.int64]:
     return np.random.default_rng([seed, epoch]).permutation(examples)
 
 
+def by_length(
+    indices: NDArray[np.int64], lengths: NDArray[np.int64], size: int, seed: int, epoch: int
+) -> NDArray[np.int64]:
+    """The examples of an epoch in another order, in which those of a batch of a size are of about the same length.
+
+    lengths: of all examples. Of so many batches at a time the examples are sorted by length; the batches are in random
+    order, but for the last one if it is not full. It follows from seed and epoch as `order` does.
+    """
+    random = np.random.default_rng([seed, epoch, 1])
+    pieces = [np.empty(0, np.int64)]
+    for start in range(0, len(indices), BATCHES_BY_LENGTH * size):
+        several = indices[start : start + BATCHES_BY_LENGTH * size]
+        several = several[np.argsort(lengths[several], kind="stable")]
+        full = len(several) - len(several) % size
+        pieces += [random.permutation(several[:full].reshape(-1, size)).reshape(-1), several[full:]]
+    return np.concatenate(pieces)
+
+
 def _in_order(split: Split, batch_size: int) -> tf.data.Dataset:
     def batches() -> Iterator[tuple[dict[str, Any], Any]]:
         for at in range(0, len(split), batch_size):
@@ -283,8 +307,12 @@ def _steps(split: Split, batch_size: int) -> int:
 
 def _from_generator(batches: Any, split: Split, count: int, weighed: bool = False) -> tf.data.Dataset:
     inputs, truth = split.take(np.zeros(1, np.int64))
+    shapes = {
+        name: (None, None, *array.shape[2:]) if name in split.lists else (None, *array.shape[1:])
+        for name, array in inputs.items()
+    }
     signature: tuple[Any, ...] = (
-        {name: tf.TensorSpec((None, *array.shape[1:]), _tensor_dtype(array)) for name, array in inputs.items()},
+        {name: tf.TensorSpec(shapes[name], _tensor_dtype(array)) for name, array in inputs.items()},
         tf.TensorSpec((None, *truth.shape[1:]), truth.dtype),
     )
     if weighed:

@@ -22,10 +22,11 @@ import model
 from mlplatform.config.settings import load
 from mlplatform.contract import gate
 from mlplatform.contract.errors import PipelineError
+from mlplatform.contract.lengths import Length
 from mlplatform.contract.parameters import TrainingParameters, hyperparameters
 from mlplatform.contract.runtimes import RuntimeSettings
 from mlplatform.contract.targets import Target, of_model
-from mlplatform.data.checking import media_type, says_null
+from mlplatform.data.checking import PADDING, lengths, media_type, says_null
 from mlplatform.data.dataset import InputSpec, Split
 from mlplatform.runtime.call import BATCHES
 from mlplatform.training import litert
@@ -95,10 +96,30 @@ def definition(parameters: TrainingParameters) -> tuple[InputSpec, ...]:
                 f"model.RECORD: {spec.name!r} is bytes in base64, and the network takes it as {spec.dtype}; give its "
                 "keras.Input dtype='string' and decode it in the network"
             )
+        if spec.length:
+            _check_list(spec, spec.length, properties[spec.name])
     unused = [name for name in properties if name not in reserved and name not in {spec.name for spec in specs}]
     if unused:
         log.warning("train: no input of the network, so nothing is learned from it: model.RECORD's %s", _list(unused))
     return specs
+
+
+def _check_list(spec: InputSpec, length: Length, column: Any) -> None:
+    """Refuse lists of any length that may be missing, and a padding that is no value of theirs."""
+    if spec.name not in model.RECORD.get("required", ()) or says_null(column, model.RECORD, 0):
+        raise PipelineError(
+            f"model.RECORD: {spec.name!r} is a list of any length and may be missing, which the network cannot be "
+            "told; let required name it and its type leave null out, and let the data hold [] instead, with minItems 0"
+        )
+    try:
+        holds = bool(np.array(length.padding, spec.dtype) == length.padding) and np.isfinite(length.padding)
+    except (ValueError, TypeError, OverflowError):
+        holds = False
+    if not holds:
+        raise PipelineError(
+            f"model.RECORD: {spec.name!r} has the {PADDING} {length.padding!r}, and the network takes it as "
+            f"{spec.dtype}; use a number of this type, or leave it out for 0"
+        )
 
 
 def _inputs(network: keras.Model, target: Target) -> tuple[InputSpec, ...]:
@@ -113,9 +134,8 @@ def _inputs(network: keras.Model, target: Target) -> tuple[InputSpec, ...]:
     def bytes_in(spec: InputSpec) -> str:
         return media_type(properties.get(spec.name), record, len(spec.shape)) if spec.dtype == "string" else ""
 
-    return tuple(
-        replace(spec, nullable=may_be_missing(spec), media_type=bytes_in(spec)) for spec in input_specs(network, target)
-    )
+    specs = input_specs(network, target, lengths(record))
+    return tuple(replace(spec, nullable=may_be_missing(spec), media_type=bytes_in(spec)) for spec in specs)
 
 
 def check(train: Split, validation: Split, parameters: TrainingParameters, target: Target, work: Path) -> None:
@@ -280,7 +300,7 @@ def _check_served(
             f"model.build{place(error)}: the network cannot be exported and served: {sentence(error)}"
         ) from error
     batches = [np.arange(size) % rows.count for size in BATCHES]
-    for batch in [*batches, rows.with_gaps] if rows.gaps else batches:
+    for batch in [*batches, rows.copies] if len(rows.copies) else batches:
         size = len(batch)
         inputs, _ = rows.take(batch)
         try:
@@ -307,6 +327,8 @@ def _check_served(
     together = rows.take(np.arange(len(rows)))[0]
     predicted = exported(together)
     _check_rows_alone(network, exported, together, predicted, target)
+    if any(spec.length for spec in specs):
+        _check_padding(network, exported, rows, predicted, target)
     return predicted
 
 
@@ -337,6 +359,27 @@ def _check_rows_alone(
             f"{_differing_layer(network, from_this, single[row], TOLERANCE)} must compute each row by itself, and "
             "not, for one, take a mean over the batch"
         )
+
+
+def _check_padding(
+    network: keras.Model, exported: Exported, rows: FirstRows, predicted: NDArray[np.float32], target: Target
+) -> None:
+    """Refuse a network that predicts something else for a row when a longer one is beside it.
+
+    predicted: for all rows, each filled up to the longest that there may be.
+    """
+    together = rows.take(np.arange(len(rows)))[0]
+    for row in [*range(min(ROWS_ALONE, rows.count)), *rows.longest]:
+        alone = rows.take(np.array([row]))[0]
+        difference = target.difference(exported(alone), predicted[row : row + 1])
+        if difference > TOLERANCE:
+            from_this = {name: np.roll(array, -row, axis=0) for name, array in together.items()}
+            raise PipelineError(
+                f"model.build: a row's prediction differs by {difference:.2g} where a longer row is beside it, for "
+                f"which it is filled up; {_differing_layer(network, from_this, alone, TOLERANCE)} must leave out what "
+                "it is filled up with, as recurrent and attention layers do behind keras.layers.Masking, or an "
+                "Embedding with mask_zero"
+            )
 
 
 def _check_litert(
@@ -375,9 +418,15 @@ def _differing_layer(
         return "a layer"
     for layer, *parts in zip(layers, *outputs, strict=True):
         first, second = ([np.atleast_1d(part)[0] for part in keras.tree.flatten(output)] for output in parts)
-        if not all(_close(a, b, tolerance) for a, b in zip(first, second, strict=True)):
+        if not all(_close(*_common(a, b), tolerance) for a, b in zip(first, second, strict=True)):
             return f"layer {layer.name!r}"
     return "a layer"
+
+
+def _common(one: NDArray[Any], other: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """What two arrays have in common: of rows that were filled up to several lengths, what stands in front."""
+    place = tuple(slice(min(sizes)) for sizes in zip(one.shape, other.shape, strict=True))
+    return one[place], other[place]
 
 
 def _close(one: NDArray[Any], other: NDArray[Any], tolerance: float) -> bool:

@@ -177,10 +177,12 @@ def _samples(results: Results) -> list[dict[str, Any]]:
     test = results.split("test")
     target = results.target
     as_bytes = {spec.name for spec in results.context.schema.inputs if spec.media_type}
-    inputs, truth = test.take(np.arange(min(SAMPLES, len(test))))
+    first = np.arange(min(SAMPLES, len(test)))
+    inputs = {name: test.rows(name, first) for name in test.inputs}
+    _, truth = test.take(first)
     samples: list[dict[str, Any]] = []
     for i, true in enumerate(truth):
-        instance = {name: _json_value(array[i], name in as_bytes) for name, array in inputs.items()}
+        instance = {name: _json_value(rows[i], name in as_bytes) for name, rows in inputs.items()}
         samples.append({"instance": instance, "label": target.decode(true)})
         if as_bytes and len(json.dumps(samples)) > SAMPLE_BYTES:
             break

@@ -19,8 +19,8 @@ from mlplatform.contract.criteria import Criterion
 from mlplatform.contract.gate import figure
 from mlplatform.contract.metrics import METRICS, split_name
 from mlplatform.contract.targets import Target
-from mlplatform.data.dataset import SPLITS, InputSpec, Split
-from mlplatform.data.pictures import bytes_as_text, url
+from mlplatform.data.dataset import SPLITS, Split
+from mlplatform.data.pictures import bytes_as_text, is_picture, url
 from mlplatform.reporting import charts, page
 from mlplatform.reporting.page import as_number
 from mlplatform.training import report_classes, report_number, report_tags
@@ -47,10 +47,10 @@ def collect_mistakes(target: Target, test: Split, rows: Any) -> list[Mistake]:
     """The worst predictions for the test split. rows: of the target, of the whole split."""
     worst = KINDS[target.kind].mistakes(rows, MISTAKES)
     indices = np.array([prediction.row for prediction in worst], np.int64)
-    inputs, _ = test.take(indices)
+    inputs = {name: test.rows(name, indices) for name in test.inputs}
     ids = test.column("id", indices)
     return [
-        Mistake(_text(ids[n]), prediction, {name: array[n] for name, array in inputs.items()})
+        Mistake(_text(ids[n]), prediction, {name: rows[n] for name, rows in inputs.items()})
         for n, prediction in enumerate(worst)
     ]
 
@@ -132,7 +132,14 @@ def _figure(metric: str, value: float) -> str:
 def _inputs(findings: Findings) -> list[dict[str, Any]]:
     """Name, dtype, shape and, if it is numeric, the statistics of each input over the train split."""
     statistics = findings.dataset.properties["splits"]["train"].get("inputs", {})
-    return [{**spec.to_json(), "statistics": statistics.get(spec.name)} for spec in findings.schema.inputs]
+    return [
+        {
+            **spec.to_json(),
+            "shape": ["any" if size is None else size for size in spec.shape],
+            "statistics": statistics.get(spec.name),
+        }
+        for spec in findings.schema.inputs
+    ]
 
 
 def _shown(mistake: Mistake, findings: Findings) -> dict[str, Any]:
@@ -142,7 +149,7 @@ def _shown(mistake: Mistake, findings: Findings) -> dict[str, Any]:
     for spec in findings.schema.inputs:
         array = mistake.inputs[spec.name]
         if is_picture(spec):
-            small = max(spec.shape[:2]) <= PICTURE
+            small = max(spec.sizes[:2]) <= PICTURE
             pictures.append({"name": spec.name, "url": picture(array, statistics.get(spec.name)), "small": small})
         elif spec.media_type and not spec.shape and (shown_as := url(bytes(array), spec.media_type)):
             pictures.append({"name": spec.name, "url": shown_as, "small": False})
@@ -158,12 +165,6 @@ def _shown(mistake: Mistake, findings: Findings) -> dict[str, Any]:
         "numbers": numbers[:SHOWN_INPUTS],
         "more": max(0, len(numbers) - SHOWN_INPUTS),
     }
-
-
-def is_picture(spec: InputSpec) -> bool:
-    """Whether an input is shown as a picture: numbers of shape (h, w), (h, w, 1) or (h, w, 3), at least 4 by 4."""
-    plane = spec.shape[:2] if len(spec.shape) == 2 or (len(spec.shape) == 3 and spec.shape[2] in (1, 3)) else ()
-    return spec.dtype != "string" and len(plane) == 2 and min(plane) >= 4
 
 
 def picture(array: NDArray[Any], statistics: Mapping[str, float] | None) -> Markup:

@@ -40,7 +40,7 @@ class Results:
     def split(self, name: str) -> Split:
         """A split of the dataset with all inputs of the model."""
         _, content = self._fetch(f"datasets/{self.dataset}")
-        return Split(content, name, [spec.name for spec in self.context.schema.inputs])
+        return Split.of(content, name, self.context.schema.inputs)
 
     def truth(self, split: str) -> NDArray[Any]:
         """(examples of a split, ...): what is true, as the target encodes it."""

@@ -43,8 +43,7 @@ class Train(Task):
         context = self.context
         gate.check_labels(manifest.read(context.storage, f"datasets/{self.dataset}"), context.criteria)
         prepared, content = manifest.fetch(context.storage, f"datasets/{self.dataset}", context.work)
-        inputs = [spec.name for spec in context.schema.inputs]
-        train, validation, test = (Split(content, split, inputs) for split in SPLITS)
+        train, validation, test = (Split.of(content, split, context.schema.inputs) for split in SPLITS)
         log.info("train: run %s on dataset %s, %d examples", self.run_id, prepared.id, len(train))
         checkpoints = Checkpoints(context.storage, self.run_id)
         if onnx_model.is_given():

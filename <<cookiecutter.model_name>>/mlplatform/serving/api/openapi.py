@@ -99,8 +99,8 @@ def _predict(service: Service, model: ServedModel) -> Schema:
     inputs, outputs = model.signature.inputs, model.signature.outputs
     values = {tensor: _values(tensor, tensor.shape) for tensor in inputs}
     named = _object(
-        {tensor.name: schema for tensor, schema in values.items() if not tensor.nullable},
-        {tensor.name: schema for tensor, schema in values.items() if tensor.nullable},
+        {tensor.name: schema for tensor, schema in values.items() if not tensor.optional},
+        {tensor.name: schema for tensor, schema in values.items() if tensor.optional},
     )
     rows = [named]
     columns: Schema = _object({t.name: _values(t, (None, *t.shape), service.settings.max_instances) for t in inputs})
@@ -245,7 +245,10 @@ def _list_of(items: Schema) -> Schema:
 
 def _shape(tensor: Tensor, service: Service) -> Schema:
     rows = {"type": "integer", "minimum": 1, "maximum": service.settings.max_instances}
-    sizes = [{"type": "integer", "minimum": 0} if size is None else {"const": size} for size in tensor.shape]
+    any_length: Schema = {"type": "integer", "minimum": 0}
+    if tensor.length:
+        any_length |= {"minimum": tensor.length.least, "maximum": tensor.length.most}
+    sizes = [any_length if size is None else {"const": size} for size in tensor.shape]
     count = 1 + len(sizes)
     return {"type": "array", "prefixItems": [rows, *sizes], "minItems": count, "maxItems": count}
 
@@ -266,6 +269,8 @@ def _values(tensor: Tensor, shape: Sequence[int | None], most: int | None = None
         array |= {"minItems": shape[0], "maxItems": shape[0]}
     elif most is not None:
         array |= {"minItems": 1, "maxItems": most}
+    elif tensor.length:
+        array |= {"minItems": tensor.length.least, "maxItems": tensor.length.most}
     return array
 
 

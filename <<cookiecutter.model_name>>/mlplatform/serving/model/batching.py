@@ -19,6 +19,7 @@ import numpy as np
 from gevent import monkey
 from gevent.hub import Waiter
 
+from mlplatform.contract.lengths import Length
 from mlplatform.runtime.call import ModelRejectsError, Run
 from mlplatform.serving.errors import OverloadedError, RequestError
 from mlplatform.serving.model.signature import Array
@@ -77,12 +78,22 @@ class Batcher:
     """Collects requests into calls of `run`. One per process, used from its event loop only.
 
     costs: seconds of one call by number of rows, measured at warm-up; its largest key is the rows of a full batch.
+    one_shape: whether the inputs of any two requests can share a call. lengths: by input, how rows of several lengths
+    are filled up for that; None: they need not be; empty: none need be.
     queue_seconds: what would wait longer for the model is refused, unless nothing else waits. 0: 50 ms, or what 16 rows
     take where that is longer, so that a few clients of a slow model, or on a slow machine, are not refused.
     """
 
-    def __init__(self, run: Run, costs: Mapping[int, float], queue_seconds: float, one_shape: bool = True) -> None:
+    def __init__(
+        self,
+        run: Run,
+        costs: Mapping[int, float],
+        queue_seconds: float,
+        one_shape: bool = True,
+        lengths: Sequence[Length | None] = (),
+    ) -> None:
         self._run = run
+        self._lengths = lengths
         self.max_rows = max(costs)
         # Seconds by number of rows, the ones not measured in between; looked up at every call.
         sizes = sorted(costs)
@@ -272,14 +283,14 @@ class Batcher:
             entry.call = call
         call.started = time.monotonic()
         try:
-            _call(self._run, batch)
+            self._call(batch)
         except Exception as error:
             if len(batch) == 1:
                 batch[0].error = error
             for entry in batch if len(batch) > 1 else ():
                 # One of them spoils the call: one at a time, so that only the culprit gets the error.
                 try:
-                    _call(self._run, [entry])
+                    self._call([entry])
                 except Exception as own:
                     entry.error = own
             self._ended(call)
@@ -289,6 +300,28 @@ class Batcher:
         expected = self._costs[call.rows]
         # Ten batches to believe that the machine has become slower or faster, within reason.
         self._slowness += 0.1 * (min(max(took / expected, 0.5), 20.0) - self._slowness)
+
+    def _call(self, batch: Sequence[Entry]) -> None:
+        try:
+            if len(batch) == 1:
+                batch[0].outputs = tuple(self._run(batch[0].inputs))
+                return
+            outputs = self._run(self._joined(batch))
+        except ModelRejectsError as error:
+            raise RequestError(HTTPStatus.BAD_REQUEST, f"the model rejects these values: {error}") from None
+        start = 0
+        for entry in batch:
+            end = start + entry.rows
+            entry.outputs = tuple(array[start:end] for array in outputs)
+            start = end
+
+    def _joined(self, batch: Sequence[Entry]) -> Sequence[Array]:
+        """The inputs of several requests as one."""
+        columns = zip(*(entry.inputs for entry in batch), strict=True)
+        if not self._lengths:
+            return [np.concatenate(arrays) for arrays in columns]
+        pairs = zip(columns, self._lengths, strict=True)
+        return [length.joined(arrays) if length else np.concatenate(arrays) for arrays, length in pairs]
 
     def _ended(self, call: ModelCall) -> None:
         call.ended = self._ended_at = time.monotonic()
@@ -331,19 +364,3 @@ class Batcher:
 
 def _too_late() -> RequestError:
     return RequestError(HTTPStatus.GATEWAY_TIMEOUT, "the deadline has passed before the model came to this request")
-
-
-def _call(run: Run, batch: Sequence[Entry]) -> None:
-    try:
-        if len(batch) == 1:
-            batch[0].outputs = tuple(run(batch[0].inputs))
-            return
-        columns = zip(*(entry.inputs for entry in batch), strict=True)
-        outputs = run([np.concatenate(arrays) for arrays in columns])
-    except ModelRejectsError as error:
-        raise RequestError(HTTPStatus.BAD_REQUEST, f"the model rejects these values: {error}") from None
-    start = 0
-    for entry in batch:
-        end = start + entry.rows
-        entry.outputs = tuple(array[start:end] for array in outputs)
-        start = end

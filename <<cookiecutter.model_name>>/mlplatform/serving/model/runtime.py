@@ -142,20 +142,33 @@ def check_outputs(outputs: Sequence[Array], signature: Signature, rows: int) -> 
 def sample_rows(properties: Mapping[str, Any], signature: Signature) -> list[Array]:
     """Each input's values (samples, ...) in the manifest's samples; zeros, one row, for a model without any.
 
-    Samples, as zeros and empty text are values that a model may refuse: one that decodes images, for example. Where
-    rows vary in shape, only samples shaped like the first are used. Where inputs may be missing, the last row is one in
-    which all of them are.
+    Samples, as zeros and empty text are values that a model may refuse: one that decodes images, for example. Lists of
+    several lengths are filled up to the longest. Where rows vary in shape otherwise, only samples shaped like the first
+    are used. Where inputs may be missing, the last row is one in which all of them are.
     """
     instances = [sample["instance"] for sample in properties.get("samples") or []]
     rows = [[_array(instance[tensor.name], tensor) for tensor in signature.inputs] for instance in instances]
     if not rows:
         rows = [[_nothing(tensor) for tensor in signature.inputs]]
+    columns = [
+        tensor.length.joined([array[np.newaxis] for array in column]) if tensor.length else column
+        for tensor, column in zip(signature.inputs, zip(*rows, strict=True), strict=True)
+    ]
+    rows = [list(row) for row in zip(*columns, strict=True)]
     shapes = [array.shape for array in rows[0]]
     alike = [row for row in rows if [array.shape for array in row] == shapes]
-    if any(tensor.nullable for tensor in signature.inputs):
-        pairs = list(zip(alike[0], signature.inputs, strict=True))
-        alike.append([np.full_like(array, np.nan) if tensor.nullable else array for array, tensor in pairs])
+    if any(tensor.optional for tensor in signature.inputs):
+        pairs = zip(alike[0], signature.inputs, strict=True)
+        alike.append([np.full_like(array, np.nan) if tensor.optional else array for array, tensor in pairs])
     return [np.stack(arrays) for arrays in zip(*alike, strict=True)]
+
+
+def longest(rows: Sequence[Array], signature: Signature) -> list[Array]:
+    """`sample_rows` whose lists of several lengths are as long as they may be, which takes the most memory."""
+    return [
+        np.take(array, np.arange(tensor.length.most) % array.shape[1], axis=1) if tensor.length else array
+        for array, tensor in zip(rows, signature.inputs, strict=True)
+    ]
 
 
 def _array(value: object, tensor: Tensor) -> Array:
@@ -167,7 +180,9 @@ def _array(value: object, tensor: Tensor) -> Array:
             array[place] = base64.b64decode(item["b64"]) if isinstance(item, dict) else str(item).encode()
         return array
     # None becomes NaN.
-    return np.asarray(value, dtype=tensor.numpy_dtype)
+    array = np.asarray(value, dtype=tensor.numpy_dtype)
+    # No list says how many numbers its items would have.
+    return array if array.size or not tensor.length else array.reshape(0, *tensor.item_shape)
 
 
 def _nothing(tensor: Tensor) -> Array:

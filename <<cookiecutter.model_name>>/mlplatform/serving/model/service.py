@@ -147,7 +147,14 @@ class Service:
             self._loaded.set()
             return
         warm, signature = opened.warm, opened.signature
-        batcher = Batcher(warm.run, warm.costs, self.settings.queue_ms / 1000, signature.one_shape)
+        lengths = [tensor.length for tensor in signature.inputs]
+        batcher = Batcher(
+            warm.run,
+            warm.costs,
+            self.settings.queue_ms / 1000,
+            signature.one_shape,
+            lengths if any(lengths) else (),
+        )
         self.model = ServedModel(opened.manifest, signature, batcher)
         self._workers.add(os.getpid())
         self._loaded.set()

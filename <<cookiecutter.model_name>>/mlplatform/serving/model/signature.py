@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mlplatform.contract.lengths import Length
 from mlplatform.runtime.call import DTYPES
 
 Array = NDArray[Any]
@@ -23,7 +24,8 @@ class Tensor:
     """One input or output. `shape` is that of one row (None: any length); `dtype` a TensorFlow name such as float32.
 
     nullable: whether numbers of an input may be missing; they are NaN then. media_type: what the bytes of an input are;
-    empty if they are text.
+    empty if they are text. length: of an input whose rows may be lists of several lengths; the first size of its shape
+    is None then. Rows of an input of any length without it share a call of the model only with those as long.
     """
 
     name: str
@@ -31,18 +33,30 @@ class Tensor:
     dtype: str
     nullable: bool = False
     media_type: str = ""
+    length: Length | None = None
 
     @property
     def numpy_dtype(self) -> np.dtype[Any]:
         """The NumPy type; object (of bytes) for strings."""
         return NUMPY_DTYPES[self.dtype]
 
+    @property
+    def optional(self) -> bool:
+        """Whether a row may lack an input. A list of any length may not: nobody knows how much of it is missing."""
+        return self.nullable and self.length is None
+
+    @property
+    def item_shape(self) -> tuple[int, ...]:
+        """Shape of one item of lists of several lengths; of others that of a row as far as it is fixed."""
+        return tuple(size for size in self.shape if size is not None)
+
     def describe(self) -> str:
         """Dtype and shape of one row in words: `float32 of shape [8, 8]`, `one float32 or null`."""
         kind = f"{self.media_type or self.dtype}{' or null' if self.nullable else ''}"
         if not self.shape:
             return f"one {kind}"
-        return f"{kind} of shape [{', '.join('any' if size is None else str(size) for size in self.shape)}]"
+        any_length = f"{self.length.least} to {self.length.most}" if self.length else "any"
+        return f"{kind} of shape [{', '.join(any_length if size is None else str(size) for size in self.shape)}]"
 
 
 @dataclass(frozen=True)
@@ -54,8 +68,8 @@ class Signature:
 
     @property
     def one_shape(self) -> bool:
-        """Whether all rows have the same shape, so that any requests can share a model call."""
-        return all(None not in tensor.shape for tensor in self.inputs)
+        """Whether all rows have the same shape, or can be filled up to it, so that any requests share a model call."""
+        return all(None not in tensor.shape or tensor.length for tensor in self.inputs)
 
 
 def read_signature(properties: Mapping[str, Any]) -> Signature:
@@ -80,4 +94,8 @@ def _tensor(entry: Mapping[str, Any], kind: str) -> Tensor:
     if nullable and not dtype.startswith("float"):
         raise SignatureError(f"{kind} {name!r} is {dtype} and nullable; only floats can be, as NaN")
     media_type = str(entry.get("media_type", ""))
-    return Tensor(name, tuple(None if size is None else int(size) for size in shape[1:]), dtype, nullable, media_type)
+    sizes = tuple(None if size is None else int(size) for size in shape[1:])
+    length = Length.of_json(entry.get("length"))
+    if length and (sizes[:1] != (None,) or None in sizes[1:] or dtype == "string"):
+        raise SignatureError(f"{kind} {name!r} is {dtype} of shape {shape}; only lists of numbers can have a length")
+    return Tensor(name, sizes, dtype, nullable, media_type, length)

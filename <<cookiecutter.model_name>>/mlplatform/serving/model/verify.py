@@ -16,6 +16,7 @@ from mlplatform.serving.model.runtime import (
     check_outputs,
     keep_frozen,
     load_model,
+    longest,
     sample_rows,
     warm_up,
 )
@@ -89,7 +90,10 @@ def _predict_samples(manifest: Manifest, content: Path, runtime: str, copy: Froz
                 raise ArtifactError(f"model {manifest.id} gives {tensor.name!r} that is not finite for its samples")
     # Larger batches, up to where the server stops: they take the most memory.
     try:
-        warm_up(run, rows, signature, max_rows=0)
+        warm = warm_up(run, rows, signature, max_rows=0)
+        if any(tensor.length for tensor in signature.inputs):
+            size = max(warm.costs)
+            check_outputs(run(batch_of(longest(rows, signature), size)), signature, size)
     except (ModelRejectsError, RuntimeUnavailableError) as error:
         raise ArtifactError(f"{runtime} cannot compute large batches of model {manifest.id}: {error}") from None
     return BATCHES[-1]

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from mlplatform.contract.drift import psi, shares
+from mlplatform.contract.lengths import Length
 from mlplatform.contract.targets import Target
 from mlplatform.serving.model.signature import Array
 
@@ -52,29 +53,54 @@ def _shares(histogram: Mapping[str, Any]) -> Sequence[float]:
 class Drift:
     """Windows over everything that the baseline has; mlplatform/training/baseline.py describes its form.
 
-    names: of the inputs, in the order of the arrays. target: says what is watched of the predictions.
+    names: of the inputs, in the order of the arrays. target: says what is watched of the predictions. lengths: of the
+    inputs that are lists of several lengths, of which also that is watched.
     """
 
-    def __init__(self, baseline: Mapping[str, Any], names: Sequence[str], target: Target) -> None:
+    def __init__(
+        self,
+        baseline: Mapping[str, Any],
+        names: Sequence[str],
+        target: Target,
+        lengths: Mapping[str, Length] | None = None,
+    ) -> None:
         histograms: Mapping[str, Any] = baseline["inputs"]
         self._inputs = {
             position: (name, np.asarray(histograms[name]["edges"]), Window(_shares(histograms[name])))
             for position, name in enumerate(names)
             if name in histograms
         }
+        self._lists = {
+            name: (length, np.asarray(histogram["edges"]), Window(histogram["shares"]))
+            for name, length in (lengths or {}).items()
+            if (histogram := baseline.get("lengths", {}).get(name)) and name in histograms
+        }
         self._places: dict[int, Array] = {}
         self._signals = {signal: (edges, Window(shares)) for signal, (edges, shares) in target.edges(baseline).items()}
 
     def add_inputs(self, arrays: Sequence[Array]) -> None:
         """Arrays of (rows, ...), one for each input."""
-        for position, (_, edges, window) in self._inputs.items():
-            values = arrays[position].reshape(len(arrays[position]), -1)
-            if values.shape[1] > VALUES:
-                values = values[:, self._places_of(values.shape[1])]
+        for position, (name, edges, window) in self._inputs.items():
+            array = arrays[position]
+            values = self._of_lists(name, array) if name in self._lists else self._of_rows(array)
             bins = np.searchsorted(edges, values, side="left")
             if window.size > len(edges) + 1:
                 bins[np.isnan(values)] = window.size - 1
-            window.add(bins, len(values))
+            window.add(bins, len(array))
+
+    def _of_rows(self, array: Array) -> Array:
+        """Values (rows, n), of large rows some of them."""
+        values = array.reshape(len(array), -1)
+        return values[:, self._places_of(values.shape[1])] if values.shape[1] > VALUES else values
+
+    def _of_lists(self, name: str, array: Array) -> Array:
+        """Values (n,) of rows that were filled up, without what fills them up; their lengths are counted."""
+        length, edges, window = self._lists[name]
+        held = length.held(array)
+        window.add(np.searchsorted(edges, np.count_nonzero(held, axis=1), side="left"), len(array))
+        values = array[held].reshape(-1)
+        # As many of each row, on the average, as of other large rows.
+        return values[:: 1 + len(values) // (VALUES * len(array))]
 
     def add_predictions(self, signals: Mapping[str, Array]) -> None:
         """What the target watches of the predictions, a value or several of each row."""
@@ -83,8 +109,9 @@ class Drift:
             window.add(values if edges is None else np.searchsorted(edges, values, side="left"), len(values))
 
     def psi(self) -> dict[str, float]:
-        """PSI by signal, input.<name> and those of the target: of those that have seen enough rows."""
+        """PSI by signal, input.<name>, length.<name> and those of the target: of those that have seen enough rows."""
         signals = {f"input.{name}": window.psi() for name, _, window in self._inputs.values()}
+        signals |= {f"length.{name}": window.psi() for name, (_, _, window) in self._lists.items()}
         signals |= {name: window.psi() for name, (_, window) in self._signals.items()}
         return {signal: value for signal, value in signals.items() if value is not None}
 

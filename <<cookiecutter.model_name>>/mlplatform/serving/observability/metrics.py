@@ -208,8 +208,9 @@ class _Predictions:
         for position, tensor in enumerate(model.signature.outputs):
             if target and tensor.dtype.startswith("float") and tensor.shape == target.row_shape:
                 names = [tensor.name for tensor in model.signature.inputs]
+                lengths = {tensor.name: tensor.length for tensor in model.signature.inputs if tensor.length}
                 baseline = model.manifest.properties.get("baseline")
-                return cls(position, target, Drift(baseline, names, target) if baseline else None)
+                return cls(position, target, Drift(baseline, names, target, lengths) if baseline else None)
         return None
 
 

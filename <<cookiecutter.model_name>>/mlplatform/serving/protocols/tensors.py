@@ -4,11 +4,13 @@ import base64
 import binascii
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import orjson
 
+from mlplatform.contract.lengths import Length
 from mlplatform.contract.missing import with_nan
 from mlplatform.serving.errors import RequestError, bad_request
 from mlplatform.serving.model.signature import Array, Tensor
@@ -34,9 +36,11 @@ def only_numbers(body: bytes, keys: int) -> bool:
 def to_array(value: object, tensor: Tensor, path: Path, trusted: bool) -> Array:
     """An array of shape (rows, *tensor.shape) and the tensor's dtype, C-contiguous.
 
-    trusted: all scalars in `value` are known to be numbers, or None where they may be missing. Raises RequestError
-    naming the first faulty place.
+    trusted: all scalars in `value` are known to be numbers, or None where they may be missing. Rows of several lengths
+    are filled up, see Length. Raises RequestError naming the first faulty place.
     """
+    if tensor.length and None in tensor.shape:
+        return _list_array(value, tensor, tensor.length, path, trusted)
     if tensor.dtype == "string":
         _check(value, tensor, (None, *tensor.shape), path, ())
         return _string_array(value, 1 + len(tensor.shape))
@@ -53,6 +57,25 @@ def to_array(value: object, tensor: Tensor, path: Path, trusted: bool) -> Array:
         _check(value, tensor, (None, *tensor.shape), path, ())
         raise bad_request(f"{path(())}: the rows differ in shape; expected {tensor.describe()}")
     return array
+
+
+def _list_array(value: object, tensor: Tensor, length: Length, path: Path, trusted: bool) -> Array:
+    """See `to_array`. The items of all rows are read as if they were rows, which NumPy does at once."""
+    rows = value if isinstance(value, list) else []
+    fit = all(isinstance(row, list) and length.least <= len(row) <= length.most for row in rows)
+    if not (trusted and fit and rows):
+        _check(value, tensor, (None, *tensor.shape), path, ())
+    items = [item for row in rows for item in row]
+    array = np.empty((0, *tensor.item_shape), tensor.numpy_dtype)
+    if items:
+        try:
+            array = to_array(items, replace(tensor, shape=tensor.item_shape, length=None), path, trusted=True)
+        except RequestError:
+            # By its place among the rows.
+            _check(value, tensor, (None, *tensor.shape), path, ())
+            raise
+    ends = np.cumsum(list(map(len, rows)))
+    return length.joined([row[np.newaxis] for row in np.split(array, ends[:-1])])
 
 
 def count_strings(content: object, passed_over: str = "") -> int:
@@ -141,7 +164,13 @@ def _check(value: object, tensor: Tensor, shape: Sequence[int | None], path: Pat
         raise bad_request(
             f"{path(index)} has {len(value)} elements; expected {shape[0]} (a row is {tensor.describe()})"
         )
-    if len(shape) > 1 and shape[1] is None and index == () and value:
+    length = tensor.length
+    if shape[0] is None and length and len(index) == 1 and not length.least <= len(value) <= length.most:
+        raise bad_request(
+            f"{path(index)} has {len(value)} elements; expected {length.least} to {length.most} (a row is "
+            f"{tensor.describe()})"
+        )
+    if len(shape) > 1 and shape[1] is None and index == () and value and not length:
         _check_same_length(value, path)
     for position, element in enumerate(value):
         _check(element, tensor, shape[1:], path, (*index, position))
@@ -160,8 +189,8 @@ def _check_same_length(rows: Sequence[object], path: Path) -> None:
 def _list_of(tensor: Tensor, shape: Sequence[int | None], inside: bool) -> str:
     if not inside:
         return f"a list of rows, each {tensor.describe()}"
-    length = "" if shape[0] is None else f"{shape[0]} "
-    return f"a list of {length}{'values' if len(shape) == 1 else 'lists'} (a row is {tensor.describe()})"
+    many = "" if shape[0] is None else f"{shape[0]} "
+    return f"a list of {many}{'values' if len(shape) == 1 else 'lists'} (a row is {tensor.describe()})"
 
 
 def _scalar_fault(value: object, tensor: Tensor) -> str | None:

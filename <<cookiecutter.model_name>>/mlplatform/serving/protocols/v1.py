@@ -89,7 +89,7 @@ def _from_rows(content: dict[str, Any], body: bytes, signature: Signature, max_i
         array = to_array(instances, tensors[0], _indexed("instances"), only_numbers(body, keys=top))
         return Request((array,), len(instances), by_row=True)
     names = {tensor.name for tensor in tensors}
-    needed = {tensor.name for tensor in tensors if not tensor.nullable}
+    needed = {tensor.name for tensor in tensors if not tensor.optional}
     for position, instance in enumerate(instances):
         if not isinstance(instance, dict):
             raise bad_request(f"instances[{position}] is {show(instance)}; expected an object with {_list(tensors)}")
@@ -150,7 +150,7 @@ def _is_b64_object(value: dict[str, Any], tensor: Tensor) -> bool:
 
 def _refuse_names(given: dict[str, Any], tensors: Sequence[Tensor], path: str) -> None:
     for tensor in tensors:
-        if tensor.name not in given and (path == "inputs" or not tensor.nullable):
+        if tensor.name not in given and (path == "inputs" or not tensor.optional):
             raise bad_request(f"{path}: input {tensor.name!r} ({tensor.describe()}) is missing")
     unknown = next(name for name in given if name not in {tensor.name for tensor in tensors})
     raise bad_request(f"{path}: unknown input {show(unknown)}; the model takes {_list(tensors)}")

@@ -230,12 +230,17 @@ def _array(
     if size is None:
         if "data" not in entry:
             raise bad_request(f"{place} has neither data nor parameters.binary_data_size")
-        return _from_json(entry["data"], shape, tensor, f"{place}.data", trusted)
+        return _at_least_an_item(_from_json(entry["data"], shape, tensor, f"{place}.data", trusted), tensor)
     if "data" in entry:
         raise bad_request(f"{place} has both data and parameters.binary_data_size; send one of them")
     if type(size) is not int or size < 0:
         raise bad_request(f"{place}.parameters.binary_data_size is {show(size)}; expected a number of bytes")
-    return _from_bytes(sections.take(size, place), shape, tensor, place)
+    return _at_least_an_item(_from_bytes(sections.take(size, place), shape, tensor, place), tensor)
+
+
+def _at_least_an_item(array: Array, tensor: Tensor) -> Array:
+    """Rows of lists without items as a model takes them: filled up to one."""
+    return tensor.length.joined([array]) if tensor.length and not array.shape[1] else array
 
 
 def _shape(entry: Mapping[str, Any], place: str, tensor: Tensor, max_instances: int) -> tuple[int, ...]:
@@ -251,6 +256,12 @@ def _shape(entry: Mapping[str, Any], place: str, tensor: Tensor, max_instances: 
         raise bad_request(f"{place}.shape is {show(shape)}; expected {expected} (-1: any)")
     if not 1 <= shape[0] <= max_instances:
         raise bad_request(f"{place}.shape is {show(shape)}; expected 1 to {max_instances} rows")
+    length = tensor.length
+    if length and not length.least <= shape[1] <= length.most:
+        raise bad_request(
+            f"{place}.shape is {show(shape)}; expected {length.least} to {length.most} in its second place (a row is "
+            f"{tensor.describe()})"
+        )
     return tuple(shape)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mlplatform.contract.lengths import Length
 from mlplatform.tests.serving.running import NAME, Reply, Running
 
 INFER = f"/v2/models/{NAME}/infer"
@@ -71,11 +72,18 @@ def v2_binary(server: Running, instances: Sequence[Mapping[str, Any]]) -> Predic
 def _v2_inputs(server: Running, instances: Sequence[Mapping[str, Any]]) -> list[tuple[dict[str, Any], list[Any]]]:
     """Name, datatype and shape of each input as V2 writes them, and its values one after the other."""
     inputs = []
+    signature = {tensor["name"]: tensor for tensor in server.get("/").body["model"]["signature"]["inputs"]}
     for tensor in server.get(f"/v2/models/{NAME}").body["inputs"]:
-        values = np.array([instance[tensor["name"]] for instance in instances])
+        values = as_array([instance[tensor["name"]] for instance in instances], signature[tensor["name"]])
         head = {"name": tensor["name"], "datatype": tensor["datatype"], "shape": list(values.shape)}
         inputs.append((head, values))
     return [(head, values.reshape(-1).tolist()) for head, values in inputs]
+
+
+def as_array(values: Sequence[Any], tensor: Mapping[str, Any]) -> NDArray[Any]:
+    """An input of several rows as one array: lists of several lengths are filled up as the model's signature says."""
+    length = Length.of_json(tensor.get("length"))
+    return length.joined([np.array(value)[np.newaxis] for value in values]) if length else np.array(values)
 
 
 def _raw(values: Any, datatype: str) -> bytes:

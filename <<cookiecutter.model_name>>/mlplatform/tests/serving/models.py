@@ -125,6 +125,52 @@ def publish_gaps(root: Path, version: str = "eeeeeeeeeeee") -> Manifest:
     )
 
 
+def lists() -> Any:
+    """Adds up the items of lists of any length, but not -1, which fills them up; and says how long the rows were."""
+
+    def compute(strokes: Any, weight: Any) -> dict[str, Any]:
+        held = tf.cast(tf.reduce_any(strokes != -1.0, axis=2, keepdims=True), tf.float32)
+        total = tf.reduce_sum(tf.where(held > 0, strokes, 0.0), axis=(1, 2)) * weight
+        return {"total": total, "filled": tf.fill(tf.shape(weight), tf.shape(strokes)[1])}
+
+    module = tf.Module()
+    module.serve = tf.function(
+        compute,
+        input_signature=[
+            tf.TensorSpec((None, None, 2), tf.float32, name="strokes"),
+            tf.TensorSpec((None,), tf.float32, name="weight"),
+        ],
+    )
+    return module
+
+
+def publish_lists(root: Path, version: str = "cccccccccccc") -> Manifest:
+    """Publish `lists` into the store at `root`."""
+    files = root / "export" / version
+    module = lists()
+    tf.saved_model.save(module, str(files / "saved_model"), signatures={"serving_default": module.serve})
+    length = {"least": 1, "most": 5, "padding": -1}
+    inputs = [
+        {"name": "strokes", "shape": [None, None, 2], "dtype": "float32", "length": length},
+        {"name": "weight", "shape": [None], "dtype": "float32"},
+    ]
+    outputs = [
+        {"name": "total", "shape": [None], "dtype": "float32"},
+        {"name": "filled", "shape": [None], "dtype": "int32"},
+    ]
+    samples = [
+        {"instance": {"strokes": [[1.0, 2.0]] * count, "weight": 2.0}, "label": str(6 * count)} for count in (1, 3)
+    ]
+    _convert(files)
+    properties = {
+        "name": NAME,
+        "signature": {"inputs": inputs, "outputs": outputs},
+        "samples": samples,
+        "runtimes": RUNTIMES,
+    }
+    return _publish(root, version, files, properties)
+
+
 def publish_files(root: Path, version: str = "ffffffffffff") -> Manifest:
     """Publish a model of PNG files into the store at `root`, which gives the mean of a file's pixels."""
 

@@ -11,6 +11,7 @@ import gevent.socket
 import numpy as np
 import pytest
 
+from mlplatform.contract.lengths import Length
 from mlplatform.runtime.call import ModelRejectsError
 from mlplatform.serving.errors import RequestError
 from mlplatform.serving.model.batching import Arrays, Batcher
@@ -94,6 +95,13 @@ def test_rows_of_different_shapes_share_no_call(model: Doubling) -> None:
     short, long = (np.ones((1, 2)),), (np.ones((1, 3)),)
     assert together(batcher, [short, long, short, long]) == [[[2, 2]], [[2, 2, 2]], [[2, 2]], [[2, 2, 2]]]
     assert [len(call) for call in model.calls] == [2, 2]
+
+
+def test_lists_of_several_lengths_share_a_call_filled_up_to_the_longest(model: Doubling) -> None:
+    batcher = Batcher(model, FAST, queue_seconds=1, lengths=[Length(1, 3, -5)])
+    short, long = (np.ones((1, 2)),), (np.ones((2, 3)),)
+    assert together(batcher, [short, long]) == [[[2, 2, -10]], [[2, 2, 2]] * 2]
+    assert [len(call) for call in model.calls] == [3]
 
 
 @pytest.mark.parametrize("costs", [FAST, SLOW], ids=["in the loop", "on a thread"])

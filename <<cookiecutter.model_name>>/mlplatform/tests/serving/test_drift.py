@@ -3,6 +3,7 @@
 import numpy as np
 
 from mlplatform.contract.drift import SHIFTED, STABLE, histogram
+from mlplatform.contract.lengths import Length
 from mlplatform.contract.targets import Number, Tags
 from mlplatform.serving.observability.drift import HALF, Drift, Window
 
@@ -38,6 +39,23 @@ def test_what_is_missing_is_a_bin_of_its_own() -> None:
     for _ in range(2):
         drift.add_inputs([np.where(np.arange(HALF) % 2, ages[:HALF], np.float32(np.nan)), ages[:HALF]])
     assert drift.psi()["input.age"] > SHIFTED
+
+
+def test_lists_are_watched_by_their_items_and_by_their_lengths_and_not_by_what_fills_them_up() -> None:
+    random = np.random.default_rng(0)
+    counts, most = 1 + np.arange(5000) % 4, 20
+    strokes = random.normal(5, 1, (5000, most, 2)).astype(np.float32)
+    strokes[np.arange(most) >= counts[:, np.newaxis]] = 0
+    price, length = Number("price"), Length(1, most)
+    items = strokes[length.held(strokes)]
+    known = {"inputs": {"strokes": histogram(items)}, "lengths": {"strokes": histogram(counts)}}
+    drift = Drift({**known, **price.baseline(counts.astype(np.float32))}, ["strokes"], price, {"strokes": length})
+    drift.add_inputs([strokes[:HALF]])
+    assert drift.psi()["input.strokes"] < STABLE
+    assert drift.psi()["length.strokes"] < STABLE
+    for _ in range(2):
+        drift.add_inputs([np.full((HALF, most, 2), 5, np.float32)])
+    assert drift.psi()["length.strokes"] > SHIFTED
 
 
 def test_values_are_watched_by_the_bins_that_the_test_split_had() -> None:

@@ -44,9 +44,9 @@ let inputs = [];
 
 function draw(instance) {
   photo(instance, inputs);
-  // A sample whose only input is a matrix of numbers is shown as a picture.
+  // A sample whose only input is a matrix of numbers is shown as a picture, unless it is a list of any length.
   const values = typeof instance === "object" && !Array.isArray(instance) ? Object.values(instance) : [instance];
-  const value = values.length === 1 ? values[0] : null;
+  const value = values.length === 1 && !inputs[0]?.length ? values[0] : null;
   const canvas = at("picture");
   canvas.hidden = !(Array.isArray(value) && value.length > 3 && Array.isArray(value[0]) && typeof value[0][0] === "number");
   if (canvas.hidden) return;
@@ -130,7 +130,8 @@ function tensors(model) {
   for (const [side, list] of [["takes", model.signature.inputs], ["gives", model.signature.outputs]]) {
     for (const tensor of list) {
       const row = body.insertRow();
-      const sizes = tensor.shape.slice(1).map((size) => size ?? "any");
+      const anyLength = tensor.length ? `${tensor.length.least} to ${tensor.length.most}` : "any";
+      const sizes = tensor.shape.slice(1).map((size) => size ?? anyLength);
       make("th", side, row);
       make("code", tensor.name, row.insertCell());
       row.insertCell().textContent = tensor.nullable ? `${tensor.dtype}; left out or null if missing`
