@@ -36,6 +36,7 @@ pytestmark = pytest.mark.rendered
 NAME = DEFAULTS["model_name"]
 TRAITS = "digit-traits"
 PAYMENTS = "payment-fraud"
+STROKES = "pen-strokes"
 CONTRACT_BY_NIGHT = {"table"}
 GATE_OF_TAGS = "[gate.macro_f1]\nminimum = 0.8\nmaximum_regression = 0.02\n\n[gate.recall.loop]\nminimum = 0.8\n"
 # One payment in twenty is fraud: always answering `ok` has an average precision of 0.05.
@@ -437,6 +438,48 @@ class TestATableWithGaps:
     def test_passes_the_repositorys_own_lint_and_keeps_the_contract(self, payments: Path, repository: Path) -> None:
         # mypy looks again only at what is another than in the first repository: the model.
         result = nox(payments, "-s", "lint", "tests", MYPY_CACHE_DIR=str(repository / ".mypy_cache"))
+        assert result.returncode == 0, result.stdout
+        assert " skipped" not in result.stdout, result.stdout
+
+
+@pytest.fixture(scope="module")
+def strokes(repository: Path, render: Render, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A rendered repository with a model of sequences, each of its own length."""
+    directory = tmp_path_factory.mktemp("strokes") / STROKES
+    return with_model_of("strokes", render({"model_name": STROKES}), directory, repository)
+
+
+class TestSequences:
+    """A team's model of lists of any length in place of the digits. Nothing beside `model/` is another."""
+
+    def test_is_trained_published_and_served_with_rows_of_several_lengths(self, strokes: Path, tmp_path: Path) -> None:
+        result = nox(strokes, "-s", "train")
+        assert result.returncode == 0, result.stdout
+        properties = published_model(strokes)["properties"]
+        assert properties["metrics"]["accuracy"] >= 0.9
+        (described,) = properties["signature"]["inputs"]
+        assert described["shape"] == [None, None, 4]
+        instances = [sample["instance"] for sample in properties["samples"]]
+        counts = [len(instance["strokes"]) for instance in instances]
+        assert len(set(counts)) > 1
+        with serving(strokes, tmp_path / "server.log") as url:
+            status, body = post(f"{url}/v1/models/{STROKES}:predict", {"instances": instances})
+            assert status == 200, body
+            assert_accurate(body["predictions"], properties, 0.8)
+            for instance, count, together in zip(instances, counts, body["predictions"], strict=True):
+                tensor = {"name": "strokes", "datatype": "FP32", "shape": [1, count, 4], "data": [instance["strokes"]]}
+                status, answer = post(f"{url}/v2/models/{STROKES}/infer", {"inputs": [tensor]})
+                assert status == 200, answer
+                # Beside longer rows and by itself.
+                assert answer["outputs"][0]["data"] == pytest.approx(together, abs=1e-5)
+            status, body = post(f"{url}/v1/models/{STROKES}:predict", {"instances": [{"strokes": [[0, 0, 1, 9]] * 33}]})
+            assert status == 400
+            assert "has 33 elements; expected 1 to 32" in body["error"]
+
+    @pytest.mark.nightly
+    def test_passes_the_repositorys_own_lint_and_keeps_the_contract(self, strokes: Path, repository: Path) -> None:
+        # mypy looks again only at what is another than in the first repository: the model.
+        result = nox(strokes, "-s", "lint", "tests", MYPY_CACHE_DIR=str(repository / ".mypy_cache"))
         assert result.returncode == 0, result.stdout
         assert " skipped" not in result.stdout, result.stdout
 
