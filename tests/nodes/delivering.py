@@ -135,7 +135,10 @@ class Site:
         """Kill the processes of a pod with this in their command line, as the kernel does, once there are any."""
 
         def killed() -> bool:
-            found = [number for number, line in processes(pod) if having in line]
+            found: list[int] = []
+            # A control group may go while it is looked at.
+            with suppress(OSError):
+                found = [number for number, line in processes(pod) if having in line]
             for number in found:
                 os.kill(number, signal.SIGKILL)
             return bool(found)
