@@ -121,12 +121,12 @@ class Site:
         wait_for(there, PATIENCE, lambda: self.kubectl("get", "pods", "--output=wide"))
 
     @contextmanager
-    def asked(self, callers: int = 8, pause: float = 0.05) -> Iterator[Load]:
-        """Callers of production, by the Service's address."""
+    def asked(self, callers: int = 8, pause: float = 0.05, *, kept: bool = True) -> Iterator[Load]:
+        """Callers of production, by the Service's address. kept: whether their connections stay open."""
         service = self.cluster.get("service", self.name, f"--namespace={self.namespace}")
         body = json.dumps({"instances": list(self.samples)[:1]}).encode()
         address = f"{service['spec']['clusterIP']}:8080"
-        with asked_steadily(address, f"/v1/models/{self.name}:predict", body, callers, pause) as load:
+        with asked_steadily(address, f"/v1/models/{self.name}:predict", body, callers, pause, kept=kept) as load:
             self.loads.append(load)
             load.until(20)
             yield load
@@ -135,7 +135,10 @@ class Site:
         """Kill the processes of a pod with this in their command line, as the kernel does, once there are any."""
 
         def killed() -> bool:
-            found = [number for number, line in processes(pod) if having in line]
+            found: list[int] = []
+            # A control group may go while it is looked at.
+            with suppress(OSError):
+                found = [number for number, line in processes(pod) if having in line]
             for number in found:
                 os.kill(number, signal.SIGKILL)
             return bool(found)

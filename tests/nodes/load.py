@@ -28,8 +28,13 @@ class Load:
 
 
 @contextmanager
-def asked_steadily(address: str, path: str, body: bytes, callers: int = 8, pause: float = 0.05) -> Iterator[Load]:
-    """Post the body again and again, until the end, which waits for the last answers. address: host:port."""
+def asked_steadily(
+    address: str, path: str, body: bytes, callers: int = 8, pause: float = 0.05, *, kept: bool = True
+) -> Iterator[Load]:
+    """Post the body again and again, until the end, which waits for the last answers.
+
+    address: host:port; kept: connections stay open, else each request has its own, which a service must accept.
+    """
     load, stop, lock = Load(), threading.Event(), threading.Lock()
 
     def call() -> None:
@@ -42,6 +47,8 @@ def asked_steadily(address: str, path: str, body: bytes, callers: int = 8, pause
                 content = answer.read()
                 if answer.status != 200:
                     said = f"{answer.status}: {content[:200].decode(errors='replace')}"
+                if not kept:
+                    connection.close()
             except (OSError, http.client.HTTPException) as error:
                 said = f"{type(error).__name__}: {error}"
                 connection.close()
