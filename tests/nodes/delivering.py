@@ -135,12 +135,11 @@ class Site:
         """Kill the processes of a pod with this in their command line, as the kernel does, once there are any."""
 
         def killed() -> bool:
-            found: list[int] = []
-            # A control group may go while it is looked at.
-            with suppress(OSError):
-                found = [number for number, line in processes(pod) if having in line]
+            found = [number for number, line in processes(pod) if having in line]
             for number in found:
-                os.kill(number, signal.SIGKILL)
+                # Unless it has ended meanwhile.
+                with suppress(ProcessLookupError):
+                    os.kill(number, signal.SIGKILL)
             return bool(found)
 
         wait_for(killed, PATIENCE)
@@ -165,15 +164,18 @@ def is_ready(pod: dict[str, Any]) -> bool:
 
 
 def processes(pod: dict[str, Any]) -> list[tuple[int, str]]:
-    """Number on this machine and command line of each process of a pod."""
+    """Number on this machine and command line of each process of a pod, but of one that has just ended."""
     found = []
     hierarchy = CGROUPS if (CGROUPS / "cgroup.controllers").exists() else CGROUPS / "pids"
-    for place in hierarchy.rglob(f"pod{pod['metadata']['uid']}/*/cgroup.procs"):
-        for number in map(int, place.read_text().split()):
-            # One that has just ended is not among them.
-            with suppress(OSError):
-                line = Path(f"/proc/{number}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-                found.append((number, line.strip()))
+    numbers: list[int] = []
+    # A control group may go while it is looked at, or for.
+    with suppress(OSError):
+        for place in hierarchy.rglob(f"pod{pod['metadata']['uid']}/*/cgroup.procs"):
+            numbers += map(int, place.read_text().split())
+    for number in numbers:
+        with suppress(OSError):
+            line = Path(f"/proc/{number}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            found.append((number, line.strip()))
     return found
 
 
@@ -184,5 +186,7 @@ def workers(pod: dict[str, Any]) -> list[int]:
 
 
 def parent(number: int) -> int:
-    """Number of the process that started one."""
-    return int(Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[1])
+    """Number of the process that started one; 0 if that has ended."""
+    with suppress(OSError):
+        return int(Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[1])
+    return 0
