@@ -650,6 +650,7 @@ class TestAModelOfSeveralTargets:
         assert " skipped" not in result.stdout, result.stdout
 
 
+@pytest.fixture(scope="module")
 def tumours(repository: Path, render: Render, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A rendered repository with a pipeline of scikit-learn, and the packages that it needs locked."""
     directory = tmp_path_factory.mktemp("tumours") / TUMOURS

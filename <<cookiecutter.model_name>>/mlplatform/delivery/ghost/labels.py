@@ -107,7 +107,7 @@ def _from_csv(path: Path, text: str) -> Iterator[Label]:
 
 def _is_label(value: object) -> bool:
     if isinstance(value, dict):
-        return all(map(_is_label, value.values()))
+        return bool(value) and all(_is_label(of_target) for of_target in value.values())
     if isinstance(value, list):
         return all(isinstance(tag, str | int | float) for tag in value)
     return value is None or (isinstance(value, str | int | float) and value != "")

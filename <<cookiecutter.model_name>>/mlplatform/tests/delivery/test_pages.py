@@ -65,8 +65,8 @@ def training(account: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     """A job that trains does so as soon as it is submitted: it publishes a model and writes its result."""
     submit = Batch.submit
 
-    def submit_and_train(batch: Batch, submission: Submission) -> str:
-        job, store = submit(batch, submission), open_storage(account.url)
+    def submit_and_train(batch: Batch, submission: Submission, machines: int) -> str:
+        job, store = submit(batch, submission, machines), open_storage(account.url)
         better = {"production": LIVE, "both": 80, "only_model": 15, "only_production": 0, "neither": 5}
         publish(store, GHOST, tmp_path / "trained", {"passed": True, "comparison": better})
         report = f"models/{GHOST}/report.html"

@@ -109,10 +109,10 @@ def test_a_masked_network_passes_the_preflight(parameters: TrainingParameters, r
 
 WITH_THE_ROWS = {
     "a mean over what fills up": (
-        MeanOfItems(),
+        MeanOfItems(name="mean_of_items"),
         "where a longer row is beside it, for which it is filled up; layer 'mean_of_items' must leave out what",
     ),
-    "a recurrent layer without a mask": (layers.GRU(6), "layer 'gru' must leave out what it is filled up with"),
+    "a recurrent layer without a mask": (layers.GRU(6, name="gru"), "layer 'gru' must leave out what it is filled up with"),
 }
 
 
