@@ -112,7 +112,10 @@ WITH_THE_ROWS = {
         MeanOfItems(name="mean_of_items"),
         "where a longer row is beside it, for which it is filled up; layer 'mean_of_items' must leave out what",
     ),
-    "a recurrent layer without a mask": (layers.GRU(6, name="gru"), "layer 'gru' must leave out what it is filled up with"),
+    "a recurrent layer without a mask": (
+        layers.GRU(6, name="gru"),
+        "layer 'gru' must leave out what it is filled up with",
+    ),
 }
 
 
