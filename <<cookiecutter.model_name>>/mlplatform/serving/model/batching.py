@@ -151,8 +151,14 @@ class Batcher:
         # nearly as much as an answer, so that refusing would leave less time for answers instead of more.
         in_between = ceil((self._rows + rows) / self.max_rows) * self._between
         late = time.monotonic() + done + in_between > deadline
-        if late or (self._rows and done > self._patience() and self._wait(self._rows) > self.cost(self.max_rows)):
+        if late or (done > self._patience() and self._refusing_helps()):
             raise OverloadedError(done + in_between)
+
+    def _refusing_helps(self) -> bool:
+        """Whether more than a batch waits, and for the model rather than for the connections, unless that was set."""
+        batch = self.cost(self.max_rows)
+        for_the_model = bool(self._queue_seconds) or self._between < batch
+        return bool(self._rows) and self._wait(self._rows) > batch and for_the_model
 
     def _patience(self) -> float:
         """Seconds that a request may wait."""

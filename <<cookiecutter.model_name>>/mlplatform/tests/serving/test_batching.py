@@ -182,6 +182,20 @@ def test_what_the_connections_take_between_calls_counts_for_a_deadline(model: Do
         assert asking.get(timeout=20) == [[2, 4, 6, 8]] * 40
 
 
+@pytest.mark.parametrize(("queue_seconds", "refused"), [(0, False), (0.05, True)], ids=["by default", "if asked for"])
+def test_what_waits_for_the_connections_rather_than_for_the_model_is_not_refused(
+    model: Doubling, queue_seconds: float, refused: bool
+) -> None:
+    # By its cost the queue takes 0.2 s. In truth a call takes nothing, and the connections 0.04 s before each.
+    batcher = Batcher(model, {1: 0.004, 4: 0.004}, queue_seconds=queue_seconds)
+    with connections_that_take(0.04):
+        asking = gevent.spawn(together, batcher, [rows(1, 2, 3, 4)] * 12, deadline=time.monotonic() + 60)
+        wait_until(lambda: len(model.calls) >= 8)
+        answers = together(batcher, [rows(1, 2, 3, 4)] * 50, deadline=time.monotonic() + 60)
+        asking.get(timeout=60)
+    assert any(isinstance(answer, RequestError) for answer in answers) is refused
+
+
 def test_a_pause_of_the_process_keeps_nobody_out_afterwards(model: Doubling) -> None:
     batcher = Batcher(model, FAST, queue_seconds=10)
     # Between the first call and the second, while rows wait.
