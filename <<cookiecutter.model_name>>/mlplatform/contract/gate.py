@@ -81,36 +81,35 @@ def judge(
 
     Several targets are each judged so, and every one of them has to pass.
     """
-    if len(target.parts) > 1:
-        return Verdict(
-            criteria, opponent, constant, tuple(_against_several(target, metrics, criteria, opponent, constant))
-        )
-    reasons = [
-        *_against_export(target, metrics),
-        *([constant.in_words()] if constant and not constant.beaten else []),
-        *(reason for row in criteria.rows for reason in _against_bound(metrics, row)),
-        *([opponent.unusable] if opponent.unusable else []),
-        *(target.losses(opponent, criteria) if opponent.comparison else ()),
-    ]
+    reasons = [*_against_export(target, metrics), *_against_target(target, metrics, criteria, opponent, constant)]
     return Verdict(criteria, opponent, constant, tuple(reasons))
 
 
-def _against_several(
+def _against_target(
     target: Target, metrics: Mapping[str, Any], criteria: Criteria, opponent: Opponent, constant: Constant | None
 ) -> Iterator[str]:
-    """What closes the gate: the export, and under its name what is against each target."""
-    yield from _against_export(target, {**metrics, "invalid": 0})
+    """What is against the predictions for a target; for several, against each, behind its name."""
+    if len(target.parts) > 1:
+        if opponent.unusable:
+            yield opponent.unusable
+        for part in target.parts:
+            own = (metrics["targets"][part.name], criteria.of(part.name), opponent.of(part.name))
+            against = constant.targets.get(part.name) if constant else None
+            yield from (f"{part.name}: {reason}" for reason in _against_target(part, *own, against))
+        return
+    if metrics["invalid"]:
+        yield (
+            f"what the exported model predicts for {metrics['invalid']} of {metrics['examples']} test examples are "
+            f"{target.invalid}"
+        )
+    if constant and not constant.beaten:
+        yield constant.in_words()
+    for row in criteria.rows:
+        yield from _against_bound(metrics, row)
     if opponent.unusable:
         yield opponent.unusable
-    for part in target.parts:
-        verdict = judge(
-            part,
-            {**metrics["targets"][part.name], "export_difference": 0.0},
-            criteria.of(part.name),
-            opponent.of(part.name),
-            constant.targets.get(part.name) if constant else None,
-        )
-        yield from (f"{part.name}: {reason}" for reason in verdict.reasons)
+    if opponent.comparison:
+        yield from target.losses(opponent, criteria)
 
 
 def figure(metrics: Mapping[str, Any], name: str) -> float | None:
@@ -120,24 +119,17 @@ def figure(metrics: Mapping[str, Any], name: str) -> float | None:
     return None if value is None else float(value)
 
 
-def _against_export(target: Target, metrics: Mapping[str, Any]) -> list[str]:
-    reasons = []
+def _against_export(target: Target, metrics: Mapping[str, Any]) -> Iterator[str]:
     difference = metrics["export_difference"]
     if difference is None:
-        reasons.append(
+        yield (
             f"the exported model's {target.predictions} cannot be held against the trained model's: not all are finite"
         )
     elif difference > EXPORT_TOLERANCE:
-        reasons.append(
+        yield (
             f"the exported model's {target.predictions} differ from the trained model's by {difference:.2g}, more than "
             f"the {EXPORT_TOLERANCE:g} that rounding explains"
         )
-    if metrics["invalid"]:
-        reasons.append(
-            f"what the exported model predicts for {metrics['invalid']} of {metrics['examples']} test examples are "
-            f"{target.invalid}"
-        )
-    return reasons
 
 
 def _against_bound(metrics: Mapping[str, Any], row: Criterion) -> Iterator[str]:
