@@ -32,15 +32,16 @@ def baseline(
     train: Split, inputs: Sequence[InputSpec], predictions: NDArray[np.float32], target: Target
 ) -> dict[str, Any]:
     """See the module. predictions: (examples of the test split, *row_shape)."""
-    lists = {spec.name: _lists(train, spec, spec.length) for spec in inputs if spec.length}
-    values = {
-        spec.name: lists[spec.name][0] if spec.length else _values(train, spec)
-        for spec in inputs
-        if spec.dtype != "string"
-    }
+    histograms, lengths = {}, {}
+    for spec in inputs:
+        if spec.length:
+            values, counts = _lists(train, spec, spec.length)
+            histograms[spec.name], lengths[spec.name] = _described(values, spec), histogram(counts)
+        elif spec.dtype != "string":
+            histograms[spec.name] = _described(_values(train, spec), spec)
     return {
-        "inputs": {spec.name: _described(values[spec.name], spec) for spec in inputs if spec.dtype != "string"},
-        **({"lengths": {name: histogram(lengths) for name, (_, lengths) in lists.items()}} if lists else {}),
+        "inputs": histograms,
+        **({"lengths": lengths} if lengths else {}),
         **target.baseline(predictions),
         "examples": {"train": len(train), "test": len(predictions)},
     }

@@ -398,7 +398,7 @@ def _check_served(
     predicted = exported(together)
     _check_rows_alone(network, exported, together, predicted, target)
     if any(spec.length for spec in specs):
-        _check_padding(network, exported, rows, predicted, target)
+        _check_padding(network, exported, rows, together, predicted, target)
     return predicted
 
 
@@ -432,13 +432,17 @@ def _check_rows_alone(
 
 
 def _check_padding(
-    network: keras.Model, exported: Exported, rows: FirstRows, predicted: NDArray[np.float32], target: Target
+    network: keras.Model,
+    exported: Exported,
+    rows: FirstRows,
+    together: Mapping[str, NDArray[Any]],
+    predicted: NDArray[np.float32],
+    target: Target,
 ) -> None:
     """Refuse a network that predicts something else for a row when a longer one is beside it.
 
-    predicted: for all rows, each filled up to the longest that there may be.
+    predicted: for all rows, which are in `together`, each filled up to the longest that there may be.
     """
-    together = rows.take(np.arange(len(rows)))[0]
     for row in [*range(min(ROWS_ALONE, rows.count)), *rows.longest]:
         alone = rows.take(np.array([row]))[0]
         difference = target.difference(exported(alone), predicted[row : row + 1])
@@ -466,8 +470,9 @@ def _check_litert(
     """
     serving = load(RuntimeSettings).runtime
     if parameters.litert:
-        rest = (directory, target, converter)
-        entry = litert.runtime(directory / "saved_model", directory, rows, expected, len(rows), *rest)
+        entry = litert.runtime(
+            directory / "saved_model", directory, rows, expected, len(rows), directory, target, converter
+        )
     else:
         entry = litert.switched_off()
     if entry["valid"]:

@@ -154,12 +154,19 @@ class Publish(Task):
         return {**runtimes, "tensorflow": reason, "litert": reason}
 
     def _litert(self, results: Results, saved_model: Path, directory: Path) -> dict[str, Any]:
-        context, batch_size = self.context, self.context.parameters.batch_size
+        context = self.context
         if not context.parameters.litert:
             return litert.switched_off()
-        test, expected = results.split("test"), results.predictions()
-        rest = (context.work, results.target, context.converter)
-        entry = litert.runtime(saved_model, directory, test, expected, batch_size, *rest)
+        entry = litert.runtime(
+            saved_model,
+            directory,
+            results.split("test"),
+            results.predictions(),
+            context.parameters.batch_size,
+            context.work,
+            results.target,
+            context.converter,
+        )
         if entry["valid"]:
             log.info("publish: LiteRT predicts the same, the largest difference is %.1e", entry["difference"])
         else:
