@@ -108,7 +108,7 @@ class Criteria:
         return next((row.maximum_regression for row in self.rows if row.metric == metric), None)
 
     def of(self, target: str) -> "Criteria":
-        """What is asked of one of several targets; its own default, if there is no table of it."""
+        """The criteria of one of several targets; its default, if it has no table."""
         rows = tuple(row for row in self.rows if row.target == target)
         start = f"{target}."
         absent = tuple(label.removeprefix(start) for label in self.absent_labels if label.startswith(start))

@@ -1,7 +1,7 @@
 """Several targets of one network, which are one to everything that trains, judges and serves it.
 
 Their truths stand beside each other in one array (n, ...), as do their predictions, in the order of the targets; each
-target is asked about its own columns. What is said of a target is said under its name.
+target handles its own columns. Metrics, reasons and messages about a target carry its name.
 """
 
 import json
