@@ -88,6 +88,8 @@ for directory in sys.argv[1:]:
 
 # A repository by the example that it starts from.
 Start = Callable[[str], Path]
+# A repository by an example of tests/examples/, its name, and the tables of the gate if they are others.
+Make = Callable[..., Path]
 
 
 @dataclass(frozen=True)
@@ -136,6 +138,21 @@ def started(repository: Path, render: Render, tmp_path_factory: pytest.TempPathF
 
 
 @pytest.fixture(scope="module")
+def make(repository: Path, render: Render, tmp_path_factory: pytest.TempPathFactory) -> Make:
+    """Renders a repository and puts the model of an example in place of the digits."""
+
+    def make(example: str, name: str, gate: str = "") -> Path:
+        directory = shutil.copytree(render({"model_name": name}), tmp_path_factory.mktemp(example) / name)
+        put_model(directory, example)
+        with_environments_of(repository, directory)
+        if gate:
+            replace_gate(directory, gate)
+        return directory
+
+    return make
+
+
+@pytest.fixture(scope="module")
 def manifest(repository: Path) -> dict[str, Any]:
     """The manifest of the model that the first training published."""
     return published_model(repository)
@@ -161,16 +178,23 @@ def test_the_templates_first_command_ends_with_a_prediction(demo: Demo) -> None:
     assert re.search(said, demo.output), demo.output
 
 
+def assert_passes(repository: Path, *sessions: str, cache_of: Path | None = None) -> None:
+    """All tests of these sessions pass, and none is skipped.
+
+    cache_of: a repository that was linted before: mypy looks again only at what is another there, the model.
+    """
+    result = nox(repository, "-s", *sessions, MYPY_CACHE_DIR=str((cache_of or repository) / ".mypy_cache"))
+    assert result.returncode == 0, result.stdout
+    assert " skipped" not in result.stdout, result.stdout
+
+
 def test_its_own_lint_and_tests_pass(repository: Path, matrix: Matrix, started: Start) -> None:
     for variant in matrix.each("own lint and tests, by Python", "*.py"):
         own = started(variant.answers["example"])
         python = variant.matching(("*.py",))
         assert {path: (own / path).read_bytes() for path in python} == python
         sessions = ("lint",) if variant.answers["example"] in CONTRACT_BY_NIGHT else ("lint", "tests")
-        # mypy looks again only at what is another than in the first repository: the model.
-        result = nox(own, "-s", *sessions, MYPY_CACHE_DIR=str(repository / ".mypy_cache"))
-        assert result.returncode == 0, result.stdout
-        assert " skipped" not in result.stdout, result.stdout
+        assert_passes(own, *sessions, cache_of=repository)
 
 
 @pytest.mark.parametrize("check", OF_WHAT_IS_RENDERED)
@@ -191,25 +215,12 @@ def test_its_own_tests_pass_where_what_they_read_is_another(
 @pytest.mark.nightly
 @pytest.mark.parametrize("example", CONTRACT_BY_NIGHT)
 def test_an_example_keeps_the_contract(example: str, started: Start) -> None:
-    result = nox(started(example), "-s", "tests")
-    assert result.returncode == 0, result.stdout
-    assert " skipped" not in result.stdout, result.stdout
+    assert_passes(started(example), "tests")
 
 
 def with_environments_of(repository: Path, other: Path) -> None:
     """Let nox use the environments of the one in the other, which has the same locks: they take a minute to make."""
     (other / ".nox").symlink_to(repository / ".nox")
-
-
-def with_model_of(example: str, rendered: Path, directory: Path, repository: Path) -> Path:
-    """A copy of a rendered repository with the model of tests/examples/ in place of the digits; the directory.
-
-    repository: the one whose environments it has.
-    """
-    shutil.copytree(rendered, directory)
-    put_model(directory, example)
-    with_environments_of(repository, directory)
-    return directory
 
 
 def test_its_delivery_asks_the_datadog_site_and_builds_for_the_device_that_were_chosen(
@@ -280,6 +291,11 @@ def test_the_readmes_request_is_answered_as_it_says(
     (probabilities,) = json.loads(result.stdout)["predictions"]
     assert manifest["properties"]["labels"][probabilities.index(max(probabilities))] == "0"
     assert "This one is a zero." in (repository / "README.md").read_text(encoding="utf-8")
+
+
+def of_numbers(instance: dict[str, float]) -> list[dict[str, Any]]:
+    """An instance of single numbers as the inputs of a V2 request."""
+    return [{"name": name, "datatype": "FP32", "shape": [1], "data": [value]} for name, value in instance.items()]
 
 
 def assert_accurate(predictions: list[list[float]], properties: dict[str, Any], share: float) -> None:
@@ -397,12 +413,9 @@ class TestTable:
 
 
 @pytest.fixture(scope="module")
-def payments(repository: Path, render: Render, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def payments(make: Make) -> Path:
     """A rendered repository with a model of a table: numbers that may be missing, text, a boolean, a rare label."""
-    directory = tmp_path_factory.mktemp("payments") / PAYMENTS
-    with_model_of("payments", render({"model_name": PAYMENTS}), directory, repository)
-    replace_gate(directory, GATE_OF_A_RARE_LABEL)
-    return directory
+    return make("payments", PAYMENTS, GATE_OF_A_RARE_LABEL)
 
 
 class TestATableWithGaps:
@@ -446,17 +459,13 @@ class TestATableWithGaps:
 
     @pytest.mark.nightly
     def test_passes_the_repositorys_own_lint_and_keeps_the_contract(self, payments: Path, repository: Path) -> None:
-        # mypy looks again only at what is another than in the first repository: the model.
-        result = nox(payments, "-s", "lint", "tests", MYPY_CACHE_DIR=str(repository / ".mypy_cache"))
-        assert result.returncode == 0, result.stdout
-        assert " skipped" not in result.stdout, result.stdout
+        assert_passes(payments, "lint", "tests", cache_of=repository)
 
 
 @pytest.fixture(scope="module")
-def strokes(repository: Path, render: Render, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def strokes(make: Make) -> Path:
     """A rendered repository with a model of sequences, each of its own length."""
-    directory = tmp_path_factory.mktemp("strokes") / STROKES
-    return with_model_of("strokes", render({"model_name": STROKES}), directory, repository)
+    return make("strokes", STROKES)
 
 
 class TestSequences:
@@ -488,10 +497,7 @@ class TestSequences:
 
     @pytest.mark.nightly
     def test_passes_the_repositorys_own_lint_and_keeps_the_contract(self, strokes: Path, repository: Path) -> None:
-        # mypy looks again only at what is another than in the first repository: the model.
-        result = nox(strokes, "-s", "lint", "tests", MYPY_CACHE_DIR=str(repository / ".mypy_cache"))
-        assert result.returncode == 0, result.stdout
-        assert " skipped" not in result.stdout, result.stdout
+        assert_passes(strokes, "lint", "tests", cache_of=repository)
 
 
 class TestText:
@@ -526,11 +532,8 @@ class TestRegression:
         status, body = regression.ask(regression.instances)
         assert status == 200, body
         assert [type(value) for value in body["predictions"]] == [float] * len(regression.instances)
-        column = [
-            {"name": name, "datatype": "FP32", "shape": [1], "data": [value]}
-            for name, value in regression.instances[0].items()
-        ]
-        status, answer = post(f"{regression.url}/v2/models/{regression.properties['name']}/infer", {"inputs": column})
+        columns = of_numbers(regression.instances[0])
+        status, answer = post(f"{regression.url}/v2/models/{regression.properties['name']}/infer", {"inputs": columns})
         assert status == 200, answer
         (output,) = answer["outputs"]
         assert (output["name"], output["datatype"], output["shape"]) == ("progression", "FP32", [1])
@@ -542,12 +545,9 @@ class TestRegression:
 
 
 @pytest.fixture(scope="module")
-def traits(repository: Path, render: Render, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def traits(make: Make) -> Path:
     """A rendered repository with a model of tags, and a gate that is about them."""
-    directory = tmp_path_factory.mktemp("traits") / TRAITS
-    with_model_of("traits", render({"model_name": TRAITS}), directory, repository)
-    replace_gate(directory, GATE_OF_TAGS)
-    return directory
+    return make("traits", TRAITS, GATE_OF_TAGS)
 
 
 class TestAModelOfTags:
@@ -587,18 +587,13 @@ class TestAModelOfTags:
             assert answer["parameters"]["labels"] == body["labels"][:1]
 
     def test_keeps_the_contract(self, traits: Path) -> None:
-        result = nox(traits, "-s", "tests")
-        assert result.returncode == 0, result.stdout
-        assert " skipped" not in result.stdout, result.stdout
+        assert_passes(traits, "tests")
 
 
 @pytest.fixture(scope="module")
-def glyphs(repository: Path, render: Render, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def glyphs(make: Make) -> Path:
     """A rendered repository with a model of three targets, of which the gate has tables for two."""
-    directory = tmp_path_factory.mktemp("glyphs") / GLYPHS
-    with_model_of("glyphs", render({"model_name": GLYPHS}), directory, repository)
-    replace_gate(directory, GATE_OF_SEVERAL)
-    return directory
+    return make("glyphs", GLYPHS, GATE_OF_SEVERAL)
 
 
 class TestAModelOfSeveralTargets:
@@ -645,16 +640,13 @@ class TestAModelOfSeveralTargets:
 
     @pytest.mark.nightly
     def test_keeps_the_contract(self, glyphs: Path) -> None:
-        result = nox(glyphs, "-s", "tests")
-        assert result.returncode == 0, result.stdout
-        assert " skipped" not in result.stdout, result.stdout
+        assert_passes(glyphs, "tests")
 
 
 @pytest.fixture(scope="module")
-def tumours(repository: Path, render: Render, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tumours(make: Make) -> Path:
     """A rendered repository with a pipeline of scikit-learn, and the packages that it needs locked."""
-    directory = tmp_path_factory.mktemp("tumours") / TUMOURS
-    with_model_of("tumours", render({"model_name": TUMOURS}), directory, repository)
+    directory = make("tumours", TUMOURS)
     result = nox(directory, "-s", "lock")
     assert result.returncode == 0, result.stdout
     return directory
@@ -684,10 +676,7 @@ class TestAModelOfAnotherFramework:
             status, body = post(f"{url}/v1/models/{TUMOURS}:predict", {"instances": instances})
             assert status == 200, body
             assert_accurate(body["predictions"], properties, 0.8)
-            columns = [
-                {"name": name, "datatype": "FP32", "shape": [1], "data": [value]}
-                for name, value in instances[0].items()
-            ]
+            columns = of_numbers(instances[0])
             assert len(columns) == 30
             status, answer = post(f"{url}/v2/models/{TUMOURS}/infer", {"inputs": columns})
             assert status == 200, answer
@@ -697,16 +686,13 @@ class TestAModelOfAnotherFramework:
 
     @pytest.mark.nightly
     def test_passes_the_repositorys_own_lint_and_keeps_the_contract(self, tumours: Path, repository: Path) -> None:
-        result = nox(tumours, "-s", "lint", "tests", MYPY_CACHE_DIR=str(repository / ".mypy_cache"))
-        assert result.returncode == 0, result.stdout
-        assert " skipped" not in result.stdout, result.stdout
+        assert_passes(tumours, "lint", "tests", cache_of=repository)
 
 
 @pytest.fixture(scope="module")
-def photos(repository: Path, render: Render, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def photos(make: Make, repository: Path) -> Path:
     """A rendered repository with a model of image files, and files of two formats and many sizes in its store."""
-    directory = tmp_path_factory.mktemp("photos") / PHOTOS
-    with_model_of("photos", render({"model_name": PHOTOS}), directory, repository)
+    directory = make("photos", PHOTOS)
     assert nox(directory, "-s", "data", "--install-only").returncode == 0
     program = ROOT / "tests" / "examples" / "photos" / "photos.py"
     digits = repository / "model" / "data" / "digits.jsonl.gz"

@@ -22,7 +22,7 @@ GOOD_SIDECAR = "command: [python, -m, mlplatform.ghost.keep_shipping]"
 GOOD_ARGUMENTS, BAD_ARGUMENTS = 'args: ["/events"]', 'args: ["/events", "--unknown"]'
 BAD_SIDECAR = 'command: [python, -c, "import time; time.sleep(5); raise SystemExit(3)"]'
 RULES = module(TESTS / "delivery" / "rights.py").RULES
-# More pods by the load of callers that a machine of two cores has room for, and fewer without a wait of five minutes.
+# Scales up at a load that two cores can make, and down within seconds instead of five minutes.
 SCALES_SOON: dict[str, Any] = {
     "spec": {
         "maxReplicas": 4,
@@ -124,31 +124,29 @@ def test_the_process_that_ships_events_may_be_killed_in_every_pod(live: Site) ->
     assert load.lost == []
 
 
-def test_a_sidecar_that_crashes_is_taken_back_while_the_good_pods_answer(live: Site) -> None:
-    before = names(live)
-    live.change(EVENTS, GOOD_SIDECAR, BAD_SIDECAR)
+def taken_back(live: Site, good: str, bad: str) -> str:
+    """The output of a deploy with a bad sidecar: it fails and is taken back, and callers lose no request by it."""
+    live.change(EVENTS, good, bad)
     try:
         with live.asked(CALLERS, kept=False) as load:
             said = live.deploy(code=1)
     finally:
-        live.change(EVENTS, BAD_SIDECAR, GOOD_SIDECAR)
+        live.change(EVENTS, bad, good)
     assert load.lost == []
-    assert "container events is in CrashLoopBackOff" in said
     assert "rolled back: production runs" in said
+    return said
+
+
+def test_a_sidecar_that_crashes_is_taken_back_while_the_good_pods_answer(live: Site) -> None:
+    before = names(live)
+    said = taken_back(live, GOOD_SIDECAR, BAD_SIDECAR)
+    assert "container events is in CrashLoopBackOff" in said
     live.wait_for_pods(2)
     assert names(live) == before
 
 
 def test_a_release_whose_events_are_not_shipped_is_taken_back_without_a_lost_request(live: Site) -> None:
-    live.change(EVENTS, GOOD_ARGUMENTS, BAD_ARGUMENTS)
-    try:
-        with live.asked(CALLERS, kept=False) as load:
-            said = live.deploy(code=1)
-    finally:
-        live.change(EVENTS, BAD_ARGUMENTS, GOOD_ARGUMENTS)
-    assert load.lost == []
-    assert "container events does not keep running" in said
-    assert "rolled back: production runs" in said
+    assert "container events does not keep running" in taken_back(live, GOOD_ARGUMENTS, BAD_ARGUMENTS)
 
 
 def test_a_worker_that_is_killed_costs_no_more_than_the_requests_in_flight(live: Site) -> None:

@@ -1,4 +1,4 @@
-"""Several targets of one model: their truths, what is asked of each, what is said of them, and what events note."""
+"""Several targets of one model: truths, criteria of the gate, metrics, answers and events."""
 
 from collections.abc import Callable
 from pathlib import Path

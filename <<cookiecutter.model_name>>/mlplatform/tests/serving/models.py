@@ -79,15 +79,10 @@ def slow() -> Any:
 
 def publish_slow(root: Path, version: str = "dddddddddddd") -> Manifest:
     """Publish `slow` into the store at `root`; its sample has work for about 20 ms."""
-    files = root / "export" / version
-    module = slow()
-    tf.saved_model.save(module, str(files / "saved_model"), signatures={"serving_default": module.serve})
     inputs = [{"name": "x", "shape": [None], "dtype": "float32"}, {"name": "work", "shape": [None], "dtype": "int32"}]
-    signature = {"inputs": inputs, "outputs": [{"name": "y", "shape": [None], "dtype": "float32"}]}
+    outputs = [{"name": "y", "shape": [None], "dtype": "float32"}]
     samples = [{"instance": {"x": 1.0, "work": 20}, "label": "1"}]
-    _convert(files)
-    properties = {"name": NAME, "signature": signature, "samples": samples, "runtimes": RUNTIMES}
-    return _publish(root, version, files, properties)
+    return _publish_module(root, version, slow(), inputs, outputs, samples)
 
 
 def gaps() -> Any:
@@ -112,20 +107,14 @@ def gaps() -> Any:
 
 def publish_gaps(root: Path, version: str = "eeeeeeeeeeee") -> Manifest:
     """Publish `gaps` into the store at `root`."""
-    files = root / "export" / version
-    module = gaps()
-    tf.saved_model.save(module, str(files / "saved_model"), signatures={"serving_default": module.serve})
     inputs = [
         {"name": "age", "shape": [None], "dtype": "float32", "nullable": True},
         {"name": "sizes", "shape": [None, 3], "dtype": "float32", "nullable": True},
         {"name": "count", "shape": [None], "dtype": "int32"},
     ]
-    signature = {"inputs": inputs, "outputs": [{"name": "total", "shape": [None], "dtype": "float32"}]}
+    outputs = [{"name": "total", "shape": [None], "dtype": "float32"}]
     samples = [{"instance": {"age": None, "sizes": [1.0, None, 2.0], "count": 3}, "label": "1016"}]
-    _convert(files)
-    return _publish(
-        root, version, files, {"name": NAME, "signature": signature, "samples": samples, "runtimes": RUNTIMES}
-    )
+    return _publish_module(root, version, gaps(), inputs, outputs, samples)
 
 
 def lists() -> Any:
@@ -149,9 +138,6 @@ def lists() -> Any:
 
 def publish_lists(root: Path, version: str = "cccccccccccc") -> Manifest:
     """Publish `lists` into the store at `root`."""
-    files = root / "export" / version
-    module = lists()
-    tf.saved_model.save(module, str(files / "saved_model"), signatures={"serving_default": module.serve})
     length = {"least": 1, "most": 5, "padding": -1}
     inputs = [
         {"name": "strokes", "shape": [None, None, 2], "dtype": "float32", "length": length},
@@ -164,14 +150,7 @@ def publish_lists(root: Path, version: str = "cccccccccccc") -> Manifest:
     samples = [
         {"instance": {"strokes": [[1.0, 2.0]] * count, "weight": 2.0}, "label": str(6 * count)} for count in (1, 3)
     ]
-    _convert(files)
-    properties = {
-        "name": NAME,
-        "signature": {"inputs": inputs, "outputs": outputs},
-        "samples": samples,
-        "runtimes": RUNTIMES,
-    }
-    return _publish(root, version, files, properties)
+    return _publish_module(root, version, lists(), inputs, outputs, samples)
 
 
 def publish_files(root: Path, version: str = "ffffffffffff") -> Manifest:
@@ -185,15 +164,12 @@ def publish_files(root: Path, version: str = "ffffffffffff") -> Manifest:
         lambda photo: {"brightness": tf.map_fn(brightness, photo, tf.float32)},
         input_signature=[tf.TensorSpec((None,), tf.string, name="photo")],
     )
-    files = root / "export" / version
-    tf.saved_model.save(module, str(files / "saved_model"), signatures={"serving_default": module.serve})
     inputs = [{"name": "photo", "shape": [None], "dtype": "string", "media_type": "image/png"}]
-    signature = {"inputs": inputs, "outputs": [{"name": "brightness", "shape": [None], "dtype": "float32"}]}
+    outputs = [{"name": "brightness", "shape": [None], "dtype": "float32"}]
     grey = tf.io.encode_png(tf.fill((4, 6, 1), tf.constant(100, tf.uint8))).numpy()
     samples = [{"instance": {"photo": {"b64": base64.b64encode(grey).decode()}}, "label": "100"}]
     runtimes = RUNTIMES | {"litert": {"path": "model.tflite", "valid": False, "reason": "op tf.DecodePng"}}
-    properties = {"name": NAME, "signature": signature, "samples": samples, "runtimes": runtimes}
-    return _publish(root, version, files, properties)
+    return _publish_module(root, version, module, inputs, outputs, samples, runtimes)
 
 
 def publish_pictures(root: Path, version: str = "aaaaaaaaaaaa") -> tuple[Manifest, keras.Model]:
@@ -277,6 +253,25 @@ def publish_everything(root: Path, version: str = "bbbbbbbbbbbb") -> Manifest:
     reason = "StringLookup does not convert"
     runtimes = RUNTIMES | {"litert": {"path": "model.tflite", "valid": False, "reason": reason}}
     return _publish(root, version, files, {"name": NAME, "signature": signature, "runtimes": runtimes})
+
+
+def _publish_module(
+    root: Path,
+    version: str,
+    module: Any,
+    inputs: list[Any],
+    outputs: list[Any],
+    samples: list[Any],
+    runtimes: dict[str, dict[str, Any]] = RUNTIMES,
+) -> Manifest:
+    """Publish a module whose function is `serve`, with a copy for LiteRT if the runtimes say so."""
+    files = root / "export" / version
+    tf.saved_model.save(module, str(files / "saved_model"), signatures={"serving_default": module.serve})
+    if runtimes["litert"]["valid"]:
+        _convert(files)
+    signature = {"inputs": inputs, "outputs": outputs}
+    properties = {"name": NAME, "signature": signature, "samples": samples, "runtimes": runtimes}
+    return _publish(root, version, files, properties)
 
 
 def _convert(files: Path) -> None:

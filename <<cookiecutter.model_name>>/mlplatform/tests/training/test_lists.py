@@ -20,12 +20,12 @@ from mlplatform.data.columns import stored_arrays
 from mlplatform.data.dataset import InputSpec, Split
 from mlplatform.data.lists import packed
 from mlplatform.store.storage import LocalStorage
+from mlplatform.tests.training.preflighting import check
 from mlplatform.training import preflight
 from mlplatform.training.baseline import baseline
 from mlplatform.training.checkpoints import Checkpoints
 from mlplatform.training.export import Exported, export, input_specs
 from mlplatform.training.fitting import by_length, fit, order
-from mlplatform.training.litert import Converter
 from mlplatform.training.phases import WHOLE
 
 pytestmark = pytest.mark.long
@@ -66,7 +66,7 @@ class UpTo(layers.Layer):  # type: ignore[misc]
 
 
 def network(read: Any = None, shape: tuple[int | None, ...] = (None, 2), dtype: str | None = None) -> Any:
-    """Reads a list by a masked GRU, unless it is told how."""
+    """A network that reads lists with a masked GRU, or with the layers given."""
     keras.utils.set_random_seed(1)
     x = keras.Input(shape, name="x", dtype=dtype)
     features = read(x) if read else layers.GRU(6)(layers.Masking()(x))
@@ -103,8 +103,7 @@ def parameters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TrainingParam
 
 def test_a_masked_network_passes_the_preflight(parameters: TrainingParameters, rows: Split, tmp_path: Path) -> None:
     assert preflight.definition(parameters) == (SPEC,)
-    with Converter() as converter:
-        preflight.check(rows, rows, parameters, TARGET, tmp_path, converter)
+    check(rows, parameters, TARGET, tmp_path)
 
 
 WITH_THE_ROWS = {
@@ -126,8 +125,8 @@ def test_a_network_whose_prediction_depends_on_the_rows_beside_is_refused(
     read, sentence = WITH_THE_ROWS[fault]
     keras.backend.clear_session()
     monkeypatch.setattr(model, "build", lambda _: network(type(read).from_config(read.get_config())))
-    with Converter() as converter, pytest.raises(PipelineError) as refused:
-        preflight.check(rows, rows, parameters, TARGET, tmp_path, converter)
+    with pytest.raises(PipelineError) as refused:
+        check(rows, parameters, TARGET, tmp_path)
     assert sentence in str(refused.value)
 
 
@@ -136,8 +135,8 @@ def test_a_network_that_cannot_take_the_longest_list_is_refused(
 ) -> None:
     monkeypatch.setattr(model, "build", lambda _: network(lambda x: layers.GRU(6)(layers.Masking()(UpTo(8)(x)))))
     sentence = "the layers fail on the dataset's first rows"
-    with Converter() as converter, pytest.raises(PipelineError, match=sentence):
-        preflight.check(rows, rows, parameters, TARGET, tmp_path, converter)
+    with pytest.raises(PipelineError, match=sentence):
+        check(rows, parameters, TARGET, tmp_path)
 
 
 BEFORE_THE_DATA: dict[str, tuple[dict[str, Any], Any, str]] = {

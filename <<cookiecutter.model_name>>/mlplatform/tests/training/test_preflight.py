@@ -20,8 +20,9 @@ from mlplatform.contract.stopping import Stop
 from mlplatform.contract.targets import Classes
 from mlplatform.data.dataset import InputSpec, Split
 from mlplatform.store.storage import LocalStorage
+from mlplatform.tests.training.preflighting import check
 from mlplatform.tests.training.splits import split
-from mlplatform.training import devices, litert, preflight
+from mlplatform.training import devices, preflight
 from mlplatform.training.checkpoints import Checkpoints
 from mlplatform.training.fitting import Fitting
 
@@ -109,12 +110,6 @@ def subclassed() -> Any:
     return built
 
 
-def check(rows: Split, parameters: TrainingParameters, work: Path) -> None:
-    """The preflight, with rows for training as well as for validation."""
-    with litert.Converter() as converter:
-        preflight.check(rows, rows, parameters, TARGET, work, converter)
-
-
 @pytest.fixture
 def parameters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TrainingParameters:
     (tmp_path / "service.toml").write_text("")
@@ -195,7 +190,7 @@ def test_with_the_first_rows(
     build, sentence = WITH_THE_FIRST_ROWS[fault]
     monkeypatch.setattr(model, "build", lambda hyperparameters: build())
     with pytest.raises(PipelineError) as refused:
-        check(rows, parameters, tmp_path)
+        check(rows, parameters, TARGET, tmp_path)
     assert sentence in str(refused.value)
     assert "\n" not in str(refused.value)
 
@@ -228,7 +223,7 @@ def test_a_network_that_cannot_do_with_what_may_be_missing_is_refused(
     monkeypatch.setattr(model, "RECORD", {**RECORD, "properties": MAY_BE_NULL})
     monkeypatch.setattr(model, "build", lambda _: network(middle=middle))
     with pytest.raises(PipelineError) as refused:
-        check(rows, parameters, tmp_path)
+        check(rows, parameters, TARGET, tmp_path)
     assert sentence in str(refused.value)
 
 
@@ -240,7 +235,7 @@ def test_a_network_that_replaces_what_is_missing_passes_on_both_runtimes(
     (spec,) = preflight.definition(parameters)
     assert spec == InputSpec("x", (4,), "float32", nullable=True)
     monkeypatch.setenv("SERVING_RUNTIME", "litert")
-    check(rows, parameters.model_copy(update={"litert": True}), tmp_path)
+    check(rows, parameters.model_copy(update={"litert": True}), TARGET, tmp_path)
 
 
 def of_dtype(dtype: str) -> Any:
@@ -321,9 +316,9 @@ def test_a_schedule_and_a_plateau_exclude_each_other(
 ) -> None:
     schedule = keras.optimizers.schedules.CosineDecay(0.1, 100)
     monkeypatch.setattr(model, "build", lambda _: network(optimizer=keras.optimizers.Adam(schedule)))
-    check(rows, parameters, tmp_path)
+    check(rows, parameters, TARGET, tmp_path)
     with pytest.raises(PipelineError, match="the optimizer has a learning-rate schedule, and plateau_patience"):
-        check(rows, parameters.model_copy(update={"plateau_patience": 1}), tmp_path)
+        check(rows, parameters.model_copy(update={"plateau_patience": 1}), TARGET, tmp_path)
 
 
 def test_a_record_that_is_no_json_schema_is_refused(
@@ -372,13 +367,13 @@ def test_a_network_that_litert_cannot_compute_is_refused_where_litert_is_to_serv
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr(model, "build", lambda _: network(middle=recurrent))
-    check(rows, parameters.model_copy(update={"litert": True}), tmp_path)
+    check(rows, parameters.model_copy(update={"litert": True}), TARGET, tmp_path)
     warnings = [record for record in caplog.records if record.levelname == "WARNING"]
     (warning,) = (record.getMessage() for record in warnings if record.name == preflight.__name__)
     assert warning.startswith("train: there will be no copy for LiteRT: op tf.TensorListReserve requires ")
     monkeypatch.setenv("SERVING_RUNTIME", "litert")
     with pytest.raises(PipelineError, match=r"LiteRT cannot compute the network \(.*\), and \[serving\] runtime = "):
-        check(rows, parameters, tmp_path)
+        check(rows, parameters, TARGET, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -405,7 +400,7 @@ def test_the_runs_result_is_the_same_with_and_without(
 
     def trained(checked: bool) -> list[Any]:
         if checked:
-            check(rows, parameters, tmp_path)
+            check(rows, parameters, TARGET, tmp_path)
         devices.seed(parameters)
         built = preflight.build(parameters)
         few = parameters.model_copy(update={"epochs": 1})

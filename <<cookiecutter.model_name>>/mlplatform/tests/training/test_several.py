@@ -20,12 +20,12 @@ from mlplatform.contract.targets import Classes, Number, Tags
 from mlplatform.contract.targets.several import Several
 from mlplatform.data.dataset import Split
 from mlplatform.tests.training import test_report
+from mlplatform.tests.training.preflighting import check
 from mlplatform.tests.training.splits import split
 from mlplatform.tests.training.test_preflight import Hyperparameters
 from mlplatform.training import fitting, onnx_model, preflight, report
 from mlplatform.training.export import Exported, export, predict_split
 from mlplatform.training.findings import Compared, Findings
-from mlplatform.training.litert import Converter
 from mlplatform.training.phases import Phase
 
 pytestmark = pytest.mark.long
@@ -125,8 +125,8 @@ def test_a_network_that_does_not_learn_each_is_refused_by_the_first_rows(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(model, "build", lambda _: build())
-    with Converter() as converter, pytest.raises(PipelineError) as refused:
-        preflight.check(rows, rows, parameters, TARGET, tmp_path, converter)
+    with pytest.raises(PipelineError) as refused:
+        check(rows, parameters, TARGET, tmp_path)
     assert sentence in str(refused.value)
 
 
@@ -137,8 +137,7 @@ def test_a_network_with_an_output_for_each_passes_on_both_runtimes_in_whatever_o
     monkeypatch.setenv("SERVING_RUNTIME", "litert")
     backwards = Several(TARGET.parts[::-1])
     turned = Split(tmp_path, "any", ["x"], backwards)
-    with Converter() as converter:
-        preflight.check(rows, rows, parameters.model_copy(update={"litert": True}), TARGET, tmp_path, converter)
+    check(rows, parameters.model_copy(update={"litert": True}), TARGET, tmp_path)
     signature = export(network(), backwards, tmp_path / "saved_model")
     assert [output["name"] for output in signature["outputs"]] == ["traits", "size", "kind"]
     predicted = predict_split(Exported(tmp_path / "saved_model", signature), turned, 8)
