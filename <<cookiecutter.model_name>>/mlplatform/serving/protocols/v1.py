@@ -38,20 +38,11 @@ def decode(body: bytes, signature: Signature, max_instances: int) -> Request:
     content = parse_json(body)
     if not isinstance(content, dict):
         raise bad_request(f'the body is {show(content)}; expected an object such as {{"instances": [...]}}')
-    unknown = [field for field in content if field not in _FIELDS]
-    if unknown:
-        raise bad_request(f"unknown field {show(unknown[0])}; a request has: {', '.join(_FIELDS)}")
-    if not isinstance(content.get("parameters"), dict | None):
-        raise bad_request(f"parameters is {show(content['parameters'])}; expected an object")
-    if content.get("signature_name") not in (SIGNATURE_NAME, "", None):
-        raise bad_request(f"signature_name is {show(content['signature_name'])}; expected {SIGNATURE_NAME!r}")
-    if "instances" in content and "inputs" in content:
-        raise bad_request("the request has both instances and inputs; send one of them")
+    if len(content) > 1 or "instances" not in content:
+        _check_fields(content)
     if "instances" in content:
         return _from_rows(content, body, signature, max_instances)
-    if "inputs" in content:
-        return _from_columns(content, body, signature, max_instances)
-    raise bad_request('the request has neither instances nor inputs; expected {"instances": [...]}')
+    return _from_columns(content, body, signature, max_instances)
 
 
 def encode(
@@ -77,6 +68,21 @@ def encode(
     if b"null" in body and any(tensor.dtype != "string" for tensor in tensors):
         _refuse_null(orjson.loads(body)[key], key)
     return body
+
+
+def _check_fields(content: dict[str, Any]) -> None:
+    """Raises RequestError (400) for an unknown field, a wrong one beside the rows, or rows that are missing or double."""
+    unknown = [field for field in content if field not in _FIELDS]
+    if unknown:
+        raise bad_request(f"unknown field {show(unknown[0])}; a request has: {', '.join(_FIELDS)}")
+    if not isinstance(content.get("parameters"), dict | None):
+        raise bad_request(f"parameters is {show(content['parameters'])}; expected an object")
+    if content.get("signature_name") not in (SIGNATURE_NAME, "", None):
+        raise bad_request(f"signature_name is {show(content['signature_name'])}; expected {SIGNATURE_NAME!r}")
+    if "instances" in content and "inputs" in content:
+        raise bad_request("the request has both instances and inputs; send one of them")
+    if "instances" not in content and "inputs" not in content:
+        raise bad_request('the request has neither instances nor inputs; expected {"instances": [...]}')
 
 
 def _from_rows(content: dict[str, Any], body: bytes, signature: Signature, max_instances: int) -> Request:
