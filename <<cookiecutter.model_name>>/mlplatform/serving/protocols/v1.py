@@ -71,7 +71,7 @@ def encode(
 
 
 def _check_fields(content: dict[str, Any]) -> None:
-    """Raises RequestError (400) for an unknown field, a wrong one beside the rows, or rows that are missing or double."""
+    """Raises RequestError (400) for an unknown field, a wrong one beside the rows, no rows, or rows twice."""
     unknown = [field for field in content if field not in _FIELDS]
     if unknown:
         raise bad_request(f"unknown field {show(unknown[0])}; a request has: {', '.join(_FIELDS)}")

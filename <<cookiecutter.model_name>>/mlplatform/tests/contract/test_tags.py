@@ -78,11 +78,10 @@ def test_a_run_chooses_for_each_tag_the_threshold_with_the_highest_f1_on_its_val
 
 def test_no_other_threshold_has_a_higher_f1() -> None:
     rows = said(3)
-    decided = TRAITS.decided(rows.true, rows.of_every_tag().astype(np.float32))
-    for tag, threshold in enumerate(decided.thresholds):
-        scores = rows.of_every_tag()[:, tag]
-        best = max(scikit.f1_score(rows.true[:, tag], scores >= limit) for limit in np.unique(scores))
-        assert scikit.f1_score(rows.true[:, tag], scores >= threshold) == pytest.approx(best)
+    true, scores = rows.true[:100], rows.of_every_tag()[:100].astype(np.float32)
+    for tag, threshold in enumerate(TRAITS.decided(true, scores).thresholds):
+        best = max(scikit.f1_score(true[:, tag], scores[:, tag] >= limit) for limit in np.unique(scores[:, tag]))
+        assert scikit.f1_score(true[:, tag], scores[:, tag] >= threshold) == pytest.approx(best)
 
 
 def test_thresholds_that_the_team_gives_are_kept() -> None:

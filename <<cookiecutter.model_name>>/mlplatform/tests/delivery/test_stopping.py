@@ -65,7 +65,9 @@ def runs(cluster: Repository) -> str:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
+@pytest.mark.parametrize(
+    "number", [pytest.param(signal.SIGTERM, marks=pytest.mark.nightly), signal.SIGKILL], ids=lambda number: number.name
+)
 def test_a_deploy_that_is_stopped_at_any_step_is_taken_back_or_recorded_and_the_next_one_works(
     cluster: Repository, delivery: Delivery, killer: Killer, number: signal.Signals
 ) -> None:

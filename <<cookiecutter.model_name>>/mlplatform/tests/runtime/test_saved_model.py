@@ -46,6 +46,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int]:
     return directory, 4 * width**2
 
 
+@pytest.mark.nightly
 def test_a_large_model_is_loaded_in_little_more_memory_than_its_weights(large: tuple[Path, int]) -> None:
     directory, weights = large
     width = int((weights / 4) ** 0.5)

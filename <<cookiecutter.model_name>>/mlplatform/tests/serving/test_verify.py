@@ -65,6 +65,7 @@ def test_a_model_is_loaded_and_predicts_its_samples_and_its_memory_is_measured(
     assert output.endswith(f"as its manifest says; {runtime} predicts its samples, 16 rows at most\n")
 
 
+@pytest.mark.nightly
 def test_the_server_predicts_the_same_from_the_frozen_graph_that_verify_has_made(
     toml: Path, tmp_path: Path, reference: Any
 ) -> None:

@@ -179,7 +179,7 @@ HEAD, REST = Phase("head", frozen, epochs=1, weigh=lambda truth: np.where(truth,
     [
         {},
         {"patience": 2, "plateau_patience": 1, "learning_rate": 1.0},
-        {"build": with_hidden_state},
+        pytest.param({"build": with_hidden_state}, marks=pytest.mark.nightly),
         {"phases": (HEAD, REST), "patience": 1},
     ],
     ids=["plain", "early stopping and a plateau", "state wherever it can be", "two phases"],
@@ -373,6 +373,7 @@ def test_a_long_epoch_says_how_far_it_is_and_what_is_left(fit: Fit, caplog: pyte
     )
 
 
+@pytest.mark.nightly
 def test_several_devices_share_the_batches() -> None:
     """In a process of its own: devices are divided before TensorFlow starts. Two halves of the CPU stand for GPUs."""
     script = """

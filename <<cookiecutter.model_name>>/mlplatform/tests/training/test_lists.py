@@ -203,6 +203,7 @@ def test_the_order_follows_from_seed_and_epoch() -> None:
     assert of(1, 0) != of(2, 0)
 
 
+@pytest.mark.nightly
 def test_stopped_after_every_step_it_ends_as_if_it_had_not_been(
     parameters: TrainingParameters, rows: Split, tmp_path: Path
 ) -> None:

@@ -49,6 +49,7 @@ def published(bucket: Bucket) -> list[str]:
     return [key for key in bucket.objects() if key.startswith("models/")]
 
 
+@pytest.mark.nightly
 def test_a_run_comes_through_faults_of_every_kind(
     bucket: Bucket, train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

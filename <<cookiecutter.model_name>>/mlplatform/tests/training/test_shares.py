@@ -82,7 +82,7 @@ def test_what_a_machine_finds_wrong_is_told_when_all_have_checked(
     assert "  worse.jsonl row 1: " in said
 
 
-@pytest.mark.long
+@pytest.mark.nightly
 def test_machines_that_are_killed_and_started_again_lead_to_the_version_of_one_machine(
     bucket: Bucket, source: str, tmp_path: Path
 ) -> None:
