@@ -16,6 +16,7 @@ from mlplatform.data import labelling, queries, retention, team
 from mlplatform.data.options import in_time, moment, with_store
 from mlplatform.data.recording import Checker, Found, Written, copy_files
 from mlplatform.data.recording import write_records as write_checked
+from mlplatform.data.records import READY, format_of, is_ready
 from mlplatform.data.settings import DataSettings
 from mlplatform.data.traffic import check_consent, write_records
 from mlplatform.store.moments import iso
@@ -54,6 +55,11 @@ def traffic(store: Storage, since: datetime, until: datetime, sample: float | No
     """
     settings = load(DataSettings)
     check_consent(settings)
+    if output and team.steps() and not is_ready(format_of(output.name)):
+        raise click.BadParameter(
+            f"{output}: let the name end in {READY}.jsonl.gz, so that model.STEPS are not applied to requests",
+            param_hint="--output",
+        )
     if settings.traffic_days:
         oldest = datetime.now(UTC) - timedelta(days=settings.traffic_days)
         for key in retention.expire(store, oldest):
@@ -153,7 +159,7 @@ def _train(store: Storage) -> str:
 
 
 def _checker() -> Checker:
-    return Checker(team.record_schema(), target())
+    return Checker(team.record_schema(), target(), bool(team.steps()))
 
 
 def _told(written: Written) -> str:

@@ -16,7 +16,7 @@ from mlplatform.contract.errors import CommandError, ExitCode
 from mlplatform.contract.targets import Classes, Target
 from mlplatform.data import layers
 from mlplatform.data.columns import Array, Column, Texts
-from mlplatform.data.dataset import OTHERS, SPLITS, InputSpec, Split
+from mlplatform.data.dataset import OTHERS, SOURCE, SPLITS, InputSpec, Split
 from mlplatform.store import manifest
 from mlplatform.store.manifest import Manifest
 from mlplatform.store.moments import iso
@@ -83,6 +83,15 @@ class Dataset:
     def others(self) -> bool:
         """Whether examples have properties that are no input."""
         return self._opened["train"].holds(OTHERS)
+
+    @property
+    def id_columns(self) -> tuple[str, ...]:
+        """The columns that hold ids: of the examples, and of the records that steps made them of, if there are any."""
+        return ("id", SOURCE) if self._opened["train"].holds(SOURCE) else ("id",)
+
+    def known_ids(self) -> set[bytes]:
+        """All of these ids."""
+        return {example_id for name in self.id_columns for example_id in self.column(name).tolist()}
 
     @cached_property
     def _opened(self) -> dict[str, Split]:

@@ -18,15 +18,20 @@ PADDING = "padding"
 
 
 class RecordChecker:
-    """A record's JSON Schema, compiled. `needed`: names that every record has to have, those of the inputs included."""
+    """A record's JSON Schema, compiled. `needed`: names that every record has to have, those of the inputs included.
 
-    def __init__(self, schema: Mapping[str, Any], inputs: tuple[str, ...] = ()) -> None:
+    before_steps: of records that steps are to change. Any JSON object will do, and the schema only says what the cells
+    of the columns that it names stand for.
+    """
+
+    def __init__(self, schema: Mapping[str, Any], inputs: tuple[str, ...] = (), before_steps: bool = False) -> None:
         self._schema = schema
-        self._validator: Any = jsonschema_rs.validator_for(dict(schema))
+        self._validator: Any = jsonschema_rs.validator_for({} if before_steps else dict(schema))
         properties: Mapping[str, Any] = schema.get("properties", {})
         self.names = frozenset(properties)
-        self.closed = schema.get("additionalProperties") is False
-        self.needed = tuple(dict.fromkeys([*schema.get("required", ()), *inputs]))
+        self.closed = schema.get("additionalProperties") is False and not before_steps
+        self.needed = () if before_steps else tuple(dict.fromkeys([*schema.get("required", ()), *inputs]))
+        self._holds_any_bytes = before_steps
         self._types = {name: frozenset(_types(column, schema)) for name, column in properties.items()}
 
     def reason(self, record: Any) -> str:
@@ -87,7 +92,8 @@ class RecordChecker:
 
     def holds_bytes(self, name: str, depth: int) -> bool:
         """Whether a column, or its lists of a depth, hold bytes, which a record has in base64."""
-        return bool(media_type(self._schema.get("properties", {}).get(name), self._schema, depth))
+        column = self._schema.get("properties", {}).get(name)
+        return self._holds_any_bytes or bool(media_type(column, self._schema, depth))
 
 
 def says_null(column: Any, schema: Mapping[str, Any], depth: int) -> bool:

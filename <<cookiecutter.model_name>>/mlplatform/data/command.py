@@ -91,7 +91,8 @@ def show(store: Storage, version: str, label: str | None, split: str | None, ids
     if split is not None:
         chosen &= dataset.splits() == SPLITS.index(split)
     if ids:
-        chosen &= np.isin(dataset.column("id"), np.array([example_id.encode() for example_id in ids], object))
+        wanted = np.array([example_id.encode() for example_id in ids], object)
+        chosen &= np.logical_or.reduce([np.isin(dataset.column(name), wanted) for name in dataset.id_columns])
     picked = np.flatnonzero(chosen)[:rows]
     click.echo(f"{int(chosen.sum())} examples, the first {len(picked)}:" if len(picked) else "no example of these")
     for row in picked.tolist():
@@ -202,8 +203,8 @@ def remove(store: Storage, unused: bool, days: int, yes: bool) -> None:
 
 def _show_example(dataset: Dataset, row: int) -> None:
     at = np.array([row])
-    example_id = dataset.column("id", at)[0].decode()
-    click.echo(f"\n{example_id}  {dataset.truth(row)}  {SPLITS[int(dataset.splits()[row])]}")
+    ids = dict.fromkeys(dataset.column(name, at)[0].decode() for name in dataset.id_columns)
+    click.echo(f"\n{' of '.join(ids)}  {dataset.truth(row)}  {SPLITS[int(dataset.splits()[row])]}")
     for spec in dataset.inputs:
         click.echo(f"  {spec.name}: {as_text(dataset.value(spec, row))}")
     if dataset.others and (others := dataset.column(OTHERS, at)[0]):

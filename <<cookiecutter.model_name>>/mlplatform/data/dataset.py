@@ -12,6 +12,7 @@ from how the data grew; a reader sees all examples in one order, whatever the la
                                                             of lists of any length the bytes of their items in place of
                                                             texts, so that a short one costs its own length only
     .../<shard>.+others.bytes.npy, ...ends.npy     properties that are no input, as JSON, if any
+    .../<shard>.+source.bytes.npy, ...ends.npy     ids of the records that `model.STEPS` made the examples of, if any
     .../<shard>.+hash.npy     the first 32 bits of the ids' SHA-256
     datasets/<version>/<content>/layers.json     directories of the layers, below the root of the store
     datasets/<version>/<content>/<split>.at.npy, .of.npy     where the examples of the second layer and the others
@@ -35,6 +36,7 @@ from numpy.typing import NDArray
 from mlplatform.contract.lengths import Length
 from mlplatform.contract.targets.base import Target
 from mlplatform.data.columns import BYTES, ENDS, Array, Column, Texts, concatenate
+from mlplatform.data.steps import Step
 
 __all__ = ["SPLITS", "Array", "InputSpec", "Schema", "Split", "column_files"]
 
@@ -42,9 +44,10 @@ SPLITS = ("train", "validation", "test")
 # Part of every name that depends on how examples are stored: raise it when that changes.
 FORMAT = 2
 
-# Columns with the properties of a record that are no input, as JSON, and with bits of the id's hash; no input can have
-# these names.
+# Columns with the properties of a record that are no input, as JSON, with the id of the record that steps made the
+# example of, and with bits of the id's hash; no input can have these names.
 OTHERS = "+others"
+SOURCE = "+source"
 HASH = "+hash"
 LAYERS = "layers.json"
 # Examples of all layers but the first are held in memory up to this size: one array is read faster than several.
@@ -109,11 +112,15 @@ class InputSpec:
 
 @dataclass(frozen=True)
 class Schema:
-    """The schema of an example: the record's JSON Schema, the inputs taken from it, and what is learned."""
+    """The schema of an example: the record's JSON Schema, the inputs taken from it, and what is learned.
+
+    steps: what is done with the records of a source first.
+    """
 
     record: Mapping[str, Any]
     inputs: tuple[InputSpec, ...]
     target: Target
+    steps: tuple[Step, ...] = ()
 
     def fingerprint(self) -> str:
         """16 hex digits that change with everything that changes an example or its truth."""
@@ -135,7 +142,8 @@ class Schema:
         return record
 
     def _inputs_and(self, more: Any) -> list[Any]:
-        return [[spec.to_json() for spec in self.inputs], more]
+        steps = [[step.identity for step in self.steps]] if self.steps else []
+        return [[spec.to_json() for spec in self.inputs], more, *steps]
 
 
 def without_annotations(schema: Any) -> Any:

@@ -18,16 +18,18 @@ from mlplatform.contract.missing import with_nan
 from mlplatform.data.batches import MISSING, Batch, Problem, Record
 from mlplatform.data.checking import RecordChecker, truth_fault
 from mlplatform.data.columns import Array, Column, Columns, Texts, take
-from mlplatform.data.dataset import InputSpec, Schema
+from mlplatform.data.dataset import SOURCE, InputSpec, Schema
 from mlplatform.data.lists import items_of, packed
 from mlplatform.data.plain_checks import PlainChecks, may_have_shape, nested_array, number_array, within
+from mlplatform.data.stepping import Lineage
 
 
 @dataclass
 class _Rows:
     """Records on their way to a table: where they stand, their ids if any, truths as text, and inputs as columns.
 
-    others: the properties that are no input; None if the schema has no others, or no record has.
+    others: the properties that are no input; None if the schema has no others, or no record has. sources: ids of the
+    records that steps made them of; None if none did.
     """
 
     rows: Sequence[int]
@@ -35,6 +37,7 @@ class _Rows:
     labels: Sequence[bytes]
     others: Sequence[Record] | None
     inputs: Mapping[str, Column]
+    sources: Sequence[bytes] | None
 
     def take(self, chosen: NDArray[np.bool_]) -> "_Rows":
         """Those rows that a mask chooses."""
@@ -47,13 +50,15 @@ class _Rows:
             list(compress(self.labels, chosen)),
             others,
             take(self.inputs, chosen),
+            None if self.sources is None else list(compress(self.sources, chosen)),
         )
 
 
 class ExampleMaker:
     """Turns records into examples: columns of the model's inputs.
 
-    Examples whose id has one of the SHA-256 in `forgotten` are dropped; `dropped` counts them by file.
+    Examples whose id, or whose source's, has one of the SHA-256 in `forgotten` are dropped; `dropped` counts them by
+    file.
     """
 
     def __init__(self, schema: Schema, forgotten: frozenset[str] = frozenset()) -> None:
@@ -73,19 +78,22 @@ class ExampleMaker:
         """Whether there are examples to be dropped."""
         return bool(self._forgotten)
 
-    def make(self, batch: Batch, file: int) -> tuple[list[Columns], list[Problem]]:
+    def make(self, batch: Batch, file: int, lineage: Lineage | None = None) -> tuple[list[Columns], list[Problem]]:
         """Tables of those records of a batch that are examples, and all other rows in order.
+
+        lineage: if steps made the records.
 
         Columns of n rows: `high`, `low` (uint64): the first 16 bytes of the id's hash; `id`, `label` (Texts); `of`
         (int32), `row` (int64): where the record stands; `others` (Texts): properties that are no input, as JSON, if the
-        schema has any; `input_<name>` for each input.
+        schema has any; `input_<name>` for each input; SOURCE (Texts), if the schema has steps.
         """
-        plain, rest = self._plain(batch) if batch.rows and self._checks.possible else (None, range(len(batch.rows)))
-        alone, problems = self._alone(batch, rest)
+        possible = batch.rows and self._checks.possible
+        plain, rest = self._plain(batch, lineage) if possible else (None, range(len(batch.rows)))
+        alone, problems = self._alone(batch, rest, lineage)
         tables = [self._table(rows, file) for rows in (plain, alone) if rows is not None and len(rows.rows)]
         return tables, sorted([*batch.problems, *problems], key=attrgetter("row"))
 
-    def _plain(self, batch: Batch) -> tuple[_Rows, Sequence[int]]:
+    def _plain(self, batch: Batch, lineage: Lineage | None) -> tuple[_Rows, Sequence[int]]:
         """The records that fit as can be seen for many at once, and the indices of the others."""
         fits, others = self._check_others(batch)
         inputs: dict[str, Column] = {}
@@ -98,7 +106,8 @@ class ExampleMaker:
         target = self.schema.target
         labels, valid = target.texts(target.given(truths))
         fits &= valid
-        rows = _Rows(batch.rows, _id_bytes(ids), labels, others, inputs)
+        own, sources = lineage or (_id_bytes(ids), None)
+        rows = _Rows(batch.rows, own, labels, others, inputs, sources)
         return rows.take(fits), np.flatnonzero(~fits).tolist()
 
     def _check_others(self, batch: Batch) -> tuple[NDArray[np.bool_], Sequence[Record] | None]:
@@ -162,7 +171,9 @@ class ExampleMaker:
         items = _nested_floats(found[0], levels[1:], spec.item)
         return None if items is None else packed(items, found[1])
 
-    def _alone(self, batch: Batch, indices: Sequence[int]) -> tuple[_Rows | None, list[Problem]]:
+    def _alone(
+        self, batch: Batch, indices: Sequence[int], lineage: Lineage | None
+    ) -> tuple[_Rows | None, list[Problem]]:
         """Of the records with these indices, each judged alone, those that are examples, and the others."""
         problems: list[Problem] = []
         records: dict[int, Record] = {}
@@ -183,11 +194,14 @@ class ExampleMaker:
             reasons = wrong | reasons
         rows = [batch.rows[i] for i in records]
         problems += [Problem(rows[i], reason) for i, reason in reasons.items()]
-        ids = _id_bytes([record.get("id") for record in records.values()])
+        ids: Sequence[bytes | None] = _id_bytes([record.get("id") for record in records.values()])
+        sources = None
+        if lineage is not None:
+            ids, sources = ([column[i] for i in records] for column in lineage)
         truths = [[record[name] for record in records.values()] for name in self._truths]
         labels, _ = self.schema.target.texts(self.schema.target.given(truths))
         others = [{n: v for n, v in record.items() if n not in self._known} for record in records.values()]
-        examples = _Rows(rows, ids, labels, others if self._has_others else None, inputs)
+        examples = _Rows(rows, ids, labels, others if self._has_others else None, inputs, sources)
         return examples.take(~np.isin(np.arange(len(rows)), list(reasons))), problems
 
     def _lacks(self, record: Record) -> str:
@@ -214,8 +228,14 @@ class ExampleMaker:
             others = examples.others
             columns["others"] = Texts.of([b""] * count if others is None else list(map(_json_bytes, others)))
         columns |= examples.inputs
-        forgotten = np.array([digest in self._forgotten for digest in digests], bool) if self._forgotten else None
-        if forgotten is None or not forgotten.any():
+        sources = examples.sources or ids
+        if self.schema.steps:
+            columns[SOURCE] = Texts.of(sources)
+        if not self._forgotten:
+            return columns
+        forgotten = np.array([digest in self._forgotten for digest in digests], bool)
+        forgotten |= np.array([hashlib.sha256(source).digest() in self._forgotten for source in sources], bool)
+        if not forgotten.any():
             return columns
         self.dropped[file] += int(forgotten.sum())
         return take(columns, ~forgotten)

@@ -13,6 +13,7 @@ import numpy as np
 
 from mlplatform.data import catalog
 from mlplatform.data.columns import load, numbers, texts
+from mlplatform.data.dataset import SOURCE
 from mlplatform.data.packing import pack, packing, unpack, unpacked_name
 from mlplatform.store import manifest
 from mlplatform.store.moments import iso
@@ -46,7 +47,9 @@ def digest(example_id: bytes) -> str:
 
 
 def forget(storage: Storage, ids: Sequence[str], work: Path) -> list[Forgotten]:
-    """Forget examples by their ids. It may be repeated at any point: what is done already is not done again.
+    """Forget examples by their ids, or by those of the records that steps made them of.
+
+    It may be repeated at any point: what is done already is not done again.
 
     That an id is forgotten is written first, so no gathering in between brings it back.
     """
@@ -85,7 +88,7 @@ def _note(storage: Storage, result: Forgotten) -> None:
 def _find_versions(storage: Storage, results: dict[str, Forgotten], work: Path) -> None:
     models = manifest.list_artifacts(storage, "models")
     for version in catalog.versions(storage):
-        held = set(catalog.fetch(storage, version, work).column("id").tolist())
+        held = catalog.fetch(storage, version, work).known_ids()
         for example_id, result in results.items():
             if example_id.encode() in held:
                 result.versions.append(version.id)
@@ -142,13 +145,14 @@ def _drop_part(storage: Storage, prefix: str, results: dict[str, Forgotten], nam
     wanted = {example_id.encode(): result for example_id, result in results.items()}
     found = False
     for path in sorted(content.glob("*.npz")):
-        columns = load(path, ("id", "of", "row"))
-        ids = texts(columns, "id").array()
-        for row in np.flatnonzero([example_id in wanted for example_id in ids]).tolist():
-            found = True
-            name = part.properties["files"][int(numbers(columns, "of")[row])]["name"]
-            if name in names:
-                wanted[ids[row]].outside.append((names[name], int(numbers(columns, "row")[row])))
+        columns = load(path, ("id", "of", "row", SOURCE))
+        for ids in (texts(columns, name).array() for name in ("id", SOURCE) if name in columns):
+            for row in np.flatnonzero([example_id in wanted for example_id in ids]).tolist():
+                found = True
+                name = part.properties["files"][int(numbers(columns, "of")[row])]["name"]
+                place = (names.get(name, ""), int(numbers(columns, "row")[row]))
+                if name in names and place not in wanted[ids[row]].outside:
+                    wanted[ids[row]].outside.append(place)
     if found:
         manifest.remove(storage, prefix)
 

@@ -2,7 +2,7 @@
 
 labelling/asked/<moment>-<way>.jsonl.gz     records without labels, in the order of asking
 labelling/labels/<content>.jsonl.gz         who said when what an example is: id, label, by, at
-sources/labelled/<moment>-<content>.jsonl.gz    records with these labels
+sources/labelled/<moment>-<content>.ready.jsonl.gz      records with these labels
 """
 
 import gzip
@@ -16,6 +16,7 @@ from typing import Any
 from mlplatform.contract.targets import Target
 from mlplatform.data.forgetting import take_out
 from mlplatform.data.label_studio import Label
+from mlplatform.data.records import READY
 from mlplatform.store.moments import iso
 from mlplatform.store.storage import Storage
 
@@ -77,7 +78,7 @@ def keep_labels(storage: Storage, records: Sequence[Mapping[str, Any]], labels: 
     for key in list(storage.keys("sources/")):
         take_out(storage, key, {label.id for label in labels})
     content = _packed(records)
-    key = f"{LABELLED}{_now()}-{_digest(content)}.jsonl.gz"
+    key = f"{LABELLED}{_now()}-{_digest(content)}{READY}.jsonl.gz"
     storage.write(key, content)
     return key
 

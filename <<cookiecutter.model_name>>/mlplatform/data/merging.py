@@ -9,7 +9,7 @@ import numpy as np
 
 from mlplatform.contract.errors import BadDataError
 from mlplatform.data.columns import Columns, Texts, append, load, numbers, read_appended, take, texts
-from mlplatform.data.dataset import HASH, Schema
+from mlplatform.data.dataset import HASH, SOURCE, Schema
 from mlplatform.data.parts import Part
 from mlplatform.store.manifest import fetch
 from mlplatform.store.storage import Storage
@@ -106,11 +106,13 @@ def _divided(examples: Columns, count: int) -> Iterator[tuple[int, Columns]]:
 
 
 def row_bytes(examples: Columns, row: int, beside: str = "others") -> tuple[list[bytes], bytes]:
-    """The content of an example, its id first; and apart from that what the model does not see, the column `beside`."""
+    """The content of an example, its id first; and apart from that what the model does not see: the column `beside`,
+    and the source's id.
+    """
     at = np.array([row])
     content: list[bytes] = []
-    for name in ["id", *sorted(set(examples) - {"id", "high", "low", HASH, beside})]:
+    for name in ["id", *sorted(set(examples) - {"id", "high", "low", HASH, SOURCE, beside})]:
         column = examples[name]
         content += column.array(at).reshape(-1).tolist() if isinstance(column, Texts) else [column[row].tobytes()]
-    others = examples.get(beside)
-    return content, others.array(at)[0] if isinstance(others, Texts) else b""
+    unseen = [texts(examples, name).array(at)[0] for name in (beside, SOURCE) if name in examples]
+    return content, b"\0".join(unseen)

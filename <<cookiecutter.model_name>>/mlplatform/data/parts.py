@@ -21,13 +21,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mlplatform.data.batches import JsonBatch, Problem
+from mlplatform.data.checking import RecordChecker
 from mlplatform.data.columns import Columns, concatenate, load, numbers, save, size, texts
 from mlplatform.data.dataset import Schema
 from mlplatform.data.errors import BrokenFileError
 from mlplatform.data.examples import ExampleMaker
 from mlplatform.data.forgetting import forgotten_digests
-from mlplatform.data.records import RecordFile
+from mlplatform.data.records import RecordFile, is_ready
 from mlplatform.data.sources import Open, SourceFile
+from mlplatform.data.stepping import Stepper
 from mlplatform.store import manifest
 from mlplatform.store.storage import Storage
 
@@ -54,7 +56,7 @@ class CheckedFile:
 
     rows: records that fit; problems: others; fault: why the file is broken, else empty. labels: how many of the rows
     have each label; None if there are more labels than are listed, empty if the target has none. forgotten: records
-    left out as a person asked to.
+    left out as a person asked to. dropped: rows of which the steps of the model make nothing.
     """
 
     name: str
@@ -64,6 +66,7 @@ class CheckedFile:
     header: str = ""
     labels: dict[str, int] | None = field(default_factory=dict)
     forgotten: int = 0
+    dropped: int = 0
 
 
 class Place(NamedTuple):
@@ -170,6 +173,9 @@ class _PartWriter:
         self._labels: dict[int, Counter[bytes]] = {}
         self._tables: list[Columns] = []
         self._waiting = 0
+        # For records that steps are to change.
+        self._before_steps = RecordChecker(schema.record, before_steps=True)
+        self._stepper = Stepper(schema.steps)
         # File, row and record of small files that are not made examples yet.
         self._small: list[tuple[int, int, Any]] = []
         self._written = 0
@@ -187,17 +193,22 @@ class _PartWriter:
         number = len(self.files)
         checked = CheckedFile(file.name)
         self.files.append(checked)
-        rows = RecordFile(path, file.format, self._maker.checker)
-        small = path.stat().st_size <= SMALL_FILE_BYTES and not self._maker.forgets
+        steps = bool(self._schema.steps) and not is_ready(file.format)
+        rows = RecordFile(path, file.format, self._before_steps if steps else self._maker.checker)
+        small = path.stat().st_size <= SMALL_FILE_BYTES and not self._maker.forgets and not steps
         try:
             for batch in rows.batches():
+                lineage = None
+                if steps:
+                    batch, lineage, dropped = self._stepper.apply(batch)
+                    checked.dropped += dropped
                 if small:
                     self._note(batch.problems, lambda row: (number, row))
                     self._small += [(number, row, batch.record(i)) for i, row in enumerate(batch.rows)]
                     if len(self._small) >= SMALL_ROWS:
                         self._make_small()
                 else:
-                    tables, wrong = self._maker.make(batch, number)
+                    tables, wrong = self._maker.make(batch, number, lineage)
                     self._note(wrong, lambda row: (number, row))
                     for table in tables:
                         self._keep(table)

@@ -16,7 +16,7 @@ from mlplatform.data import references
 from mlplatform.data.checking import RecordChecker, truth_fault
 from mlplatform.data.errors import BrokenFileError
 from mlplatform.data.forgetting import take_out
-from mlplatform.data.records import RecordFile
+from mlplatform.data.records import READY, RecordFile, is_ready
 from mlplatform.data.references import References
 from mlplatform.data.sources import SourceFile, list_source, opening
 from mlplatform.store.storage import Storage, open_storage
@@ -63,18 +63,27 @@ class Written:
 class Checker:
     """Says why a record does not fit `model.RECORD`, or holds no truth of the model's target.
 
-    references: the properties that may name a file.
+    references: the properties that may name a file. before_steps: of records that steps are to change, where any JSON
+    object will do.
     """
 
-    def __init__(self, schema: Mapping[str, Any], target: Target) -> None:
-        self.of_schema = RecordChecker(schema, tuple(part.name for part in target.parts))
+    def __init__(self, schema: Mapping[str, Any], target: Target, before_steps: bool = False) -> None:
+        self.of_schema = RecordChecker(schema, tuple(part.name for part in target.parts), before_steps)
+        self._before_steps = before_steps
         self.target = target
         self.references = references.names(schema)
         self._schema = schema
 
+    def ready(self) -> "Checker":
+        """The one for records that no step is applied to."""
+        return Checker(self._schema, self.target) if self._before_steps else self
+
     def reason(self, record: Mapping[str, Any]) -> str:
         """Empty if it fits."""
-        if reason := self.of_schema.reason(record) or truth_fault(record, self.target):
+        reason = self.of_schema.reason(record)
+        if reason or self._before_steps:
+            return reason
+        if reason := truth_fault(record, self.target):
             return reason
         for part in self.target.parts:
             truth = record[part.name]
@@ -135,8 +144,10 @@ def copy_files(
         for file in listed.files:
             with opened(file) as path, TemporaryDirectory(dir=work) as temporary:
                 name = Path(file.key).name
-                copy = Path(temporary) / f"{name.split('.')[0]}.jsonl.gz" if checker.references else None
-                written = _checked(path, file, checker, named, copy)
+                ready = is_ready(file.format)
+                ending = f"{READY if ready else ''}.jsonl.gz"
+                copy = Path(temporary) / f"{name.split('.')[0]}{ending}" if checker.references else None
+                written = _checked(path, file, checker.ready() if ready else checker, named, copy)
                 total = written.records + written.unfit
                 if written.records and written.unfit <= allowed * total:
                     with (copy or path).open("rb") as content:

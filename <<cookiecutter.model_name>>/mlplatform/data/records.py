@@ -25,6 +25,9 @@ FORMATS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "tsv"}
 PARQUET = "parquet"
 SUFFIXES = (*(f"{ending}{packed}" for ending in FORMATS for packed in ("", *PACKED)), f".{PARQUET}")
 
+# Within a name, before its ending: records that are as `model.RECORD` says, which `model.STEPS` pass by.
+READY = ".ready"
+
 # A field of a table that is longer than this in one line is a bad record; over several, a quote that is never closed.
 FIELD_BYTES = 64 << 20
 # Read at once. As Python's objects it takes several times as much, and stays in the processor's cache.
@@ -46,12 +49,23 @@ class Row:
 
 
 def format_of(name: str) -> str:
-    """How a file of this name is read, such as `csv.gz`, or an empty text if it is no file of records."""
-    if name.lower().endswith(f".{PARQUET}"):
-        return PARQUET
+    """How a file of this name is read, such as `csv.gz` or `jsonl.ready.gz`, or an empty text if it is no file of
+    records.
+    """
     inner = unpacked_name(name).lower()
+    if inner.endswith(f".{PARQUET}"):
+        return f"{PARQUET}{_ready(inner)}" if inner == name.lower() else ""
     kind = next((kind for ending, kind in FORMATS.items() if inner.endswith(ending)), "")
-    return f"{kind}{packing(name)}" if kind else ""
+    return f"{kind}{_ready(inner)}{packing(name)}" if kind else ""
+
+
+def is_ready(kind: str) -> bool:
+    """Whether a file that is read in this way, see `format_of`, holds records that no step is applied to."""
+    return READY in kind
+
+
+def _ready(name: str) -> str:
+    return READY if name.rpartition(".")[0].endswith(READY) else ""
 
 
 class RecordFile:
@@ -87,7 +101,7 @@ class RecordFile:
         quote that is not closed; or if the header of a table is wrong, or a column of Parquet. The rows that precede
         the fault are yielded before.
         """
-        if self._kind == PARQUET:
+        if self._kind.startswith(PARQUET):
             yield from self._parquet_batches()
             return
         batches = self._json_batches if self._kind.startswith("jsonl") else self._table_batches

@@ -10,7 +10,7 @@ from datetime import datetime
 
 from mlplatform.data.forgetting import drop_parts_of
 from mlplatform.data.labelling import ASKED, LABELLED
-from mlplatform.data.records import format_of
+from mlplatform.data.records import READY, format_of
 from mlplatform.data.sources import SourceFile
 from mlplatform.store.storage import Storage
 
@@ -20,7 +20,7 @@ MOMENT = re.compile(r"\d{8}T\d{6}Z")
 
 def name_between(first: datetime, last: datetime) -> str:
     """The key of records of requests between two moments in UTC."""
-    return f"{TRAFFIC}{first:%Y%m%dT%H%M%SZ}-{last:%Y%m%dT%H%M%SZ}.jsonl.gz"
+    return f"{TRAFFIC}{first:%Y%m%dT%H%M%SZ}-{last:%Y%m%dT%H%M%SZ}{READY}.jsonl.gz"
 
 
 def expire(storage: Storage, before: datetime) -> list[str]:

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlplatform.contract.errors import BadDataError
-from mlplatform.data.columns import Array, Columns, Texts, numbers
-from mlplatform.data.dataset import SPLITS
+from mlplatform.data.columns import Array, Columns, Texts, numbers, texts
+from mlplatform.data.dataset import SOURCE, SPLITS
 from mlplatform.store.moments import parse
 
 
@@ -42,13 +42,13 @@ class SplitRule:
         bounds: of a stratified rule, see stratifying.bounds.
         """
         if bounds is not None:
-            position, ends = numbers(examples, "high") / 2.0**64, bounds[numbers(examples, "label")]
+            position, ends = positions(examples), bounds[numbers(examples, "label")]
             splits = np.where(position < ends[:, 0], SPLITS.index("test"), 0)
             inside = (position >= ends[:, 0]) & (position < ends[:, 1])
             return np.where(inside, SPLITS.index("validation"), splits).astype(np.int8)
         if self.fixed:
             return self._as_fixed(examples)
-        position = numbers(examples, "high") / 2.0**64
+        position = positions(examples)
         if self.group:
             position = np.array(
                 [
@@ -80,6 +80,17 @@ class SplitRule:
         return after
 
 
+def positions(examples: Columns) -> NDArray[np.float64]:
+    """(n,), in [0, 1): where examples stand by the hash of their ids; those that steps made of one record, by its id.
+
+    It needs the columns `high` and, if there are steps, SOURCE.
+    """
+    if SOURCE in examples:
+        return np.array([_hashed(source) for source in texts(examples, SOURCE).array().tolist()], np.float64)
+    position: NDArray[np.float64] = numbers(examples, "high") / 2.0**64
+    return position
+
+
 def _values(examples: Columns, name: str) -> Sequence[Any]:
     """A property that is no input, of every example; None where it is missing."""
     others = examples.get("others")
@@ -91,7 +102,11 @@ def _values(examples: Columns, name: str) -> Sequence[Any]:
 def _position(value: Any) -> float:
     """Where a group stands in [0, 1), by its hash."""
     text = value if isinstance(value, str) else json.dumps(value, sort_keys=True)
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) / 2.0**64
+    return _hashed(text.encode())
+
+
+def _hashed(text: bytes) -> float:
+    return int.from_bytes(hashlib.sha256(text).digest()[:8]) / 2.0**64
 
 
 def _id(examples: Columns, row: int) -> str:

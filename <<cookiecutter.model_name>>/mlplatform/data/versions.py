@@ -88,6 +88,7 @@ def _prepare(
             "labels": list(schema.target.labels),
             "targets": [part.to_json() for part in schema.target.parts],
             "options": rule.identity(),
+            **({"steps": [step.identity for step in schema.steps]} if schema.steps else {}),
             "splits": splits,
             "duplicates": {
                 "repeated": duplicates.repeated,

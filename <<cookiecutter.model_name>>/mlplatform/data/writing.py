@@ -21,7 +21,7 @@ from mlplatform.data.columns import (
     take,
     texts,
 )
-from mlplatform.data.dataset import HASH, OTHERS, SPLITS, InputSpec, Schema
+from mlplatform.data.dataset import HASH, OTHERS, SOURCE, SPLITS, InputSpec, Schema
 from mlplatform.data.splitting import SplitRule
 from mlplatform.data.statistics import RunningStatistics
 
@@ -139,7 +139,7 @@ class _SplitWriter:
 
 def as_stored(examples: Columns) -> dict[str, Column]:
     """The columns of ExampleMaker.make by the names of shards, with the first bits of the ids' hashes."""
-    names = {"label": "label", "id": "id", "others": OTHERS}
+    names = {"label": "label", "id": "id", "others": OTHERS, SOURCE: SOURCE}
     names |= {name: name.removeprefix("input_") for name in examples if name.startswith("input_")}
     stored = {names[name]: column for name, column in examples.items() if name in names}
     return stored | {HASH: (numbers(examples, "high") >> np.uint64(32)).astype(np.uint32)}

@@ -76,6 +76,8 @@ class Validate(Task):
         records = sum(file.rows + file.problems for _, _, file in known.values())
         if forgotten := sum(file.forgotten for _, _, file in known.values()):
             log.info("validate: %d records are left out as they were to be forgotten", forgotten)
+        if dropped := sum(file.dropped for _, _, file in known.values()):
+            log.info("validate: of %d rows the steps of the model make no record", dropped)
         allowed = int(self.maximum_bad_records * records)
         if bad:
             if bad > allowed:
@@ -83,6 +85,7 @@ class Validate(Task):
                 raise BadDataError(f"{summary}\n{bound}")
             log.warning("validate: left out: %s", summary)
         about = {"files": len(keys), "read": records, "fit": records - bad, "left_out": bad, "reasons": reasons}
+        about |= {"dropped": dropped} if dropped else {}
         self.output().write({"files": sorted(known), "left_out": bad, "allowed": allowed - bad, "records": about})
 
     def _refuse_broken(self, faults: dict[str, str]) -> None:

@@ -16,6 +16,7 @@ from mlplatform.contract.parameters import TrainingParameters
 from mlplatform.contract.result import JobResult
 from mlplatform.contract.stopping import Stop
 from mlplatform.contract.targets import of_model
+from mlplatform.data import team
 from mlplatform.data.dataset import Schema
 from mlplatform.data.review import check_build
 from mlplatform.data.settings import DataSettings
@@ -60,7 +61,7 @@ def prepare_context(
         storage=storage,
         work=work,
         parameters=parameters,
-        schema=Schema(model.RECORD, inputs, of_model(model)),
+        schema=Schema(model.RECORD, inputs, of_model(model), team.steps()),
         code=code_version(data=Path(model.DATA)),
         stop=stop,
         criteria=criteria,
