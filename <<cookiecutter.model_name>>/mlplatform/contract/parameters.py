@@ -67,6 +67,10 @@ class TrainingParameters(Section, section="training", closed=True):
     split_stratified: bool = Field(
         default=False, description="the shares hold for each label; a few examples change their split as data grows"
     )
+    near_duplicates_together: bool = Field(
+        default=False,
+        description="examples with nearly the same inputs go to one split; a few change it as data grows",
+    )
     patience: int = Field(
         default=0,
         ge=0,
@@ -144,6 +148,11 @@ class TrainingParameters(Section, section="training", closed=True):
         ]
         if len(ways) > 1:
             raise ValueError(f"{' and '.join(ways)}: one of them decides the split; leave the others empty")
+        if self.near_duplicates_together and self.split_fixed:
+            raise ValueError(
+                f"near_duplicates_together and split_fixed = {self.split_fixed!r}: the data says each example's split; "
+                "leave one of them out"
+            )
         if bool(self.split_time) != bool(self.test_after):
             raise ValueError("split_time and test_after belong together: give both or neither")
         if self.test_after:

@@ -4,7 +4,6 @@ Each function names one kind of fault by the ids of the examples that show it. T
 what was left out of a version is in the list of problems that `gather` writes.
 """
 
-import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlplatform.data.catalog import Dataset
-from mlplatform.data.columns import Array, Column, Texts
-from mlplatform.data.dataset import SPLITS, InputSpec
+from mlplatform.data.columns import Array
+from mlplatform.data.dataset import SPLITS
+from mlplatform.data.likeness import Likeness
 from mlplatform.data.settings import KINDS
 from mlplatform.data.writing import hash_inputs
 
@@ -23,13 +23,6 @@ HASHED = frozenset(("contradiction", "across splits", "repetition"))
 FEATURED = frozenset(("leak", "constant", "changed unit", "outlier"))
 # Ids that a finding names; all are counted.
 SHOWN_IDS = 10
-# Values of an input below which two examples may look alike by chance, and letters of a text likewise.
-ALIKE_VALUES = 8
-ALIKE_LETTERS = 20
-# Shares of a deviation within which two values are about the same.
-ALIKE_STEP = 0.05
-# In place of the steps of a value that is missing: no value has so few.
-MISSING_STEP = -(2.0**62)
 # Mean recall over the classes from which an input alone is said to tell the label.
 LEAK_RECALL = 0.98
 BINS = 64
@@ -58,7 +51,7 @@ class Finding:
 
 def all_findings(dataset: Dataset, previous: Dataset | None = None, kinds: Collection[str] = KINDS) -> list[Finding]:
     """Findings of these kinds, the worst first. What only others need is not computed."""
-    hashes = _hashes(dataset, exact=True) if HASHED.intersection(kinds) else np.empty(0, np.uint64)
+    hashes = _hashes(dataset) if HASHED.intersection(kinds) else np.empty(0, np.uint64)
     features = list(scalar_features(dataset)) if FEATURED.intersection(kinds) else []
     look: Mapping[str, Callable[[], Iterable[Finding]]] = {
         "missing class": lambda: missing_classes(dataset),
@@ -67,7 +60,7 @@ def all_findings(dataset: Dataset, previous: Dataset | None = None, kinds: Colle
         "group across splits": lambda: groups_across_splits(dataset),
         "across splits": lambda: [
             *across_splits(dataset, hashes, "the same inputs"),
-            *across_splits(dataset, _hashes(dataset, exact=False), "nearly the same inputs", besides=hashes),
+            *across_splits(dataset, _hashes(dataset, alike=True), "nearly the same inputs", besides=hashes),
         ],
         "repetition": lambda: repetitions(dataset, hashes),
         "constant": lambda: constants(features),
@@ -142,7 +135,8 @@ def across_splits(
     if rows:
         yield Finding(
             "across splits",
-            f"{len(rows)} examples outside the train split have {what} as one inside, which flatters the metrics",
+            f"{len(rows)} examples outside the train split have {what} as one inside, which flatters the metrics; "
+            "near_duplicates_together keeps them in one split",
             len(rows),
             _ids(dataset, rows),
         )
@@ -342,36 +336,17 @@ def _groups(hashes: NDArray[np.uint64]) -> Iterator[NDArray[np.int64]]:
     return (group for group in np.split(order, starts) if len(group) > 1)
 
 
-def _hashes(dataset: Dataset, exact: bool) -> NDArray[np.uint64]:
-    """64 bits for each example that follow from its inputs, or from what they are about."""
+def _hashes(dataset: Dataset, alike: bool = False) -> NDArray[np.uint64]:
+    """64 bits for each example that follow from its inputs; alike: from what they look like."""
+    likeness = Likeness(dataset.inputs)
+    if alike and likeness.needs_figures:
+        for indices in dataset.batches():
+            likeness.add(dataset.input_columns(indices))
     pieces = [np.empty(0, np.uint64)]
     for indices in dataset.batches():
         columns = dataset.input_columns(indices)
-        if not exact:
-            columns = {spec.name: _blurred(columns[spec.name], spec, dataset) for spec in dataset.inputs}
-        pieces.append(hash_inputs(columns, dataset.inputs))
+        pieces.append(likeness.keys(columns) if alike else hash_inputs(columns, dataset.inputs))
     return np.concatenate(pieces)
-
-
-def _blurred(values: Column, spec: InputSpec, dataset: Dataset) -> Column:
-    """What is the same for values that look alike; as it is where they are too few or short to tell.
-
-    Lists of any length are as they are, too: where they differ in length, no value stands beside its like.
-    """
-    if spec.media_type or spec.length:
-        return values
-    if isinstance(values, Texts):
-        return Texts.of([_plain(text) for text in values.array().reshape(-1).tolist()], spec.sizes)
-    if max(int(np.prod(spec.sizes, dtype=np.int64)), len(dataset.inputs)) < ALIKE_VALUES:
-        return values
-    known = dataset.version.properties["splits"]["train"]["inputs"].get(spec.name, {})
-    steps = np.round(values.astype(np.float64) / ((known.get("deviation") or 1.0) * ALIKE_STEP))
-    return np.where(np.isnan(steps), MISSING_STEP, np.nan_to_num(steps)).astype(np.int64)
-
-
-def _plain(text: bytes) -> bytes:
-    plain = re.sub(r"[\W_]+", " ", text.decode().lower()).strip()
-    return plain.encode() if len(plain) >= ALIKE_LETTERS else text
 
 
 def _ids(dataset: Dataset, rows: Sequence[int]) -> tuple[str, ...]:

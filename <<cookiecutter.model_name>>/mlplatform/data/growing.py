@@ -50,8 +50,7 @@ def find_base(storage: Storage, parts: Sequence[Part], schema: Schema, rule: Spl
 
     None if there is none, or if it is damaged.
     """
-    # Where shares hold for each label, an example may change its split.
-    if rule.stratified:
+    if rule.of_all:
         return None
     identities = {part.identity(): part for part in parts}
     fitting = [

@@ -40,8 +40,7 @@ def merged(
     buckets: an empty directory; beside: bytes of what is to be merged with these. Raises BadDataError if neither has
     any example.
     """
-    contents = [(part, fetch(storage, part.prefix, work)[1]) for part in parts]
-    files = [(part, path) for part, content in contents for path in sorted(content.glob("*.npz"))]
+    files = _files(storage, parts, work)
     total = beside + sum(path.stat().st_size for _, path in files)
     count = min(BUCKETS, max(1, -(-total // BUCKET_BYTES)))
     like = None
@@ -61,6 +60,12 @@ def merged(
             # As `_divided` does: bucket i begins at the first hash that i divides from the one before.
             yield Bucket(-(-(number << 32) // count), read_appended(file, like) if held and like is not None else None)
         path.unlink()
+
+
+def chosen(storage: Storage, parts: Sequence[Part], schema: Schema, work: Path) -> Iterator[Columns]:
+    """As `merged`, but in the order in which they were read, piece by piece."""
+    for part, path in _files(storage, parts, work):
+        yield _chosen(load(path), part, schema)
 
 
 def distinct(examples: Columns) -> tuple[Columns, int, list[bytes]]:
@@ -83,6 +88,11 @@ def distinct(examples: Columns) -> tuple[Columns, int, list[bytes]]:
         repeated += same - 1
         conflicting += [content[chosen][0][0]] * (len(content) - same)
     return take(examples, order[kept]), repeated, conflicting
+
+
+def _files(storage: Storage, parts: Sequence[Part], work: Path) -> list[tuple[Part, Path]]:
+    contents = [(part, fetch(storage, part.prefix, work)[1]) for part in parts]
+    return [(part, path) for part, content in contents for path in sorted(content.glob("*.npz"))]
 
 
 def _chosen(examples: Columns, part: Part, schema: Schema) -> Columns:

@@ -21,7 +21,8 @@ class SplitRule:
 
     The other fields name properties of the record that are no input. group: examples with the same value are in one
     split. time: those from `test_after` on (ISO 8601, UTC if it says no other) are the test split. fixed: it says
-    train, validation or test. stratified: the shares hold for each label.
+    train, validation or test. stratified: the shares hold for each label. together: examples that look alike are in one
+    split, see together.py.
     """
 
     validation_fraction: float
@@ -31,10 +32,16 @@ class SplitRule:
     test_after: str = ""
     fixed: str = ""
     stratified: bool = False
+    together: bool = False
+
+    @property
+    def of_all(self) -> bool:
+        """Whether an example's split depends on other examples, so that it may change as data grows."""
+        return self.stratified or self.together
 
     def identity(self) -> dict[str, Any]:
-        """What a version's name follows from: a rule that is not stratified is named as before there were such."""
-        return {name: value for name, value in asdict(self).items() if name != "stratified" or value}
+        """What a version's name follows from: a rule without what came later is named as before there was such."""
+        return {name: value for name, value in asdict(self).items() if name not in ("stratified", "together") or value}
 
     def assign(self, examples: Columns, bounds: NDArray[np.float64] | None = None) -> NDArray[np.int8]:
         """(n,): index into SPLITS, for columns of ExampleMaker.make. Raises BadDataError where that is not said.
@@ -48,17 +55,18 @@ class SplitRule:
             return np.where(inside, SPLITS.index("validation"), splits).astype(np.int8)
         if self.fixed:
             return self._as_fixed(examples)
-        position = positions(examples)
-        if self.group:
-            position = np.array(
-                [
-                    own if value is None else _position(value)
-                    for own, value in zip(position.tolist(), _values(examples, self.group), strict=True)
-                ]
-            )
+        position = self.group_hashes(examples) / 2.0**64
         test = self._after(examples) if self.time else position < self.test_fraction
         validation = ~test & (position < self.validation_fraction + (0 if self.time else self.test_fraction))
         return np.where(test, SPLITS.index("test"), np.where(validation, SPLITS.index("validation"), 0)).astype(np.int8)
+
+    def group_hashes(self, examples: Columns) -> NDArray[np.uint64]:
+        """(n,): 64 bits of the hash of each example's group; as `hashes` says where it has none."""
+        own = hashes(examples)
+        if not self.group:
+            return own
+        values = zip(own.tolist(), _values(examples, self.group), strict=True)
+        return np.array([high if value is None else _hash(value) for high, value in values], np.uint64)
 
     def _as_fixed(self, examples: Columns) -> NDArray[np.int8]:
         values = _values(examples, self.fixed)
@@ -81,14 +89,19 @@ class SplitRule:
 
 
 def positions(examples: Columns) -> NDArray[np.float64]:
-    """(n,), in [0, 1): where examples stand by the hash of their ids; those that steps made of one record, by its id.
+    """(n,), in [0, 1): where examples stand by `hashes`."""
+    position: NDArray[np.float64] = hashes(examples) / 2.0**64
+    return position
+
+
+def hashes(examples: Columns) -> NDArray[np.uint64]:
+    """(n,): 64 bits of the hash of each example's id; of those that steps made of one record, of its id.
 
     It needs the columns `high` and, if there are steps, SOURCE.
     """
     if SOURCE in examples:
-        return np.array([_hashed(source) for source in texts(examples, SOURCE).array().tolist()], np.float64)
-    position: NDArray[np.float64] = numbers(examples, "high") / 2.0**64
-    return position
+        return np.array([_hashed(source) for source in texts(examples, SOURCE).array().tolist()], np.uint64)
+    return numbers(examples, "high")
 
 
 def _values(examples: Columns, name: str) -> Sequence[Any]:
@@ -99,14 +112,14 @@ def _values(examples: Columns, name: str) -> Sequence[Any]:
     return [json.loads(text).get(name) if text else None for text in others.array().tolist()]
 
 
-def _position(value: Any) -> float:
-    """Where a group stands in [0, 1), by its hash."""
+def _hash(value: Any) -> int:
+    """The first 64 bits of a group's SHA-256."""
     text = value if isinstance(value, str) else json.dumps(value, sort_keys=True)
     return _hashed(text.encode())
 
 
-def _hashed(text: bytes) -> float:
-    return int.from_bytes(hashlib.sha256(text).digest()[:8]) / 2.0**64
+def _hashed(text: bytes) -> int:
+    return int.from_bytes(hashlib.sha256(text).digest()[:8])
 
 
 def _id(examples: Columns, row: int) -> str:

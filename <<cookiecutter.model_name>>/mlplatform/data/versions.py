@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mlplatform.contract.errors import BadDataError
+from mlplatform.data.columns import numbers
 from mlplatform.data.dataset import Schema
 from mlplatform.data.growing import SOURCES, Base, Growth, NotGrownError, find_base
 from mlplatform.data.layers import publish
@@ -14,6 +15,7 @@ from mlplatform.data.merging import distinct, merged
 from mlplatform.data.parts import Part
 from mlplatform.data.splitting import SplitRule
 from mlplatform.data.stratifying import bounds
+from mlplatform.data.together import moved
 from mlplatform.data.writing import DatasetWriter, as_stored
 from mlplatform.store.manifest import Manifest
 from mlplatform.store.storage import Storage
@@ -117,6 +119,7 @@ def _merge(
     before = base.version.properties["duplicates"] if base else {}
     duplicates = _Duplicates(before.get("repeated", 0), before.get("conflicting", 0))
     ends = bounds(storage, coming, schema, rule, work) if rule.stratified else None
+    followers = moved(storage, coming, schema, rule, ends, work) if rule.together else None
     growth = Growth(base.layers if base else [], base.kept if base else 0)
     for bucket in merged(storage, coming, schema, buckets, work, base.bytes if base else 0):
         new, splits = None, None
@@ -126,6 +129,7 @@ def _merge(
             duplicates.conflicting += len(conflicting)
             duplicates.ids += conflicting
             new, splits = as_stored(kept), rule.assign(kept, ends)
+            splits = followers.applied(numbers(kept, "high"), splits) if followers else splits
         for split, examples, layers in growth.next(bucket.end, new, splits):
             writer.add(split, examples, layers)
     duplicates.repeated += growth.repeated

@@ -237,9 +237,10 @@ def prepare_task(context: Context, url: str) -> Prepare:
         parameters.test_after,
         parameters.split_fixed,
         parameters.split_stratified,
+        parameters.near_duplicates_together,
     )
     division = f"{rule.validation_fraction:g}-{rule.test_fraction:g}"
-    if rule.group or rule.time or rule.fixed or rule.stratified:
+    if rule.group or rule.time or rule.fixed or rule.of_all:
         division += "-" + hashlib.sha256(json.dumps(rule.identity()).encode()).hexdigest()[:8]
     return Prepare(
         context=context,

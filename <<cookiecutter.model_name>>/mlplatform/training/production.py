@@ -33,11 +33,12 @@ def may_have_learned(production: Manifest, trained: Mapping[str, Any]) -> bool:
     """Whether part of this test split was in production's training or validation data.
 
     The test split is the lowest part of the range of hashes: with a smaller fraction, production was tested on less. If
-    something else decided the split, nothing is known; of a stratified one the ends move as data grows.
+    something else decided the split, nothing is known; of a stratified one the ends move as data grows, and
+    examples with near-duplicates do where these are kept together.
     """
     there, here = (properties.get("parameters", {}) for properties in (production.properties, trained))
     rules = ("split_group", "split_time", "test_after", "split_fixed")
-    if here.get("split_stratified") or there.get("split_stratified"):
+    if any(here.get(name) or there.get(name) for name in ("split_stratified", "near_duplicates_together")):
         return True
     if any((there.get(name) or "") != (here.get(name) or "") for name in rules):
         return True

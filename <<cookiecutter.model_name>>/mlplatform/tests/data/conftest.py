@@ -18,6 +18,7 @@ from mlplatform.contract import events
 from mlplatform.contract.events import Process
 from mlplatform.contract.targets import Classes
 from mlplatform.data.dataset import InputSpec, Schema
+from mlplatform.data.splitting import SplitRule
 from mlplatform.store import manifest
 from mlplatform.store.manifest import Manifest
 from mlplatform.store.storage import LocalStorage
@@ -33,7 +34,7 @@ SCHEMA = Schema(
     target=Classes("label", ("no", "yes")),
 )
 
-Prepare = Callable[[list[dict[str, Any]]], Manifest]
+Prepare = Callable[..., Manifest]
 Run = Callable[..., tuple[int, str, str]]
 
 
@@ -59,11 +60,11 @@ def prepare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Prepare:
     monkeypatch.chdir(tmp_path)
     (tmp_path / ".work").mkdir()
 
-    def prepared(records: list[dict[str, Any]]) -> Manifest:
+    def prepared(records: list[dict[str, Any]], rule: SplitRule | None = None) -> Manifest:
         source = tmp_path / "source"
         source.mkdir(exist_ok=True)
         (source / "records.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
-        return prepared_source(source, tmp_path / "store", tmp_path / ".work", SCHEMA)[0]
+        return prepared_source(source, tmp_path / "store", tmp_path / ".work", SCHEMA, rule=rule)[0]
 
     return prepared
 

@@ -14,6 +14,7 @@ import pytest
 
 from mlplatform.data.packing import pack, unpack
 from mlplatform.data.sources import list_source
+from mlplatform.data.splitting import SplitRule
 from mlplatform.store import manifest
 from mlplatform.store.storage import LocalStorage
 from mlplatform.tests.conftest import ROOT
@@ -140,6 +141,11 @@ def test_a_planted_fault_is_found_and_refused_if_asked_for(
     assert re.search(rf"^data: dataset {version.id}: (.*; )?{sentence}", err)
     page = html.unescape(Path(f"dataset-{version.id}.html").read_text())
     assert re.search(rf"<li>{sentence}", page, re.IGNORECASE)
+
+
+def test_what_is_kept_together_is_found_in_no_two_splits(prepare: Prepare, run: Run) -> None:
+    prepare(planted(clean(), "across splits"), SplitRule(0.2, 0.2, together=True))
+    assert "across splits" not in run("report", "latest")[1]
 
 
 def test_contradictory_and_repeated_examples_are_named(prepare: Prepare, run: Run) -> None:

@@ -159,8 +159,8 @@ def test_splits_by_a_property_grow_as_well(tmp_path: Path) -> None:
     assert_alike(growing, grown, at_once, whole)
 
 
-def test_where_labels_are_stratified_a_version_is_made_at_once(tmp_path: Path) -> None:
-    rule = SplitRule(0.2, 0.2, stratified=True)
+@pytest.mark.parametrize("rule", [SplitRule(0.2, 0.2, stratified=True), SplitRule(0.2, 0.2, together=True)])
+def test_where_others_decide_an_examples_split_a_version_is_made_at_once(rule: SplitRule, tmp_path: Path) -> None:
     pipeline, at_once = Pipeline(tmp_path / "a"), Pipeline(tmp_path / "b")
     pipeline(records(300), rule=rule)
     grown = pipeline(records(300, 310), rule=rule)

@@ -1,4 +1,4 @@
-"""Splits: an example belongs to one by its id, its group, its time, or as the data says."""
+"""Splits: an example belongs to one by its id, its group, its time, those that look like it, or as the data says."""
 
 import json
 from collections import Counter
@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from mlplatform.config.settings import SettingsError, load
@@ -21,25 +22,26 @@ from mlplatform.data.versions import prepare
 from mlplatform.store.storage import LocalStorage
 
 SCHEMA = Schema({"type": "object"}, (InputSpec("x", (), "float32"),), Classes("label", ("a", "b")))
+PICTURES = Schema({"type": "object"}, (InputSpec("row", (8,), "float32"),), Classes("label", ("a", "b")))
 FIXED = SplitRule(0.2, 0.2, fixed="part")
 TIMED = SplitRule(0.2, 0.2, time="part", test_after="2026-10-01")
 
-Divide = Callable[[list[dict[str, Any]], SplitRule], dict[str, str]]
+Divide = Callable[..., dict[str, str]]
 
 
 @pytest.fixture
 def divide(tmp_path: Path) -> Divide:
     """The split of each example, by id, once a dataset is made of records."""
 
-    def divided(records: list[dict[str, Any]], rule: SplitRule) -> dict[str, str]:
+    def divided(records: list[dict[str, Any]], rule: SplitRule, schema: Schema = SCHEMA) -> dict[str, str]:
         source, work, storage = tmp_path / "source", tmp_path / "work", LocalStorage(tmp_path / "store")
         for directory in (source, work):
             directory.mkdir(exist_ok=True)
         (source / "x.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
         files = list_source(str(source)).files
-        list(check_files(storage, files, lambda f: local_file(LocalStorage(source), f.key, work), SCHEMA, work))
-        parts = parts_of(known_files(storage, SCHEMA), [file.name for file in files])
-        dataset = fetch(storage, prepare(storage, parts, SCHEMA, rule, work), work)
+        list(check_files(storage, files, lambda f: local_file(LocalStorage(source), f.key, work), schema, work))
+        parts = parts_of(known_files(storage, schema), [file.name for file in files])
+        dataset = fetch(storage, prepare(storage, parts, schema, rule, work), work)
         ids = [example_id.decode() for example_id in dataset.column("id").tolist()]
         return dict(zip(ids, (SPLITS[split] for split in dataset.splits()), strict=True))
 
@@ -96,6 +98,95 @@ def test_few_examples_leave_a_stratified_split_as_data_grows(divide: Divide) -> 
     assert sum(after[example] != split for example, split in before.items()) < 10
 
 
+def pictures(count: int = 200, copies: int = 1, **properties: Callable[[int], Any]) -> list[dict[str, Any]]:
+    """Records that look like no other, and copies of each with a little noise: `e3`, `e3-1`, `e3-2`."""
+    chance = np.random.default_rng(1)
+    rows = chance.normal(size=(count, 8)).round(1)
+    return [
+        {**one, "id": one["id"] + (f"-{copy}" if copy else ""), "row": (rows[i] + copy * 1e-5).tolist()}
+        for i, one in enumerate(records(count, **properties))
+        for copy in range(copies)
+    ]
+
+
+def sets(splits: dict[str, str]) -> dict[str, set[str]]:
+    """The splits of each picture and its copies."""
+    found: dict[str, set[str]] = {}
+    for example, split in splits.items():
+        found.setdefault(example.split("-")[0], set()).add(split)
+    return found
+
+
+TOGETHER = SplitRule(0.2, 0.2, together=True)
+
+
+def test_near_duplicates_are_in_one_split_if_they_are_to_be(divide: Divide) -> None:
+    apart = sets(divide(pictures(copies=3), SplitRule(0.2, 0.2), PICTURES))
+    together = sets(divide(pictures(copies=3), TOGETHER, PICTURES))
+    assert sum(len(splits) > 1 for splits in apart.values()) > 50
+    assert all(len(splits) == 1 for splits in together.values())
+
+
+def test_an_example_that_looks_like_no_other_follows_its_id(divide: Divide) -> None:
+    by_id = divide(pictures(), SplitRule(0.2, 0.2), PICTURES)
+    assert divide(pictures(), TOGETHER, PICTURES) == by_id
+
+
+def test_only_sets_that_a_new_example_joins_may_change_their_split(divide: Divide) -> None:
+    before = divide(pictures(200, copies=2), TOGETHER, PICTURES)
+    joined = [{**one, "id": f"{one['id']}-9"} for one in pictures(40)]
+    after = divide([*pictures(200, copies=2), *joined], TOGETHER, PICTURES)
+    moved = {example.split("-")[0] for example, split in before.items() if after[example] != split}
+    assert moved
+    assert moved <= {f"e{i}" for i in range(40)}
+    assert len(moved) < 20
+    assert all(len(splits) == 1 for splits in sets(after).values())
+
+
+def test_a_large_set_is_no_likelier_for_the_test_than_a_single_example(divide: Divide) -> None:
+    splits = sets(divide(pictures(300, copies=12), TOGETHER, PICTURES))
+    counts = Counter(split for found in splits.values() for split in found)
+    assert 30 < counts["test"] < 90
+    assert 30 < counts["validation"] < 90
+
+
+def test_near_duplicates_tie_the_groups_that_they_belong_to(divide: Divide) -> None:
+    rule = SplitRule(0.2, 0.2, group="patient", together=True)
+    examples = [*pictures(200, patient=lambda i: f"p{i // 4}"), *copies_of_others()]
+    splits = divide(examples, rule, PICTURES)
+    patients: dict[str, set[str]] = {}
+    for one in examples:
+        patients.setdefault(one["patient"], set()).add(splits[one["id"]])
+    assert all(len(found) == 1 for found in patients.values())
+    assert all(len(found) == 1 for found in sets(splits).values())
+    assert set(splits.values()) == set(SPLITS)
+
+
+def copies_of_others() -> list[dict[str, Any]]:
+    """Each tenth picture once more, of a patient who has others."""
+    return [
+        {**one, "id": f"{one['id']}-1", "patient": f"p{i // 4 + 1}"}
+        for i, one in enumerate(pictures(196))
+        if i % 10 == 0
+    ]
+
+
+def test_a_copy_of_what_was_there_before_the_date_is_not_new(divide: Divide) -> None:
+    rule = SplitRule(0.2, 0.2, time="at", test_after="2026-10-01", together=True)
+    old = pictures(100, at=lambda i: "2026-09-01")
+    new = [{**one, "id": f"{one['id']}-1", "at": "2026-11-01"} for one in pictures(140)]
+    splits = divide([*old, *new], rule, PICTURES)
+    assert all(len(found) == 1 and "test" not in found for name, found in sets(splits).items() if int(name[1:]) < 100)
+    assert all(splits[f"e{i}-1"] == "test" for i in range(100, 140))
+
+
+def test_near_duplicates_stay_together_where_labels_are_stratified(divide: Divide) -> None:
+    rule = SplitRule(0.2, 0.2, stratified=True, together=True)
+    splits = divide(pictures(copies=2), rule, PICTURES)
+    assert all(len(found) == 1 for found in sets(splits).values())
+    assert set(splits.values()) == set(SPLITS)
+
+
 @pytest.mark.parametrize(
     ("rule", "value", "sentence"),
     [
@@ -119,6 +210,10 @@ def test_an_example_that_says_nothing_is_named(divide: Divide, rule: SplitRule, 
     [
         ({"split_group": "a", "split_fixed": "b"}, "split_group and split_fixed: one of them decides the split"),
         ({"split_group": "a", "split_stratified": "true"}, "split_group and split_stratified: one of them decides"),
+        (
+            {"split_fixed": "part", "near_duplicates_together": "true"},
+            "near_duplicates_together and split_fixed = 'part': the data says each example's split",
+        ),
         ({"split_time": "at"}, "split_time and test_after belong together"),
         ({"test_after": "2026-10-01"}, "split_time and test_after belong together"),
         ({"split_time": "at", "test_after": "October"}, "test_after = 'October': must be a date or time in ISO 8601"),

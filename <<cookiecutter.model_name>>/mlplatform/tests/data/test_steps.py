@@ -165,6 +165,23 @@ def test_several_records_of_one_are_numbered_and_in_one_split(builds: Builds) ->
     assert {SPLITS[split] for split in splits.values()} == set(SPLITS)
 
 
+def test_records_of_which_one_looks_like_another_are_in_one_split_with_all_that_was_made_of_both(
+    builds: Builds,
+) -> None:
+    builds.write("x.jsonl", *several(200))
+    # The first of e6 and e7 is the same.
+    pairs = Step(
+        lambda record: [{**one, "size": 2 * (int(one["size"]) // 2)} for one in each(record)][:1] + each(record)[1:],
+        1,
+        "pairs",
+    )
+    dataset = builds.build(pairs, rule=replace(RULE, together=True))
+    splits = dict(zip(dataset.column("id").tolist(), dataset.splits().tolist(), strict=True))
+    sets = [{splits[f"e{i + k}-{number}".encode()] for k in (0, 1) for number in (0, 1)} for i in range(0, 200, 2)]
+    assert all(len(found) == 1 for found in sets)
+    assert {SPLITS[split] for split in splits.values()} == set(SPLITS)
+
+
 def test_an_example_is_in_the_split_of_its_id_with_steps_as_without(builds: Builds, tmp_path: Path) -> None:
     builds.write("x.jsonl", *doubles(100))
     (tmp_path / "plain").mkdir()

@@ -316,6 +316,12 @@ def test_a_test_split_that_has_grown_since_is_told(fraction: float, told: bool) 
     assert production.may_have_learned(live_model(parameters={"test_fraction": fraction}), TRAINED) is told
 
 
+def test_where_near_duplicates_are_together_the_test_split_may_be_another_one() -> None:
+    kept = {"test_fraction": 0.2, "near_duplicates_together": True}
+    assert production.may_have_learned(live_model(), {**TRAINED, "parameters": kept})
+    assert production.may_have_learned(live_model(parameters=kept), {**TRAINED, "parameters": kept})
+
+
 # What a person sees. Run in this process, because TensorFlow takes seconds to start in another, with networks that know
 # nothing and a production that knows everything, whatever model this repository holds.
 FIRST = ("--epochs", "1", "--seed", "1", "--minimum-accuracy", "0", "--litert", "false")
