@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from mlplatform.contract.targets import Classes, Number, Tags
 from mlplatform.store.manifest import Manifest, publish
 from mlplatform.store.storage import LocalStorage
 from mlplatform.tests import onnx_models
@@ -153,6 +154,41 @@ def publish_lists(root: Path, version: str = "cccccccccccc") -> Manifest:
     return _publish_module(root, version, lists(), inputs, outputs, samples)
 
 
+def publish_of_several_targets(root: Path, version: str = "dddddddddddd") -> Manifest:
+    """Publish a model into the store at `root` that gives a label, a number of kilograms and tags, always the same."""
+
+    def compute(size: Any) -> dict[str, Any]:
+        rows = tf.ones_like(size)[:, tf.newaxis]
+        return {"kind": rows * [0.25, 0.75], "mass": 2.0 * size, "traits": rows * [0.9, 0.2, 0.4]}
+
+    module = tf.Module()
+    module.serve = tf.function(compute, input_signature=[tf.TensorSpec((None,), tf.float32, name="size")])
+    targets = [
+        Classes("kind", ("cat", "dog")),
+        Number("mass", unit="kg"),
+        Tags("traits", ("old", "tame", "loud"), (0.5, 0.5, 0.3)),
+    ]
+    metrics = {
+        "kind": {"examples": 9, "accuracy": 0.75, "macro_f1": 0.7},
+        "mass": {"examples": 9, "mean_absolute_error": 1.5},
+        "traits": {"examples": 9, "macro_f1": 0.5},
+    }
+    return _publish_module(
+        root,
+        version,
+        module,
+        [{"name": "size", "shape": [None], "dtype": "float32"}],
+        [
+            {"name": "kind", "shape": [None, 2], "dtype": "float32"},
+            {"name": "mass", "shape": [None], "dtype": "float32"},
+            {"name": "traits", "shape": [None, 3], "dtype": "float32"},
+        ],
+        [{"instance": {"size": 3.5}, "label": {"kind": "dog", "mass": 7.5, "traits": ["old"]}}],
+        targets=[target.to_json() for target in targets],
+        metrics={"examples": 9, "invalid": 0, "targets": metrics},
+    )
+
+
 def publish_files(root: Path, version: str = "ffffffffffff") -> Manifest:
     """Publish a model of PNG files into the store at `root`, which gives the mean of a file's pixels."""
 
@@ -263,14 +299,15 @@ def _publish_module(
     outputs: list[Any],
     samples: list[Any],
     runtimes: dict[str, dict[str, Any]] = RUNTIMES,
+    **others: Any,
 ) -> Manifest:
-    """Publish a module whose function is `serve`, with a copy for LiteRT if the runtimes say so."""
+    """Publish a module whose function is `serve`, with a copy for LiteRT if the runtimes say so. others: properties."""
     files = root / "export" / version
     tf.saved_model.save(module, str(files / "saved_model"), signatures={"serving_default": module.serve})
     if runtimes["litert"]["valid"]:
         _convert(files)
     signature = {"inputs": inputs, "outputs": outputs}
-    properties = {"name": NAME, "signature": signature, "samples": samples, "runtimes": runtimes}
+    properties = {"name": NAME, "signature": signature, "samples": samples, "runtimes": runtimes, **others}
     return _publish(root, version, files, properties)
 
 

@@ -94,6 +94,24 @@ def test_a_model_with_other_outputs_is_shown_by_its_signature(server_of_everythi
 
 
 @needs_browser
+def test_a_model_of_several_targets_says_of_each_how_good_it_is_and_what_it_gives(tmp_path: Path, page: Page) -> None:
+    from mlplatform.tests.serving.models import publish_of_several_targets
+
+    publish_of_several_targets(tmp_path)
+    with serving(service_toml(tmp_path, runtime="litert")) as server:
+        server.wait_for(200)
+        page.open(f"{server.url}/")
+        text = page.wait_for("The model")
+        assert "Sample 1 (kind dog, mass 7.5, traits old)" in text
+        figures = "kind: accuracy 75.0 % mass: mean absolute error 1.5 traits: macro f1 50.0 % test examples 9"
+        assert figures in text
+        assert "Labels: kind: cat, dog; traits: old, tame, loud" in text
+        page.evaluate("document.getElementById('predict').click()")
+        given = "kind dog 75.0 % cat 25.0 % 7 kg mass traits old, loud old 90.0 % loud 40.0 % tame 20.0 %"
+        assert given in page.wait_for("200 in ")
+
+
+@needs_browser
 def test_while_it_is_loading_the_pages_say_so_in_amber_and_become_ready_by_themselves(
     light: Path, tmp_path: Path, page: Page
 ) -> None:

@@ -2,6 +2,7 @@ import { at, bytes, duration, make, number, percent, whenReady } from "/pages/co
 
 // Metrics that people say in per cent.
 const SHARES = /(accuracy|precision|recall|f1)$/;
+const COUNTS = ["bytes", "examples", "correct", "invalid", "export_difference"];
 const MOST_TILES = 4;
 
 function tile(name, value) {
@@ -156,11 +157,19 @@ function tensors(model) {
   }
 }
 
+// What says how good a model is, in words.
+function judgements(metrics, before) {
+  const single = Object.entries(metrics).filter(([name, value]) => typeof value === "number" && !COUNTS.includes(name));
+  return single.map(([name, value]) => [before + name.replaceAll("_", " "), measure(name, value)]);
+}
+
 function figures(served) {
   const model = served.model;
-  const single = Object.entries(model.metrics ?? {}).filter(([, value]) => typeof value === "number");
-  const judged = single.filter(([name]) => !["bytes", "examples", "correct"].includes(name));
-  for (const [name, value] of judged.slice(0, MOST_TILES)) tile(name.replaceAll("_", " "), measure(name, value));
+  const targets = Object.entries(model.metrics?.targets ?? {});
+  // Of several targets the first figure of each.
+  const judged = targets.length ? targets.flatMap(([name, own]) => judgements(own, `${name}: `).slice(0, 1))
+    : judgements(model.metrics ?? {}, "");
+  for (const [text, value] of judged.slice(0, MOST_TILES)) tile(text, value);
   if (model.metrics?.examples) tile("test examples", number(model.metrics.examples));
   const alone = model.metrics?.inference_ms?.["1"];
   if (alone) tile("one prediction", `${number(Number(alone.toPrecision(2)))} ms`);
