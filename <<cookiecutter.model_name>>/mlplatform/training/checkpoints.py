@@ -33,7 +33,8 @@ class Position:
     `epoch` epochs and `step` steps of the next are done; `history` has the metrics of every epoch; `best_loss` is the
     lowest validation loss so far and `best_epoch` its epoch, counted from 0; `reduced_epoch` is the epoch after which
     the learning rate was lowered last; `seconds` is the time spent training, `resumed` how often the run was resumed.
-    `phase` is the number of the phase, from 0, and `began` its first epoch; the best loss is one of its own.
+    `phase` is the number of the phase, from 0, and `began` its first epoch; the best loss is one of its own. `stopped`:
+    a callback has ended the phase.
     """
 
     epoch: int = 0
@@ -46,23 +47,28 @@ class Position:
     resumed: int = 0
     phase: int = 0
     began: int = 0
+    stopped: bool = False
 
     def next_phase(self) -> "Position":
         """The beginning of the phase after this one, which has ended."""
-        return replace(self, phase=self.phase + 1, began=self.epoch, best_loss=float("inf"), best_epoch=self.epoch - 1)
+        anew = replace(self, best_loss=float("inf"), best_epoch=self.epoch - 1, stopped=False)
+        return replace(anew, phase=self.phase + 1, began=self.epoch)
 
 
 @dataclass(frozen=True)
 class Checkpoint:
     """A position, the state of all variables there, and the weights of the best epoch (empty if not kept).
 
-    vocabularies: those of the network's lookup layers, each a list of texts or whole numbers.
+    vocabularies: those of the network's lookup layers, each a list of texts or whole numbers. callbacks: what those of
+    the phase have noted, and `noted` the arrays that it refers to, see Callbacks.state.
     """
 
     position: Position
     variables: Arrays
     best: Arrays
     vocabularies: list[list[Any]] = field(default_factory=list)
+    callbacks: list[dict[str, Any]] = field(default_factory=list)
+    noted: Arrays = field(default_factory=list)
 
 
 class Checkpoints:
@@ -141,9 +147,11 @@ def _pack(checkpoint: Checkpoint) -> bytes:
     state = {
         "position": asdict(checkpoint.position),
         "variables": len(checkpoint.variables),
+        "best": len(checkpoint.best),
         "vocabularies": checkpoint.vocabularies,
+        "callbacks": checkpoint.callbacks,
     }
-    arrays: Sequence[NDArray[Any]] = [*checkpoint.variables, *checkpoint.best]
+    arrays: Sequence[NDArray[Any]] = [*checkpoint.variables, *checkpoint.best, *checkpoint.noted]
     buffer = io.BytesIO()
     named = {f"array{i:06}": array for i, array in enumerate(arrays)}
     np.savez(buffer, allow_pickle=False, state=np.array(json.dumps(state)), **named)
@@ -155,7 +163,15 @@ def _unpack(content: bytes) -> Checkpoint:
         state = json.loads(str(file["state"]))
         arrays = [file[name] for name in sorted(file.files) if name != "state"]
     count = state["variables"]
-    return Checkpoint(Position(**state["position"]), arrays[:count], arrays[count:], state["vocabularies"])
+    last = count + state["best"]
+    return Checkpoint(
+        Position(**state["position"]),
+        arrays[:count],
+        arrays[count:last],
+        state["vocabularies"],
+        state["callbacks"],
+        arrays[last:],
+    )
 
 
 def _digest(content: bytes) -> str:

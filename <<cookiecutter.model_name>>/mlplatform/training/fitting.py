@@ -20,6 +20,7 @@ from mlplatform.contract.parameters import TrainingParameters
 from mlplatform.contract.stopping import Stop
 from mlplatform.data.dataset import Split
 from mlplatform.training import state, vocabularies
+from mlplatform.training.callbacks import Callbacks
 from mlplatform.training.checkpoints import Arrays, Checkpoint, Checkpoints, Position
 from mlplatform.training.metrics import TrainingMetrics
 from mlplatform.training.phases import WHOLE, Phase
@@ -101,20 +102,30 @@ class Fitting:
         network.make_train_function()
         self._variables = state.variables(network, self.train)
         self._vocabularies = vocabularies.of(network)
+        self._callbacks = Callbacks(phase.callbacks, network)
+        self._callbacks.begin(phase.length(parameters), self.steps)
 
     def rehearse(self) -> None:
         """One training step, one validation and one read-out of the metrics, as `run` does them; nothing is kept."""
         distribute = tf.distribute.get_strategy().experimental_distribute_dataset
+        noted = self._callbacks.state()
         self.network.reset_metrics()
+        self._callbacks.epoch_begins(0)
+        self._callbacks.step_begins(0)
         self.network.train_function(iter(distribute(self._shuffled())))
-        _numbers(self.network.get_metrics_result())
-        evaluate(self.network, self.validation, self.parameters.batch_size)
-        _numbers(self.network.get_metrics_result())
+        self._callbacks.step_ends(0)
+        metrics = self._metrics_of_epoch()
+        self._callbacks.check_monitored(metrics)
+        self._callbacks.epoch_ends(0, metrics)
+        self._callbacks.state()
+        self._callbacks.end()
+        self._callbacks.restore(*noted)
 
     def resume(self, checkpoint: Checkpoint) -> None:
         """Take up where a checkpoint of this phase was saved."""
         _assign(self._variables, checkpoint.variables)
         self._best = checkpoint.best
+        self._callbacks.restore(checkpoint.callbacks, checkpoint.noted)
         self.position.resumed += 1
         place = f"epoch {self.position.epoch + 1}/{self.epochs} step {self.position.step}/{self.steps}"
         log.info("train: resuming from a checkpoint at %s", place)
@@ -135,6 +146,7 @@ class Fitting:
             log.info("train: using the weights of epoch %d, which has the best val_loss", self.position.best_epoch + 1)
         else:
             self.network.optimizer.finalize_variable_values(self.network.trainable_variables)
+        self._callbacks.end()
         return self.position
 
     def _train(self, checkpoints: Checkpoints, stop: Stop) -> None:
@@ -149,9 +161,14 @@ class Fitting:
             if metrics_of_epoch:
                 _assign(self.network.metrics_variables, metrics_of_epoch)
                 metrics_of_epoch = []
-            while position.step < self.steps:
+            if not position.step:
+                self._callbacks.epoch_begins(position.epoch - position.began)
+            while position.step < self.steps and not position.stopped:
+                self._callbacks.step_begins(position.step)
                 self.network.train_function(batches)
+                self._callbacks.step_ends(position.step)
                 position.step += 1
+                position.stopped = self._callbacks.stopped
                 now = time.monotonic()
                 position.seconds += now - ticked
                 ticked = now
@@ -183,9 +200,7 @@ class Fitting:
 
     def _end_epoch(self, progress: Progress, checkpoints: Checkpoints) -> None:
         position, parameters = self.position, self.parameters
-        metrics = _numbers(self.network.get_metrics_result())
-        on_validation = evaluate(self.network, self.validation, parameters.batch_size)
-        metrics |= {f"val_{name}": value for name, value in on_validation.items()}
+        metrics = self._metrics_of_epoch()
         for name in ("loss", "val_loss"):
             if not math.isfinite(metrics[name]):
                 raise PipelineError(
@@ -200,7 +215,15 @@ class Fitting:
             if parameters.patience:
                 self._best = self._weights_to_use()
         self._lower_learning_rate()
+        self._callbacks.epoch_ends(position.epoch - position.began, metrics)
+        position.stopped = position.stopped or self._callbacks.stopped
         position.epoch, position.step = position.epoch + 1, 0
+
+    def _metrics_of_epoch(self) -> dict[str, float]:
+        """Those of the training, and of a validation now."""
+        metrics = _numbers(self.network.get_metrics_result())
+        on_validation = evaluate(self.network, self.validation, self.parameters.batch_size)
+        return metrics | {f"val_{name}": value for name, value in on_validation.items()}
 
     def _weights_to_use(self) -> Arrays:
         """Copies of the weights that a run ending now would use: an optimiser with use_ema has averages of its own."""
@@ -223,7 +246,8 @@ class Fitting:
     def _finished(self) -> bool:
         position, patience = self.position, self.parameters.patience
         stale = position.epoch - 1 - position.best_epoch
-        return position.epoch >= self.end or bool(patience and position.history and stale >= patience)
+        stopped = position.stopped and not position.step
+        return position.epoch >= self.end or stopped or bool(patience and position.history and stale >= patience)
 
     def _serial(self) -> int:
         return self.position.epoch * (self.steps + 1) + self.position.step
@@ -231,7 +255,7 @@ class Fitting:
     def _checkpoint(self) -> Checkpoint:
         variables = _arrays(self._variables)
         position = Position(**{**vars(self.position), "history": list(self.position.history)})
-        return Checkpoint(position, variables, self._best, self._vocabularies)
+        return Checkpoint(position, variables, self._best, self._vocabularies, *self._callbacks.state())
 
     def _shuffled(self) -> tf.data.Dataset:
         """Shuffled batches from the position to the end of the phase's last epoch."""

@@ -26,6 +26,8 @@ class Phase:
     name: for the log. prepare: called with the network before the phase; sets what is trainable, and compiles it. None
     leaves it as it is. epochs: at most as many; None: the parameter `epochs`. weigh: from the truths of a batch, as the
     loss takes them, to the weights (n,) of its examples in the loss; None: each counts once. Validation weighs nothing.
+    callbacks: Keras's, or of its class Callback; epochs are those of the phase, from 0. What they note in their
+    attributes is part of a checkpoint, if it is numbers, text, arrays, or lists and dicts of them.
 
     The optimizer is a new one in each phase, if `prepare` makes one. Early stopping and the plateau of the learning
     rate begin anew; with `patience`, the next phase starts from the best weights of the one before it.
@@ -35,6 +37,7 @@ class Phase:
     prepare: "Callable[[keras.Model], object] | None" = None
     epochs: int | None = None
     weigh: Callable[[Any], NDArray[Any]] | None = None
+    callbacks: "Sequence[keras.callbacks.Callback]" = ()
 
     def length(self, parameters: TrainingParameters) -> int:
         """Its epochs."""
@@ -94,4 +97,13 @@ def _fault(phases: Any) -> str:
     for phase in phases:
         if phase.epochs is not None and (not isinstance(phase.epochs, int) or phase.epochs < 1):
             return f"phase {phase.name!r} has epochs = {phase.epochs!r}; give at least 1, or leave the phase out"
+        if not _are_callbacks(phase.callbacks):
+            return f"phase {phase.name!r} has callbacks = {phase.callbacks!r}; give a list of Keras's callbacks"
     return ""
+
+
+def _are_callbacks(given: Any) -> bool:
+    # The team's function has a network, so Keras is there.
+    from keras.callbacks import Callback
+
+    return isinstance(given, Sequence) and all(isinstance(callback, Callback) for callback in given)

@@ -38,6 +38,10 @@ def test_without_phases_the_whole_training_is_one(parameters: TrainingParameters
         ([Phase("head"), Phase("head")], r"two phases are called 'head'; rename one"),
         ([Phase("head", epochs=0)], r"phase 'head' has epochs = 0; give at least 1, or leave the phase out"),
         ([Phase("head", epochs=1.5)], r"phase 'head' has epochs = 1\.5; give at least 1"),  # type: ignore[arg-type]
+        (
+            [Phase("head", callbacks=["stop"])],
+            r"phase 'head' has callbacks = \['stop'\]; give a list of Keras's callbacks",
+        ),
     ],
 )
 def test_what_is_no_list_of_phases_is_refused(
