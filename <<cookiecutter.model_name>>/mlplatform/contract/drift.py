@@ -4,6 +4,7 @@ The sum of (p - q) ln(p / q) over the bins, for shares p against shares q. The t
 (Siddiqi, Credit Risk Scorecards, 2006); the monitor in deploy/datadog/monitors/drift.json has them, too.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -49,6 +50,29 @@ def histogram(values: NDArray[Any]) -> dict[str, list[float]]:
         edges = np.array([np.nextafter(flat[0], -np.inf), flat[0]])
     counts = np.diff(np.searchsorted(flat, edges, side="right"), prepend=0, append=flat.size)
     return {"edges": edges.tolist(), "shares": (counts / flat.size).tolist()}
+
+
+def bin_shares(histogram: Mapping[str, Any]) -> NDArray[np.float64]:
+    """Shares of the bins of a histogram; with its `missing`, the last one is of what is missing."""
+    within = np.asarray(histogram["shares"], np.float64)
+    if "missing" not in histogram:
+        return within
+    return np.append(within * (1 - histogram["missing"]), histogram["missing"])
+
+
+def bins(values: NDArray[Any], edges: NDArray[np.float64], count: int) -> NDArray[np.intp]:
+    """The bin of each value, of its shape. count: of the bins; one more than the edges make is of what is missing."""
+    found = np.asarray(np.searchsorted(edges, values, side="left"))
+    if count > len(edges) + 1:
+        found[np.isnan(values)] = count - 1
+    return found
+
+
+def psi_of(values: NDArray[Any], histogram: Mapping[str, Any]) -> float:
+    """PSI of values, an array of any shape, against a histogram; 0 without any."""
+    expected = bin_shares(histogram)
+    found = bins(values.reshape(-1), np.asarray(histogram["edges"], np.float64), len(expected))
+    return psi(shares(np.bincount(found, minlength=len(expected))), expected) if found.size else 0.0
 
 
 def describe(value: float) -> str:

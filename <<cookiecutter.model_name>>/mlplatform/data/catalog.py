@@ -97,6 +97,10 @@ class Dataset:
     def _opened(self) -> dict[str, Split]:
         return {name: Split(self.content, name, []) for name in SPLITS}
 
+    def split(self, name: str) -> Split:
+        """One split with its inputs."""
+        return Split.of(self.content, name, self.inputs)
+
     def split_sizes(self) -> dict[str, int]:
         """Examples by split."""
         return {name: int(self.version.properties["splits"][name]["examples"]) for name in SPLITS}

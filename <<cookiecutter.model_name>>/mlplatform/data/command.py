@@ -10,7 +10,17 @@ import numpy as np
 
 from mlplatform.config.settings import ServiceSettings, load
 from mlplatform.contract.parameters import PipelineParameters
-from mlplatform.data import catalog, differences, findings, forgetting, label_errors, layers, report, review
+from mlplatform.data import (
+    catalog,
+    differences,
+    distributions,
+    findings,
+    forgetting,
+    label_errors,
+    layers,
+    report,
+    review,
+)
 from mlplatform.data.adding_command import add
 from mlplatform.data.catalog import Dataset
 from mlplatform.data.dataset import OTHERS, SPLITS
@@ -145,13 +155,15 @@ def make_report(store: Storage, version: str, against: str | None, output: Path 
     settings = load(DataSettings, {} if refuse is None else {"refuse": refuse})
     dataset = _fetched(store, version)
     previous = _fetched(store, against) if against else review.before(store, dataset.version, _work())
-    found = findings.all_findings(dataset, previous)
+    production = distributions.in_production(store)
+    found = findings.all_findings(dataset, previous, production=production)
     path = output or Path(f"dataset-{dataset.version.id}.html")
     described, service = report.features(dataset), load(ServiceSettings).name
+    drift = report.drift(dataset, previous, production)
     wrong = label_errors.find(store, dataset, _work())
-    page = report.render(dataset, found, described, service, previous.version.id if previous else "", wrong)
+    page = report.render(dataset, found, described, service, drift, wrong)
     path.write_text(page, encoding="utf-8")
-    click.echo(report.as_page_of_text(dataset, found, described, wrong))
+    click.echo(report.as_page_of_text(dataset, found, described, drift, wrong))
     click.echo(f"\nreport {path}")
     review.refuse(dataset.version.id, found, settings.refuse)
 

@@ -11,9 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mlplatform.contract.drift import BINS as BASELINE_BINS
+from mlplatform.contract.drift import SHIFTED, histogram, psi_of
 from mlplatform.data.catalog import Dataset
 from mlplatform.data.columns import Array
 from mlplatform.data.dataset import SPLITS
+from mlplatform.data.distributions import Production, distances
 from mlplatform.data.likeness import Likeness
 from mlplatform.data.settings import KINDS
 from mlplatform.data.writing import hash_inputs
@@ -32,8 +35,10 @@ UNIT_TOLERANCE = 0.15
 # Share of the values on either side of a gap that makes two units of it, and the gap in powers of ten.
 UNIT_SHARE = 0.05
 UNIT_GAP = 0.3
-# Distance of two distributions (Kolmogorov-Smirnov) from which an input has changed.
+# Difference of shares from which what is missing, or a label, has become more or less frequent.
 DRIFT = 0.1
+# How many times the PSI that few examples make on the average, without any change, is no chance any more.
+CHANCE = 3
 # Interquartile ranges from the median beyond which a value is an outlier, if so few are.
 FAR = 20
 FAR_SHARE = 0.01
@@ -49,8 +54,16 @@ class Finding:
     ids: tuple[str, ...] = ()
 
 
-def all_findings(dataset: Dataset, previous: Dataset | None = None, kinds: Collection[str] = KINDS) -> list[Finding]:
-    """Findings of these kinds, the worst first. What only others need is not computed."""
+def all_findings(
+    dataset: Dataset,
+    previous: Dataset | None = None,
+    kinds: Collection[str] = KINDS,
+    production: Production | None = None,
+) -> list[Finding]:
+    """Findings of these kinds, the worst first. What only others need is not computed.
+
+    previous, production: what drift is against; None: against nothing.
+    """
     hashes = _hashes(dataset) if HASHED.intersection(kinds) else np.empty(0, np.uint64)
     features = list(scalar_features(dataset)) if FEATURED.intersection(kinds) else []
     look: Mapping[str, Callable[[], Iterable[Finding]]] = {
@@ -67,7 +80,10 @@ def all_findings(dataset: Dataset, previous: Dataset | None = None, kinds: Colle
         "changed unit": lambda: changed_units(dataset, features),
         "outlier": lambda: outliers(dataset, features),
         "null": lambda: nulls(dataset),
-        "drift": lambda: drift(dataset, previous) if previous is not None else (),
+        "drift": lambda: [
+            *(drift(dataset, previous) if previous is not None else ()),
+            *(drift_from_production(dataset, production) if production is not None else ()),
+        ],
     }
     return [finding for kind in KINDS if kind in kinds for finding in look[kind]()]
 
@@ -292,12 +308,13 @@ def drift(dataset: Dataset, previous: Dataset) -> Iterator[Finding]:
 def _drift_of_numbers(name: str, values: Array, before: Array, version: str) -> Iterator[Finding]:
     gaps, gaps_before = _missing(values), _missing(before)
     now, then = values[~gaps].astype(np.float64), before[~gaps_before].astype(np.float64)
-    distance = _distance(now, then) if len(now) and len(then) else 0.0
-    if distance > DRIFT:
+    bins = histogram(then)
+    distance = psi_of(now, bins) if len(then) else 0.0
+    if distance > _least_shift(len(bins["shares"]), len(now), len(then)):
         yield Finding(
             "drift",
             f"{name!r} is spread otherwise than in {version}: median {np.median(now):g}, before {np.median(then):g} "
-            f"(distance {distance:.2f})",
+            f"(PSI {distance:.2g})",
             len(values),
         )
     if abs(gaps.mean() - gaps_before.mean()) > DRIFT:
@@ -309,17 +326,28 @@ def _drift_of_numbers(name: str, values: Array, before: Array, version: str) -> 
         )
 
 
+def drift_from_production(dataset: Dataset, production: Production) -> Iterator[Finding]:
+    """Inputs that are spread otherwise than in what the model in production learned from."""
+    train = dataset.split("train")
+    learned = production.baseline["examples"]["train"]
+    for name, distance in distances(train, dataset.inputs, production.baseline).items():
+        if distance > _least_shift(BASELINE_BINS, len(train), learned):
+            yield Finding(
+                "drift",
+                f"{name!r} is spread otherwise than in what {production.version}, in production, learned from "
+                f"(PSI {distance:.2g})",
+                len(train),
+            )
+
+
+def _least_shift(bins: int, examples: int, others: int) -> float:
+    """PSI above which so many examples, against others, have shifted: neither a little nor by chance."""
+    return max(SHIFTED, CHANCE * (bins - 1) * (1 / max(1, examples) + 1 / max(1, others)))
+
+
 def _missing(values: Array) -> NDArray[np.bool_]:
     """Which values of an input are missing, of its shape."""
     return np.isnan(values) if values.dtype.kind == "f" else np.zeros(values.shape, bool)
-
-
-def _distance(one: Array, other: Array) -> float:
-    """The largest difference of the two empirical distribution functions, 0 to 1."""
-    one, other = np.sort(one), np.sort(other)
-    both = np.concatenate([one, other])
-    shares = [np.searchsorted(values, both, side="right") / len(values) for values in (one, other)]
-    return float(np.abs(shares[0] - shares[1]).max())
 
 
 def _label_shares(dataset: Dataset) -> dict[str, float]:

@@ -2,15 +2,18 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from markupsafe import Markup
 
+from mlplatform.contract.drift import describe as in_words
 from mlplatform.data.catalog import Dataset
 from mlplatform.data.columns import Array
 from mlplatform.data.dataset import SPLITS
+from mlplatform.data.distributions import Production, describe, distances
 from mlplatform.data.findings import Finding, scalar_features
 from mlplatform.data.label_errors import LabelErrors
 from mlplatform.data.pictures import as_text, is_picture, png, url
@@ -28,15 +31,29 @@ SHOWN_VALUES = 3
 BINS = 20
 
 
+@dataclass(frozen=True)
+class Drift:
+    """How far the inputs of the train split have moved. against: from what, for a person.
+
+    rows: an input's name, and its PSI against each, in words as well; empty where the other has no such input.
+    """
+
+    against: tuple[str, ...] = ()
+    rows: tuple[tuple[str, ...], ...] = ()
+
+
+NO_DRIFT = Drift()
+
+
 def render(
     dataset: Dataset,
     findings: Sequence[Finding],
     described: Described,
     service: str,
-    previous: str = "",
+    drift: Drift = NO_DRIFT,
     wrong: LabelErrors | None = None,
 ) -> str:
-    """The page. described: the `features`; previous: the version that it was compared with, or an empty text.
+    """The page. described: the `features`.
 
     wrong: labels that are probably wrong, if a model was trained on the version.
     """
@@ -47,7 +64,7 @@ def render(
         splits=dataset.split_sizes(),
         total=len(dataset),
         findings=findings,
-        previous=previous,
+        drift=drift,
         balance=balance(dataset),
         features=described,
         examples=[_shown(dataset, row) for row in chosen(dataset, SHOWN_EXAMPLES)],
@@ -60,7 +77,11 @@ def render(
 
 
 def as_page_of_text(
-    dataset: Dataset, findings: Sequence[Finding], described: Described, wrong: LabelErrors | None = None
+    dataset: Dataset,
+    findings: Sequence[Finding],
+    described: Described,
+    drift: Drift = NO_DRIFT,
+    wrong: LabelErrors | None = None,
 ) -> str:
     """What the page says first, for a terminal."""
     splits = ", ".join(f"{size} {name}" for name, size in dataset.split_sizes().items())
@@ -85,7 +106,27 @@ def as_page_of_text(
         names = ("name", "minimum", "median", "maximum", "distinct", "missing", "frequent")
         rows = [tuple(feature[name] for name in names) for feature in described]
         lines += ["", columns([head, *rows])]
+    if drift.against:
+        lines += ["", columns([("PSI against", *drift.against), *((name, *said) for name, *said in drift.rows)])]
     return "\n".join(lines)
+
+
+def drift(dataset: Dataset, previous: Dataset | None, production: Production | None) -> Drift:
+    """Against the version before and the model in production, where there are such."""
+    described: dict[str, Mapping[str, Any]] = {}
+    if previous is not None:
+        described[f"version {previous.version.id}"] = describe(previous.split("train"), previous.inputs)
+    if production is not None:
+        described[f"{production.version}, in production"] = production.baseline
+    train = dataset.split("train")
+    found = [distances(train, dataset.inputs, each) for each in described.values()]
+    names = list(dict.fromkeys(name for each in found for name in each))[:SHOWN_FEATURES]
+    said = [tuple(_in_words(each[name]) if name in each else "" for each in found) for name in names]
+    return Drift(tuple(described) if names else (), tuple((name, *row) for name, row in zip(names, said, strict=True)))
+
+
+def _in_words(value: float) -> str:
+    return f"{value:.3f} {in_words(value)}"
 
 
 def balance(dataset: Dataset) -> list[dict[str, Any]]:

@@ -1,6 +1,6 @@
 """What a build does with the findings of its dataset version: they are kept, shown, and may stop it.
 
-findings/<version>.json      the kinds that were looked for, and what was found
+findings/<version>.json      the kinds that were looked for, what was found, and, for drift, the model in production
 """
 
 import json
@@ -13,6 +13,7 @@ from mlplatform.config.hints import hint
 from mlplatform.contract.errors import ExitCode, PipelineError
 from mlplatform.data import catalog
 from mlplatform.data.catalog import Dataset
+from mlplatform.data.distributions import in_production
 from mlplatform.data.findings import Finding, all_findings
 from mlplatform.data.settings import DataSettings
 from mlplatform.store import manifest
@@ -45,11 +46,14 @@ def check_build(storage: Storage, version: str, work: Path, settings: DataSettin
         log.info("data: too large to look at in passing; %s does", hint(f"data report {version}"))
     else:
         kinds |= set(settings.look_for)
-    kept = _kept(storage, version, kinds)
+    production = in_production(storage) if "drift" in kinds else None
+    against = production.version if production else ""
+    kept = _kept(storage, version, kinds, against)
     if kept is None:
         dataset = catalog.fetch(storage, built, work)
-        kept = all_findings(dataset, before(storage, built, work) if "drift" in kinds else None, kinds)
-        content = {"kinds": sorted(kinds), "findings": [asdict(finding) for finding in kept]}
+        previous = before(storage, built, work) if "drift" in kinds else None
+        kept = all_findings(dataset, previous, kinds, production)
+        content = {"kinds": sorted(kinds), "production": against, "findings": [asdict(finding) for finding in kept]}
         storage.write(f"{PREFIX}/{version}.json", json.dumps(content, indent=1).encode())
         for finding in kept:
             log.warning("data: %s: %s%s", finding.kind, finding.message, _named(finding))
@@ -74,13 +78,19 @@ def before(storage: Storage, version: Manifest, work: Path) -> Dataset | None:
     return catalog.fetch(storage, fitting[-1], work) if fitting else None
 
 
-def _kept(storage: Storage, version: str, kinds: Collection[str]) -> list[Finding] | None:
-    """The findings of these kinds that were looked for before; None if one of the kinds was not."""
+def _kept(storage: Storage, version: str, kinds: Collection[str], production: str) -> list[Finding] | None:
+    """The findings of these kinds that were looked for before; None if one of the kinds was not.
+
+    production: the model version that drift is against; if that was another one, drift was not looked for.
+    """
     key = f"{PREFIX}/{version}.json"
     if not kinds or not storage.exists(key):
         return None if kinds else []
     content = json.loads(storage.read(key))
-    if not set(kinds) <= set(content["kinds"]):
+    known = set(content["kinds"])
+    if content.get("production", "") != production:
+        known.discard("drift")
+    if not set(kinds) <= known:
         return None
     findings = [Finding(**entry | {"ids": tuple(entry["ids"])}) for entry in content["findings"]]
     return [finding for finding in findings if finding.kind in kinds]

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from mlplatform.contract.drift import psi, shares
+from mlplatform.contract.drift import bin_shares, bins, psi, shares
 from mlplatform.contract.lengths import Length
 from mlplatform.contract.targets import Target
 from mlplatform.serving.model.signature import Array
@@ -21,7 +21,7 @@ VALUES = 1000
 class Window:
     """Counts of the last HALF to 2 * HALF rows, by bins of the baseline."""
 
-    def __init__(self, shares: Sequence[float]) -> None:
+    def __init__(self, shares: Sequence[float] | Array) -> None:
         self._shares = np.asarray(shares, dtype=np.float64)
         self._older = self._newer = np.zeros(len(shares))
         self._older_rows = self._newer_rows = 0
@@ -44,14 +44,6 @@ class Window:
         return psi(shares(self._older + self._newer), self._shares) if self._older_rows else None
 
 
-def _shares(histogram: Mapping[str, Any]) -> Sequence[float]:
-    """Shares of the bins of an input; the last one is of what is missing, if that may be."""
-    if "missing" not in histogram:
-        return list(histogram["shares"])
-    missing = histogram["missing"]
-    return [*(share * (1 - missing) for share in histogram["shares"]), missing]
-
-
 class Drift:
     """Windows over everything that the baseline has; mlplatform/training/baseline.py describes its form.
 
@@ -68,7 +60,7 @@ class Drift:
     ) -> None:
         histograms: Mapping[str, Any] = baseline["inputs"] if names else {}
         self._inputs = {
-            position: (name, np.asarray(histograms[name]["edges"]), Window(_shares(histograms[name])))
+            position: (name, np.asarray(histograms[name]["edges"]), Window(bin_shares(histograms[name])))
             for position, name in enumerate(names)
             if name in histograms
         }
@@ -85,10 +77,7 @@ class Drift:
         for position, (name, edges, window) in self._inputs.items():
             array = arrays[position]
             values = self._of_lists(name, array) if name in self._lists else self._of_rows(array)
-            bins = np.searchsorted(edges, values, side="left")
-            if window.size > len(edges) + 1:
-                bins[np.isnan(values)] = window.size - 1
-            window.add(bins, len(array))
+            window.add(bins(values, edges, window.size), len(array))
 
     def _of_rows(self, array: Array) -> Array:
         """Values (rows, n), of large rows some of them."""

@@ -17,9 +17,11 @@ from mlplatform.cli import main
 from mlplatform.contract import events
 from mlplatform.contract.events import Process
 from mlplatform.contract.targets import Classes
+from mlplatform.data import distributions
+from mlplatform.data.catalog import fetch
 from mlplatform.data.dataset import InputSpec, Schema
 from mlplatform.data.splitting import SplitRule
-from mlplatform.store import manifest
+from mlplatform.store import manifest, releases
 from mlplatform.store.manifest import Manifest
 from mlplatform.store.storage import LocalStorage
 from mlplatform.tests.data.test_dataset import prepared_source
@@ -85,6 +87,16 @@ def made_before(version: Manifest, moment: str) -> None:
     """Let a version be an older one."""
     path = Path("store") / "datasets" / version.id / manifest.MANIFEST
     path.write_bytes(replace(version, created_at=moment).to_json())
+
+
+def in_production(storage: LocalStorage, version: Manifest) -> None:
+    """Let a model that learned from a version be in production."""
+    empty = Path("empty")
+    empty.mkdir()
+    train = fetch(storage, version, Path(".work")).split("train")
+    baseline = {**distributions.describe(train, SCHEMA.inputs), "examples": {"train": len(train), "test": 100}}
+    manifest.publish(storage, "models/v1", empty, "model", "v1", {"baseline": baseline})
+    releases.set_production(storage, "v1")
 
 
 AT = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)

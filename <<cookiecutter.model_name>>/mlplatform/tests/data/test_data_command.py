@@ -18,7 +18,7 @@ from mlplatform.data.splitting import SplitRule
 from mlplatform.store import manifest
 from mlplatform.store.storage import LocalStorage
 from mlplatform.tests.conftest import ROOT
-from mlplatform.tests.data.conftest import Prepare, Run, clean, made_before
+from mlplatform.tests.data.conftest import Prepare, Run, clean, in_production, made_before
 
 
 def test_versions_are_listed_the_newest_first(prepare: Prepare, run: Run) -> None:
@@ -165,8 +165,32 @@ def test_drift_against_the_version_before_is_found(prepare: Prepare, run: Run) -
     made_before(old, "2020-01-02T03:04:05Z")
     prepare([r | {"size": r["size"] + 0.5, "label": "yes" if i % 5 else "no"} for i, r in enumerate(clean())])
     _, out, _ = run("report", "latest")
-    assert re.search(rf"drift: 'size' is spread otherwise than in {old.id}: median 1.9\d*, before 1.5", out)
+    assert re.search(rf"drift: 'size' is spread otherwise than in {old.id}: median 1.9\d*, before 1.5\d* \(PSI", out)
     assert re.search(rf"drift: label 'yes' makes 80 % of the examples, in {old.id} \d\d %", out)
+
+
+def test_the_report_says_how_far_each_input_is_from_the_version_before_and_from_production(
+    prepare: Prepare, run: Run, tmp_path: Path
+) -> None:
+    old = prepare(clean(600))
+    made_before(old, "2020-01-02T03:04:05Z")
+    in_production(LocalStorage(tmp_path / "store"), old)
+    version = prepare([r | {"size": r["size"] + 0.5} for r in clean(700)])
+    _, out, _ = run("report", "latest")
+    assert re.search(rf"^PSI against +version {old.id} +v1, in production$", out, re.MULTILINE)
+    assert re.search(r"^size +\d\.\d+ a shift +\d\.\d+ a shift$", out, re.MULTILINE)
+    assert re.search(r"^row +0\.0\d+ stable +0\.0\d+ stable$", out, re.MULTILINE)
+    assert "drift: 'size' is spread otherwise than in what v1, in production, learned from (PSI " in out
+    assert "drift: 'row'" not in out
+    page = html.unescape(Path(f"dataset-{version.id}.html").read_text())
+    assert "against v1, in production" in page
+
+
+def test_few_examples_that_differ_by_chance_are_no_drift(prepare: Prepare, run: Run) -> None:
+    records = clean()
+    made_before(prepare(records[:60]), "2020-01-02T03:04:05Z")
+    prepare(records[60:130])
+    assert not re.search(r"drift: 'row|drift: 'size", run("report", "latest")[1])
 
 
 def test_what_comes_from_data_is_text_in_the_page(prepare: Prepare, run: Run) -> None:

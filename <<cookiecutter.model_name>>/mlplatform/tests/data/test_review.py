@@ -11,7 +11,7 @@ from mlplatform.data import review
 from mlplatform.data.review import FindingsError, check_build
 from mlplatform.data.settings import DataSettings
 from mlplatform.store.storage import LocalStorage
-from mlplatform.tests.data.conftest import Prepare, Run, clean
+from mlplatform.tests.data.conftest import Prepare, Run, clean, in_production
 
 WORK = Path(".work")
 
@@ -61,6 +61,15 @@ def test_a_kind_that_was_not_looked_for_before_is_looked_for_now(prepare: Prepar
     check_build(store, version.id, WORK, load(DataSettings, {"look_for": ["null"]}))
     with pytest.raises(FindingsError):
         check_build(store, version.id, WORK, load(DataSettings, {"refuse": ["contradiction"]}))
+
+
+def test_drift_is_looked_for_again_once_another_model_is_in_production(prepare: Prepare, store: LocalStorage) -> None:
+    version = prepare(clean(800))
+    settings = load(DataSettings, {"refuse": ["drift"]})
+    check_build(store, version.id, WORK, settings)
+    in_production(store, prepare([r | {"size": r["size"] + 0.5} for r in clean(600)]))
+    with pytest.raises(FindingsError, match=r"'size' is spread otherwise than in what v1, in production, learned from"):
+        check_build(store, version.id, WORK, settings)
 
 
 def test_of_a_large_version_only_what_is_to_be_refused_is_looked_for(

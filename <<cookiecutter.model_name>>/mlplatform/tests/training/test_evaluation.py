@@ -196,8 +196,8 @@ def test_the_baseline_has_the_share_of_what_is_missing(tmp_path: Path) -> None:
 
 
 def test_of_large_inputs_a_part_of_the_values_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mlplatform.training.baseline.VALUES", 1000)
-    monkeypatch.setattr("mlplatform.training.baseline.LARGE_EXAMPLES", 100)
+    monkeypatch.setattr("mlplatform.data.distributions.VALUES", 1000)
+    monkeypatch.setattr("mlplatform.data.distributions.LARGE_EXAMPLES", 100)
     values = np.random.default_rng(0).random((200, 30, 30), np.float32)
     train = split(tmp_path, picture=values)
     found = baseline(train, [InputSpec("picture", (30, 30), "float32")], sure_of(CAT), TARGET)
