@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlplatform.contract.errors import BadDataError
+from mlplatform.contract.targets import Target
 from mlplatform.data.columns import Array, Columns, Texts, numbers
 from mlplatform.data.dataset import SPLITS
 from mlplatform.store.moments import parse
@@ -20,8 +21,8 @@ class SplitRule:
     """Shares of the examples that go to the validation and the test split, 0 to 1, and what decides; the rest is train.
 
     The other fields name properties of the record that are no input. group: examples with the same value are in one
-    split. time: those from `test_after` on (ISO 8601, UTC if it says no other) are the test split. fixed: it says
-    train, validation or test. stratified: the shares hold for each label.
+    split; it may be the property that is learned, too. time: those from `test_after` on (ISO 8601, UTC if it says no
+    other) are the test split. fixed: it says train, validation or test. stratified: the shares hold for each label.
     """
 
     validation_fraction: float
@@ -36,10 +37,12 @@ class SplitRule:
         """What a version's name follows from: a rule that is not stratified is named as before there were such."""
         return {name: value for name, value in asdict(self).items() if name != "stratified" or value}
 
-    def assign(self, examples: Columns, bounds: NDArray[np.float64] | None = None) -> NDArray[np.int8]:
+    def assign(
+        self, examples: Columns, bounds: NDArray[np.float64] | None = None, target: Target | None = None
+    ) -> NDArray[np.int8]:
         """(n,): index into SPLITS, for columns of ExampleMaker.make. Raises BadDataError where that is not said.
 
-        bounds: of a stratified rule, see stratifying.bounds.
+        bounds: of a stratified rule, see stratifying.bounds. target: what the truths of the examples are of.
         """
         if bounds is not None:
             position, ends = numbers(examples, "high") / 2.0**64, bounds[numbers(examples, "label")]
@@ -53,12 +56,17 @@ class SplitRule:
             position = np.array(
                 [
                     own if value is None else _position(value)
-                    for own, value in zip(position.tolist(), _values(examples, self.group), strict=True)
+                    for own, value in zip(position.tolist(), self._groups(examples, target), strict=True)
                 ]
             )
         test = self._after(examples) if self.time else position < self.test_fraction
         validation = ~test & (position < self.validation_fraction + (0 if self.time else self.test_fraction))
         return np.where(test, SPLITS.index("test"), np.where(validation, SPLITS.index("validation"), 0)).astype(np.int8)
+
+    def _groups(self, examples: Columns, target: Target | None) -> Sequence[Any]:
+        if target is not None and self.group == target.name:
+            return [target.decode(truth) for truth in numbers(examples, "label")]
+        return _values(examples, self.group)
 
     def _as_fixed(self, examples: Columns) -> NDArray[np.int8]:
         values = _values(examples, self.fixed)

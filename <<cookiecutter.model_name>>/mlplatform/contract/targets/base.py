@@ -74,6 +74,8 @@ class Target(ABC):
     """What the scores of events are."""
     labels_agree: ClassVar[bool] = False
     """Whether two models say the same or not, row by row; else they are more or less apart."""
+    alone: ClassVar[bool] = False
+    """Whether it cannot be one of several."""
     accuracy: ClassVar[str] = "accuracy"
     """The metric that is the share of the rows that are right, where a row is right or wrong."""
     label_schema: ClassVar[Mapping[str, Any]] = {"type": "string"}
@@ -195,6 +197,10 @@ class Target(ABC):
     def described(self, truth: Array) -> dict[str, Any]:
         """What a dataset version says of the truths of a split. truth: of `encode`, of all of it."""
         return {}
+
+    def split_fault(self, described: Mapping[str, Any]) -> str:
+        """What a split lacks to learn from it and to measure by it; empty if nothing. described: of `described`."""
+        return ""
 
     @abstractmethod
     def decode(self, truth: Any) -> str | float | list[str]:

@@ -46,13 +46,13 @@ def prepared_from(
 
 
 def prepared_source(
-    source: Path, store: Path, work: Path, schema: Schema, conflicts_allowed: int = 0
+    source: Path, store: Path, work: Path, schema: Schema, conflicts_allowed: int = 0, rule: SplitRule = FRACTIONS
 ) -> tuple[Manifest, LocalStorage]:
     storage, sources = LocalStorage(store), LocalStorage(source)
     listed = list_source(str(source)).files
     list(check_files(storage, listed, lambda file: local_file(sources, file.key, work), schema, work))
     parts = parts_of(known_files(storage, schema), [file.name for file in listed])
-    return prepare(storage, parts, schema, FRACTIONS, work, conflicts_allowed=conflicts_allowed), storage
+    return prepare(storage, parts, schema, rule, work, conflicts_allowed=conflicts_allowed), storage
 
 
 def split_ids(prepared: Manifest, storage: LocalStorage) -> dict[str, set[bytes]]:
