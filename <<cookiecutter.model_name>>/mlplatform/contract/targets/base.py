@@ -74,6 +74,10 @@ class Target(ABC):
     """What the scores of events are."""
     labels_agree: ClassVar[bool] = False
     """Whether two models say the same or not, row by row; else they are more or less apart."""
+    section: ClassVar[str] = "Errors"
+    """The heading of what known truths tell about a ghost, where rows are not right or wrong."""
+    paired: ClassVar[str] = "the ghost comes closer to {closer:,} and the live model to {farther:,}"
+    """What is said there of a comparison row by row."""
     alone: ClassVar[bool] = False
     """Whether it cannot be one of several."""
     accuracy: ClassVar[str] = "accuracy"
@@ -119,6 +123,11 @@ class Target(ABC):
     def labels(self) -> tuple[str, ...]:
         """The labels of which a row has one, in order; empty where there are none."""
         return ()
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether it says labels of a row, which an answer may hold."""
+        return any(part.labels_agree for part in self.parts)
 
     @property
     def value_names(self) -> tuple[str, ...]:

@@ -60,6 +60,8 @@ class Vector(Target):
     predictions = "vectors"
     one = "a vector, measured by their length,"
     invalid = "no vectors: not finite, or 0 in every value"
+    section = "Verification"
+    paired = "the ghost ranks the pairs of {closer:,} better and the live model those of {farther:,}"
     alone = True
     feedback_schema: ClassVar[Mapping[str, Any]] = {"type": ["string", "number", "boolean"]}
 
