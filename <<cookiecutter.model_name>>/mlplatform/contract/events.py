@@ -10,13 +10,14 @@ is one segment: gzip over lines of JSON objects in UTF-8. The first line says wh
     {"kind": "prediction", "at", "id", "status", "ms", "labels", "scores", "mirrored", "body"}
         A predict request that was answered. at: seconds since 1970, UTC. id: X-Request-ID. status: of HTTP; a ghost
         notes what it would have answered. ms: from the request's headers to its answer. labels: per row the label
-        predicted, or its tags as a JSON array in order; scores: per row its probability, the mean of all tags', or the
-        value that a model without labels predicts; both absent without a prediction. Of several targets a label is a
+        predicted, its tags as a JSON array in order, or its vector (targets/vector_notes.py, 176 characters at most);
+        scores: per row its probability, the mean of all tags', a vector's similarity to the mean one, or the value that
+        a model without labels predicts; both absent without a prediction. Of several targets a label is a
         JSON object as text, by target [label or null, score], and the score that of the first. mirrored: true if a copy
         went into the queue for a ghost. body: the request's, base64, only if [serving] events_bodies is on.
     {"kind": "label", "at", "id", "labels"}
-        What the rows of a request really were, labels, tags or values, of several targets a JSON object as text; null
-        where it is not known. The latest one of an id counts.
+        What the rows of a request really were, labels, identities, tags or values, of several targets a JSON object as
+        text; null where it is not known. The latest one of an id counts.
     {"kind": "usage", "at", "of", "seconds", "cpu_seconds", "left_out_cpu_seconds", "memory_bytes", "requests"}
         What was used in the last so many seconds: of a container (working set, all its processes) or of this process.
         left_out_cpu_seconds: what this process took of it for what a live service would not do, which is to take

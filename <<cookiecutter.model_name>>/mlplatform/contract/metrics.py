@@ -21,7 +21,8 @@ class Metric:
     kinds: tuple[str, ...] = ("classes", "ordinal")
 
 
-_NUMBER, _TAGS, _ORDINAL, _LABELLED = ("number",), ("tags",), ("ordinal",), ("classes", "ordinal", "tags")
+_NUMBER, _TAGS, _ORDINAL, _VECTOR = ("number",), ("tags",), ("ordinal",), ("vector",)
+_LABELLED = ("classes", "ordinal", "tags")
 
 METRICS: Mapping[str, Metric] = {
     "accuracy": Metric(),
@@ -35,7 +36,7 @@ METRICS: Mapping[str, Metric] = {
     "precision": Metric(whole=False, of_class=True, kinds=_LABELLED),
     "recall": Metric(whole=False, of_class=True, kinds=_LABELLED),
     "f1": Metric(whole=False, of_class=True, kinds=_LABELLED),
-    "roc_auc": Metric(of_class=True, probabilities=True, kinds=_LABELLED),
+    "roc_auc": Metric(of_class=True, probabilities=True, kinds=(*_LABELLED, *_VECTOR)),
     "average_precision": Metric(of_class=True, probabilities=True, kinds=_LABELLED),
     "log_loss": Metric(higher_is_better=False, probabilities=True, worst=float("inf")),
     "brier_score": Metric(higher_is_better=False, probabilities=True, worst=float("inf")),
@@ -49,6 +50,8 @@ METRICS: Mapping[str, Metric] = {
     "mean_squared_error": Metric(kinds=_NUMBER, higher_is_better=False, worst=float("inf")),
     "root_mean_squared_error": Metric(kinds=_NUMBER, higher_is_better=False, worst=float("inf")),
     "r2_score": Metric(kinds=_NUMBER, worst=float("-inf")),
+    "equal_error_rate": Metric(kinds=_VECTOR, higher_is_better=False, worst=1.0),
+    "true_accept_rate": Metric(kinds=_VECTOR),
 }
 """By name; that of one class has its label behind a dot, `recall.fraud`."""
 
@@ -72,6 +75,8 @@ SAME: Mapping[str, str] = {
     **{f"neg_{name}": name for name in METRICS if name.endswith("_error")},
     **{"mae": "mean_absolute_error", "mse": "mean_squared_error", "rmse": "root_mean_squared_error"},
     "r2": "r2_score",
+    "eer": "equal_error_rate",
+    "tar": "true_accept_rate",
 }
 """Other names of the same metrics."""
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlplatform.contract.errors import BadDataError
+from mlplatform.contract.targets import Target
 from mlplatform.data.columns import Array, Columns, Texts, numbers, texts
 from mlplatform.data.dataset import SOURCE, SPLITS
 from mlplatform.store.moments import parse
@@ -20,9 +21,9 @@ class SplitRule:
     """Shares of the examples that go to the validation and the test split, 0 to 1, and what decides; the rest is train.
 
     The other fields name properties of the record that are no input. group: examples with the same value are in one
-    split. time: those from `test_after` on (ISO 8601, UTC if it says no other) are the test split. fixed: it says
-    train, validation or test. stratified: the shares hold for each label. together: examples that look alike are in one
-    split, see together.py.
+    split; it may be the property that is learned, too. time: those from `test_after` on (ISO 8601, UTC if it says no
+    other) are the test split. fixed: it says train, validation or test. stratified: the shares hold for each label.
+    together: examples that look alike are in one split, see together.py.
     """
 
     validation_fraction: float
@@ -43,10 +44,12 @@ class SplitRule:
         """What a version's name follows from: a rule without what came later is named as before there was such."""
         return {name: value for name, value in asdict(self).items() if name not in ("stratified", "together") or value}
 
-    def assign(self, examples: Columns, bounds: NDArray[np.float64] | None = None) -> NDArray[np.int8]:
+    def assign(
+        self, examples: Columns, bounds: NDArray[np.float64] | None = None, target: Target | None = None
+    ) -> NDArray[np.int8]:
         """(n,): index into SPLITS, for columns of ExampleMaker.make. Raises BadDataError where that is not said.
 
-        bounds: of a stratified rule, see stratifying.bounds.
+        bounds: of a stratified rule, see stratifying.bounds. target: what the truths of the examples are of.
         """
         if bounds is not None:
             position, ends = positions(examples), bounds[numbers(examples, "label")]
@@ -55,18 +58,26 @@ class SplitRule:
             return np.where(inside, SPLITS.index("validation"), splits).astype(np.int8)
         if self.fixed:
             return self._as_fixed(examples)
-        position = self.group_hashes(examples) / 2.0**64
+        position = self.group_hashes(examples, target) / 2.0**64
         test = self._after(examples) if self.time else position < self.test_fraction
         validation = ~test & (position < self.validation_fraction + (0 if self.time else self.test_fraction))
         return np.where(test, SPLITS.index("test"), np.where(validation, SPLITS.index("validation"), 0)).astype(np.int8)
 
-    def group_hashes(self, examples: Columns) -> NDArray[np.uint64]:
-        """(n,): 64 bits of the hash of each example's group; as `hashes` says where it has none."""
+    def group_hashes(self, examples: Columns, target: Target | None = None) -> NDArray[np.uint64]:
+        """(n,): 64 bits of the hash of each example's group; as `hashes` says where it has none.
+
+        target: what the truths of the examples are of.
+        """
         own = hashes(examples)
         if not self.group:
             return own
-        values = zip(own.tolist(), _values(examples, self.group), strict=True)
+        values = zip(own.tolist(), self._groups(examples, target), strict=True)
         return np.array([high if value is None else _hash(value) for high, value in values], np.uint64)
+
+    def _groups(self, examples: Columns, target: Target | None) -> Sequence[Any]:
+        if target is not None and self.group == target.name:
+            return [target.decode(truth) for truth in numbers(examples, "label")]
+        return _values(examples, self.group)
 
     def _as_fixed(self, examples: Columns) -> NDArray[np.int8]:
         values = _values(examples, self.fixed)

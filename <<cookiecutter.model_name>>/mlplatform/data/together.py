@@ -67,9 +67,9 @@ def moved(
     for examples in chosen(storage, parts, schema, work):
         highs.append(numbers(examples, "high"))
         keys.append(likeness.keys(as_stored(examples)))
-        splits.append(rule.assign(examples, ends))
+        splits.append(rule.assign(examples, ends, schema.target))
         tied = bool(rule.group) or SOURCE in examples
-        groups.append(rule.group_hashes(examples) if tied else np.empty(0, np.uint64))
+        groups.append(rule.group_hashes(examples, schema.target) if tied else np.empty(0, np.uint64))
     ties = [np.concatenate(keys), *([np.concatenate(groups)] if any(map(len, groups)) else [])]
     own, high = np.concatenate(splits), np.concatenate(highs)
     rank = high * ORDER

@@ -128,7 +128,7 @@ def _merge(
             duplicates.repeated += repeated
             duplicates.conflicting += len(conflicting)
             duplicates.ids += conflicting
-            new, splits = as_stored(kept), rule.assign(kept, ends)
+            new, splits = as_stored(kept), rule.assign(kept, ends, schema.target)
             splits = followers.applied(numbers(kept, "high"), splits) if followers else splits
         for split, examples, layers in growth.next(bucket.end, new, splits):
             writer.add(split, examples, layers)

@@ -100,7 +100,7 @@ DRIFT = Metric(
     "Population stability index of the last 500 to 1,000 rows looked at, against the baseline in the model's manifest; "
     "0 is equal, above 0.2 is commonly called a shift. signal: input.<name>, "
     "of lists of several lengths also length.<name>; "
-    "classes and confidence, tags and probability, or values.",
+    "classes and confidence, tags and probability, values, or similarity (to the mean vector).",
     of_target=True,
 )
 PROCESS_CPU = Metric("ml.process.cpu", "gauge", "core", (), "CPU time of the worker process per second.")

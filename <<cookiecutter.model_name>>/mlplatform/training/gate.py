@@ -17,6 +17,7 @@ from mlplatform.contract.comparison import Opponent
 from mlplatform.contract.criteria import Criteria
 from mlplatform.contract.errors import BadDataError
 from mlplatform.contract.opponent import UnusableError, choose, in_production
+from mlplatform.contract.targets import Target
 from mlplatform.store import manifest
 from mlplatform.store.manifest import Manifest
 from mlplatform.training import findings, production, report
@@ -51,11 +52,18 @@ class Judged:
         return f"{self.store}/{self.report}"
 
 
-def check_labels(dataset: Manifest, criteria: Criteria) -> None:
-    """Raise BadDataError if a label has no example to learn from or to be measured on, and nobody said it may."""
+def check_labels(dataset: Manifest, target: Target, criteria: Criteria) -> None:
+    """Raise BadDataError if a label has no example to learn from or to be measured on, and nobody said it may; or if
+    the target cannot be learned from a split, or be measured by it.
+    """
     if criteria.asks_nothing:
         return
     for split, what in (("train", "learn from"), ("test", "measure by")):
+        if fault := target.split_fault(dataset.properties["splits"][split]):
+            raise BadDataError(
+                f"dataset {dataset.id} has {fault} in its {split} split, so there is nothing to {what}; add examples, "
+                "or divide them otherwise"
+            )
         lacking = [
             label
             for label, examples in dataset.properties["splits"][split].get("classes", {}).items()

@@ -25,7 +25,7 @@ from mlplatform.data.dataset import SPLITS, Split
 from mlplatform.data.pictures import bytes_as_text, is_picture, url
 from mlplatform.reporting import charts, page
 from mlplatform.reporting.page import as_number
-from mlplatform.training import report_classes, report_number, report_tags
+from mlplatform.training import report_classes, report_number, report_tags, report_vector
 from mlplatform.training.findings import Findings, Mistake
 
 KINDS: Mapping[str, ModuleType] = {
@@ -33,6 +33,7 @@ KINDS: Mapping[str, ModuleType] = {
     "number": report_number,
     "ordinal": report_classes,
     "tags": report_tags,
+    "vector": report_vector,
 }
 """By kind of target a module with a TEMPLATE, `mistakes(rows, count)` and `values(findings)` for the template."""
 

@@ -41,7 +41,8 @@ class Train(Task):
     def run(self) -> None:
         """See the class."""
         context = self.context
-        gate.check_labels(manifest.read(context.storage, f"datasets/{self.dataset}"), context.criteria)
+        dataset = manifest.read(context.storage, f"datasets/{self.dataset}")
+        gate.check_labels(dataset, context.schema.target, context.criteria)
         prepared, content = manifest.fetch(context.storage, f"datasets/{self.dataset}", context.work)
         described = (context.schema.inputs, context.schema.target)
         train, validation, test = (Split.of(content, split, *described) for split in SPLITS)

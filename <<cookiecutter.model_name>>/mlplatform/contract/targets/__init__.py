@@ -12,8 +12,9 @@ from mlplatform.contract.targets.number import Number
 from mlplatform.contract.targets.ordinal import Ordinal
 from mlplatform.contract.targets.several import Several
 from mlplatform.contract.targets.tags import Tags
+from mlplatform.contract.targets.vector import Vector
 
-__all__ = ["KINDS", "Classes", "Number", "Ordinal", "Tags", "Target", "of_manifest", "of_model"]
+__all__ = ["KINDS", "Classes", "Number", "Ordinal", "Tags", "Target", "Vector", "of_manifest", "of_model"]
 
 
 def of_model(model: ModuleType) -> Target:

@@ -74,6 +74,12 @@ class Target(ABC):
     """What the scores of events are."""
     labels_agree: ClassVar[bool] = False
     """Whether two models say the same or not, row by row; else they are more or less apart."""
+    section: ClassVar[str] = "Errors"
+    """The heading of what known truths tell about a ghost, where rows are not right or wrong."""
+    paired: ClassVar[str] = "the ghost comes closer to {closer:,} and the live model to {farther:,}"
+    """What is said there of a comparison row by row."""
+    alone: ClassVar[bool] = False
+    """Whether it cannot be one of several."""
     accuracy: ClassVar[str] = "accuracy"
     """The metric that is the share of the rows that are right, where a row is right or wrong."""
     label_schema: ClassVar[Mapping[str, Any]] = {"type": "string"}
@@ -117,6 +123,11 @@ class Target(ABC):
     def labels(self) -> tuple[str, ...]:
         """The labels of which a row has one, in order; empty where there are none."""
         return ()
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether it says labels of a row, which an answer may hold."""
+        return any(part.labels_agree for part in self.parts)
 
     @property
     def value_names(self) -> tuple[str, ...]:
@@ -195,6 +206,10 @@ class Target(ABC):
     def described(self, truth: Array) -> dict[str, Any]:
         """What a dataset version says of the truths of a split. truth: of `encode`, of all of it."""
         return {}
+
+    def split_fault(self, described: Mapping[str, Any]) -> str:
+        """What a split lacks to learn from it and to measure by it; empty if nothing. described: of `described`."""
+        return ""
 
     @abstractmethod
     def decode(self, truth: Any) -> str | float | list[str]:

@@ -8,8 +8,9 @@ from mlplatform.contract.targets.classes import Classes
 from mlplatform.contract.targets.number import Number
 from mlplatform.contract.targets.ordinal import Ordinal
 from mlplatform.contract.targets.tags import Tags
+from mlplatform.contract.targets.vector import Vector
 
-KINDS: Mapping[str, type[Target]] = {kind.kind: kind for kind in (Classes, Number, Ordinal, Tags)}
+KINDS: Mapping[str, type[Target]] = {kind.kind: kind for kind in (Classes, Number, Ordinal, Tags, Vector)}
 
 
 def of_json(value: Mapping[str, Any]) -> Target:

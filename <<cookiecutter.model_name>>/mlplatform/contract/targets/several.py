@@ -97,6 +97,10 @@ class Several(Target):
                 )
             if name.lower() in seen:
                 raise SettingsError(f"model.TARGETS: two targets are called {name!r}; rename one")
+            if part.alone:
+                raise SettingsError(
+                    f"model.TARGETS: {name!r}, of kind {part.kind!r}, cannot be one of several; leave the others out"
+                )
             seen.add(name.lower())
             part.check()
 

@@ -84,6 +84,8 @@ def _figures(report: dict[str, Any]) -> str:
     told = [f"the report says {report['verdict']['decision']}"]
     if report.get("agreement"):
         told.append(f"agreement {100 * report['agreement']['value']:.1f} %")
+    if (pairs := report.get("pairs")) and pairs["correlation"] is not None:
+        told.append(f"rank correlation of pairs {pairs['correlation']:.4f}")
     if closeness := report.get("closeness"):
         told.append(f"mean difference {closeness['mean']:.4g}")
     ghost, live = report.get("accuracy"), report.get("live_accuracy")

@@ -198,7 +198,7 @@ def _labels(model: ServedModel, outputs: Sequence[Array]) -> Sequence[str | list
     """The label of each row, or its tags. Raises RequestError (400) if the model has none."""
     labels = predicted(model, [outputs]).labels
     target = model.target
-    if labels is None or (target and len(target.parts) > 1 and not any(part.labels_agree for part in target.parts)):
+    if labels is None or (target and not target.has_labels):
         raise bad_request("labels were asked for, and the model has none")
     return target.label_values(labels) if target else labels
 

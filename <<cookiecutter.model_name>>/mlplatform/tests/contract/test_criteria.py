@@ -79,7 +79,7 @@ def test_minimum_accuracy_is_still_taken_with_a_warning(service_toml: Path, capl
             "macro_recall, macro_f1, weighted_precision, weighted_f1, matthews_corrcoef, precision, recall, f1, "
             "roc_auc, average_precision, log_loss, brier_score, micro_f1, subset_accuracy, hamming_loss, "
             "quadratic_kappa, mean_level_error, mean_absolute_error, median_absolute_error, mean_squared_error, "
-            "root_mean_squared_error, r2_score",
+            "root_mean_squared_error, r2_score, equal_error_rate, true_accept_rate",
         ),
         (
             "[gate.log_loss]\nminimum = 0.9",

@@ -4,7 +4,7 @@ import numpy as np
 
 from mlplatform.contract.drift import SHIFTED, STABLE, histogram
 from mlplatform.contract.lengths import Length
-from mlplatform.contract.targets import Number, Tags
+from mlplatform.contract.targets import Number, Tags, Vector
 from mlplatform.serving.observability.drift import HALF, Drift, Window
 
 SHARES = [0.1] * 10
@@ -80,3 +80,17 @@ def test_tags_are_watched_by_how_often_each_is_said() -> None:
     for _ in range(4):
         drift.add_predictions(traits.signals(fewer[: 2 * HALF]))
     assert drift.psi()["tags"] > SHIFTED
+
+
+def test_vectors_are_watched_by_how_near_they_are_to_the_mean_one() -> None:
+    generator = np.random.default_rng(0)
+    said = (generator.normal(0, 1, (5000, 8)) + np.eye(8)[0]).astype(np.float32)
+    person = Vector("person", 8).decided(np.array([b"a", b"b"] * 2500), said)
+    drift = Drift({"inputs": {}, **person.baseline(said)}, [], person)
+    drift.add_predictions(person.signals(said[: 2 * HALF]))
+    assert drift.psi()["similarity"] < STABLE
+    turned = np.append(said[: HALF - 1] - np.float32(2) * np.eye(8, dtype=np.float32)[0], np.zeros((1, 8)), axis=0)
+    for _ in range(4):
+        drift.add_predictions(person.signals(turned))
+        drift.add_predictions(person.signals(turned[:1]))
+    assert drift.psi()["similarity"] > SHIFTED

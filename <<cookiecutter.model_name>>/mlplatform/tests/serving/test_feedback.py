@@ -2,7 +2,7 @@
 
 import pytest
 
-from mlplatform.contract.targets import Classes, Number, Tags
+from mlplatform.contract.targets import Classes, Number, Tags, Vector
 from mlplatform.serving.api.feedback import decode
 from mlplatform.serving.errors import RequestError
 
@@ -63,3 +63,10 @@ def test_the_truth_of_a_model_of_tags_is_a_list_of_labels() -> None:
 def test_other_tags_are_refused_with_those_that_the_model_knows(given: str, told: str) -> None:
     with pytest.raises(RequestError, match=told):
         decode(f'{{"request_id": "r", "label": {given}}}'.encode(), TRAITS, 8)
+
+
+def test_a_model_of_vectors_is_told_identities_also_new_ones() -> None:
+    person = Vector("person", 8)
+    assert decode(b'{"request_id": "r", "labels": ["ann", null, 7]}', person, 8) == ("r", ["ann", None, "7"])
+    with pytest.raises(RequestError, match="expected the true person, a text or a number of up to 64 bytes"):
+        decode(b'{"request_id": "r", "label": {"name": "ann"}}', person, 8)

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mlplatform.contract.targets import Number, Tags, of_manifest
+from mlplatform.contract.targets import Number, Tags, Vector, of_manifest
+from mlplatform.contract.targets.vector_notes import of_texts
 from mlplatform.serving.model.signature import Array, Tensor
 from mlplatform.serving.observability.predictions import Predicted, predicted
 
@@ -82,3 +83,15 @@ def test_of_a_model_of_tags_those_are_noted_that_reach_their_thresholds() -> Non
     assert scores(said) == pytest.approx([0.4, 0.2, 0.25])
     assert said.labels is not None
     assert served.target.label_values(said.labels) == [["even", "prime"], [], ["prime"]]
+
+
+def test_of_a_model_of_vectors_those_are_noted_and_are_no_labels_of_an_answer() -> None:
+    served = model("float32")
+    served.target = Vector("person", 2, centre=(1.0, 0.0))
+    said = predicted(served, [rows([1, 0], [0, 2]), (), rows([0, 0])])
+    assert said.rows == [2, 0, 1]
+    assert scores(said) == pytest.approx([1, 0, 0])
+    assert said.labels is not None
+    np.testing.assert_allclose(of_texts(np.array(said.labels[:2], object)), [[1, 0], [0, 2]], rtol=1e-6)
+    assert said.labels[2] == ""
+    assert not served.target.has_labels

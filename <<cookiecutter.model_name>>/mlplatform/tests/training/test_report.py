@@ -17,7 +17,7 @@ from mlplatform.config.settings import ServiceSettings
 from mlplatform.contract import gate
 from mlplatform.contract.comparison import Opponent
 from mlplatform.contract.criteria import Criteria, Criterion
-from mlplatform.contract.targets import Classes, Number, Tags
+from mlplatform.contract.targets import Classes, Number, Tags, Vector
 from mlplatform.contract.targets.class_measures import sample
 from mlplatform.data.dataset import InputSpec, Schema
 from mlplatform.reporting import charts
@@ -520,5 +520,66 @@ def test_tags_are_compared_with_production_row_by_row_and_tag_by_tag(tmp_path: P
         "McNemar's exact test",
         "prime 80.0 % +30.00 50 → 100 50 → 66.7",
         "macro f1 0.9333",
+    ):
+        assert told in page.words, told
+
+
+PERSON = Vector("person", 2)
+APART = ((1.0, 0.0), (1.0, 0.1), (0.0, 1.0), (0.1, 1.0), (-1.0, 0.0), (-1.0, 0.1))
+
+
+def verified(
+    tmp_path: Path, said: Sequence[Sequence[float]], other: Sequence[Sequence[float]] | None = None
+) -> Findings:
+    """A run that gives vectors to six test examples, two of each of three persons, and what production gives them."""
+    true, _ = PERSON.encode([b"ann", b"ann", b"bob", b"bob", b"zo\xc3\xab", b"zo\xc3\xab"], {})
+    target = PERSON.decided(true, np.array(said, np.float32))
+    rows = target.rows(true, np.array(said, np.float32))
+    found = findings(tmp_path, NUMBERS)
+    counted = {"examples": 6, **target.described(true)}
+    dataset = {**found.dataset.properties, "splits": dict.fromkeys(("train", "validation", "test"), counted)}
+    measured = {**found.metrics, **target.metrics(rows)}
+    criteria = Criteria((Criterion("equal_error_rate", maximum=0.2, maximum_regression=0.05),))
+    opponent, compared = NO_PRODUCTION, None
+    if other is not None:
+        there = target.rows(true, np.array(other, np.float32))
+        opponent = target.compare("c0ffee000000", rows, there, criteria)
+        compared = Compared("c0ffee000000", "2026-11-01T08:00:00Z", target.metrics(there), there, False)
+    return replace(
+        found,
+        schema=replace(found.schema, target=target),
+        dataset=replace(found.dataset, properties=dataset),
+        metrics=measured,
+        test=rows,
+        mistakes=report.collect_mistakes(target, split(tmp_path / "v", **NUMBERS), rows),
+        verdict=gate.judge(target, measured, criteria, opponent, target.against_constant(rows, criteria, true)),
+        compared=compared,
+    )
+
+
+def test_vectors_have_a_curve_and_the_pairs_that_are_hardest_to_tell(tmp_path: Path) -> None:
+    (tmp_path / "v").mkdir()
+    page = Page(report.render(verified(tmp_path, APART)))
+    for told in (
+        "of 3 identities, a pair of one identity is more similar than a pair of two in 100.0 % of the cases",
+        "Always answering the same vector is certainly worse.",
+        "equal_error_rate at most 0.2 0",
+        "Pairs of one identity, of two 3, 12",
+        "it accepts 100.0 % of the pairs of one identity and 0.00 % of those of two",
+        "says pair 1 similarity 0.198 is ann beside bob",
+        "is bob beside ann",
+        "train 6 3 2 2 2",
+        "It answers with a vector of 2 values",
+    ):
+        assert told in page.words, told
+
+
+def test_vectors_are_compared_with_production_by_the_same_pairs(tmp_path: Path) -> None:
+    (tmp_path / "v").mkdir()
+    page = Page(report.render(verified(tmp_path, [(1.0, 0.0), (0.0, 1.0), *APART[:4]], other=APART)))
+    for told in (
+        "this model ranks the pairs of 0 better and production those of 6",
+        "Wilcoxon's signed-rank test",
+        "The gate is closed",
     ):
         assert told in page.words, told

@@ -87,6 +87,14 @@ function bars(row, labels) {
   }
 }
 
+// A vector: its length and first values.
+function vector(values) {
+  const length = Math.hypot(...values);
+  const line = make("p", `${values.length} values`, at("values"), { class: "figure" });
+  const first = values.slice(0, 8).map(number).join(", ");
+  make("span", ` of length ${number(length)}: ${first}${values.length > 8 ? ", …" : ""}`, line, { class: "note" });
+}
+
 // The labels of a model, of several targets by their names.
 function labelled(labels) {
   if (Array.isArray(labels)) return labels.join(", ");
@@ -100,7 +108,7 @@ function inWords(truth) {
   return Object.entries(truth).map(([name, one]) => `${name} ${inWords(one)}`).join(", ");
 }
 
-// What a model gives for one row, by output: tags, probabilities of labels as bars, one value as a figure.
+// What a model gives for one row, by output: tags, probabilities of labels as bars, one value as a figure, a vector by its length.
 function show(row, model) {
   const outputs = model.signature.outputs;
   const values = outputs.length === 1 ? [row] : outputs.map((output) => row?.[output.name]);
@@ -112,6 +120,8 @@ function show(row, model) {
       if (outputs.length > 1) make("h3", output.name, at("values"));
       if (target?.thresholds?.length) tags(value, labels, target.thresholds);
       bars(value, labels);
+    } else if (target?.kind === "vector" && Array.isArray(value)) {
+      vector(value);
     } else if (value !== null && typeof value !== "object" && value !== undefined) {
       const line = make("p", "", at("values"), { class: "figure" });
       line.textContent = typeof value === "number" ? number(value) : String(value);
