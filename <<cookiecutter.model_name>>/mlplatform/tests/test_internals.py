@@ -50,6 +50,14 @@ def test_keras_still_has_the_train_function_that_training_fitting_drives() -> No
     assert callable(network.train_function)
 
 
+def test_keras_still_lists_the_layers_within_layers_for_training_vocabularies_and_training_callbacks() -> None:
+    import keras
+
+    vectors = keras.layers.TextVectorization()
+    network = keras.Sequential([keras.Input((1,), dtype="string"), keras.Sequential([vectors])])
+    assert any(layer is vectors for layer in network._flatten_layers(include_self=False))
+
+
 @pytest.mark.parametrize(
     ("library", "files"),
     [
