@@ -42,6 +42,7 @@ STROKES = "pen-strokes"
 PHOTOS = "photo-reader"
 TUMOURS = "tumour-classifier"
 GLYPHS = "digit-glyphs"
+LETTERS = "letter-vectors"
 # The first example is held to the contract every time.
 CONTRACT_BY_NIGHT = ("table", "text", "regression")
 GATE_OF_TAGS = "[gate.macro_f1]\nminimum = 0.8\nmaximum_regression = 0.02\n\n[gate.recall.loop]\nminimum = 0.8\n"
@@ -49,6 +50,7 @@ GATE_OF_SEVERAL = (
     "[gate.digit.accuracy]\nminimum = 0.85\nmaximum_regression = 0.05\n\n[gate.digit.recall.0]\nminimum = 0.8\n\n"
     "[gate.ink.mean_absolute_error]\nmaximum = 4\n"
 )
+GATE_OF_VECTORS = "[gate.roc_auc]\nminimum = 0.9\nmaximum_regression = 0.02\n\n[gate.equal_error_rate]\nmaximum = 0.2\n"
 # One payment in twenty is fraud: always answering `ok` has an average precision of 0.05.
 GATE_OF_A_RARE_LABEL = "[gate]\ncost_of_miss = 20\n\n[gate.average_precision]\nminimum = 0.3\n"
 # Those of a repository's own tests that read what rendering changes, and what they read.
@@ -590,6 +592,52 @@ class TestAModelOfTags:
     @pytest.mark.nightly
     def test_keeps_the_contract(self, traits: Path) -> None:
         assert_passes(traits, "tests")
+
+
+@pytest.fixture(scope="module")
+def letters(make: Make) -> Path:
+    """A rendered repository with a model of vectors, and a gate that is about pairs."""
+    return make("letters", LETTERS, GATE_OF_VECTORS)
+
+
+class TestAModelOfVectors:
+    """A team's model of identities in place of the digits. Beside `model/` only the gate is another."""
+
+    def test_is_trained_published_and_served_with_vectors_of_letters_never_seen(
+        self, letters: Path, tmp_path: Path
+    ) -> None:
+        apart = ("--split-group", "letter", "--validation-fraction", "0.2", "--test-fraction", "0.2")
+        result = nox(letters, "-s", "train", "--", *apart)
+        assert result.returncode == 0, result.stdout
+        properties = published_model(letters)["properties"]
+        (target,) = properties["targets"]
+        assert (target["kind"], target["name"], target["size"]) == ("vector", "letter", 32)
+        assert 0 < target["threshold"] < 1
+        metrics = properties["metrics"]
+        assert metrics["roc_auc"] > 0.9
+        # All sixteen fonts of a letter are in one split.
+        assert metrics["examples"] == 16 * metrics["identities"]
+        assert properties["gate"]["constant"]["beaten"]
+        samples = properties["samples"]
+        instances = [sample["instance"] for sample in samples]
+        with serving(letters, tmp_path / "server.log") as url:
+            status, body = post(f"{url}/v1/models/{LETTERS}:predict", {"instances": instances})
+            assert status == 200, body
+            assert all(sum(value**2 for value in row) == pytest.approx(1, abs=1e-5) for row in body["predictions"])
+            status, described = get(f"{url}/v2/models/{LETTERS}")
+            assert status == 200
+            assert described["outputs"] == [{"name": "letter", "datatype": "FP32", "shape": [-1, 32]}]
+            image = {"name": "image", "datatype": "FP32", "shape": [1, 16, 16], "data": [instances[0]["image"]]}
+            status, answer = post(f"{url}/v2/models/{LETTERS}/infer", {"inputs": [image]})
+            assert status == 200, answer
+            assert answer["outputs"][0]["data"] == pytest.approx(body["predictions"][0], abs=1e-5)
+            status, body = post(f"{url}/v1/models/{LETTERS}:predict?labels=true", {"instances": instances})
+            assert status == 400
+            assert "labels were asked for, and the model has none" in body["error"]
+
+    @pytest.mark.nightly
+    def test_passes_the_repositorys_own_lint_and_keeps_the_contract(self, letters: Path, repository: Path) -> None:
+        assert_passes(letters, "lint", "tests", cache_of=repository)
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,8 @@ class Examples:
     """All examples of a split, in memory.
 
     inputs: by name, in the order of model.RECORD, each (examples, *shape): numbers float32, whole numbers int64, bool,
-    text as str. truth: (examples,), positions in the labels, int32, or numbers, float32; of tags (examples, tags), 1
-    for those that an example has.
+    text as str. truth: (examples,), positions in the labels, int32, numbers, float32, or of vectors identities, bytes;
+    of tags (examples, tags), 1 for those that an example has.
     """
 
     inputs: Mapping[str, NDArray[Any]]

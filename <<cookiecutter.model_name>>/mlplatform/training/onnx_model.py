@@ -187,7 +187,7 @@ def _few(split: Split) -> NDArray[np.int64]:
     """The first rows, and of each label that has fewer among them the first of that label."""
     truth = split.column("label", np.arange(len(split)))
     few = np.arange(min(FEW, len(split)))
-    if truth.ndim == 1 and truth.dtype.kind == "f":
+    if truth.ndim == 1 and truth.dtype.kind in "fS":
         return few
     has = [truth == label for label in np.unique(truth)] if truth.ndim == 1 else [*(truth > 0).T, *(truth == 0).T]
     return np.unique(np.concatenate([few, *(np.flatnonzero(rows)[:FEW_OF_A_LABEL] for rows in has)]))

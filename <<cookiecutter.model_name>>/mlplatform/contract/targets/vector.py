@@ -53,7 +53,7 @@ class Vector(Target):
     kind = "vector"
     default = Criterion("roc_auc", minimum=0.8, maximum_regression=0.02)
     loss = "circle"
-    truths = "identities, equal numbers for the rows of a batch that are of one"
+    truths = "identities"
     noun = "similarity to the mean vector"
     headline = "roc_auc"
     metric = ""

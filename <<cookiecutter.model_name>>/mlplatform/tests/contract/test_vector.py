@@ -224,6 +224,10 @@ class TestDefinition:
         with pytest.raises(SettingsError, match="target 'person' has no labels; ask for"):
             PERSON.fitted(Criteria((asked,)))
 
+    @pytest.mark.parametrize(("loss", "fits"), [("Circle", True), ("MeanSquaredError", False), ("hinge", False)])
+    def test_a_loss_of_keras_has_to_compare_the_rows_of_a_batch(self, loss: str, fits: bool) -> None:
+        assert PERSON.fits_loss(loss) is fits
+
     def test_an_export_is_measured_by_the_length_of_vectors(self) -> None:
         vectors = said(0.5)
         assert PERSON.difference(vectors * np.float32(1 + 1e-6), vectors) < 1e-5
