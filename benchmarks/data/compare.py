@@ -5,7 +5,7 @@ seconds and peak memory, each the median of the rounds, and the bytes written. E
 one thread for what can be told so, and files that were just written, so in the page cache.
 
 The platform also makes a version of each source with one more file of 1 % as many rows, as it does every day: once that
-of the others is there (`and 1 % more`).
+of the others is there (`and 1 % more`). `nothing` is the start of Python and the platform's imports, part of each run.
 """
 
 import argparse
@@ -41,6 +41,7 @@ def main() -> None:
         sources = make_sources(directory, options.rows, options.small_files)
         figures: dict[tuple[str, str], list[tuple[float, float, float, int]]] = {}
         for round_number in range(options.rounds):
+            figures.setdefault(("nothing", "platform"), []).append(measure("start", directory, directory / "none"))
             for source, path in sources.items():
                 # Files of one record each are what the scripts would have to be rewritten for.
                 for variant in options.variants if source.startswith("1 ") else ["platform"]:

@@ -115,21 +115,21 @@ def files(store: Storage, source: str) -> None:
 
 
 @add.command()
-@click.argument("directory", type=click.Path(path_type=Path))
+@click.argument("source")
 @click.option("--labels", "table", type=click.Path(path_type=Path), required=True)
 @click.option("--input", "name", default="", help="The property that holds the picture, if there are several.")
 @click.option("--resize", is_flag=True, help="Scale images of another size than the record's.")
 @with_store
-def images(store: Storage, directory: Path, table: Path, name: str, resize: bool) -> None:
+def images(store: Storage, source: str, table: Path, name: str, resize: bool) -> None:
     """Make records of image files, whose numbers stand for their pixels as the record's schema says.
 
-    --labels: a table with the columns file, below DIRECTORY, and label, and any other properties of the record. Every
-    image is accounted for.
+    SOURCE: a directory, or s3://bucket/prefix. --labels: a table with the columns file, below SOURCE, and label, and
+    any other properties of the record. Every image is accounted for.
     """
     schema = team.record_schema()
     picture = pictures.picture_of(schema, name)
     truths = [part.name for part in target().parts]
-    found = pictures.records(directory, table, picture, resize, schema, *truths)
+    found = pictures.records(source, table, picture, resize, schema, *truths)
     _write(store, "sources/images", found)
 
 

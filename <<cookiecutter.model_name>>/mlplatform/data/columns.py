@@ -129,8 +129,11 @@ def texts(columns: Columns, name: str) -> Texts:
 
 def take(columns: Columns, indices: Array) -> dict[str, Column]:
     """The rows with these indices, or that a mask chooses, of every column."""
+    # A mask would be gone through for each column.
+    rows = np.flatnonzero(indices) if indices.dtype == bool else indices
     return {
-        name: column.take(indices) if isinstance(column, Texts) else column[indices] for name, column in columns.items()
+        name: column.take(rows) if isinstance(column, Texts) else column.take(rows, axis=0)
+        for name, column in columns.items()
     }
 
 

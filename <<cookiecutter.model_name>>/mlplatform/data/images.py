@@ -3,7 +3,10 @@
 import base64
 import csv
 import hashlib
+import posixpath
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from importlib import import_module
@@ -18,7 +21,8 @@ from mlplatform.data.checking import RecordChecker, media_type
 from mlplatform.data.dataset import InputSpec
 from mlplatform.data.pictures import is_picture
 from mlplatform.data.recording import Found
-from mlplatform.data.sources import is_hidden
+from mlplatform.data.sources import FILES_AHEAD, THREADS, is_hidden
+from mlplatform.store.storage import Storage, open_storage
 
 FILE = "file"
 
@@ -81,33 +85,36 @@ def picture_of(schema: Mapping[str, Any], name: str = "") -> Picture | ImageFile
 
 
 def records(
-    directory: Path, labels: Path, picture: Picture | ImageFile, resize: bool, schema: Mapping[str, Any], *truths: str
+    url: str, labels: Path, picture: Picture | ImageFile, resize: bool, schema: Mapping[str, Any], *truths: str
 ) -> Iterator[Found]:
     """A record for each row of a table with the columns `file`, the truths', and others of the record's properties.
 
-    A record without an id has the SHA-256 of its file, 32 hex digits. resize: whether an image of another size is
-    scaled; else it does not fit. Images that the table does not name do not fit either. schema: `model.RECORD`. Raises
-    ImagesError.
+    url: of the images, a directory or s3://bucket/prefix. A record without an id has the SHA-256 of its file, 32 hex
+    digits. resize: whether an image of another size is scaled; else it does not fit. Images that the table does not
+    name do not fit either. schema: `model.RECORD`. Raises ImagesError and StorageError.
     """
-    if not directory.is_dir():
-        raise ImagesError(f"{directory}: is no directory; name the one that holds the images")
+    source = open_storage(url)
+    directory = source.local_path("")
+    if directory is not None and not directory.is_dir():
+        raise ImagesError(f"{url}: is no directory; name the one that holds the images")
     image = _library()
     checker = RecordChecker(schema)
     known = checker.names
-    named = set()
-    for number, row in enumerate(_rows(labels, known, truths), start=2):
+    rows = _rows(labels, known, truths)
+    named = [posixpath.normpath(row[FILE]) for row in rows]
+    keys = {key for key in source.keys("") if not is_hidden(key) and not key.endswith("/")}
+    contents = _contents(source, [key for key in named if key in keys])
+    for number, (row, key) in enumerate(zip(rows, named, strict=True), start=2):
         place = f"{labels.name} row {number}"
-        path = directory / row[FILE]
-        named.add(path.resolve())
-        if not path.is_file():
-            yield Found(place, None, f"{row[FILE]!r} is no file below {directory}")
+        if key not in keys:
+            yield Found(place, None, f"{row[FILE]!r} is no file below {url}")
             continue
-        content = path.read_bytes()
+        content = next(contents)
         try:
             values: str | list[Any] = (
                 _as_base64(image, content, picture)
                 if isinstance(picture, ImageFile)
-                else _values(image, path, picture, resize)
+                else _values(image, content, picture, resize)
             )
         except ValueError as error:
             yield Found(f"{place}, {row[FILE]}", None, str(error))
@@ -115,10 +122,21 @@ def records(
         digest = {"id": hashlib.sha256(content).hexdigest()[:32]} if "id" in known else {}
         beside = {name: checker.cell_value(name, cell) for name, cell in row.items() if name in known and cell != ""}
         yield Found(place, {**digest, **beside, picture.name: values})
-    for path in sorted(directory.rglob("*")):
-        inside = path.relative_to(directory).as_posix()
-        if path.is_file() and not is_hidden(inside) and path.resolve() not in named | {labels.resolve()}:
-            yield Found(inside, None, f"{labels.name} does not name it")
+    for key in sorted(keys.difference(named)):
+        if directory is None or (directory / key).resolve() != labels.resolve():
+            yield Found(key, None, f"{labels.name} does not name it")
+
+
+def _contents(source: Storage, keys: Sequence[str]) -> Iterator[bytes]:
+    """The bytes of files in order. Several are read ahead: those elsewhere take their time, whatever their size."""
+    with ThreadPoolExecutor(THREADS, thread_name_prefix="images") as pool:
+        coming: deque[Future[bytes]] = deque()
+        for key in keys:
+            coming.append(pool.submit(source.read, key))
+            if len(coming) > FILES_AHEAD:
+                yield coming.popleft().result()
+        while coming:
+            yield coming.popleft().result()
 
 
 def _picture(name: str, schema: Any) -> Picture | None:
@@ -176,10 +194,10 @@ def _as_base64(image: Any, content: bytes, picture: ImageFile) -> str:
     return base64.b64encode(content).decode()
 
 
-def _values(image: Any, path: Path, picture: Picture, resize: bool) -> list[Any]:
+def _values(image: Any, content: bytes, picture: Picture, resize: bool) -> list[Any]:
     """The numbers of an image. Raises ValueError with a clause that says why there are none."""
     try:
-        with image.open(path) as opened:
+        with image.open(BytesIO(content)) as opened:
             if opened.mode.startswith(("I", "F")):
                 raise ValueError(f"has more than 8 bits for each colour ({opened.mode}); convert it")
             turned = import_module("PIL.ImageOps").exif_transpose(opened)

@@ -276,6 +276,18 @@ class TestImages:
         assert code == 3
         assert "white.jpg: is image/jpeg, and 'image' of model.RECORD is image/png; convert it" in err
 
+    def test_may_lie_in_a_bucket(self, run: Run, faces: Path, bucket: Bucket) -> None:
+        assert run("add", "images", "faces", "--labels", "labels.csv", "--resize")[0] == 0
+        expected = added("images")
+        Path("store/sources/images", next(Path("store/sources/images").iterdir()).name).unlink()
+        for name in ("deep/grey.png", "white.jpg"):
+            bucket.client.put_object(Bucket=bucket.name, Key=f"faces/{name}", Body=(faces / name).read_bytes())
+        assert run("add", "images", f"s3://{bucket.name}/faces", "--labels", "labels.csv", "--resize")[0] == 0
+        assert added("images") == expected
+        bucket.client.put_object(Bucket=bucket.name, Key="faces/more.png", Body=b"no image")
+        code, _, err = run("add", "images", f"s3://{bucket.name}/faces", "--labels", "labels.csv", "--resize")
+        assert (code, "more.png: labels.csv does not name it" in err) == (3, True)
+
     def test_are_all_accounted_for(self, run: Run, faces: Path) -> None:
         (faces / "more.png").write_bytes(b"no image")
         Path("labels.csv").write_text("file,label\ndeep/grey.png,1\nmore.png,1\nabsent.png,2\n")
