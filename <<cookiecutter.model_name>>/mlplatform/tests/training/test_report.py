@@ -564,7 +564,7 @@ def test_vectors_have_a_curve_and_the_pairs_that_are_hardest_to_tell(tmp_path: P
         "of 3 identities, a pair of one identity is more similar than a pair of two in 100.0 % of the cases",
         "Always answering the same vector is certainly worse.",
         "equal_error_rate at most 0.2 0",
-        "Pairs of one identity, of two 3, 12",
+        "The figures are of 3 pairs of one identity and 12 of two.",
         "it accepts 100.0 % of the pairs of one identity and 0.00 % of those of two",
         "says pair 1 similarity 0.198 is ann beside bob",
         "is bob beside ann",
