@@ -23,6 +23,8 @@ from mlplatform.store.storage import Storage, open_storage
 
 # Records that do not fit and are shown; all are counted.
 SHOWN = 10
+# Of gzip: of images in base64, 9 takes two fifths of all time here and makes 3 % less of them.
+PACKING = 1
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,7 @@ def write_records(
     content = hashlib.sha256()
     with TemporaryDirectory(dir=work) as temporary:
         path = Path(temporary) / "records.jsonl.gz"
-        with path.open("wb") as packed, gzip.GzipFile("", "wb", fileobj=packed, mtime=0) as file:
+        with path.open("wb") as packed, gzip.GzipFile("", "wb", compresslevel=PACKING, fileobj=packed, mtime=0) as file:
             for one in found:
                 reason = one.reason or ("" if one.record is None else checker.reason(one.record))
                 if reason or one.record is None:
