@@ -31,6 +31,8 @@ def steps(ranks: Ranks, is_positive: NDArray[np.bool_], weights: Floats) -> tupl
     order, begins = ranks
     ordered = weights[order]
     positive = ordered * is_positive[order]
+    if len(begins) == len(order):
+        return positive, ordered - positive
     return np.add.reduceat(positive, begins), np.add.reduceat(ordered - positive, begins)
 
 

@@ -60,8 +60,14 @@ class Pairs:
         """
         if weights is None:
             return steps(self.ranks, self.same, np.ones(len(self.scores)))
-        of_first, of_second = weights[self.codes[self.first]], weights[self.codes[self.second]]
-        return steps(self.ranks, self.same, np.where(self.same, of_first, of_first * of_second))
+        one, other = self._identities
+        drawn = weights[one]
+        return steps(self.ranks, self.same, np.where(self.same, drawn, drawn * weights[other]))
+
+    @cached_property
+    def _identities(self) -> tuple[Whole, Whole]:
+        """(pairs,): the codes of both rows."""
+        return self.codes[self.first], self.codes[self.second]
 
     def values(self, names: Iterable[str], weights: Floats | None = None) -> dict[str, float]:
         """Metrics by their names; NaN where there are no pairs of one identity, or none of two."""
