@@ -9,6 +9,7 @@ import jsonschema_rs
 import orjson
 
 from mlplatform.contract.lengths import Length
+from mlplatform.contract.missing import MISSING as GAP
 from mlplatform.contract.targets.base import Target
 
 # What JSON calls a number: ASCII digits, no underscores, no plus, no leading zeros.
@@ -115,6 +116,12 @@ def media_type(column: Any, schema: Mapping[str, Any], depth: int = 0) -> str:
     if not isinstance(column, Mapping) or column.get("contentEncoding") != "base64":
         return ""
     return str(column.get("contentMediaType", "application/octet-stream"))
+
+
+def sentinel(column: Any, schema: Mapping[str, Any]) -> Any:
+    """What a property says stands for a value of it that is missing, which may be of any type; None if nothing does."""
+    column = _referred(column, schema)
+    return column.get(GAP) if isinstance(column, Mapping) else None
 
 
 def lengths(schema: Mapping[str, Any]) -> dict[str, Length]:

@@ -34,6 +34,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlplatform.contract.lengths import Length
+from mlplatform.contract.missing import Sentinel
 from mlplatform.contract.targets.base import Target
 from mlplatform.data.columns import BYTES, ENDS, Array, Column, Texts, concatenate
 from mlplatform.data.steps import Step
@@ -64,6 +65,7 @@ class InputSpec:
     """One input of the model: shape of one example, and name of the dtype, NumPy's or `string`.
 
     nullable: whether `model.RECORD` lets its numbers be missing, which are NaN then; of floats only.
+    missing: what stands for a value that is missing in place of NaN, of any dtype; None if nothing does.
     media_type: what its bytes are, which records hold in base64, such as `image/jpeg`; empty for text and numbers.
     length: of lists of numbers of any length, whose shape begins with None; None if the shape is fixed.
     """
@@ -74,12 +76,24 @@ class InputSpec:
     nullable: bool = False
     media_type: str = ""
     length: Length | None = None
+    missing: Sentinel = None
+
+    @property
+    def optional(self) -> bool:
+        """Whether its values may be missing."""
+        return self.nullable or self.missing is not None
+
+    @property
+    def gap(self) -> str | float | bool:
+        """What stands for a value that is missing."""
+        return math.nan if self.missing is None else self.missing
 
     def to_json(self) -> dict[str, Any]:
         """As manifests hold it: of what an input is not, such as missing or bytes, nothing is said."""
         described: dict[str, Any] = {"name": self.name, "shape": list(self.shape), "dtype": self.dtype}
         described |= {"nullable": True} if self.nullable else {}
         described |= {"media_type": self.media_type} if self.media_type else {}
+        described |= {} if self.missing is None else {"missing": self.missing}
         return described | ({"length": self.length.to_json()} if self.length else {})
 
     @classmethod
@@ -87,7 +101,8 @@ class InputSpec:
         """From what `to_json` gave."""
         shape = tuple(described["shape"])
         about = bool(described.get("nullable")), described.get("media_type", "")
-        return cls(described["name"], shape, described["dtype"], *about, Length.of_json(described.get("length")))
+        length = Length.of_json(described.get("length"))
+        return cls(described["name"], shape, described["dtype"], *about, length, described.get("missing"))
 
     @property
     def sizes(self) -> tuple[int, ...]:

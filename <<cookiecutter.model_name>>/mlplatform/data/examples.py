@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlplatform.contract.lengths import Length
-from mlplatform.contract.missing import with_nan
+from mlplatform.contract.missing import filled_in
 from mlplatform.data.batches import MISSING, Batch, Problem, Record
 from mlplatform.data.checking import RecordChecker, truth_fault
 from mlplatform.data.columns import Array, Column, Columns, Texts, take
@@ -65,7 +65,7 @@ class ExampleMaker:
         self.schema = schema
         self.dropped: Counter[int] = Counter()
         record = schema.record_without_labels()
-        needed = (spec.name for spec in schema.inputs if not spec.nullable)
+        needed = (spec.name for spec in schema.inputs if not spec.optional)
         self._truths = tuple(part.name for part in schema.target.parts)
         self.checker = RecordChecker(record, (*self._truths, *needed))
         self._checks = PlainChecks(record)
@@ -136,12 +136,17 @@ class ExampleMaker:
                 return cast, fits
         number = self._checks.number(spec.name) if numeric and spec.shape == () else None
         values = batch.column(spec.name)
+        if spec.missing is not None:
+            fits = _all_if_none(self._checks.fits(spec.name, values), len(values))
+            column, wrong = _column([None if value is MISSING else value for value in values], spec)
+            fits[list(wrong)] = False
+            return column, fits
         if not spec.nullable or spec.name in self._checks.required or MISSING not in values:
             return self._given(spec, values, number)
         there = np.array([value is not MISSING for value in values], bool)
-        column, fits = np.full((len(values), *spec.sizes), np.nan, spec.dtype), ~there
-        column[there], fits[there] = self._given(spec, [value for value in values if value is not MISSING], number)
-        return column, fits
+        numbers, fits = np.full((len(values), *spec.sizes), np.nan, spec.dtype), ~there
+        numbers[there], fits[there] = self._given(spec, [value for value in values if value is not MISSING], number)
+        return numbers, fits
 
     def _given(
         self, spec: InputSpec, values: Sequence[Any], number: Mapping[str, Any] | None
@@ -207,7 +212,7 @@ class ExampleMaker:
     def _lacks(self, record: Record) -> str:
         """Why a record that fits the JSON Schema is no example, as far as that is not a matter of dtypes and shapes."""
         for spec in self.schema.inputs:
-            if spec.name not in record and not spec.nullable:
+            if spec.name not in record and not spec.optional:
                 return f"{spec.name}: missing, and the model has this input"
         return truth_fault(record, self.schema.target)
 
@@ -282,8 +287,8 @@ def _nested_floats(values: Sequence[Any], levels: Sequence[Mapping[str, Any]], s
 
 def _column(values: Sequence[Any], spec: InputSpec) -> tuple[Column, dict[int, str]]:
     """The column of an input, and reasons by row for the values that do not fit; there it holds anything."""
-    if spec.nullable:
-        values = [with_nan(value, spec.shape) for value in values]
+    if spec.optional:
+        values = [filled_in(value, spec.shape, spec.gap) for value in values]
     whole = _whole_column(values, spec)
     if whole is not None:
         return whole, {}

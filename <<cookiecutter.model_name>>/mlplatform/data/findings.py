@@ -280,8 +280,10 @@ def nulls(dataset: Dataset) -> Iterator[Finding]:
     for spec in dataset.inputs:
         if spec.nullable and spec.length:
             counts[spec.name] = sum(bool(_missing(value).any()) for value in dataset.lists(spec))
-        elif spec.nullable:
-            gaps = _missing(dataset.column(spec.name)).reshape(len(dataset), -1)
+        elif spec.optional and not spec.length:
+            values = dataset.column(spec.name)
+            gap = spec.missing.encode() if isinstance(spec.missing, str) else spec.missing
+            gaps = (_missing(values) if gap is None else values == gap).reshape(len(dataset), -1)
             counts[spec.name] = int(np.count_nonzero(gaps.any(axis=1)))
     for name, count in counts.most_common():
         if count:

@@ -30,10 +30,11 @@ class FirstRows(Split):
         self.count = min(count, len(split))
         self._inputs = split.inputs
         self.lists = split.lists
-        nullable = [spec for spec in inputs if spec.nullable]
-        whole = [spec for spec in nullable if not spec.length]
+        optional = [spec for spec in inputs if spec.optional]
+        self._fill = {spec.name: spec.gap.encode() if isinstance(spec.gap, str) else spec.gap for spec in optional}
+        whole = [spec for spec in optional if not spec.length]
         gaps = [Gap((spec.name,), False, repr(spec.name)) for spec in whole]
-        gaps += [Gap((spec.name,), True, f"a value of {spec.name!r}") for spec in nullable if spec.shape]
+        gaps += [Gap((spec.name,), True, f"a value of {spec.name!r}") for spec in optional if spec.shape]
         if len(whole) > 1:
             gaps.append(Gap(tuple(spec.name for spec in whole), False, "every input that may be"))
         self.gaps = dict(enumerate(gaps, start=self.count))
@@ -77,7 +78,7 @@ class FirstRows(Split):
         if gaps:
             column = np.array(column)
         for at, first_value in gaps:
-            column[(at, *(0,) * (column.ndim - 1)) if first_value else at] = np.nan
+            column[(at, *(0,) * (column.ndim - 1)) if first_value else at] = self._fill[name]
         return column
 
     def rows(self, name: str, indices: NDArray[np.int64]) -> list[NDArray[Any]]:
@@ -94,5 +95,5 @@ class FirstRows(Split):
                 rows[at] = np.resize(rows[at], (wanted, *spec.sizes))
             elif gap is not None and name in gap.inputs and len(rows[at]):
                 rows[at] = np.array(rows[at])
-                rows[at][(0,) * rows[at].ndim] = np.nan
+                rows[at][(0,) * rows[at].ndim] = self._fill[name]
         return rows

@@ -122,7 +122,8 @@ def definition(parameters: TrainingParameters) -> tuple[InputSpec, ...]:
     unused_properties = [name for name in properties if name not in {*reserved, *names}]
     if unused_properties:
         log.warning("train: not in model.INPUTS, so nothing is learned from: %s", ", ".join(unused_properties))
-    return tuple(team_inputs.spec(name, properties[name]) for name in names)
+    specs = (team_inputs.spec(name, properties[name]) for name in names)
+    return tuple(team_inputs.with_sentinel(spec, model.RECORD) for spec in specs)
 
 
 def check(

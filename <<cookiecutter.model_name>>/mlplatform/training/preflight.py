@@ -23,6 +23,7 @@ from mlplatform.config.settings import load
 from mlplatform.contract import gate
 from mlplatform.contract.errors import PipelineError
 from mlplatform.contract.lengths import Length
+from mlplatform.contract.missing import MISSING
 from mlplatform.contract.parameters import TrainingParameters, hyperparameters
 from mlplatform.contract.runtimes import RuntimeSettings
 from mlplatform.contract.targets import Target, of_model
@@ -35,6 +36,7 @@ from mlplatform.training.first_rows import FirstRows
 from mlplatform.training.fitting import Fitting, has_finite_weights
 from mlplatform.training.phases import Phase, phases_of
 from mlplatform.training.team_errors import place, raised, sentence
+from mlplatform.training.team_inputs import may_be_missing, with_sentinel
 from mlplatform.training.work import temporary
 
 log = logging.getLogger(__name__)
@@ -89,12 +91,12 @@ def definition(parameters: TrainingParameters) -> tuple[InputSpec, ...]:
             raise PipelineError(
                 f"model.build: input {spec.name!r} is no property of model.RECORD; its properties are: {others}"
             )
-        if says_null(properties[spec.name], model.RECORD, len(spec.shape)) and not spec.nullable:
-            instead = "''" if spec.dtype == "string" else "-1"
+        if says_null(properties[spec.name], model.RECORD, len(spec.shape)) and not spec.optional:
+            instead = {"string": '""', "bool": "false"}.get(spec.dtype, "-1")
             raise PipelineError(
                 f"model.RECORD: {spec.name!r} may be null, and the network takes it as {spec.dtype}, which has no "
-                f"value for that; let the data hold {instead} or the like in place of null, and leave null out of its "
-                "type, or let the network take it as float32, where null is NaN"
+                f'value for that; name one that stands for it, such as "{MISSING}": {instead}, or let the network take '
+                "it as float32, where null is NaN"
             )
         if media_type(properties[spec.name], model.RECORD, len(spec.shape)) and not spec.media_type:
             raise PipelineError(
@@ -130,17 +132,18 @@ def _check_list(spec: InputSpec, length: Length, column: Any) -> None:
 def _inputs(network: keras.Model, target: Target) -> tuple[InputSpec, ...]:
     """The network's inputs, with what the record says of them. Raises PipelineError."""
     record = model.RECORD
-    properties, required = record.get("properties", {}), record.get("required", ())
-
-    def may_be_missing(spec: InputSpec) -> bool:
-        known = spec.name in properties and spec.dtype.startswith("float")
-        return known and (spec.name not in required or says_null(properties[spec.name], record, len(spec.shape)))
+    properties = record.get("properties", {})
 
     def bytes_in(spec: InputSpec) -> str:
         return media_type(properties.get(spec.name), record, len(spec.shape)) if spec.dtype == "string" else ""
 
-    specs = input_specs(network, target, lengths(record))
-    return tuple(replace(spec, nullable=may_be_missing(spec), media_type=bytes_in(spec)) for spec in specs)
+    def may_be_nan(spec: InputSpec) -> bool:
+        floats = spec.name in properties and spec.dtype.startswith("float") and spec.missing is None
+        return floats and may_be_missing(spec, record)
+
+    found = input_specs(network, target, lengths(record))
+    specs = [with_sentinel(replace(spec, media_type=bytes_in(spec)), record) for spec in found]
+    return tuple(replace(spec, nullable=may_be_nan(spec)) for spec in specs)
 
 
 def check(

@@ -1,9 +1,12 @@
-"""Inputs of a model that is made by `model.train`: what model.RECORD says, as there is no network to ask before it."""
+"""Inputs by what model.RECORD says: all of it for `model.train`, where there is no network to ask before it."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from mlplatform.contract.errors import PipelineError
+from mlplatform.contract.missing import MISSING, sentinel_fault
+from mlplatform.data.checking import says_null, sentinel
 from mlplatform.data.dataset import InputSpec
 
 DTYPES = {"number": "float32", "integer": "int64", "string": "string", "boolean": "bool"}
@@ -50,6 +53,33 @@ def spec(name: str, schema: Any) -> InputSpec:
             "or an array of them, or name the inputs without it: INPUTS = (...)"
         )
     return InputSpec(name, tuple(shape), dtype)
+
+
+def may_be_missing(spec: InputSpec, record: Mapping[str, Any]) -> bool:
+    """Whether a record may lack an input, or a value of it."""
+    column = record.get("properties", {}).get(spec.name)
+    return spec.name not in record.get("required", ()) or says_null(column, record, len(spec.shape))
+
+
+def with_sentinel(spec: InputSpec, record: Mapping[str, Any]) -> InputSpec:
+    """An input with what stands for its missing values, if its schema names that. Raises PipelineError if it cannot."""
+    column = record.get("properties", {}).get(spec.name)
+    named = sentinel(column, record)
+    if named is None:
+        return spec
+    if spec.media_type:
+        raise PipelineError(f"model.RECORD: {spec.name!r} is bytes, which nothing stands for; leave {MISSING} out")
+    if not may_be_missing(spec, record):
+        raise PipelineError(
+            f"model.RECORD: {spec.name!r} names {MISSING} = {named!r}, and is never missing; let its type have null, "
+            f"or required leave it out, or leave {MISSING} out"
+        )
+    if fault := sentinel_fault(named, spec.dtype):
+        raise PipelineError(
+            f"model.RECORD: {spec.name!r} names {MISSING} = {named!r}, and the model takes it as {spec.dtype}; name "
+            f"{fault}"
+        )
+    return replace(spec, missing=named)
 
 
 def _type(schema: Mapping[str, Any]) -> str:

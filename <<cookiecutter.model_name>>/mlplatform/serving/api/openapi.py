@@ -1,5 +1,6 @@
 """The OpenAPI 3.1 document of what is served: written from the model's own signature, so that it says what is true."""
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -259,8 +260,8 @@ def _values(tensor: Tensor, shape: Sequence[int | None], most: int | None = None
     most: the longest that the first dimension may be, of at least 1: that of rows.
     """
     if not shape:
-        return _scalar(tensor)
-    may_be_null = tensor.nullable and most is None and None not in shape
+        return _scalar_or_null(tensor)
+    may_be_null = tensor.may_be_null and most is None and None not in shape
     array: Schema = {
         "type": ["array", "null"] if may_be_null else "array",
         "items": _values(tensor, shape[1:]),
@@ -277,7 +278,16 @@ def _values(tensor: Tensor, shape: Sequence[int | None], most: int | None = None
 def _in_v2(tensor: Tensor) -> list[Schema]:
     """What a value in the data of a tensor may be: bytes are text in base64 there."""
     scalar = _scalar(tensor)
-    return [scalar["properties"]["b64"], scalar] if tensor.media_type else [scalar]
+    null: list[Schema] = [] if tensor.missing is None else [{"type": "null"}]
+    return [scalar["properties"]["b64"], scalar] if tensor.media_type else [scalar, *null]
+
+
+def _scalar_or_null(tensor: Tensor) -> Schema:
+    scalar = _scalar(tensor)
+    if tensor.missing is None:
+        return scalar
+    null = {"type": "null", "description": f"missing; stands for {json.dumps(tensor.missing)}"}
+    return {"anyOf": [scalar, null]}
 
 
 def _scalar(tensor: Tensor) -> Schema:

@@ -159,8 +159,13 @@ def sample_rows(properties: Mapping[str, Any], signature: Signature) -> list[Arr
     alike = [row for row in rows if [array.shape for array in row] == shapes]
     if any(tensor.optional for tensor in signature.inputs):
         pairs = zip(alike[0], signature.inputs, strict=True)
-        alike.append([np.full_like(array, np.nan) if tensor.optional else array for array, tensor in pairs])
+        alike.append([_all_missing(array, tensor) if tensor.optional else array for array, tensor in pairs])
     return [np.stack(arrays) for arrays in zip(*alike, strict=True)]
+
+
+def _all_missing(array: Array, tensor: Tensor) -> Array:
+    gap = tensor.gap
+    return np.full_like(array, gap.encode() if isinstance(gap, str) else gap)
 
 
 def longest(rows: Sequence[Array], signature: Signature) -> list[Array]:

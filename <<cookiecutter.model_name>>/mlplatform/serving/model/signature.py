@@ -1,5 +1,6 @@
 """What a model takes and gives, as its manifest says."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -8,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlplatform.contract.lengths import Length
+from mlplatform.contract.missing import Sentinel, sentinel_fault
 from mlplatform.runtime.call import DTYPES
 
 Array = NDArray[Any]
@@ -23,9 +25,10 @@ class SignatureError(ValueError):
 class Tensor:
     """One input or output. `shape` is that of one row (None: any length); `dtype` a TensorFlow name such as float32.
 
-    nullable: whether numbers of an input may be missing; they are NaN then. media_type: what the bytes of an input are;
-    empty if they are text. length: of an input whose rows may be lists of several lengths; the first size of its shape
-    is None then. Rows of an input of any length without it share a call of the model only with those as long.
+    nullable: whether numbers of an input may be missing; they are NaN then. missing: what stands for a missing value in
+    place of NaN; None if nothing does. media_type: what the bytes of an input are; empty if they are text. length: of
+    an input whose rows may be lists of several lengths; the first size of its shape is None then. Rows of an input of
+    any length without it share a call of the model only with those as long.
     """
 
     name: str
@@ -34,6 +37,17 @@ class Tensor:
     nullable: bool = False
     media_type: str = ""
     length: Length | None = None
+    missing: Sentinel = None
+
+    @property
+    def may_be_null(self) -> bool:
+        """Whether null may stand for a value."""
+        return self.nullable or self.missing is not None
+
+    @property
+    def gap(self) -> str | float | bool:
+        """What stands for a value that is missing."""
+        return math.nan if self.missing is None else self.missing
 
     @property
     def numpy_dtype(self) -> np.dtype[Any]:
@@ -43,7 +57,7 @@ class Tensor:
     @property
     def optional(self) -> bool:
         """Whether a row may lack an input. A list of any length may not: nobody knows how much of it is missing."""
-        return self.nullable and self.length is None
+        return self.may_be_null and self.length is None
 
     @property
     def item_shape(self) -> tuple[int, ...]:
@@ -52,7 +66,7 @@ class Tensor:
 
     def describe(self) -> str:
         """Dtype and shape of one row in words: `float32 of shape [8, 8]`, `one float32 or null`."""
-        kind = f"{self.media_type or self.dtype}{' or null' if self.nullable else ''}"
+        kind = f"{self.media_type or self.dtype}{' or null' if self.may_be_null else ''}"
         if not self.shape:
             return f"one {kind}"
         any_length = f"{self.length.least} to {self.length.most}" if self.length else "any"
@@ -93,9 +107,13 @@ def _tensor(entry: Mapping[str, Any], kind: str) -> Tensor:
     nullable = entry.get("nullable") is True
     if nullable and not dtype.startswith("float"):
         raise SignatureError(f"{kind} {name!r} is {dtype} and nullable; only floats can be, as NaN")
+    missing = entry.get("missing")
+    fault = "" if missing is None else sentinel_fault(missing, dtype)
+    if fault:
+        raise SignatureError(f"{kind} {name!r} is {dtype}, and {missing!r} stands for missing values; use {fault}")
     media_type = str(entry.get("media_type", ""))
     sizes = tuple(None if size is None else int(size) for size in shape[1:])
     length = Length.of_json(entry.get("length"))
     if length and (sizes[:1] != (None,) or None in sizes[1:] or dtype == "string"):
         raise SignatureError(f"{kind} {name!r} is {dtype} of shape {shape}; only lists of numbers can have a length")
-    return Tensor(name, sizes, dtype, nullable, media_type, length)
+    return Tensor(name, sizes, dtype, nullable, media_type, length, missing)

@@ -11,7 +11,7 @@ import numpy as np
 import orjson
 
 from mlplatform.contract.lengths import Length
-from mlplatform.contract.missing import with_nan
+from mlplatform.contract.missing import filled_in
 from mlplatform.serving.errors import RequestError, bad_request
 from mlplatform.serving.model.signature import Array, Tensor
 
@@ -47,15 +47,16 @@ def to_array(value: object, tensor: Tensor, path: Path, trusted: bool) -> Array:
         return _list_array(value, tensor, tensor.length, path, trusted)
     if tensor.dtype == "string":
         _check(value, tensor, (None, *tensor.shape), path, ())
-        return _string_array(value, 1 + len(tensor.shape))
+        given = value if tensor.missing is None else filled_in(value, (0, *tensor.shape), tensor.missing)
+        return _string_array(given, 1 + len(tensor.shape))
     if not trusted:
         _check(value, tensor, (None, *tensor.shape), path, ())
     try:
         given = np.array(value)
     except ValueError:
         given = np.array(None)
-    if tensor.nullable and given.dtype.kind == "O":
-        given = _with_nan(value, tensor)
+    if tensor.may_be_null and given.dtype.kind == "O":
+        given = _filled_in(value, tensor)
     array = _cast(given, tensor)
     if array is None or not _fits(array.shape, tensor.shape):
         _check(value, tensor, (None, *tensor.shape), path, ())
@@ -158,10 +159,12 @@ def _cast(given: Array, tensor: Tensor) -> Array | None:
     return given if kind == wanted.kind == "b" else None
 
 
-def _with_nan(value: object, tensor: Tensor) -> Array:
-    """Nested lists of numbers and None as float64, NaN for None; of nothing else, or of several shapes, an object."""
+def _filled_in(value: object, tensor: Tensor) -> Array:
+    """Nested lists of numbers and None as an array, with what stands for None: NaN in float64, or the team's value; of
+    nothing else, or of several shapes, an object.
+    """
     try:
-        return np.array(with_nan(value, (0, *tensor.shape)), np.float64)
+        return np.array(filled_in(value, (0, *tensor.shape), tensor.gap), np.float64 if tensor.nullable else None)
     except (ValueError, TypeError, OverflowError):
         return np.array(None)
 
@@ -179,7 +182,7 @@ def _check(value: object, tensor: Tensor, shape: Sequence[int | None], path: Pat
         if fault is not None:
             raise bad_request(f"{path(index)} is {show(value)}; expected {fault}")
         return
-    if value is None and index and tensor.nullable and None not in shape:
+    if value is None and index and tensor.may_be_null and None not in shape:
         return
     if not isinstance(value, list):
         raise bad_request(f"{path(index)} is {show(value)}; expected {_list_of(tensor, shape, bool(index))}")
@@ -219,20 +222,21 @@ def _list_of(tensor: Tensor, shape: Sequence[int | None], inside: bool) -> str:
 def _scalar_fault(value: object, tensor: Tensor) -> str | None:
     """What was expected instead of this value, or None if it is right."""
     dtype = tensor.numpy_dtype
+    if value is None and tensor.may_be_null:
+        return None
+    or_null = " or null" if tensor.may_be_null else ""
     if tensor.media_type:
         return None if _is_b64(value) else f'{tensor.media_type} as {{"b64": "..."}}'
     if tensor.dtype == "string":
-        return None if isinstance(value, str) or _is_b64(value) else 'a string or {"b64": "..."}'
+        return None if isinstance(value, str) or _is_b64(value) else f'a string or {{"b64": "..."}}{or_null}'
     if dtype.kind == "b":
-        return None if isinstance(value, bool) else "true or false"
-    if value is None and tensor.nullable:
-        return None
+        return None if isinstance(value, bool) else f"true or false{or_null}"
     limit = _FINITE.get(tensor.dtype)
     # Nearly every value is right, and what follows takes long.
     if limit is not None and (type(value) is float or type(value) is int) and -limit <= value <= limit:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float):
-        return f"a number ({tensor.dtype}){' or null' if tensor.nullable else ''}"
+        return f"a number ({tensor.dtype}){or_null}"
     if dtype.kind in "iu":
         limits = np.iinfo(dtype)
         right = isinstance(value, int) and limits.min <= value <= limits.max

@@ -118,6 +118,41 @@ def publish_gaps(root: Path, version: str = "eeeeeeeeeeee") -> Manifest:
     return _publish_module(root, version, gaps(), inputs, outputs, samples)
 
 
+def sentinels() -> Any:
+    """Says what its inputs are, of which values may be missing, as one text: what stands for them reaches the model."""
+
+    def compute(count: Any, closed: Any, towns: Any, size: Any) -> dict[str, Any]:
+        flags = tf.where(closed, "closed", "open")
+        parts = [tf.as_string(count), flags, towns[:, 0], towns[:, 1], tf.as_string(size, 1)]
+        return {"text": tf.strings.join(parts, ";")}
+
+    module = tf.Module()
+    module.serve = tf.function(
+        compute,
+        input_signature=[
+            tf.TensorSpec((None,), tf.int64, name="count"),
+            tf.TensorSpec((None,), tf.bool, name="closed"),
+            tf.TensorSpec((None, 2), tf.string, name="towns"),
+            tf.TensorSpec((None,), tf.float32, name="size"),
+        ],
+    )
+    return module
+
+
+def publish_sentinels(root: Path, version: str = "abababababab") -> Manifest:
+    """Publish `sentinels` into the store at `root`."""
+    inputs = [
+        {"name": "count", "shape": [None], "dtype": "int64", "missing": -1},
+        {"name": "closed", "shape": [None], "dtype": "bool", "missing": True},
+        {"name": "towns", "shape": [None, 2], "dtype": "string", "missing": "?"},
+        {"name": "size", "shape": [None], "dtype": "float32", "missing": -0.5},
+    ]
+    outputs = [{"name": "text", "shape": [None], "dtype": "string"}]
+    samples = [{"instance": {"count": 3, "closed": False, "towns": ["a", "b"], "size": 2.0}, "label": "3"}]
+    runtimes = RUNTIMES | {"litert": {"path": "model.tflite", "valid": False, "reason": "op tf.StringJoin"}}
+    return _publish_module(root, version, sentinels(), inputs, outputs, samples, runtimes)
+
+
 def lists() -> Any:
     """Adds up the items of lists of any length, but not -1, which fills them up; and says how long the rows were."""
 

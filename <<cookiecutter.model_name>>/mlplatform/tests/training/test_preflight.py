@@ -246,7 +246,7 @@ def of_dtype(dtype: str) -> Any:
     return keras.Model({"x": x}, layers.Dense(3)(numbers))
 
 
-@pytest.mark.parametrize(("dtype", "instead"), [("int32", "-1"), ("string", "''")])
+@pytest.mark.parametrize(("dtype", "instead"), [("int32", "-1"), ("string", '""'), ("bool", "false")])
 def test_null_for_an_input_that_has_no_nan_is_refused_before_the_data_is_read(
     dtype: str, instead: str, parameters: TrainingParameters, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -255,7 +255,62 @@ def test_null_for_an_input_that_has_no_nan_is_refused_before_the_data_is_read(
     with pytest.raises(PipelineError) as refused:
         preflight.definition(parameters)
     assert f"'x' may be null, and the network takes it as {dtype}, which has no value for that" in str(refused.value)
-    assert f"let the data hold {instead} or the like in place of null" in str(refused.value)
+    assert f'name one that stands for it, such as "missing": {instead}, or let the network' in str(refused.value)
+
+
+def x_of(kind: str, **more: Any) -> dict[str, Any]:
+    """The record with four values of a type as `x`, each of which may be null."""
+    x = {"type": "array", "items": {"type": [kind, "null"]}, **more}
+    return {**RECORD, "properties": {**RECORD["properties"], "x": x}}  # type: ignore[dict-item]
+
+
+@pytest.mark.parametrize(("kind", "dtype", "missing"), [("integer", "int32", -1), ("string", "string", "?")])
+def test_a_value_that_the_schema_names_stands_for_what_is_missing(
+    kind: str, dtype: str, missing: Any, parameters: TrainingParameters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model, "RECORD", x_of(kind, missing=missing))
+    monkeypatch.setattr(model, "build", lambda _: of_dtype(dtype))
+    assert preflight.definition(parameters) == (InputSpec("x", (4,), dtype, missing=missing),)
+
+
+@pytest.mark.parametrize(
+    ("x", "dtype", "sentence"),
+    [
+        ({"missing": "none"}, "int32", "names missing = 'none', and the model takes it as int32; name a whole number"),
+        ({"missing": 2**31}, "int32", "takes it as int32; name a whole number from -2147483648 to 2147483647"),
+        ({"missing": 0}, "string", "names missing = 0, and the model takes it as string; name text"),
+        ({"missing": 0}, "bool", "names missing = 0, and the model takes it as bool; name true or false"),
+        (
+            {"missing": 0, "items": {}},
+            "int32",
+            "is never missing; let its type have null, or required leave",
+        ),
+    ],
+)
+def test_a_value_that_cannot_stand_for_it_is_refused(
+    x: dict[str, Any], dtype: str, sentence: str, parameters: TrainingParameters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model, "RECORD", x_of("integer", **x))
+    monkeypatch.setattr(model, "build", lambda _: of_dtype(dtype))
+    with pytest.raises(PipelineError) as refused:
+        preflight.definition(parameters)
+    assert sentence in str(refused.value)
+
+
+def test_the_preflight_tries_the_value_that_stands_for_what_is_missing(
+    parameters: TrainingParameters, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "rows").mkdir()
+    rows = split(tmp_path / "rows", x=np.zeros((8, 4), np.int32))
+    whole = keras.Input((4,), name="x", dtype="int32")
+    # 9 is no place of the table.
+    hidden = layers.Flatten()(layers.Embedding(3, 2, name="table")(whole))
+    embedded = keras.Model({"x": whole}, layers.Dense(3, activation="softmax")(hidden))
+    embedded.compile("adam", "sparse_categorical_crossentropy")
+    monkeypatch.setattr(model, "RECORD", x_of("integer", missing=9))
+    monkeypatch.setattr(model, "build", lambda _: embedded)
+    with pytest.raises(PipelineError, match="the layers fail on the dataset's first rows"):
+        check(rows, parameters, TARGET, tmp_path)
 
 
 def test_bytes_are_an_input_of_strings(parameters: TrainingParameters, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -160,7 +160,8 @@ function tensors(model) {
       const sizes = tensor.shape.slice(1).map((size) => size ?? anyLength);
       make("th", side, row);
       make("code", tensor.name, row.insertCell());
-      row.insertCell().textContent = tensor.nullable ? `${tensor.dtype}; left out or null if missing`
+      const optional = tensor.nullable || tensor.missing !== undefined;
+      row.insertCell().textContent = optional ? `${tensor.dtype}; left out or null if missing`
         : tensor.media_type ? `${tensor.media_type}, as {"b64": …}` : tensor.dtype;
       row.insertCell().textContent = sizes.length ? sizes.join(" × ") : "one value";
     }
