@@ -39,8 +39,8 @@ def steps() -> tuple[Step, ...]:
         name, version = step.identity
         if not callable(step.function) or not name or not isinstance(step.version, int | str) or not version:
             raise SettingsError(
-                f"model.STEPS: {step!r} needs a function with a name, and a version: a whole number or text that you change "
-                "whenever the function gives something else"
+                f"model.STEPS: {step!r} needs a function with a name, and a version: a whole number or text that you "
+                "change whenever the function gives something else"
             )
     return tuple(given)
 

@@ -126,7 +126,11 @@ class Validate(Task):
             if count:
                 self.context.storage.upload(path, key)
         head = f"{count} records do not fit model.RECORD:"
-        text = "\n".join([head, *lines, f"all of them: {self.context.storage.url}/{key}"])
+        # Whoever mends a step would be told the same again.
+        kept = (
+            ["a step of model.STEPS is called again once its version is another"] if self.context.schema.steps else []
+        )
+        text = "\n".join([head, *lines, *kept, f"all of them: {self.context.storage.url}/{key}"])
         return count, text, reasons.most_common(SHOWN_PROBLEMS)
 
 

@@ -128,6 +128,7 @@ def test_an_exception_names_the_step_the_file_and_the_row(
     said = capfd.readouterr().err
     assert "wrong.jsonl row 1: x: has shape (1,), the model takes (4,)" in said
     assert "wrong.jsonl row 2: step 'halves' raises KeyError: 'y'" in said
+    assert "a step of model.STEPS is called again once its version is another" in said
 
 
 def test_what_are_no_steps_is_refused_before_anything_is_read(
