@@ -5,6 +5,7 @@ import os
 import re
 import shlex
 import tomllib
+from functools import cache
 from itertools import dropwhile, groupby, pairwise
 from pathlib import Path
 from urllib.parse import unquote
@@ -67,12 +68,23 @@ def missing_references(page: Path, root: Path | None = None) -> list[str]:
 
 
 def _tokens(page: Path) -> list[Token]:
-    return MarkdownIt("commonmark").parse(page.read_text(encoding="utf-8"))
+    return _parsed(page.read_text(encoding="utf-8"))
+
+
+# The pages of every variant are nearly the same.
+@cache
+def _parsed(text: str) -> list[Token]:
+    return MarkdownIt("commonmark").parse(text)
 
 
 def sessions(directory: Path) -> set[str]:
     """Names of the nox sessions of a directory."""
-    tree = ast.parse((directory / "noxfile.py").read_text(encoding="utf-8"))
+    return _sessions((directory / "noxfile.py").read_text(encoding="utf-8"))
+
+
+@cache
+def _sessions(noxfile: str) -> set[str]:
+    tree = ast.parse(noxfile)
     found = set()
     for node in tree.body:
         if isinstance(node, ast.FunctionDef):
