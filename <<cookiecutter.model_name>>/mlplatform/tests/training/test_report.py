@@ -574,6 +574,13 @@ def test_vectors_have_a_curve_and_the_pairs_that_are_hardest_to_tell(tmp_path: P
         assert told in page.words, told
 
 
+def test_without_pairs_to_choose_a_threshold_by_the_page_says_so(tmp_path: Path) -> None:
+    (tmp_path / "v").mkdir()
+    run = verified(tmp_path, APART)
+    page = Page(report.render(replace(run, metrics={**run.metrics, "threshold": None})))
+    assert "There is no threshold: the validation split needs pairs of one identity and of two" in page.words
+
+
 def test_vectors_are_compared_with_production_by_the_same_pairs(tmp_path: Path) -> None:
     (tmp_path / "v").mkdir()
     page = Page(report.render(verified(tmp_path, [(1.0, 0.0), (0.0, 1.0), *APART[:4]], other=APART)))
