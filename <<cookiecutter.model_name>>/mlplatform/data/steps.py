@@ -14,8 +14,8 @@ class Step:
 
     function: takes a record as its source holds it, and returns what stands for it: a record, several, or none, as an
     empty list or None. It must follow from the record alone. NumPy's numbers and arrays become JSON's, NaN null, and
-    bytes base64. version: a number or text; raise it whenever the function gives something else. name: that of the
-    function, unless given.
+    bytes base64. version: a whole number or text; raise it whenever the function gives something else. name: that of
+    the function, unless given.
     """
 
     function: Callable[[dict[str, Any]], Any]

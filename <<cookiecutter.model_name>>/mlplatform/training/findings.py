@@ -1,6 +1,6 @@
 """What the report on a run is made from."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -68,6 +68,27 @@ class Findings:
     compared: Compared | None
     test: Any
     validation: Any | None = None
+
+    def figures(self, names: Iterable[str]) -> list[dict[str, Any]]:
+        """Metrics of these names, each with its interval, if that is known, and production's."""
+        there = self.compared.metrics if self.compared else {}
+        return [
+            {
+                "name": name.replace("_", " "),
+                "value": self.metrics[name],
+                "interval": self.metrics["intervals"].get(name),
+                "production": there.get(name),
+            }
+            for name in names
+        ]
+
+    @property
+    def paired(self) -> dict[str, Any] | None:
+        """Row by row against production, and how each metric has changed; None without a comparison."""
+        opponent = self.verdict.opponent
+        if opponent.comparison is None or self.compared is None:
+            return None
+        return {**opponent.comparison.to_json(), "changes": list(opponent.changes.values())}
 
     def of_targets(self) -> "list[Findings]":
         """What each of several targets has to show."""

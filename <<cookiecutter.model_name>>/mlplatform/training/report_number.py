@@ -37,34 +37,12 @@ def values(findings: Findings) -> dict[str, Any]:
     splits = findings.dataset.properties["splits"]
     return {
         "unit": target.unit if isinstance(target, Number) else "",
-        "comparison": _comparison(findings),
-        "figures": _figures(findings),
+        "comparison": findings.paired,
+        "figures": findings.figures(METRICS),
         "residuals": _residuals(findings),
         "spread": {name: splits[name].get("values") or {} for name in SPLITS},
         "distribution": _distribution(splits["train"].get("values") or {}),
     }
-
-
-def _comparison(findings: Findings) -> dict[str, Any] | None:
-    """Row by row against production, and how each metric has changed."""
-    opponent = findings.verdict.opponent
-    if opponent.comparison is None or findings.compared is None:
-        return None
-    return {**opponent.comparison.to_json(), "changes": list(opponent.changes.values())}
-
-
-def _figures(findings: Findings) -> list[dict[str, Any]]:
-    """Each metric with its interval, and production's."""
-    metrics, there = findings.metrics, findings.compared.metrics if findings.compared else {}
-    return [
-        {
-            "name": name.replace("_", " "),
-            "value": metrics[name],
-            "interval": metrics["intervals"].get(name),
-            "production": there.get(name),
-        }
-        for name in METRICS
-    ]
 
 
 def _residuals(findings: Findings) -> Any:

@@ -43,7 +43,7 @@ def values(findings: Findings) -> dict[str, Any]:
     classes = metrics["classes"]
     return {
         "comparison": _comparison(findings),
-        "figures": _figures(findings),
+        "figures": findings.figures(listed(findings.test)),
         "tags": _tags(findings),
         "shown_tags": SHOWN_TAGS,
         "balance": _balance(findings.dataset.properties),
@@ -82,20 +82,6 @@ def _comparison(findings: Findings) -> dict[str, Any] | None:
         "tags": rows if len(rows) <= SHOWN_TAGS else [*rows[: SHOWN_TAGS // 2], *rows[-SHOWN_TAGS // 2 :]],
         "all_tags": len(rows),
     }
-
-
-def _figures(findings: Findings) -> list[dict[str, Any]]:
-    """Each metric with its interval, if that is known, and production's."""
-    metrics, there = findings.metrics, findings.compared.metrics if findings.compared else {}
-    return [
-        {
-            "name": name.replace("_", " "),
-            "value": metrics[name],
-            "interval": metrics["intervals"].get(name),
-            "production": there.get(name),
-        }
-        for name in listed(findings.test)
-    ]
 
 
 def _tags(findings: Findings) -> list[dict[str, Any]]:

@@ -47,8 +47,8 @@ def values(findings: Findings) -> dict[str, Any]:
     return {
         "distance": target.distance if isinstance(target, Vector) else "",
         "size": target.size if isinstance(target, Vector) else 0,
-        "comparison": _comparison(findings),
-        "figures": _figures(findings),
+        "comparison": findings.paired,
+        "figures": findings.figures(METRICS),
         "roc": _roc(pairs, findings.metrics["threshold"]) if pairs.both else None,
         "similarities": _similarities(pairs) if pairs.both else None,
         "balance": [
@@ -74,28 +74,6 @@ def _hardest(pairs: Pairs, kind: Any, by: Any, count: int, seen: set[int]) -> li
             seen |= rows
             found.append(pair)
     return found
-
-
-def _comparison(findings: Findings) -> dict[str, Any] | None:
-    """Row by row against production, and how each metric has changed."""
-    opponent = findings.verdict.opponent
-    if opponent.comparison is None or findings.compared is None:
-        return None
-    return {**opponent.comparison.to_json(), "changes": list(opponent.changes.values())}
-
-
-def _figures(findings: Findings) -> list[dict[str, Any]]:
-    """Each metric with its interval, and production's."""
-    metrics, there = findings.metrics, findings.compared.metrics if findings.compared else {}
-    return [
-        {
-            "name": name.replace("_", " "),
-            "value": metrics[name],
-            "interval": metrics["intervals"].get(name),
-            "production": there.get(name),
-        }
-        for name in METRICS
-    ]
 
 
 def _roc(pairs: Pairs, threshold: Any) -> Any:

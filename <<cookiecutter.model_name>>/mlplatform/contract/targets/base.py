@@ -77,7 +77,7 @@ class Target(ABC):
     section: ClassVar[str] = "Errors"
     """The heading of what known truths tell about a ghost, where rows are not right or wrong."""
     paired: ClassVar[str] = "the ghost comes closer to {closer:,} and the live model to {farther:,}"
-    """What is said there of a comparison row by row."""
+    """The sentence there about a comparison row by row."""
     alone: ClassVar[bool] = False
     """Whether it cannot be one of several."""
     accuracy: ClassVar[str] = "accuracy"

@@ -17,7 +17,7 @@ from mlplatform.contract.targets.figures import Ranks, Whole, divide, ranked, ra
 
 COSINE, EUCLIDEAN = "cosine", "euclidean"
 DISTANCES = (COSINE, EUCLIDEAN)
-# The false accept rate at which the true accept rate is told.
+# The false accept rate at which the true accept rate is measured.
 FALSE_ACCEPTS = 0.01
 # Pairs of one identity, and pairs of two, at most: with so many a false accept rate of 1 % is one of 500 pairs.
 PAIRS = 50_000
