@@ -77,8 +77,8 @@ def _floats(value: object, tensor: Tensor) -> Array | None:
         given = np.array(value, np.float64)
     except (ValueError, TypeError, OverflowError):
         return None
-    # Of NaN, which stands for None, nothing is true.
-    if given.shape[1:] != tensor.shape or not np.vdot(given, given) < square:
+    # Of NaN, which stands for None, nothing is true. One number is no list of rows.
+    if not given.ndim or given.shape[1:] != tensor.shape or not np.vdot(given, given) < square:
         return None
     return given.astype(tensor.numpy_dtype, copy=False)
 

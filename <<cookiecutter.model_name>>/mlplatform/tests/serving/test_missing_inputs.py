@@ -120,6 +120,11 @@ def test_an_input_that_may_not_be_missing_is_asked_for(server: Running) -> None:
     assert (reply.status, reply.error) == (400, "inputs: input 'age' (one float32 or null) is missing")
 
 
+def test_one_number_is_no_column(server: Running) -> None:
+    reply = server.predict({"inputs": {"age": 5, "sizes": [[1, 2, 3]], "count": [1]}})
+    assert (reply.status, reply.error) == (400, "inputs.age is 5; expected a list of rows, each one float32 or null")
+
+
 def test_infinity_is_not_missing(server: Running) -> None:
     reply = binary(server, float("inf"), (1, NAN, 3), 4)
     assert (reply.status, reply.error) == (400, "inputs[0].data[0] is inf; expected a finite float32")
